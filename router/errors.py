@@ -1,0 +1,144 @@
+"""Every error a user can meet, each with its HTTP status and OpenAI error type.
+
+Translated to a response in exactly one place of each door; nothing here knows how.
+"""
+
+
+class HeadgateError(Exception):
+    """Root of all our errors. `str(error)` is what the user reads."""
+
+
+class ConfigError(HeadgateError):
+    """A config, checkpoint or data file that is refused: says the file, the key and what was expected."""
+
+
+class EngineStartError(HeadgateError):
+    """An engine host that died before it was ready. Carries the engine's own last words."""
+
+    def __init__(self, member: str, why: str) -> None:
+        super().__init__(f"engine {member!r} failed to start: {why}")
+        self.member = member
+        self.why = why
+
+
+class ProtocolError(HeadgateError):
+    """A peer sent a frame that we refuse: too large, malformed, or out of turn."""
+
+
+class RouterError(HeadgateError):
+    """A request that is refused or that failed. Subclasses fix status and type."""
+
+    status = 500
+    type = "internal_error"
+    code: str | None = None
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        if code is not None:
+            self.code = code
+        self.retry_after_s = retry_after_s
+
+
+class BadRequest(RouterError):
+    status = 400
+    type = "invalid_request_error"
+
+
+class Unauthorized(RouterError):
+    status = 401
+    type = "authentication_error"
+    code = "invalid_api_key"
+
+
+class NotFound(RouterError):
+    status = 404
+    type = "not_found_error"
+
+
+class ModelNotFound(NotFound):
+    code = "model_not_found"
+
+
+class MethodNotAllowed(RouterError):
+    status = 405
+    type = "invalid_request_error"
+
+    def __init__(self, message: str, *, allow: str) -> None:
+        super().__init__(message)
+        self.allow = allow
+
+
+class RequestTimeout(RouterError):
+    status = 408
+    type = "timeout_error"
+
+
+class ContentTooLarge(RouterError):
+    status = 413
+    type = "invalid_request_error"
+    code = "content_too_large"
+
+
+class HeadersTooLarge(RouterError):
+    status = 431
+    type = "invalid_request_error"
+    code = "headers_too_large"
+
+
+class ContextTooLong(BadRequest):
+    code = "context_length_exceeded"
+
+
+class Overloaded(RouterError):
+    """Over a configured bound. Always sent with `Retry-After`."""
+
+    status = 429
+    type = "rate_limit_error"
+    code = "overloaded"
+
+
+class ClientGone(RouterError):
+    """The client closed its connection; 499 appears in metrics and the journal only."""
+
+    status = 499
+    type = "client_closed_request"
+
+
+class EngineFailed(RouterError):
+    """The engine died or broke the protocol while it held the request."""
+
+    status = 502
+    type = "engine_error"
+    code = "engine_failed"
+
+
+class NoEngine(RouterError):
+    """No member of the pool can take the request now."""
+
+    status = 503
+    type = "service_unavailable"
+    code = "no_engine"
+
+
+class DeadlineExceeded(RouterError):
+    status = 504
+    type = "timeout_error"
+    code = "deadline_exceeded"
+
+
+class UpstreamError(RouterError):
+    """An engine's own refusal, passed on as it was: its status and its error body."""
+
+    def __init__(self, status: int, body: bytes, message: str, *, code: str | None = None) -> None:
+        super().__init__(message, code=code)
+        self.status = status
+        self.body = body

@@ -1,0 +1,119 @@
+"""The frames between a frontend and an engine host. Fields are appended, never moved or retyped.
+
+    +----------------+---------------------------------------------+
+    | length, u32 LE | msgpack of one Message, array_like + tagged |
+    +----------------+---------------------------------------------+
+
+Old and new peers understand each other: decoders accept missing and extra trailing fields.
+"""
+
+from typing import Literal, TypeAlias
+
+import msgspec
+
+from router.types import Kind, Timings, Usage
+
+PROTOCOL_VERSION = 1
+
+#: Frames above this are refused: a broken peer must not make us allocate without bound.
+MAX_FRAME_BYTES = 64 * 1024 * 1024
+
+ControlOp = Literal["ping", "pong", "drain", "drained", "sleep", "wake", "done"]
+
+
+class Hello(msgspec.Struct, tag=0, array_like=True, frozen=True, gc=False, kw_only=True):
+    """First frame both ways. A host sends its own once its engine is ready to serve."""
+
+    version: int = PROTOCOL_VERSION
+    role: str = "frontend"  #: frontend | host
+    model: str = ""  #: the name the host answers under
+    capabilities: tuple[str, ...] = ()
+    context_tokens: int = 0
+    kv_tokens: int = 0  #: tokens that the KV cache can hold
+    max_running: int = 0  #: the scheduler's bound on concurrent sequences
+    nonce: bytes = b""
+    engine_version: str = ""  #: e.g. `vllm 0.32.0`
+    pid: int = 0
+
+
+class Submit(msgspec.Struct, tag=1, array_like=True, frozen=True, gc=False, kw_only=True):
+    """One request for the engine. `body` is the client's JSON, untouched; the host ignores its `model`."""
+
+    id: int  #: unique on this connection
+    kind: Kind
+    body: bytes
+    request_id: str = ""
+    #: JSON object merged over the body's top level, empty for none
+    overrides: bytes = b""
+    #: text of a partial answer that this engine continues, empty for none
+    continue_text: str = ""
+    #: JSON watch settings, empty for no watch
+    watch: bytes = b""
+    priority: int = 0  #: lower runs earlier, as in vLLM
+    deadline_s: float = 0.0  #: seconds from receipt; 0 for none
+    traceparent: str = ""
+
+
+class Abort(msgspec.Struct, tag=2, array_like=True, frozen=True, gc=False):
+    """The client of `id` is gone: stop generating. No answer is expected; later frames of `id` are ignored."""
+
+    id: int
+
+
+class Chunks(msgspec.Struct, tag=3, array_like=True, frozen=True, gc=False):
+    """Response-body bytes of one event-loop tick, in order: whole SSE events, or the JSON body when not streaming."""
+
+    items: list[tuple[int, bytes]]
+
+
+class Done(msgspec.Struct, tag=4, array_like=True, frozen=True, gc=False, kw_only=True):
+    """`id` finished well; its last chunk came before."""
+
+    id: int
+    usage: Usage = Usage()
+    finish_reason: str = "stop"
+    timings: Timings = Timings()
+
+
+class Fail(msgspec.Struct, tag=5, array_like=True, frozen=True, gc=False, kw_only=True):
+    """`id` ended in an error. `body` is an OpenAI error object as JSON."""
+
+    id: int
+    status: int
+    body: bytes
+    code: str = ""
+    #: nothing was wrong with the request itself: another member may try it
+    retryable: bool = False
+
+
+class Handoff(msgspec.Struct, tag=6, array_like=True, frozen=True, gc=False, kw_only=True):
+    """The watch stopped the answer of `id`: another model should continue `text`."""
+
+    id: int
+    text: str
+    tokens: int
+    why: str
+
+
+class Load(msgspec.Struct, tag=7, array_like=True, frozen=True, gc=False, kw_only=True):
+    """The engine's state, at most every 50 ms and on change. Rates are moving averages, 0 while unknown."""
+
+    running: int = 0
+    waiting: int = 0
+    kv_use: float = 0.0  #: 0..1
+    prefix_hit: float = 0.0  #: share of prompt tokens served from the prefix cache, 0..1
+    prefill_tokens_per_s: float = 0.0
+    decode_tokens_per_s: float = 0.0  #: summed over the batch
+    time_per_output_token_s: float = 0.0
+    asleep: bool = False
+    preemptions: int = 0  #: since start
+
+
+class Control(msgspec.Struct, tag=8, array_like=True, frozen=True, gc=False):
+    """`ping` -> `pong`; `drain` -> `drained` once nothing runs; `sleep`, `wake` -> `done`."""
+
+    op: ControlOp
+    argument: str = ""
+
+
+Message: TypeAlias = Hello | Submit | Abort | Chunks | Done | Fail | Handoff | Load | Control

@@ -1,0 +1,20 @@
+"""What a supervisor tells an engine host at its start, as one JSON line on the host's standard input.
+
+The pipe stays open for the host's life: end of file means that the supervisor is gone, and the host ends too.
+"""
+
+from typing import Any
+
+import msgspec
+
+
+class HostSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """One engine to hold."""
+
+    name: str  #: the model name that answers carry
+    model: str  #: path or hub id, passed to vLLM
+    socket: str  #: Unix socket to listen on, created 0600
+    engine_args: dict[str, Any] = {}  #: vLLM engine and frontend arguments by vLLM's own names
+    fast_path: bool = True  #: render and stream plain requests without vLLM's serving classes
+    load_interval_s: float = 0.05
+    stream_buffer_bytes: int = 1 << 20  #: unsent answer bytes kept for one stream before it is cut

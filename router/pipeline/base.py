@@ -1,0 +1,68 @@
+"""What a door sees of the pipeline: a place to submit queries, and facts about the pool.
+
+`frontend` and the library are written against this; tests drive the frontend with a scripted one.
+"""
+
+from typing import Literal, Protocol
+
+import msgspec
+
+from router.pipeline.sink import Sink
+from router.types import Decision, MemberState, Query
+
+MemberPhase = Literal["waiting", "starting", "ready", "restarting", "failed", "draining", "stopped"]
+
+
+class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
+    """One entry of `/v1/models`."""
+
+    id: str
+    created: int  #: Unix seconds
+    context_tokens: int = 0  #: 0 when unknown
+
+
+class MemberStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One member as an operator sees it."""
+
+    name: str
+    kind: str
+    phase: MemberPhase
+    state: MemberState
+    restarts: int = 0
+    last_error: str = ""
+    pid: int = 0
+    engine_version: str = ""
+    in_flight: int = 0
+
+
+class Ticket(Protocol):
+    """An accepted request. It ends exactly once: `sink.done`, `sink.fail`, or `cancel`."""
+
+    def cancel(self) -> None:
+        """The client is gone: abort in the engine, call the sink no more. Harmless after the end."""
+        ...
+
+
+class Service(Protocol):
+    """The pipeline."""
+
+    def submit(self, query: Query, body: bytes, sink: Sink, *, traceparent: str = "") -> Ticket:
+        """Admit, decide, hand to a member. Raises `RouterError` on refusal; afterwards errors go to the sink.
+
+        The sink is never called before this returns.
+        """
+        ...
+
+    def decide(self, query: Query) -> Decision:
+        """The decision alone; nothing is submitted."""
+        ...
+
+    def models(self) -> tuple[ModelCard, ...]:
+        """`auto` first, then the members."""
+        ...
+
+    def members(self) -> tuple[MemberStatus, ...]: ...
+
+    def in_flight(self) -> int:
+        """Accepted and unfinished requests."""
+        ...

@@ -1,0 +1,20 @@
+"""What a policy needs to know besides the query, the scores and the pool's state."""
+
+from typing import Literal
+
+import msgspec
+
+Rule = Literal["utility", "threshold", "pinned"]
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """One way to decide. `strong` and `weak` are indices in the pool, used by the threshold rule."""
+
+    rule: Rule = "utility"
+    price: float = 0.0  #: lambda, quality points per USD
+    threshold: float = 0.5  #: win rate at which the strong model is chosen
+    strong: int = 0
+    weak: int = 0
+    pinned: int = -1
+    slo_ttft_s: float | None = None
+    excluded: frozenset[int] = frozenset()  #: members already tried for this request
