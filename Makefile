@@ -1,0 +1,52 @@
+# What CI runs is what you run. `make demo` and `make test` do all of their own set-up.
+
+VENV ?= .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+READY := $(VENV)/.headgate-ready
+NATIVE := $(wildcard csrc/*) $(wildcard router/native/*.pyx router/native/*.pxd)
+
+.PHONY: help setup demo test test-fast lint format bench fuzz sanitize wheel lock clean
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+setup: $(READY)  ## virtual environment, the vLLM that fits this machine, the native extension
+
+$(READY): requirements/install.py requirements/cpu.txt pyproject.toml setup.py $(NATIVE)
+	$(PYTHON) requirements/install.py $(VENV)
+	@touch $@
+
+demo: $(READY)  ## two small real models behind one endpoint, on this machine
+	$(BIN)/python -P examples/demo.py
+
+test: $(READY)  ## the whole suite, real vLLM engines included
+	$(BIN)/python -P -m pytest
+
+test-fast: $(READY)  ## without the engines
+	$(BIN)/python -P -m pytest -m "not engine"
+
+lint: $(READY)  ## ruff, mypy --strict, import floors, clang-format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/clang-format --dry-run --Werror csrc/*.hpp
+
+format: $(READY)  ## rewrite to style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i csrc/*.hpp
+
+bench: $(READY)  ## micro-benchmarks; the figures of docs/performance.md have a command each
+	$(BIN)/python -P -m pytest bench --benchmark-only
+
+wheel: $(READY)  ## a wheel in dist/
+	$(BIN)/python -P -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
+
+lock: $(READY)  ## pin what is installed now
+	(echo "# Every package of the CPU set-up, pinned. Regenerate: make lock"; \
+	 $(BIN)/python -m pip freeze --all --exclude-editable | grep -v -i -E '^(pip|headgate|torchvision|torchaudio|torchcodec)[ =]' | sed 's/+cpu$$//') > requirements/cpu.txt
+
+clean:  ## what builds leave behind; the virtual environment stays
+	rm -rf build dist *.egg-info router/native/*.so router/native/*.cpp .pytest_cache .mypy_cache .ruff_cache .hypothesis
