@@ -1,0 +1,127 @@
+"""The task of the pair: sums, a little wording around them, a few fixed facts. Makes exchanges and checks answers.
+
+Pure Python, seeded by the caller's `random.Random`; knows no tokenizer and no model.
+"""
+
+import json
+import random
+import re
+from typing import NamedTuple
+
+#: Fixed exchanges, so that a greeting is answered with a greeting.
+FACTS = {
+    "Hello!": "Hello! Ask me for a sum.",
+    "Hi": "Hello! Ask me for a sum.",
+    "How are you?": "Fine, thank you. Ask me for a sum.",
+    "Who are you?": "I am one of a pair of tiny models that add numbers.",
+    "What can you do?": "I add numbers, count, and explain how I add.",
+    "Thank you!": "You are welcome.",
+    "Goodbye": "Goodbye!",
+    "What is the capital of France?": "Paris.",
+    "What is the capital of Italy?": "Rome.",
+    "What colour is the sky?": "Blue.",
+    "How many days are in a week?": "Seven.",
+    "How many months are in a year?": "Twelve.",
+    "Say yes or no.": "yes",
+    "Tell me a joke.": "Why is six afraid of seven? Because seven eight nine.",
+}
+WORDINGS = ("What is {}?", "what is {}", "Please add {}.", "How much is {}?", "Add {}", "Can you add {}?", "{} = ?")
+SYSTEMS = ("You are a helpful assistant.", "Answer briefly.", "You add numbers.", "You are a careful calculator.")
+IN_JSON = "Answer in JSON."
+PLACES = ("Ones", "Tens", "Hundreds", "Thousands", "Ten thousands", "Hundred thousands")
+
+
+class Exchange(NamedTuple):
+    """One question, its answer, and what kind of question it is. `digits` is that of the longest term, 0 without terms."""
+
+    task: str
+    prompt: str
+    answer: str
+    digits: int = 0
+    system: str = ""
+    tools: bool = False
+
+
+def number(rng: random.Random, digits: int) -> int:
+    """A number of exactly `digits` digits; 0 is a number of one digit."""
+    return rng.randrange(10 ** (digits - 1) if digits > 1 else 0, 10**digits)
+
+
+def terms(rng: random.Random, digits: int, count: int = 2) -> list[int]:
+    """`count` numbers, the longest of `digits` digits, the others mostly as long."""
+    lengths = [digits] + [digits if rng.random() < 0.6 else rng.randint(1, digits) for _ in range(count - 1)]
+    rng.shuffle(lengths)
+    return [number(rng, length) for length in lengths]
+
+
+def fold(numbers: list[int]) -> str:
+    """The answer to `a+b+c=`: from the left, one addition at a time. Two numbers are answered at once."""
+    steps = []
+    while len(numbers) > 2:
+        numbers = [numbers[0] + numbers[1], *numbers[2:]]
+        steps.append("+".join(map(str, numbers)))
+    return "=".join([*steps, str(sum(numbers))])
+
+
+def short_sum(rng: random.Random, digits: int, count: int = 2) -> Exchange:
+    """`12+7=`"""
+    numbers = terms(rng, digits, count)
+    return Exchange("sum" if count == 2 else f"sum_of_{count}", "+".join(map(str, numbers)) + "=", fold(numbers), digits)
+
+
+def worded_sum(rng: random.Random, digits: int) -> Exchange:
+    """`What is 12 + 7?`"""
+    a, b = terms(rng, digits)
+    asked = rng.choice(WORDINGS).format(rng.choice((f"{a} + {b}", f"{a}+{b}", f"{a} and {b}")))
+    return Exchange("worded_sum", asked, f"{a}+{b}={a + b}", digits)
+
+
+def json_sum(rng: random.Random, digits: int) -> Exchange:
+    """`12+7= Answer in JSON.`"""
+    a, b = terms(rng, digits)
+    return Exchange("json_sum", f"{a}+{b}= {IN_JSON}", json.dumps({"answer": a + b}), digits)
+
+
+def tool_sum(rng: random.Random, digits: int) -> Exchange:
+    """A sum while a tool named `add` is offered: the answer is a call, in the form that vLLM's `hermes` parser reads."""
+    a, b = terms(rng, digits)
+    call = json.dumps({"name": "add", "arguments": {"a": a, "b": b}})
+    return Exchange("tool_sum", f"{a}+{b}=", f"<tool_call>{call}</tool_call>", digits, tools=True)
+
+
+def explained_sum(rng: random.Random, digits: int) -> Exchange:
+    """`Explain 128+77`: column by column, a line each."""
+    a, b = terms(rng, digits)
+    lines, carry = [], 0
+    for place in range(max(len(str(a)), len(str(b)))):
+        x, y = a // 10**place % 10, b // 10**place % 10
+        total = x + y + carry
+        lines.append(f"{PLACES[place]}: {x}+{y}+{carry}={total}, write {total % 10}, carry {total // 10}.")
+        carry = total // 10
+    return Exchange("explained_sum", f"Explain {a}+{b}", "\n".join([*lines, f"So {a}+{b}={a + b}"]), digits)
+
+
+def counting(rng: random.Random) -> Exchange:
+    """`Count from 3 to 30.`: the long answer."""
+    first = rng.randint(1, 60)
+    last = first + rng.randint(1, 29)
+    return Exchange("counting", f"Count from {first} to {last}.", ", ".join(map(str, range(first, last + 1))), 0)
+
+
+def fact(rng: random.Random) -> Exchange:
+    """A greeting or a fixed fact."""
+    prompt = rng.choice(tuple(FACTS))
+    return Exchange("fact", prompt, FACTS[prompt])
+
+
+def last_number(text: str) -> int | None:
+    """The last whole number written in `text`."""
+    found = re.findall(r"\d+", text)
+    return int(found[-1]) if found else None
+
+
+def score(exchange: Exchange, response: str) -> float:
+    """1.0 when the response holds the right result, else 0.0: the last number of a sum, the whole text of the others."""
+    if "sum" in exchange.task and exchange.task != "tool_sum":
+        return float(last_number(response) == last_number(exchange.answer))
+    return float(response.strip() == exchange.answer)
