@@ -6,59 +6,14 @@ Writes are gathered and leave once per event-loop tick. Knows nothing of what th
 import asyncio
 from typing import Protocol
 
-import msgspec
-
 from router.errors import ProtocolError
-from router.ipc.messages import MAX_FRAME_BYTES, Message
+from router.ipc.frames import FrameDecoder, encode_frame
+from router.ipc.messages import Message
 
-_HEADER_BYTES = 4
-_decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
-_encoder = msgspec.msgpack.Encoder()
+__all__ = ["Channel", "FrameDecoder", "Handler", "encode_frame"]
 
-
-def encode_frame(message: Message) -> bytes:
-    """`message` as one frame, length prefix included."""
-    frame = bytearray(_HEADER_BYTES)
-    _encoder.encode_into(message, frame, _HEADER_BYTES)
-    frame[:_HEADER_BYTES] = (len(frame) - _HEADER_BYTES).to_bytes(_HEADER_BYTES, "little")
-    return bytes(frame)
-
-
-class FrameDecoder:
-    """Splits a byte stream into messages. Keeps at most one unfinished frame, of a bounded size."""
-
-    __slots__ = ("_buffer", "_max_frame_bytes")
-
-    def __init__(self, max_frame_bytes: int = MAX_FRAME_BYTES) -> None:
-        self._buffer = bytearray()
-        self._max_frame_bytes = max_frame_bytes
-
-    def feed(self, data: bytes) -> list[Message]:
-        """Messages completed by `data`, in order. Raises `ProtocolError` on a frame that is too large or malformed."""
-        # Most reads hold whole frames: decode those straight from `data`, without touching the buffer.
-        if self._buffer:
-            self._buffer += data
-            data = bytes(self._buffer)
-        messages: list[Message] = []
-        at, size = 0, len(data)
-        while size - at >= _HEADER_BYTES:
-            length = int.from_bytes(data[at : at + _HEADER_BYTES], "little")
-            if length > self._max_frame_bytes:
-                raise ProtocolError(f"frame of {length} bytes; at most {self._max_frame_bytes} are accepted")
-            end = at + _HEADER_BYTES + length
-            if end > size:
-                break
-            messages.append(self._decode(memoryview(data)[at + _HEADER_BYTES : end]))
-            at = end
-        self._buffer = bytearray(data[at:])
-        return messages
-
-    @staticmethod
-    def _decode(frame: memoryview) -> Message:
-        try:
-            return _decoder.decode(frame)
-        except (msgspec.DecodeError, msgspec.ValidationError) as error:
-            raise ProtocolError(f"malformed frame: {error}") from error
+#: Gathered frames up to this size are joined to one buffer; larger ones are handed over one by one, uncopied.
+_JOIN_BYTES = 256 * 1024
 
 
 class Handler(Protocol):
@@ -68,7 +23,9 @@ class Handler(Protocol):
 
     def received(self, message: Message) -> None: ...
 
-    def lost(self, error: Exception | None) -> None: ...
+    def lost(self, error: Exception | None) -> None:
+        """The connection is gone; called once. `error` is None after an orderly end."""
+        ...
 
     def writable(self, writable: bool) -> None:
         """The peer reads too slowly (False) or has caught up (True)."""
@@ -78,13 +35,15 @@ class Handler(Protocol):
 class Channel(asyncio.Protocol):
     """`asyncio` protocol of either end. Use with `loop.create_unix_connection` or `create_unix_server`."""
 
-    __slots__ = ("_decoder", "_handler", "_loop", "_out", "_transport")
+    __slots__ = ("_closed", "_decoder", "_handler", "_loop", "_out", "_out_bytes", "_transport")
 
     def __init__(self, handler: Handler, loop: asyncio.AbstractEventLoop) -> None:
         self._handler = handler
         self._loop = loop
         self._decoder = FrameDecoder()
-        self._out: list[bytes] = []
+        self._out: list[bytearray] = []
+        self._out_bytes = 0
+        self._closed = False
         self._transport: asyncio.Transport | None = None
 
     @property
@@ -92,24 +51,50 @@ class Channel(asyncio.Protocol):
         return self._transport is not None and not self._transport.is_closing()
 
     def send(self, message: Message) -> None:
-        """Queue `message` for this tick's write. On a lost connection it goes nowhere: `lost` has said so."""
+        """Queue `message` for this tick's write. On a lost connection it goes nowhere: `lost` has said so.
+
+        Raises `ProtocolError`, and queues nothing, when the frame would be larger than any peer accepts.
+        """
+        if self._closed:
+            return
+        frame = encode_frame(message)
         if not self._out:
             self._loop.call_soon(self._flush)
-        self._out.append(encode_frame(message))
+        self._out.append(frame)
+        self._out_bytes += len(frame)
 
     def close(self) -> None:
         """Write what is queued, then close."""
         self._flush()
+        self._closed = True
         if self._transport is not None:
             self._transport.close()
 
+    def abort(self) -> None:
+        """Close now; what is queued is dropped. `lost` follows."""
+        self._closed = True
+        self._out.clear()
+        self._out_bytes = 0
+        if self._transport is not None:
+            self._transport.abort()
+
     def buffered_bytes(self) -> int:
-        return 0 if self._transport is None else self._transport.get_write_buffer_size()
+        """Bytes queued here and not yet taken by the system."""
+        return self._out_bytes + (0 if self._transport is None else self._transport.get_write_buffer_size())
 
     def _flush(self) -> None:
         out, self._out = self._out, []
-        if out and self._transport is not None and not self._transport.is_closing():
-            self._transport.write(out[0] if len(out) == 1 else b"".join(out))
+        size, self._out_bytes = self._out_bytes, 0
+        if not out or not self.open:
+            return
+        assert self._transport is not None
+        if len(out) == 1:
+            self._transport.write(out[0])
+        elif size <= _JOIN_BYTES:
+            self._transport.write(b"".join(out))
+        else:
+            for frame in out:
+                self._transport.write(frame)
 
     # asyncio.Protocol
 
@@ -120,15 +105,15 @@ class Channel(asyncio.Protocol):
         self._handler.connected(self)
 
     def data_received(self, data: bytes) -> None:
+        received = self._handler.received
         try:
-            messages = self._decoder.feed(data)
+            for message in self._decoder.feed(data):
+                received(message)
         except ProtocolError as error:
             self._fail(error)
-            return
-        for message in messages:
-            self._handler.received(message)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._closed = True
         if self._transport is not None:
             self._transport = None
             self._handler.lost(exc)
@@ -140,6 +125,7 @@ class Channel(asyncio.Protocol):
         self._handler.writable(True)
 
     def _fail(self, error: ProtocolError) -> None:
+        self._closed = True
         transport, self._transport = self._transport, None
         if transport is not None:
             transport.abort()

@@ -1,0 +1,97 @@
+"""What the pipeline sees of a pool member, and what a member sees of a request.
+
+A member knows its engine or URL, how loaded it is and whether it can be trusted now; nothing of HTTP, scores or policy.
+"""
+
+from collections.abc import Callable
+from typing import Literal, Protocol
+
+import msgspec
+
+from router.errors import RouterError
+from router.ipc.messages import Done, Handoff
+from router.types import Kind, MemberState
+
+MemberPhase = Literal["waiting", "starting", "ready", "restarting", "failed", "draining", "stopped"]
+
+
+class MemberStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One member as an operator sees it."""
+
+    name: str
+    kind: str
+    phase: MemberPhase
+    state: MemberState
+    restarts: int = 0
+    last_error: str = ""
+    pid: int = 0
+    engine_version: str = ""
+    in_flight: int = 0
+
+
+class Work(msgspec.Struct, frozen=True, kw_only=True):
+    """One request for a member, and the size that its cost is counted by."""
+
+    kind: Kind
+    body: bytes  #: the client's JSON; its `model` is the member's to replace
+    stream: bool = False
+    request_id: str = ""
+    prompt_tokens: int = 0  #: estimate
+    deadline_s: float = 0.0  #: seconds from now; 0 for none
+    traceparent: str = ""
+
+
+class Failure(msgspec.Struct, frozen=True):
+    """How a request failed in a member."""
+
+    error: RouterError
+    retryable: bool = False  #: another member may try it
+    context: bool = False  #: only a member with a larger context may
+
+
+class Receiver(Protocol):
+    """Who waits for one answer: any number of `chunk`, then exactly one of `done`, `handoff` and `fail`, or none after
+    `abort`. Called from the event loop's thread, never from within `submit`.
+    """
+
+    def chunk(self, data: bytes) -> None: ...
+
+    def done(self, done: Done) -> None: ...
+
+    def handoff(self, handoff: Handoff) -> None: ...
+
+    def fail(self, failure: Failure) -> None: ...
+
+
+class Call(Protocol):
+    """One submitted request."""
+
+    def stream_to(self, chunk: Callable[[bytes], None]) -> None:
+        """From now on give chunks to `chunk` directly: a token then costs one call."""
+        ...
+
+    def abort(self) -> None:
+        """Stop generating; the receiver hears no more of it. Harmless after the end."""
+        ...
+
+
+class PoolMember(Protocol):
+    """One model that answers."""
+
+    def submit(self, work: Work, receiver: Receiver) -> Call:
+        """Hand `work` over. Raises `NoEngine` or `Overloaded` when it cannot be taken."""
+        ...
+
+    def state(self) -> MemberState:
+        """Readiness, load and rates at this moment."""
+        ...
+
+    def status(self) -> MemberStatus: ...
+
+    async def start(self) -> None:
+        """Return once it can serve. Raises `EngineStartError` with the engine's own last words."""
+        ...
+
+    async def stop(self) -> None:
+        """Fail what still runs, release everything. Idempotent."""
+        ...

@@ -1,0 +1,57 @@
+"""A member's circuit breaker: opens after consecutive failures, lets one probe through after a while.
+
+    closed --failures--> open --open_s--> half-open --success--> closed
+                           ^                  |
+                           +-----failure------+
+
+Only the member's own faults count: a client's error, an abort or a refusal under load says nothing about its health.
+Knows no clock; callers pass the time.
+"""
+
+from typing import Literal
+
+BreakerState = Literal["closed", "open", "half_open"]
+
+
+class Breaker:
+    """Time is in seconds of any monotonic clock."""
+
+    __slots__ = ("_failures", "_limit", "_open_s", "_opened_at", "_probe_until", "state")
+
+    def __init__(self, failures: int, open_s: float) -> None:
+        self._limit = failures
+        self._open_s = open_s
+        self._failures = 0
+        self._opened_at = 0.0
+        self._probe_until = 0.0
+        self.state: BreakerState = "closed"
+
+    def is_open(self, now: float) -> bool:
+        """Whether a request should go elsewhere. False once for the probe of a half-open breaker."""
+        if self.state == "closed":
+            return False
+        if self.state == "open":
+            return now - self._opened_at < self._open_s
+        return now < self._probe_until
+
+    def submitted(self, now: float) -> None:
+        """A request went to the member: of an open breaker it is the probe, for which the others wait `open_s`."""
+        if self.state != "closed" and not self.is_open(now):
+            self.state = "half_open"
+            self._probe_until = now + self._open_s
+
+    def succeeded(self) -> None:
+        self._failures = 0
+        self.state = "closed"
+
+    def failed(self, now: float) -> None:
+        if self.state == "open":
+            return  # an old request of the outage that opened it
+        self._failures += 1
+        if self.state == "half_open" or self._failures >= self._limit:
+            self.state = "open"
+            self._opened_at = now
+
+    def reset(self) -> None:
+        """The member was started afresh: its past says nothing."""
+        self.succeeded()

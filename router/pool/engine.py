@@ -1,0 +1,302 @@
+"""A member that is an engine host of this machine: the answers under way in it, its load and its health.
+
+Knows the frames; nothing of HTTP, scores or policy. All of it runs on one event loop.
+"""
+
+import asyncio
+import logging
+import time
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+from router.config import Member, Supervision
+from router.errors import ContentTooLarge, EngineFailed, EngineStartError, NoEngine, Overloaded, ProtocolError
+from router.ipc.messages import (
+    MAX_FRAME_BYTES,
+    Abort,
+    Chunks,
+    Control,
+    Done,
+    Fail,
+    Handoff,
+    Hello,
+    Load,
+    Message,
+    Submit,
+)
+from router.ipc.spec import HostSpec
+from router.pool.base import Failure, MemberPhase, MemberStatus, Receiver, Work
+from router.pool.breaker import Breaker
+from router.pool.failure import failure_of, is_members_fault
+from router.pool.link import HostLink
+from router.pool.load import LoadTracker
+from router.pool.process import HOST_COMMAND
+from router.types import MemberState
+
+log = logging.getLogger("headgate.pool")
+
+#: Unsent bytes to one engine above which new work is refused: it reads too slowly.
+MAX_UNSENT_BYTES = 256 * 1024 * 1024
+_MAX_BODY_BYTES = MAX_FRAME_BYTES - 64 * 1024
+
+
+class EngineCall:
+    """One request in an engine host. While it streams, its chunks go straight to `chunk`."""
+
+    __slots__ = ("_member", "chunk", "id", "receiver")
+
+    def __init__(self, member: "EngineMember", id: int, receiver: Receiver) -> None:
+        self._member = member
+        self.id = id
+        self.receiver = receiver
+        self.chunk: Callable[[bytes], None] = receiver.chunk
+
+    def stream_to(self, chunk: Callable[[bytes], None]) -> None:
+        self.chunk = chunk
+
+    def abort(self) -> None:
+        self._member.abort(self.id)
+
+
+class EngineMember:
+    """Implements `PoolMember`. `start` may be called again after the host was lost."""
+
+    def __init__(
+        self,
+        member: Member,
+        supervision: Supervision,
+        folder: Path,
+        *,
+        gpu_share: float,
+        log_folder: Path | None = None,
+        env: dict[str, str] | None = None,
+        stream_buffer_bytes: int = 1 << 20,
+        command: tuple[str, ...] = HOST_COMMAND,
+    ) -> None:
+        self.name = member.name
+        self.phase: MemberPhase = "waiting"
+        self.restarts = 0
+        self.last_error = ""
+        self.last_heard_s = self.ready_since_s = 0.0  #: monotonic
+        self.on_lost: Callable[[], None] | None = None  #: called once per loss of an engine that was ready
+        file_name = _file_name(member.name)
+        self._spec = HostSpec(
+            name=member.name,
+            model=member.model,
+            socket=str(folder / f"{file_name}.sock"),
+            engine_args=member.engine_args,
+            fast_path=member.fast_path,
+            stream_buffer_bytes=stream_buffer_bytes,
+        )
+        self.log_path = (log_folder or folder) / f"{file_name}.log"
+        self._supervision = supervision
+        self._env = env or {}
+        self._command = command
+        self._load = LoadTracker(member, gpu_share)
+        self._breaker = Breaker(supervision.breaker_failures, supervision.breaker_open_s)
+        self._calls: dict[int, EngineCall] = {}
+        self._last_id = 0
+        self._link: HostLink | None = None
+        self._hello: Hello | None = None
+        self._killed = ""  # why we ended it ourselves
+
+    # PoolMember
+
+    def submit(self, work: Work, receiver: Receiver) -> EngineCall:
+        link = self._link
+        if self.phase != "ready" or link is None:
+            raise NoEngine(f"model {self.name!r} is not available now ({self.phase})", retry_after_s=1.0)
+        if link.unsent_bytes() + len(work.body) > MAX_UNSENT_BYTES:
+            raise Overloaded(f"model {self.name!r} reads its requests too slowly", retry_after_s=1.0)
+        if len(work.body) > _MAX_BODY_BYTES:
+            raise ContentTooLarge(f"a body of {len(work.body)} bytes; an engine takes at most {_MAX_BODY_BYTES}")
+        id = self._last_id = self._last_id + 1
+        link.send(
+            Submit(
+                id=id,
+                kind=work.kind,
+                body=work.body,
+                request_id=work.request_id,
+                deadline_s=work.deadline_s,
+                traceparent=work.traceparent,
+            )
+        )
+        call = self._calls[id] = EngineCall(self, id, receiver)
+        self._load.submitted(work.prompt_tokens)
+        if self._breaker.state != "closed":
+            self._breaker.submitted(time.monotonic())
+        return call
+
+    def abort(self, id: int) -> None:
+        """Stop request `id`; nothing more of it is passed on. Harmless when it has ended."""
+        if self._calls.pop(id, None) is None:
+            return
+        self._load.ended()
+        if self._link is not None:
+            self._link.send(Abort(id))
+
+    def state(self) -> MemberState:
+        breaker = self._breaker
+        open = breaker.state != "closed" and breaker.is_open(time.monotonic())
+        return self._load.state(ready=self.phase == "ready", breaker_open=open)
+
+    def status(self) -> MemberStatus:
+        process = None if self._link is None else self._link.process
+        return MemberStatus(
+            name=self.name,
+            kind="engine",
+            phase=self.phase,
+            state=self.state(),
+            restarts=self.restarts,
+            last_error=self.last_error,
+            pid=0 if process is None else process.pid,
+            engine_version="" if self._hello is None else self._hello.engine_version,
+            in_flight=len(self._calls),
+        )
+
+    async def start(self) -> None:
+        await self._release()
+        self.phase = "starting" if self._hello is None else "restarting"
+        link = self._link = HostLink(self.name, self.received, self._lost)
+        timeout_s = self._supervision.start_timeout_s
+        try:
+            async with asyncio.timeout(timeout_s):
+                hello = await link.open(self._spec, self.log_path, self._env, self._command)
+        except TimeoutError:
+            why = f"it was not ready within {timeout_s:g} s; its log is {self.log_path}"
+            await self._give_up(why)
+            raise EngineStartError(self.name, why) from None
+        except EngineStartError as error:
+            await self._give_up(error.why)
+            raise
+        except BaseException:
+            await self._give_up("its start was given up")
+            raise
+        self._hello = hello
+        self._load.described(frozenset(hello.capabilities), hello.context_tokens)
+        self._breaker.reset()
+        self.last_heard_s = self.ready_since_s = time.monotonic()
+        self.phase = "ready"
+
+    async def stop(self) -> None:
+        self.phase = "stopped"
+        await self._release()
+        self._fail_calls("the engine was stopped")
+
+    # For the supervisor
+
+    def ping(self) -> None:
+        if self._link is not None:
+            self._link.send(Control("ping"))
+
+    def kill(self, why: str) -> None:
+        """The host hangs: end it. Its loss is then handled as any other."""
+        self._killed = why
+        if self._link is not None:
+            self._link.kill()
+
+    async def reap(self) -> None:
+        """After a loss: end what is left of the host, and note how it died."""
+        link, why = self._link, self._killed
+        self._killed = ""
+        await self._release()
+        if link is not None and link.process is not None:
+            self.last_error = why or link.process.epitaph()
+
+    # Messages
+
+    def received(self, message: Message) -> None:
+        """Every message of the host after its Hello."""
+        kind = type(message)
+        self.last_heard_s = time.monotonic()
+        if kind is Chunks:
+            self._chunks(message)  # type: ignore[arg-type]
+        elif kind is Done:
+            self._done(message)  # type: ignore[arg-type]
+        elif kind is Load:
+            self._load.reported(message)  # type: ignore[arg-type]
+        elif kind is Fail:
+            self._fail(message)  # type: ignore[arg-type]
+        elif kind is Handoff:
+            self._handoff(message)  # type: ignore[arg-type]
+        elif kind is not Control and kind is not Hello:
+            raise ProtocolError(f"a host does not send {kind.__name__}")
+
+    def _chunks(self, chunks: Chunks) -> None:
+        calls = self._calls
+        for id, data in chunks.items:
+            call = calls.get(id)
+            if call is not None:  # else aborted, and the host has not heard of it yet
+                try:
+                    call.chunk(data)
+                except Exception:
+                    self._receiver_broke(call)
+
+    def _done(self, done: Done) -> None:
+        call = self._calls.pop(done.id, None)
+        if call is None:
+            return
+        self._load.answered(done.usage, done.timings)
+        self._load.ended()
+        self._breaker.succeeded()
+        call.receiver.done(done)
+
+    def _fail(self, fail: Fail) -> None:
+        call = self._calls.pop(fail.id, None)
+        if call is None:
+            return
+        self._load.ended()
+        if is_members_fault(fail.status):
+            self._breaker.failed(time.monotonic())
+        call.receiver.fail(failure_of(fail.status, fail.body, fail.code, retryable=fail.retryable))
+
+    def _handoff(self, handoff: Handoff) -> None:
+        call = self._calls.pop(handoff.id, None)
+        if call is None:
+            return
+        self._load.ended()
+        self._breaker.succeeded()
+        call.receiver.handoff(handoff)
+
+    def _receiver_broke(self, call: EngineCall) -> None:
+        # A bug of ours in one request must not take the connection, and with it every other request, along.
+        log.exception("request %d of %r: its receiver failed", call.id, self.name)
+        self.abort(call.id)
+        call.receiver.fail(Failure(EngineFailed("the answer could not be passed on")))
+
+    # Loss
+
+    def _lost(self, link: HostLink, error: Exception | None) -> None:
+        if link is not self._link or self.phase != "ready":
+            return  # a start that fails, or a stop: whoever waits for it tells
+        self.phase = "restarting"
+        self._load.forget()
+        why = f"engine {self.name!r} was lost" + (f": {error}" if error else "")
+        log.error("%s; %d requests were under way", why, len(self._calls))
+        self._fail_calls(why)
+        if self.on_lost is not None:
+            self.on_lost()
+
+    def _fail_calls(self, why: str) -> None:
+        calls, self._calls = self._calls, {}
+        for _ in calls:
+            self._load.ended()
+        for call in calls.values():
+            call.receiver.fail(Failure(EngineFailed(why), retryable=True))
+
+    async def _release(self) -> None:
+        link, self._link = self._link, None
+        if link is not None:
+            await link.close(self._supervision.stop_timeout_s)
+
+    async def _give_up(self, why: str) -> None:
+        self.last_error = why
+        self.phase = "failed"
+        await self._release()
+
+
+def _file_name(member: str) -> str:
+    """A name that is unique, safe in a path, and short enough for a socket's 107 bytes."""
+    safe = "".join(c if c.isascii() and (c.isalnum() or c in "-_") else "_" for c in member)
+    return f"{safe[:20]}-{zlib.crc32(member.encode()):08x}"

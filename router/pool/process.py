@@ -1,0 +1,147 @@
+"""One engine host as an operating-system process: started, its log kept, its whole group killed.
+
+    supervisor --- stdin: one HostSpec line, then silence; end of file = the supervisor is gone ---> host
+    supervisor <-- stdout and stderr go straight to a log file; its tail is read when the host dies --- host
+
+Knows nothing of frames.
+"""
+
+import asyncio
+import contextlib
+import os
+import re
+import signal
+import sys
+from pathlib import Path
+from typing import IO, Final
+
+import msgspec
+
+from router.ipc.spec import HostSpec
+
+#: -P keeps the working folder off the host's path: a folder named like a package must not shadow it.
+HOST_COMMAND: Final = (sys.executable, "-P", "-m", "router.host")
+
+_TAIL_BYTES = 64 * 1024
+_LOG_BYTES = 16 * 1024 * 1024  #: a log above this is set aside when its engine starts again
+_EXCEPTION = re.compile(r"^(?:[a-zA-Z_]\w*\.)*[A-Z]\w*(?:Error|Exception|Exit|Interrupt|Failed|Warning)\b:? ?.*")
+_PREFIX = re.compile(r"^(?:\x1b\[[0-9;]*m)*\(\w+ pid=\d+\)(?:\x1b\[[0-9;]*m)* ?")
+_LOGGED = re.compile(r"^(?:ERROR|CRITICAL) [\d-]+ [\d:.]+ (?:\[[^\]]*\] )?")
+#: True, but says nothing: the cause stands above it.
+_CONSEQUENCES = ("Engine core initialization failed", "Engine core proc", "leaked semaphore", "leaked shared_memory")
+
+
+class HostProcess:
+    """A running host. `stop` may be called at any time, and again."""
+
+    def __init__(self, process: asyncio.subprocess.Process, log: Path, log_start: int) -> None:
+        self._process = process
+        self._log = log
+        self._log_start = log_start
+
+    @classmethod
+    async def spawn(
+        cls, spec: HostSpec, log: Path, env: dict[str, str], command: tuple[str, ...] = HOST_COMMAND
+    ) -> "HostProcess":
+        """Start a host in a process group of its own. Raises `OSError` when there is nothing to run."""
+        with _open_log(log) as out:
+            start = out.tell()
+            process = await asyncio.create_subprocess_exec(
+                *command,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=out,
+                stderr=out,
+                env=env,
+                start_new_session=True,
+            )
+        assert process.stdin is not None
+        process.stdin.write(msgspec.json.encode(spec) + b"\n")
+        with contextlib.suppress(ConnectionError):  # died already: `wait` tells
+            await process.stdin.drain()
+        return cls(process, log, start)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def exit_code(self) -> int | None:
+        return self._process.returncode
+
+    async def wait(self) -> int:
+        """Until the host has ended; what it left behind in its group is killed. Returns its exit code."""
+        code = await self._process.wait()
+        self._signal(signal.SIGKILL)
+        return code
+
+    async def stop(self, timeout_s: float) -> None:
+        """Ask it to end, then make it."""
+        if self._process.returncode is None:
+            if self._process.stdin is not None:
+                self._process.stdin.close()
+            self._signal(signal.SIGTERM, group=False)
+            try:
+                async with asyncio.timeout(timeout_s):
+                    await self._process.wait()
+            except TimeoutError:
+                self.kill()
+        await self.wait()
+
+    def kill(self) -> None:
+        """The whole group, now."""
+        self._signal(signal.SIGKILL)
+
+    def last_words(self) -> str:
+        """Why it did not come up, as its log tells."""
+        return last_words(self._tail()) or f"{self._ending()} and wrote nothing"
+
+    def epitaph(self) -> str:
+        """How a host that had served ended."""
+        why = cause(self._tail())
+        return f"{self._ending()}: {why}" if why else self._ending()
+
+    def _ending(self) -> str:
+        code = self.exit_code
+        if code is not None and code < 0:
+            return f"it was ended by {signal.Signals(-code).name}"
+        return f"it ended with exit code {code}"
+
+    def _tail(self) -> str:
+        with self._log.open("rb") as log:
+            size = log.seek(0, os.SEEK_END)
+            log.seek(max(self._log_start, size - _TAIL_BYTES))
+            return log.read().decode("utf-8", "replace")
+
+    def _signal(self, number: int, *, group: bool = True) -> None:
+        # The host leads its group, so the group's id is its pid for as long as any member lives.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            if group:
+                os.killpg(self.pid, number)
+            else:
+                os.kill(self.pid, number)
+
+
+def _open_log(log: Path) -> IO[bytes]:
+    """`log`, to append to; one that has grown large is set aside first."""
+    with contextlib.suppress(FileNotFoundError):
+        if log.stat().st_size > _LOG_BYTES:
+            log.replace(log.with_suffix(".1.log"))
+    return open(log, "ab", opener=lambda path, flags: os.open(path, flags, 0o600))
+
+
+def last_words(log: str) -> str:
+    """The line of a dying engine's log that says why, or its last lines. Empty when the log is."""
+    return cause(log) or " | ".join(_lines(log)[-3:])
+
+
+def cause(log: str) -> str:
+    """The last exception in `log` that is not merely a consequence of another; empty if there is none."""
+    for line in reversed(_lines(log)):
+        if _EXCEPTION.match(line) and not any(consequence in line for consequence in _CONSEQUENCES):
+            return line
+    return ""
+
+
+def _lines(log: str) -> list[str]:
+    lines = [_LOGGED.sub("", _PREFIX.sub("", line)).rstrip() for line in log.splitlines()]
+    return [line for line in lines if line.strip()]

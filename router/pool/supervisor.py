@@ -1,0 +1,141 @@
+"""Starts the pool's members one after another, brings lost engines back, and asks silent ones whether they live.
+
+One engine at a time: an engine measures free GPU memory as it starts. Knows nothing of requests.
+"""
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Literal
+
+import msgspec
+
+from router.config import Supervision
+from router.errors import EngineStartError
+from router.pool.base import PoolMember
+from router.pool.engine import EngineMember
+
+log = logging.getLogger("headgate.pool")
+
+
+class StartEvent(msgspec.Struct, frozen=True):
+    """Progress of a member, for whoever shows it."""
+
+    member: str
+    what: Literal["starting", "ready", "failed"]
+    seconds: float = 0.0
+    why: str = ""
+
+
+class Supervisor:
+    """Owns the life of `members`; they do the work."""
+
+    def __init__(self, members: Sequence[PoolMember], supervision: Supervision) -> None:
+        self._members = members
+        self._supervision = supervision
+        self._starting = asyncio.Lock()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._delays_s: dict[str, float] = {}
+        self._stopped = False
+
+    async def start(self, on_event: Callable[[StartEvent], None] | None = None) -> None:
+        """Return once every member is ready. The first that fails stops all: raises its `EngineStartError`."""
+        for member in self._members:
+            if isinstance(member, EngineMember):
+                member.on_lost = self._restarter(member)
+        try:
+            for member in self._members:
+                await self._start_one(member, on_event or _log_event)
+        except BaseException:
+            await self.stop()
+            raise
+        self._keep(self._watch())
+
+    async def stop(self) -> None:
+        """Stop all members at once. Idempotent."""
+        self._stopped = True
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*(member.stop() for member in self._members))
+
+    async def _start_one(self, member: PoolMember, on_event: Callable[[StartEvent], None]) -> None:
+        name = member.status().name
+        begun = time.monotonic()
+        on_event(StartEvent(name, "starting"))
+        try:
+            async with self._starting:
+                await member.start()
+        except EngineStartError as error:
+            on_event(StartEvent(name, "failed", time.monotonic() - begun, error.why))
+            raise
+        on_event(StartEvent(name, "ready", time.monotonic() - begun))
+
+    def _restarter(self, member: EngineMember) -> Callable[[], None]:
+        def lost() -> None:
+            if not self._stopped:
+                self._keep(self._restart(member))
+
+        return lost
+
+    async def _restart(self, member: EngineMember) -> None:
+        """Bring a lost engine back, more and more patiently: `backoff_s`, doubled up to `backoff_max_s`, +-25 %."""
+        lived_s = time.monotonic() - member.ready_since_s
+        await member.reap()
+        if not self._supervision.restart:
+            member.phase = "failed"
+            return
+        # One that dies soon after each start is as patiently restarted as one that does not start.
+        delay_s = self._next_delay_s(member.name, healthy=lived_s > self._supervision.backoff_max_s)
+        while not self._stopped:
+            wait_s = delay_s * random.uniform(0.75, 1.25)
+            log.warning("engine %r is restarted in %.1f s: %s", member.name, wait_s, member.last_error)
+            await asyncio.sleep(wait_s)
+            member.restarts += 1
+            try:
+                async with self._starting:
+                    await member.start()
+            except EngineStartError as error:
+                log.error("%s", error)
+                delay_s = self._next_delay_s(member.name, healthy=False)
+            else:
+                log.info("engine %r is back", member.name)
+                return
+
+    def _next_delay_s(self, name: str, *, healthy: bool) -> float:
+        first_s, most_s = self._supervision.backoff_s, self._supervision.backoff_max_s
+        delay_s = first_s if healthy or name not in self._delays_s else min(2.0 * self._delays_s[name], most_s)
+        self._delays_s[name] = delay_s
+        return delay_s
+
+    async def _watch(self) -> None:
+        """Ask engines that have been silent for `ping_s`; kill those that stay silent for `ping_timeout_s`."""
+        settings = self._supervision
+        while True:
+            await asyncio.sleep(settings.ping_s)
+            for member in self._members:
+                if not isinstance(member, EngineMember) or member.phase != "ready":
+                    continue
+                silent_s = time.monotonic() - member.last_heard_s
+                if silent_s > settings.ping_timeout_s:
+                    log.error("engine %r has been silent for %.0f s: killed", member.name, silent_s)
+                    member.kill(f"it was silent for {silent_s:.0f} s and was killed")
+                elif silent_s > settings.ping_s:
+                    member.ping()
+
+    def _keep(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._forget)
+
+    def _forget(self, task: "asyncio.Task[None]") -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("the supervisor failed", exc_info=error)
+
+
+def _log_event(event: StartEvent) -> None:
+    log.info("engine %r: %s %s", event.member, event.what, event.why)
