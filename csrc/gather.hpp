@@ -1,0 +1,117 @@
+// Sums of float16 table rows, in three instruction sets chosen at run time. K is a multiple of 16; all arithmetic is float32.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#include "bag.hpp"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+namespace headgate {
+
+// acc[0..k) += count * (sum of n rows). May prefetch rows[n .. n + kLookahead).
+using AddRows = void (*)(const uint16_t* table, size_t k, const uint32_t* rows, size_t n, float count, float* acc);
+
+inline void prefetch_row(const uint16_t* row, size_t k) {
+  for (size_t i = 0; i < k; i += 32) __builtin_prefetch(row + i);
+}
+
+#if defined(__aarch64__)
+inline float half_to_float(uint16_t half) {
+  __fp16 value;
+  std::memcpy(&value, &half, 2);
+  return static_cast<float>(value);
+}
+#else
+// Exact for every finite half: the exponent is moved by a multiplication, so subnormals need no branch.
+inline float half_to_float(uint16_t half) {
+  const uint32_t sign = static_cast<uint32_t>(half & 0x8000) << 16;
+  const uint32_t magnitude = static_cast<uint32_t>(half & 0x7FFF) << 13;
+  float value;
+  std::memcpy(&value, &magnitude, 4);
+  value *= 0x1p112f;
+  uint32_t bits;
+  std::memcpy(&bits, &value, 4);
+  bits |= sign;
+  std::memcpy(&value, &bits, 4);
+  return value;
+}
+#endif
+
+inline void add_rows_portable(const uint16_t* table, size_t k, const uint32_t* rows, size_t n, float count, float* acc) {
+  for (size_t block = 0; block < k; block += 16) {
+    float sum[16] = {};
+    for (size_t i = 0; i < n; ++i) {
+      if (block == 0) prefetch_row(table + rows[i + kLookahead] * k, k);
+      const uint16_t* row = table + rows[i] * k + block;
+      for (size_t j = 0; j < 16; ++j) sum[j] += half_to_float(row[j]);
+    }
+    for (size_t j = 0; j < 16; ++j) acc[block + j] += count * sum[j];
+  }
+}
+
+#if defined(__x86_64__)
+__attribute__((target("avx2,fma,f16c"))) inline void add_rows_avx2(const uint16_t* table, size_t k,
+                                                                    const uint32_t* rows, size_t n, float count,
+                                                                    float* acc) {
+  const __m256 times = _mm256_set1_ps(count);
+  for (size_t block = 0; block < k; block += 32) {
+    const bool wide = block + 32 <= k;
+    __m256 sum[4] = {_mm256_setzero_ps(), _mm256_setzero_ps(), _mm256_setzero_ps(), _mm256_setzero_ps()};
+    for (size_t i = 0; i < n; ++i) {
+      if (block == 0) prefetch_row(table + rows[i + kLookahead] * k, k);
+      const __m128i* row = reinterpret_cast<const __m128i*>(table + rows[i] * k + block);
+      sum[0] = _mm256_add_ps(sum[0], _mm256_cvtph_ps(_mm_loadu_si128(row)));
+      sum[1] = _mm256_add_ps(sum[1], _mm256_cvtph_ps(_mm_loadu_si128(row + 1)));
+      if (!wide) continue;
+      sum[2] = _mm256_add_ps(sum[2], _mm256_cvtph_ps(_mm_loadu_si128(row + 2)));
+      sum[3] = _mm256_add_ps(sum[3], _mm256_cvtph_ps(_mm_loadu_si128(row + 3)));
+    }
+    for (size_t j = 0; j < (wide ? 4u : 2u); ++j) {
+      float* out = acc + block + 8 * j;
+      _mm256_storeu_ps(out, _mm256_fmadd_ps(times, sum[j], _mm256_loadu_ps(out)));
+    }
+  }
+}
+
+__attribute__((target("avx512f"))) inline void add_rows_avx512(const uint16_t* table, size_t k, const uint32_t* rows,
+                                                                size_t n, float count, float* acc) {
+  const __m512 times = _mm512_set1_ps(count);
+  for (size_t block = 0; block < k; block += 32) {
+    const bool wide = block + 32 <= k;
+    __m512 low = _mm512_setzero_ps(), high = _mm512_setzero_ps();
+    for (size_t i = 0; i < n; ++i) {
+      if (block == 0) prefetch_row(table + rows[i + kLookahead] * k, k);
+      const __m256i* row = reinterpret_cast<const __m256i*>(table + rows[i] * k + block);
+      low = _mm512_add_ps(low, _mm512_maskz_cvtph_ps(0xFFFF, _mm256_loadu_si256(row)));
+      if (wide) high = _mm512_add_ps(high, _mm512_maskz_cvtph_ps(0xFFFF, _mm256_loadu_si256(row + 1)));
+    }
+    float* out = acc + block;
+    _mm512_storeu_ps(out, _mm512_fmadd_ps(times, low, _mm512_loadu_ps(out)));
+    if (wide) _mm512_storeu_ps(out + 16, _mm512_fmadd_ps(times, high, _mm512_loadu_ps(out + 16)));
+  }
+}
+#endif
+
+struct Isa {
+  const char* name;
+  AddRows add_rows;
+};
+
+// The paths that this machine can run, best first. Returns how many; `out` has room for three.
+inline size_t isas(Isa* out) {
+  size_t n = 0;
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  if (__builtin_cpu_supports("avx512f")) out[n++] = {"avx512", add_rows_avx512};
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+  if (avx2) out[n++] = {"avx2", add_rows_avx2};
+#endif
+  out[n++] = {"portable", add_rows_portable};
+  return n;
+}
+
+}  // namespace headgate

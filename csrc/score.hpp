@@ -1,0 +1,100 @@
+// The whole call: texts with weights -> hidden vector -> quality of each model. Needs no interpreter.
+#pragma once
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "bag.hpp"
+#include "dot.hpp"
+#include "gather.hpp"
+
+namespace headgate {
+
+struct Text {
+  const uint8_t* data;
+  size_t size;
+  float weight;
+};
+
+// The folded table and the models' vectors. Borrowed; read only.
+struct Model {
+  const uint16_t* table;  // float16 [rows, k]
+  const float* vectors;   // [models, k]
+  const float* bias;      // [models]
+  size_t k, models;
+  AddRows add_rows;
+};
+
+inline Scratch& scratch_of_thread() {
+  thread_local Scratch scratch;
+  return scratch;
+}
+
+// Group sums of one text.
+struct Sums {
+  const Model& model;
+  std::vector<float> acc;  // [kGroups, k]
+
+  explicit Sums(const Model& m) : model(m), acc(kGroups * m.k) {}
+
+  void add(Group group, const uint32_t* rows, size_t n, uint32_t count) {
+    if (n) model.add_rows(model.table, model.k, rows, n, static_cast<float>(count), &acc[group * model.k]);
+  }
+};
+
+// hidden[0..k) = the weighted mean of the texts' pooled rows. Returns the WordPieces of all texts.
+inline uint64_t hide(const Encoder& encoder, const Model& model, const Text* texts, size_t n, float* hidden) {
+  std::fill(hidden, hidden + model.k, 0.0f);
+  Sums sums(model);
+  uint64_t pieces = 0;
+  double total = 0;
+  for (size_t i = 0; i < n; ++i) {
+    std::fill(sums.acc.begin(), sums.acc.end(), 0.0f);
+    const Tally tally = Bagger(encoder, scratch_of_thread(), sums).run(texts[i].data, texts[i].size);
+    pieces += tally.entries[kPieceGroup];
+    total += texts[i].weight;
+    for (size_t g = 0; g < kGroups; ++g) {
+      const float scale = texts[i].weight * static_cast<float>(tally.scale(encoder, static_cast<Group>(g)));
+      for (size_t j = 0; j < model.k; ++j) hidden[j] += scale * sums.acc[g * model.k + j];
+    }
+  }
+  if (total > 0) {
+    const float share = static_cast<float>(1 / total);
+    for (size_t j = 0; j < model.k; ++j) hidden[j] *= share;
+  }
+  return pieces;
+}
+
+// quality[0..models) of a conversation. Returns its WordPieces.
+inline uint64_t score(const Encoder& encoder, const Model& model, const Text* texts, size_t n, float* quality) {
+  std::vector<float> hidden(model.k);
+  const uint64_t pieces = hide(encoder, model, texts, n, hidden.data());
+  qualities(hidden.data(), model.vectors, model.bias, model.models, model.k, quality);
+  return pieces;
+}
+
+// One CSR line: rows and pooled weights of one text, appended; `groups` is scratch. Returns its WordPieces.
+inline uint64_t featurise(const Encoder& encoder, const Text& text, std::vector<int32_t>* rows,
+                          std::vector<float>* weights, std::vector<uint8_t>* groups) {
+  const size_t first = rows->size();
+  groups->clear();
+  Line line{rows, weights, groups};
+  const Tally tally = Bagger(encoder, scratch_of_thread(), line).run(text.data, text.size);
+  float scale[kGroups];
+  for (size_t g = 0; g < kGroups; ++g) scale[g] = static_cast<float>(tally.scale(encoder, static_cast<Group>(g)));
+  for (size_t i = first; i < rows->size(); ++i) (*weights)[i] *= scale[(*groups)[i - first]];
+  return tally.entries[kPieceGroup];
+}
+
+// WordPiece ids of a text, appended.
+inline void pieces_of(const Encoder& encoder, const Text& text, std::vector<int32_t>* out) {
+  Counts counts{};
+  uint32_t ids[kLongestWord];
+  split_words(text.data, text.size, &scratch_of_thread().prefix, &counts, [&](const Word& word) {
+    out->insert(out->end(), ids, ids + word_pieces(encoder.vocab, word, ids));
+  });
+  scratch_of_thread().trim();
+}
+
+}  // namespace headgate

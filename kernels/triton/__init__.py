@@ -1,0 +1,1 @@
+"""GPU kernels, imported by name where they are used: this package itself loads nothing."""

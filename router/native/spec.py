@@ -1,0 +1,62 @@
+"""What defines a featuriser: sizes, orders, pooling caps, seed. Kept in a checkpoint's metadata (docs/features.md).
+
+Knows nothing of files, models or quality.
+"""
+
+import msgspec
+
+from router.errors import ConfigError
+
+SHAPE_ROWS = 128
+MAX_ORDER = 8
+
+
+class EncoderSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Sizes in rows of the folded table. A group of 0 rows is off."""
+
+    pieces: int  #: vocabulary entries, one row each
+    unk: int  #: id of `[UNK]`
+    max_piece: int  #: code points of the longest vocabulary entry, without `##`
+    word_rows: int = 32768
+    word_orders: tuple[int, ...] = (1, 2)
+    char_rows: int = 0
+    char_orders: tuple[int, ...] = (3, 4)
+    shape_rows: int = SHAPE_ROWS
+    piece_cap: float = 1.0
+    word_cap: float = 1e9
+    char_cap: float = 1e9
+    seed: int = 0
+
+    @property
+    def rows(self) -> int:
+        """Rows of the whole table."""
+        return self.pieces + self.word_rows + self.char_rows + self.shape_rows
+
+    @property
+    def bases(self) -> tuple[int, int, int, int]:
+        """First row of pieces, words, chars and shape."""
+        words = self.pieces
+        return 0, words, words + self.word_rows, words + self.word_rows + self.char_rows
+
+    def check(self) -> None:
+        """Raises ConfigError naming the key and what was expected."""
+        for key in ("word_rows", "char_rows"):
+            rows = getattr(self, key)
+            if rows < 0 or rows & (rows - 1):
+                raise ConfigError(f"encoder.{key}: expected a power of two or 0, got {rows}")
+        if self.shape_rows not in (0, SHAPE_ROWS):
+            raise ConfigError(f"encoder.shape_rows: expected 0 or {SHAPE_ROWS}, got {self.shape_rows}")
+        if not 0 < self.pieces < 1 << 20:
+            raise ConfigError(f"encoder.pieces: expected 1 to {(1 << 20) - 1}, got {self.pieces}")
+        if not 0 <= self.unk < self.pieces:
+            raise ConfigError(f"encoder.unk: expected an id below {self.pieces}, got {self.unk}")
+        if not 0 < self.max_piece <= 100:
+            raise ConfigError(f"encoder.max_piece: expected 1 to 100, got {self.max_piece}")
+        for key in ("word_orders", "char_orders"):
+            if not all(0 < n <= MAX_ORDER for n in getattr(self, key)):
+                raise ConfigError(f"encoder.{key}: expected orders from 1 to {MAX_ORDER}, got {getattr(self, key)}")
+        for key in ("piece_cap", "word_cap", "char_cap"):
+            if not getattr(self, key) >= 1:
+                raise ConfigError(f"encoder.{key}: expected a number of at least 1, got {getattr(self, key)}")
+        if not 0 <= self.seed < 1 << 64:
+            raise ConfigError(f"encoder.seed: expected an unsigned 64-bit number, got {self.seed}")

@@ -1,0 +1,155 @@
+"""The native scorer again, in plain Python and NumPy: what the tests hold it against, and how slow the obvious way is.
+
+Written from docs/features.md, not from the C++.
+"""
+
+import math
+import unicodedata
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from router.native.spec import EncoderSpec
+from router.native.vocab import MASK, PRIME, find, key_of, mix, slot_of
+
+BEGIN, END = 0x110000, 0x110001
+LONGEST_WORD = 100
+IDEOGRAPHS = (
+    (0x3400, 0x4DBF),
+    (0x4E00, 0x9FFF),
+    (0xF900, 0xFAFF),
+    (0x20000, 0x2A6DF),
+    (0x2A700, 0x2B81F),
+    (0x2B920, 0x2CEAF),
+    (0x2F800, 0x2FA1F),
+)
+SYMBOLS = frozenset("{}()[]<>=;\\/_|&^$#@*+~`%")
+
+Row = tuple[int, float]
+
+
+def decode(text: str | bytes) -> str:
+    """The text's code points; what is not UTF-8 becomes U+FFFD."""
+    return text.decode("utf-8", "replace") if isinstance(text, bytes) else text
+
+
+def _is_punctuation(char: str) -> bool:
+    return unicodedata.category(char)[0] == "P" or ("!" <= char <= "~" and not char.isalnum())
+
+
+def _normalise(char: str) -> str:
+    if char in "\t\n\r":
+        return " "
+    if char in "\0\ufffd" or unicodedata.category(char) in ("Cc", "Cf", "Cs", "Co"):
+        return ""
+    if char.isspace():
+        return " "
+    base = (c for c in unicodedata.normalize("NFD", char) if unicodedata.category(c) != "Mn")
+    lowered = "".join(c.lower() for c in base)
+    if any(first <= ord(char) <= last for first, last in IDEOGRAPHS):
+        return f" {lowered} "
+    return "".join(f" {c} " if _is_punctuation(c) else c for c in lowered)
+
+
+def words(text: str | bytes) -> list[str]:
+    """BERT's basic tokens: normalised, split at white space, punctuation and ideographs."""
+    return "".join(map(_normalise, decode(text))).split()
+
+
+def pieces(word: str, vocab: npt.NDArray[np.uint64], spec: EncoderSpec) -> list[int]:
+    """Greedy longest match from the left; `[UNK]` where a part has no piece."""
+    if len(word) > LONGEST_WORD:
+        return [spec.unk]
+    out, start = [], 0
+    while start < len(word):
+        for end in range(min(len(word), start + spec.max_piece), start, -1):
+            id_ = find(vocab, slot_of(word[start:end], start > 0))
+            if id_ is not None:
+                break
+        else:
+            return [spec.unk]
+        out.append(id_)
+        start = end
+    return out
+
+
+def _salt(spec: EncoderSpec, group: int, order: int) -> int:
+    return mix((spec.seed + 256 * group + order) & MASK)
+
+
+def _word_grams(all_words: Sequence[str], spec: EncoderSpec) -> Iterator[int]:
+    keys = [key_of(map(ord, word)) for word in all_words]
+    for order in spec.word_orders:
+        for last in range(order - 1, len(keys)):
+            key = keys[last - order + 1]
+            for following in keys[last - order + 2 : last + 1]:
+                key = (mix(key) * PRIME + following) & MASK
+            yield mix(key ^ _salt(spec, 1, order)) & (spec.word_rows - 1)
+
+
+def _char_grams(all_words: Sequence[str], spec: EncoderSpec) -> Iterator[int]:
+    for word in all_words:
+        codes = [BEGIN, *map(ord, word), END]
+        for order in spec.char_orders:
+            for start in range(len(codes) - order + 1):
+                key = key_of(codes[start : start + order])
+                yield mix(key ^ _salt(spec, 2, order)) & (spec.char_rows - 1)
+
+
+def _shape(text: str | bytes, all_words: Sequence[str]) -> list[int]:
+    chars = decode(text)
+    counts = (
+        len(all_words),
+        max(map(len, all_words), default=0),
+        sum("A" <= c <= "Z" for c in chars),
+        sum("0" <= c <= "9" for c in chars),
+        chars.count("\n"),
+        sum(c in SYMBOLS for c in chars),
+        chars.count("?"),
+        sum(c >= "\x80" and c != "\ufffd" and not "\ud800" <= c <= "\udfff" for c in chars),
+    )
+    return [16 * family + min(15, count.bit_length()) for family, count in enumerate(counts)]
+
+
+def _pooled(rows: Sequence[int], base: int, cap: float) -> list[Row]:
+    scale = math.sqrt(min(len(rows), cap)) / max(1, len(rows))
+    return [(base + row, scale) for row in rows]
+
+
+def featurise(text: str | bytes, vocab: npt.NDArray[np.uint64], spec: EncoderSpec) -> tuple[list[Row], int]:
+    """The text's rows with their weights (a row may stand more than once), and its number of WordPieces."""
+    all_words = words(text)
+    ids = [id_ for word in all_words for id_ in pieces(word, vocab, spec)]
+    base = spec.bases
+    out = _pooled(ids, base[0], spec.piece_cap)
+    if spec.word_rows:
+        out += _pooled(list(_word_grams(all_words, spec)), base[1], spec.word_cap)
+    if spec.char_rows:
+        out += _pooled(list(_char_grams(all_words, spec)), base[2], spec.char_cap)
+    if spec.shape_rows:
+        out += [(base[3] + row, 1.0) for row in _shape(text, all_words)]
+    return out, len(ids)
+
+
+def score(
+    segments: Sequence[tuple[str | bytes, float]],
+    vocab: npt.NDArray[np.uint64],
+    spec: EncoderSpec,
+    table: npt.NDArray[np.float16],
+    vectors: npt.NDArray[np.float32],
+    bias: npt.NDArray[np.float32],
+) -> tuple[npt.NDArray[np.float64], int]:
+    """Quality per model and WordPieces of all segments: `table` [rows, K], `vectors` [models, K], `bias` [models]."""
+    hidden = np.zeros(table.shape[1])
+    total, count = 0.0, 0
+    for text, weight in segments:
+        bag, pieces_here = featurise(text, vocab, spec)
+        count += pieces_here
+        total += weight
+        if bag:
+            rows, weights = zip(*bag, strict=True)
+            hidden += weight * (np.array(weights) @ table[list(rows)].astype(np.float64))
+    if total > 0:
+        hidden /= total
+    return 1 / (1 + np.exp(-(bias + vectors.astype(np.float64) @ hidden))), count

@@ -1,0 +1,52 @@
+"""Builds the native scorer. All else is in pyproject.toml.
+
+Switches: HEADGATE_BUILD=debug | sanitize | coverage (default: release). No -march: the instruction set is chosen when
+the program runs.
+"""
+
+import os
+import sys
+
+from Cython.Build import cythonize
+from setuptools import Extension, find_packages, setup
+
+BUILD = os.environ.get("HEADGATE_BUILD", "release")
+FLAGS = {
+    "release": (["-O3"], []),
+    "debug": (["-O0", "-g3"], []),
+    "sanitize": (
+        ["-O1", "-g", "-fno-omit-frame-pointer", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"],
+        ["-fsanitize=address,undefined"],
+    ),
+    "coverage": (["-O0", "-g", "--coverage"], ["--coverage"]),
+}
+if BUILD not in FLAGS:
+    sys.exit(f"HEADGATE_BUILD: expected one of {', '.join(FLAGS)}, got {BUILD!r}")
+
+compile_args, link_args = FLAGS[BUILD]
+scorer = Extension(
+    "router.native.scorer",
+    sources=["router/native/scorer.pyx"],
+    include_dirs=["csrc"],
+    depends=[f"csrc/{name}" for name in sorted(os.listdir("csrc")) if name.endswith((".hpp", ".pxd"))],
+    extra_compile_args=["-std=c++20", "-fvisibility=hidden", *compile_args],
+    extra_link_args=link_args,
+    language="c++",
+)
+
+setup(
+    packages=[*find_packages(include=["router", "router.*"]), "router.kernels"],
+    # A top-level `kernels` would collide with Hugging Face's package of that name.
+    package_dir={"router.kernels": "kernels/triton"},
+    ext_modules=cythonize(
+        [scorer],
+        include_path=["csrc"],
+        language_level=3,
+        compiler_directives={
+            "boundscheck": BUILD != "release",
+            "wraparound": False,
+            "freethreading_compatible": True,
+            "linetrace": BUILD == "coverage",
+        },
+    ),
+)
