@@ -20,6 +20,10 @@ class Turn(msgspec.Struct, frozen=True, array_like=True, gc=False):
     text: str
 
 
+#: A text of the conversation and how much it counts.
+Segment = tuple[str, float]
+
+
 class Query(msgspec.Struct, frozen=True, kw_only=True):
     """The conversation as the router sees it, plus the few request fields that routing reads."""
 
@@ -31,6 +35,7 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
     choices: int = 1  #: `n` of the OpenAI API
     needs: frozenset[str] = frozenset()  #: of `Capability`
     slo_ttft_s: float | None = None  #: refuse members predicted to be slower to the first token
+    deadline_s: float | None = None  #: seconds from now until the answer is worth nothing
     request_id: str = ""
     session_id: str = ""
     key_id: str = ""  #: which API key asked; never the key itself
@@ -68,7 +73,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     members: tuple[MemberState, ...]
 
 
-class Term(msgspec.Struct, frozen=True, kw_only=True):
+class Term(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Every number that spoke for or against one model. `excluded` names the hard rule that ruled it out."""
 
     model: str

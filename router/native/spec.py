@@ -1,4 +1,4 @@
-"""What defines a featuriser: sizes, orders, pooling caps, seed. Kept in a checkpoint's metadata (docs/features.md).
+"""What defines the features: sizes, orders, pooling caps, seed, turn weights. Kept in a checkpoint (docs/features.md).
 
 Knows nothing of files, models or quality.
 """
@@ -60,3 +60,19 @@ class EncoderSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
                 raise ConfigError(f"encoder.{key}: expected a number of at least 1, got {getattr(self, key)}")
         if not 0 <= self.seed < 1 << 64:
             raise ConfigError(f"encoder.seed: expected an unsigned 64-bit number, got {self.seed}")
+
+
+class TurnWeights(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How much each turn of a conversation counts, beside 1 for the last user turn (features/conversation.py)."""
+
+    earlier: float = 0.25  #: all other turns together
+    decay: float = 0.5  #: of those: each turn against the one after it
+    system: float = 0.1  #: all system and developer turns together
+
+    def check(self) -> None:
+        """Raises ConfigError naming the key and what was expected."""
+        for key in ("earlier", "system"):
+            if not 0 <= getattr(self, key) <= 10:
+                raise ConfigError(f"turns.{key}: expected a weight from 0 to 10, got {getattr(self, key)}")
+        if not 0 < self.decay <= 1:
+            raise ConfigError(f"turns.decay: expected a number above 0 and at most 1, got {self.decay}")

@@ -1,0 +1,30 @@
+"""The matrix-factorisation head on the native scorer: segments in, quality per member out, in one call."""
+
+from collections.abc import Sequence
+
+from router.heads.base import Claim, Placement
+from router.heads.checkpoint import Checkpoint
+from router.heads.placement import place
+from router.native.scorer import Encoder, Scorer
+from router.native.spec import TurnWeights
+from router.types import Scores, Segment
+
+
+class MfHead:
+    """`logit q_m = b_m + v_m . h` over the pool's members. Immutable and safe from many threads."""
+
+    def __init__(self, checkpoint: Checkpoint, claims: Sequence[Claim], *, isa: str | None = None) -> None:
+        vectors, bias, self._placements = place(checkpoint, claims)
+        self._turns = checkpoint.meta.turns
+        self._scorer = Scorer(Encoder(checkpoint.meta.encoder, checkpoint.vocab), checkpoint.table, vectors, bias, isa)
+
+    @property
+    def turns(self) -> TurnWeights:
+        return self._turns
+
+    @property
+    def placements(self) -> tuple[Placement, ...]:
+        return self._placements
+
+    def score(self, segments: Sequence[Segment]) -> Scores:
+        return Scores(*self._scorer.score(segments))

@@ -1,0 +1,31 @@
+"""The same head in plain Python and NumPy: what the native one is tested and timed against."""
+
+from collections.abc import Sequence
+
+from router.heads.base import Claim, Placement
+from router.heads.checkpoint import Checkpoint
+from router.heads.placement import place
+from router.native import twin
+from router.native.spec import TurnWeights
+from router.types import Scores, Segment
+
+
+class NumpyMfHead:
+    """See MfHead."""
+
+    def __init__(self, checkpoint: Checkpoint, claims: Sequence[Claim]) -> None:
+        self._checkpoint = checkpoint
+        self._vectors, self._bias, self._placements = place(checkpoint, claims)
+
+    @property
+    def turns(self) -> TurnWeights:
+        return self._checkpoint.meta.turns
+
+    @property
+    def placements(self) -> tuple[Placement, ...]:
+        return self._placements
+
+    def score(self, segments: Sequence[Segment]) -> Scores:
+        at = self._checkpoint
+        quality, pieces = twin.score(segments, at.vocab, at.meta.encoder, at.table, self._vectors, self._bias)
+        return Scores(tuple(quality.tolist()), pieces)

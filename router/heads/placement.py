@@ -1,0 +1,112 @@
+"""Gives a pool member its vector: that of a model in the checkpoint, or one interpolated by strength. Knows no labels.
+
+Along the reference models, ordered by strength, bias and vector move smoothly; a local linear fit reads them off at the
+member's strength. docs/features.md says how well that works on models left out of training.
+"""
+
+import difflib
+import math
+import re
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from router.errors import ConfigError
+from router.heads.base import Claim, Placement
+from router.heads.checkpoint import Checkpoint, ModelRecord
+
+BANDWIDTH = 0.1  #: of the Gaussian over strength
+_SIZE = re.compile(r"(?<![A-Za-z0-9.])(?:(\d+)x)?(\d+(?:\.\d+)?)([bm])(?![a-z0-9])", re.IGNORECASE)
+
+Floats = npt.NDArray[np.float32]
+
+
+def place(checkpoint: Checkpoint, claims: Sequence[Claim]) -> tuple[Floats, Floats, tuple[Placement, ...]]:
+    """`vectors` [claims, K], `bias` [claims], and how each was found. Raises ConfigError naming the member."""
+    placed = [_placement(checkpoint.meta.models, claim) for claim in claims]
+    rows = [_row(checkpoint, one) for one in placed]
+    return np.stack([row[:-1] for row in rows]), np.array([row[-1] for row in rows], np.float32), tuple(placed)
+
+
+def interpolate(rows: Floats, strengths: Sequence[float], at: float, bandwidth: float = BANDWIDTH) -> Floats:
+    """`rows` [references, n] read off at strength `at`: local linear regression, Gaussian weights.
+
+    Outside the references' range the slope at the edge is kept, for at most one bandwidth.
+    """
+    s = np.asarray(strengths, np.float64)
+    at = min(max(at, s.min() - bandwidth), s.max() + bandwidth)
+    weight = np.exp(-0.5 * ((s - at) / bandwidth) ** 2)
+    weight /= weight.sum()
+    centre = float(weight @ s)
+    spread = float(weight @ (s - centre) ** 2)
+    mean = weight @ rows
+    # A ridge of a hundredth of the bandwidth keeps the slope finite where all the weight is on one reference.
+    slope = (weight * (s - centre)) @ rows / (spread + (bandwidth / 100) ** 2)
+    return (mean + (at - centre) * slope).astype(np.float32)
+
+
+def size_of(name: str) -> float | None:
+    """Billions of parameters, as model names tell: `Qwen3-0.6B`, `mixtral-8x7b`, `smollm-135m`."""
+    return max(map(_billions, _SIZE.findall(name)), default=None)
+
+
+def strength_of_size(models: Sequence[ModelRecord], size_b: float) -> float | None:
+    """The strength that references of this size have: a line over log size, kept within their range."""
+    known = [(m.size_b, m.strength) for m in models if m.size_b and m.strength is not None]
+    if len(known) < 3:
+        return None
+    x = np.log([size for size, _ in known])
+    y = np.array([strength for _, strength in known])
+    slope, intercept = np.polyfit(x, y, 1)
+    return float(np.clip(intercept + slope * math.log(size_b), y.min(), y.max()))
+
+
+def _billions(match: tuple[str, str, str]) -> float:
+    times, number, unit = match
+    return float(number) * int(times or 1) * (1.0 if unit in "bB" else 1e-3)
+
+
+def _placement(models: Sequence[ModelRecord], claim: Claim) -> Placement:
+    names = [model.name for model in models]
+    by_name = {name.lower(): name for name in names}
+    if claim.like:
+        if claim.like.lower() not in by_name:
+            near = difflib.get_close_matches(claim.like, names, n=1, cutoff=0.4)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ConfigError(f"{claim.name}: like: expected one of {', '.join(names)}; got {claim.like!r}{hint}")
+        return Placement(name=claim.name, by="like", reference=by_name[claim.like.lower()])
+    if claim.strength is not None:
+        if not any(model.strength is not None for model in models):
+            raise ConfigError(
+                f"{claim.name}: strength: the checkpoint's models have none; expected `like`, one of {', '.join(names)}"
+            )
+        return Placement(name=claim.name, by="strength", strength=claim.strength)
+    return _guess(models, by_name, claim)
+
+
+def _guess(models: Sequence[ModelRecord], by_name: dict[str, str], claim: Claim) -> Placement:
+    """A member that says neither `like` nor `strength`."""
+    for text in (claim.name, claim.model):
+        base = text.rstrip("/").rpartition("/")[2].lower()
+        if base in by_name:
+            return Placement(name=claim.name, by="name", reference=by_name[base])
+    for text in (claim.model, claim.name):
+        size_b = size_of(text.rstrip("/").rpartition("/")[2])
+        strength = size_b and strength_of_size(models, size_b)
+        if strength is not None and size_b:
+            return Placement(name=claim.name, by="size", strength=strength)
+    return Placement(name=claim.name, by="default")
+
+
+def _row(checkpoint: Checkpoint, placed: Placement) -> Floats:
+    """The vector with the bias behind it."""
+    models = checkpoint.meta.models
+    rows: Floats = np.column_stack([checkpoint.vectors, checkpoint.bias])
+    if placed.reference:
+        names = [model.name for model in models]
+        return np.asarray(rows[names.index(placed.reference)])
+    if placed.strength is not None:
+        known = [i for i, model in enumerate(models) if model.strength is not None]
+        return interpolate(rows[known], [models[i].strength or 0.0 for i in known], placed.strength)
+    return np.asarray(rows.mean(axis=0, dtype=np.float32))
