@@ -4,7 +4,7 @@ Writes are gathered and leave once per event-loop tick. Knows nothing of what th
 """
 
 import asyncio
-from typing import Protocol
+from typing import Protocol, cast
 
 from router.errors import ProtocolError
 from router.ipc.frames import FrameDecoder, encode_frame
@@ -99,9 +99,9 @@ class Channel(asyncio.Protocol):
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        transport.set_write_buffer_limits(high=4 * 1024 * 1024)
-        self._transport = transport
+        # uvloop's transports are none of asyncio's classes, so there is nothing to assert.
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(high=4 * 1024 * 1024)
         self._handler.connected(self)
 
     def data_received(self, data: bytes) -> None:
