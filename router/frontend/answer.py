@@ -1,0 +1,199 @@
+"""The pipeline's `Sink` for one HTTP request: chunks become an event stream or a JSON body, errors their dialect.
+
+A streamed chunk costs one framing and one write; uvloop gathers a tick's writes of a connection into one system call.
+"""
+
+import json
+from time import perf_counter
+
+import msgspec
+
+from router.errors import EngineFailed, RouterError
+from router.frontend import failure, wire
+from router.frontend.exchange import Exchange
+from router.ipc.messages import Done
+from router.pipeline.base import Service, Ticket
+from router.types import Decision, Query
+
+
+class Answer:
+    """Created by an inference route; ends its exchange exactly once. `kind` and options are those of `query`."""
+
+    __slots__ = (
+        "_connection",
+        "_decision",
+        "_ended",
+        "_exchange",
+        "_first_token_s",
+        "_head",
+        "_overhead_s",
+        "_parts",
+        "_size",
+        "_stream",
+        "_ticket",
+    )
+
+    def __init__(self, exchange: Exchange, query: Query) -> None:
+        self._exchange = exchange
+        self._connection = exchange.connection
+        self._stream = query.stream
+        self._decision: Decision | None = None
+        self._ticket: Ticket | None = None
+        self._ended = False
+        self._head: bytes | None = None  #: of a stream: due with the first chunk
+        self._parts: list[bytes] = []
+        self._size = 0
+        self._first_token_s = 0.0
+        self._overhead_s = 0.0
+
+    def submit(self, service: Service, query: Query) -> None:
+        """Raises what the service refuses with."""
+        exchange = self._exchange
+        self._ticket = service.submit(query, exchange.body, self, traceparent=exchange.traceparent)
+        exchange.stream = self
+        exchange.body = b""  # the pipeline keeps its own reference for as long as a retry may need it
+        door = self._connection.door
+        door.running += 1
+        self._overhead_s = perf_counter() - exchange.received_s
+        door.metrics.overhead(self._overhead_s)
+
+    # Sink
+
+    def start(self, decision: Decision) -> None:
+        if self._ended or self._decision is not None:
+            return
+        self._decision = decision
+        metrics = self._connection.door.metrics
+        if self._stream:
+            self._first_token_s = perf_counter() - self._exchange.received_s
+            metrics.first_token(decision.model, self._first_token_s)
+            self._head = self._stream_head(decision)
+
+    def chunk(self, data: bytes) -> None:
+        if self._ended or not data:
+            return
+        if not self._stream:
+            self._collect(data)
+            return
+        exchange = self._exchange
+        frame = data if exchange.old_client else b"%x\r\n%b\r\n" % (len(data), data)
+        if self._head is not None:
+            frame = self._head + frame
+            self._head = None
+        self._connection.stream(frame)
+
+    def done(self, done: Done) -> None:
+        if self._ended:
+            return
+        exchange, decision = self._exchange, self._decision
+        if decision is None:
+            self.fail(EngineFailed("the engine finished without an answer"))
+            return
+        self._end()
+        model = decision.model
+        metrics = self._connection.door.metrics
+        metrics.tokens(model, done.usage)
+        if done.usage.completion_tokens > 1 and done.timings.total_s > done.timings.first_token_s:
+            spent = done.timings.total_s - done.timings.first_token_s
+            metrics.output_token(model, spent / (done.usage.completion_tokens - 1))
+        if self._stream:
+            self._finish_stream(b"")
+            exchange.finish(200, model)
+            return
+        body = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+        keep = exchange.keep_alive = exchange.keep_alive and not self._connection.door.draining
+        extra = self._connection.door.date + self._headers(decision)
+        head = wire.head(200, wire.JSON, len(body), extra, keep_alive=keep, old_client=exchange.old_client)
+        self._connection.write(head + body)
+        exchange.finish(200, model)
+
+    def fail(self, error: RouterError) -> None:
+        if self._ended:
+            return
+        self._end()
+        exchange, decision = self._exchange, self._decision
+        streaming = self._stream and decision is not None
+        if not streaming:
+            if decision is None:
+                exchange.refuse(error)
+            else:
+                exchange.refuse(error, self._decision_headers(decision), decision.model)
+            return
+        self._connection.door.metrics.error(error.type)
+        self._finish_stream(failure.events(error, exchange.dialect))
+        exchange.finish(error.status, "" if decision is None else decision.model)
+
+    # Stream
+
+    def gone(self) -> None:
+        if self._ended:
+            return
+        self._end()
+        self._cancel()
+        model = "" if self._decision is None else self._decision.model
+        exchange = self._exchange
+        route = "other" if exchange.route is None else exchange.route.name
+        self._connection.door.metrics.request(route, model, 499, perf_counter() - exchange.received_s)
+
+    def cut(self, error: RouterError) -> None:
+        if not self._ended:
+            self._cancel()
+            self.fail(error)
+
+    def _cancel(self) -> None:
+        ticket, self._ticket = self._ticket, None
+        if ticket is not None:
+            ticket.cancel()
+
+    def _end(self) -> None:
+        self._ended = True
+        self._connection.door.running -= 1
+
+    def _collect(self, data: bytes) -> None:
+        self._size += len(data)
+        if self._size > self._connection.door.limits.body_bytes:
+            self.cut(EngineFailed(f"the answer is larger than {self._connection.door.limits.body_bytes} bytes"))
+            return
+        self._parts.append(data)
+
+    def _finish_stream(self, last: bytes) -> None:
+        exchange = self._exchange
+        tail = b"" if self._head is None else self._head
+        self._head = None
+        if exchange.old_client:
+            tail += last
+        else:
+            tail += (wire.framed(last) if last else b"") + wire.LAST_CHUNK
+        if tail:
+            self._connection.write(tail)
+
+    def _stream_head(self, decision: Decision) -> bytes:
+        exchange = self._exchange
+        # Without chunks only the connection's end can end the answer.
+        keep = exchange.keep_alive and not exchange.old_client and not self._connection.door.draining
+        exchange.keep_alive = keep
+        extra = self._connection.door.date + self._headers(decision)
+        return wire.stream_head(extra, keep_alive=keep, old_client=exchange.old_client)
+
+    def _headers(self, decision: Decision) -> bytes:
+        return self._exchange.request_id_header() + self._decision_headers(decision)
+
+    def _decision_headers(self, decision: Decision) -> bytes:
+        lines = (
+            f"x-headgate-model: {wire.header_text(decision.model)}\r\n"
+            f"x-headgate-reason: {decision.reason}\r\n"
+            f"x-headgate-overhead-ms: {self._overhead_s * 1e3:.3f}\r\n"
+            f"x-headgate-decision-id: {decision.id}\r\n"
+        )
+        if decision.score is not None:
+            lines += f"x-headgate-score: {decision.score:.4f}\r\n"
+        if decision.threshold is not None:
+            lines += f"x-headgate-threshold: {decision.threshold:.4f}\r\n"
+        if self._exchange.headers.get(b"x-headgate-debug", b"").lower() == b"true":
+            lines += f"x-headgate-terms: {_terms(decision)}\r\n"
+        return lines.encode("ascii", "replace")
+
+
+def _terms(decision: Decision) -> str:
+    """Every term of the decision as ASCII JSON; infinite figures become null."""
+    return json.dumps(msgspec.json.decode(msgspec.json.encode(decision.terms)), separators=(",", ":"))

@@ -1,0 +1,101 @@
+"""The request fields that routing reads, a struct a route; every other field is skipped unread.
+
+Knows the shapes of the OpenAI and Anthropic APIs and nothing of HTTP. Coercion follows pydantic's lax mode
+(`"max_tokens": "16"`), so that nothing which vLLM would answer is refused here.
+"""
+
+from typing import TypeAlias
+
+import msgspec
+
+#: A field whose mere presence matters; empty when absent.
+ABSENT = msgspec.Raw()
+
+
+class Part(msgspec.Struct, gc=False):
+    """A piece of a message's content: text, image, audio, a tool's result, ..."""
+
+    type: str = "text"
+    text: str | None = None
+    content: "str | list[Part | str] | dict[str, msgspec.Raw] | None" = None  #: of a tool's result
+
+
+Content: TypeAlias = str | list[Part | str] | None
+
+
+class Message(msgspec.Struct, gc=False):
+    role: str
+    content: Content = None
+
+
+class Item(msgspec.Struct, gc=False):
+    """One input item of the Responses API: a message, a tool's call or its output."""
+
+    type: str = "message"
+    role: str = ""
+    content: Content = None
+    output: str | list[Part | str] | dict[str, msgspec.Raw] | None = None
+
+
+class FormatType(msgspec.Struct, gc=False):
+    type: str = "text"
+
+
+class TextSettings(msgspec.Struct, gc=False):
+    format: FormatType | None = None
+
+
+class ChatBody(msgspec.Struct):
+    messages: list[Message]
+    model: str | None = None
+    stream: bool | None = None
+    max_tokens: int | None = None
+    max_completion_tokens: int | None = None
+    n: int | None = None
+    tools: msgspec.Raw = ABSENT
+    functions: msgspec.Raw = ABSENT
+    logprobs: bool | None = None
+    response_format: FormatType | None = None
+    structured_outputs: msgspec.Raw = ABSENT
+
+
+class CompletionsBody(msgspec.Struct):
+    prompt: str | list[str | int | list[int]] | None = None
+    prompt_embeds: msgspec.Raw = ABSENT
+    model: str | None = None
+    stream: bool | None = None
+    max_tokens: int | None = None
+    n: int | None = None
+    logprobs: int | None = None
+    response_format: FormatType | None = None
+    structured_outputs: msgspec.Raw = ABSENT
+
+
+class ResponsesBody(msgspec.Struct):
+    input: str | list[Item] | None = None
+    instructions: str | None = None
+    model: str | None = None
+    stream: bool | None = None
+    max_output_tokens: int | None = None
+    tools: msgspec.Raw = ABSENT
+    text: TextSettings | None = None
+
+
+class MessagesBody(msgspec.Struct):
+    messages: list[Message]
+    system: Content = None
+    model: str | None = None
+    stream: bool | None = None
+    max_tokens: int | None = None
+    tools: msgspec.Raw = ABSENT
+
+
+class TokenizeBody(msgspec.Struct):
+    prompt: str | None = None
+    messages: list[Message] | None = None
+    model: str | None = None
+
+
+class DetokenizeBody(msgspec.Struct):
+    tokens: list[int]
+    model: str | None = None

@@ -1,0 +1,175 @@
+"""One request and the answer it gets: exactly one, whatever happens. Knows the wire format, not the routes' meaning."""
+
+import re
+from random import Random, SystemRandom
+from time import perf_counter
+from typing import TYPE_CHECKING, Protocol
+
+from router.errors import BadRequest, ClientGone, RouterError
+from router.frontend import failure, wire
+from router.frontend.failure import Dialect
+
+if TYPE_CHECKING:
+    from router.frontend.connection import Connection
+    from router.frontend.routes import Handler, Route
+
+_ID = re.compile(rb"[\x21-\x7e]{1,256}")
+_TRACEPARENT = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-.*)?")
+#: Request ids must differ, not be secret: a seeded generator spares a system call each.
+_random = Random(SystemRandom().getrandbits(128))
+
+
+class Stream(Protocol):
+    """An answer still under way, as its connection sees it."""
+
+    def gone(self) -> None:
+        """The client went away."""
+        ...
+
+    def cut(self, error: RouterError) -> None:
+        """Time is up: end with `error`, in the stream where one has begun."""
+        ...
+
+
+class Exchange:
+    """Made at the end of a request's head; `run` is called when all earlier answers of its connection are out."""
+
+    __slots__ = (
+        "_request_id",
+        "body",
+        "connection",
+        "error",
+        "handler",
+        "headers",
+        "keep_alive",
+        "key_id",
+        "method",
+        "old_client",
+        "path",
+        "received_s",
+        "route",
+        "stream",
+    )
+
+    def __init__(
+        self, connection: "Connection", method: bytes, headers: dict[bytes, bytes], keep_alive: bool, old_client: bool
+    ) -> None:
+        self.connection = connection
+        self.method = method
+        self.headers = headers
+        self.keep_alive = keep_alive
+        self.old_client = old_client  #: HTTP/1.0: knows no chunks
+        self.path = b""
+        self.body = b""
+        self.key_id = ""
+        self.route: Route | None = None
+        self.handler: Handler | None = None
+        self.error: RouterError | None = None  #: refused before it was run
+        self.stream: Stream | None = None
+        self.received_s = 0.0
+        self._request_id = ""
+
+    @property
+    def dialect(self) -> Dialect:
+        return "openai" if self.route is None else self.route.dialect
+
+    @property
+    def request_id(self) -> str:
+        """The client's `x-request-id`, else one of ours. Raises `BadRequest` on one that we would not echo."""
+        if not self._request_id:
+            given = self.headers.get(b"x-request-id")
+            self._request_id = f"{_random.getrandbits(96):024x}" if given is None else _clean_id(given, "x-request-id")
+        return self._request_id
+
+    @property
+    def session_id(self) -> str:
+        given = self.headers.get(b"x-session-id")
+        return "" if given is None else _clean_id(given, "x-session-id")
+
+    @property
+    def traceparent(self) -> str:
+        """A malformed one is as none: W3C Trace Context has the receiver start a new trace."""
+        given = self.headers.get(b"traceparent")
+        return given.decode() if given is not None and _TRACEPARENT.fullmatch(given) else ""
+
+    @property
+    def slo_ttft_s(self) -> float | None:
+        given = self.headers.get(b"x-headgate-slo-ttft")
+        if given is None:
+            return None
+        try:
+            seconds = float(given)
+        except ValueError:
+            seconds = -1.0
+        if not 0 < seconds < 1e9:
+            raise BadRequest("`x-headgate-slo-ttft`: expected seconds above 0", param="x-headgate-slo-ttft")
+        return seconds
+
+    def run(self) -> None:
+        """Answer, now or later. Nothing that a handler raises escapes."""
+        self.received_s = perf_counter()
+        if self.error is not None:
+            self.refuse(self.error)
+            return
+        try:
+            assert self.handler is not None
+            self.handler(self)
+        except RouterError as error:
+            self.refuse(error)
+        except Exception as error:
+            self.connection.door.bug(error)
+            self.refuse(RouterError("internal error; the server's log says more"))
+
+    def respond(
+        self, status: int, body: bytes, content_type: bytes = wire.JSON, headers: bytes = b"", model: str = ""
+    ) -> None:
+        """Send a whole answer."""
+        keep = self.keep_alive = self.keep_alive and not self.connection.door.draining
+        head = wire.head(
+            status,
+            content_type,
+            len(body),
+            self.connection.door.date + headers,
+            keep_alive=keep,
+            old_client=self.old_client,
+        )
+        self.connection.write(head if self.method == b"HEAD" else head + body)
+        self.finish(status, model)
+
+    def refuse(self, error: RouterError, headers: bytes = b"", model: str = "") -> None:
+        """Send `error` as the whole answer."""
+        self.connection.door.metrics.error(error.type)
+        self.respond(
+            error.status,
+            failure.body(error, self.dialect),
+            headers=self.request_id_header() + headers + failure.headers(error),
+            model=model,
+        )
+
+    def request_id_header(self) -> bytes:
+        try:
+            return f"x-request-id: {self.request_id}\r\n".encode()
+        except BadRequest:  # the refusal of that very id
+            return b""
+
+    def finish(self, status: int, model: str = "") -> None:
+        """All of the answer is written."""
+        self.stream = None
+        route = self.route
+        self.connection.door.metrics.request(
+            "other" if route is None else route.name, model, status, perf_counter() - self.received_s
+        )
+        self.connection.answered(self)
+
+    def gone(self) -> None:
+        """The client went away before its answer was out."""
+        stream, self.stream = self.stream, None
+        if stream is not None:
+            stream.gone()
+            self.connection.door.metrics.error(ClientGone.type)
+
+
+def _clean_id(given: bytes, header: str) -> str:
+    if not _ID.fullmatch(given):
+        raise BadRequest(f"`{header}`: expected 1 to 256 printable ASCII characters without spaces", param=header)
+    return given.decode()

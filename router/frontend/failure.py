@@ -1,0 +1,79 @@
+"""The one place where an error becomes an answer: its status, its extra headers and its body in the route's dialect.
+
+openai      {"error": {"message", "type", "param", "code"}};   in a stream  data: {"error": ...}   data: [DONE]
+anthropic   {"type": "error", "error": {"type", "message"}};   in a stream  event: error
+responses   as openai;                  in a stream  event: error, data: {"type": "error", "code", ...}   data: [DONE]
+"""
+
+import math
+from typing import Literal
+
+import msgspec
+
+from router.errors import MethodNotAllowed, RouterError, UpstreamError
+
+Dialect = Literal["openai", "anthropic", "responses"]
+
+DONE_EVENT = b"data: [DONE]\n\n"
+#: Sent where a refusal names no better moment.
+RETRY_AFTER_S = 1.0
+
+_ANTHROPIC_TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    408: "timeout_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+    504: "timeout_error",
+}
+_encode = msgspec.json.Encoder().encode
+
+
+def body(error: RouterError, dialect: Dialect) -> bytes:
+    """The JSON body of `error`. An engine's own error body is passed on as it is."""
+    if isinstance(error, UpstreamError) and _is_object(error.body):
+        return error.body
+    if dialect == "anthropic":
+        return _encode({"type": "error", "error": {"type": _anthropic_type(error), "message": error.message}})
+    fields = {"message": error.message, "type": error.type, "param": error.param, "code": error.code or error.status}
+    return _encode({"error": fields})
+
+
+def events(error: RouterError, dialect: Dialect) -> bytes:
+    """What ends a stream that `error` broke: an error event, then the dialect's end mark."""
+    if dialect == "responses":
+        fields = {
+            "type": "error",
+            "code": str(error.code or error.type),
+            "message": error.message,
+            "param": error.param,
+        }
+        return b"event: error\ndata: %b\n\n" % _encode(fields) + DONE_EVENT
+    # An event is one line; in JSON a raw line break can only be white space between tokens.
+    line = body(error, dialect).replace(b"\r", b" ").replace(b"\n", b" ")
+    if dialect == "anthropic":
+        return b"event: error\ndata: %b\n\n" % line
+    return b"data: %b\n\n" % line + DONE_EVENT
+
+
+def headers(error: RouterError) -> bytes:
+    """Header lines that `error` asks for."""
+    lines = b""
+    if error.status == 429 or error.retry_after_s is not None:
+        lines += b"retry-after: %d\r\n" % max(1, math.ceil(error.retry_after_s or RETRY_AFTER_S))
+    if isinstance(error, MethodNotAllowed):
+        lines += f"allow: {error.allow}\r\n".encode()
+    if error.status == 401:
+        lines += b"www-authenticate: Bearer\r\n"
+    return lines
+
+
+def _anthropic_type(error: RouterError) -> str:
+    return _ANTHROPIC_TYPES.get(error.status, "invalid_request_error" if error.status < 500 else "api_error")
+
+
+def _is_object(data: bytes) -> bool:
+    return data.lstrip()[:1] == b"{"

@@ -1,0 +1,113 @@
+"""The public routes: inference in four dialects, models, tokenizer, health, metrics, version."""
+
+from collections.abc import Callable
+from urllib.parse import unquote
+
+import msgspec
+
+from router.errors import ModelNotFound, Overloaded
+from router.frontend.answer import Answer
+from router.frontend.decode import decode
+from router.frontend.exchange import Exchange
+from router.frontend.routes import Handler, Route, Routes
+from router.observe.metrics import CONTENT_TYPE, Metrics
+from router.pipeline.base import ModelCard, Service
+from router.types import Kind
+from router.version import __version__
+
+_encode = msgspec.json.Encoder().encode
+_MODELS = "/v1/models"
+
+
+class Public:
+    """Handlers over one service. `draining` tells whether the process is about to end."""
+
+    __slots__ = ("_draining", "_metrics", "_service")
+
+    def __init__(self, service: Service, metrics: Metrics, draining: Callable[[], bool]) -> None:
+        self._service = service
+        self._metrics = metrics
+        self._draining = draining
+
+    def routes(self) -> Routes:
+        return Routes((
+            Route("/v1/chat/completions", {"POST": self._infer("chat")}),
+            Route("/v1/completions", {"POST": self._infer("completions")}),
+            Route("/v1/responses", {"POST": self._infer("responses")}, dialect="responses"),
+            Route("/v1/messages", {"POST": self._infer("messages")}, dialect="anthropic"),
+            Route("/tokenize", {"POST": self._infer("tokenize")}),
+            Route("/detokenize", {"POST": self._infer("detokenize")}),
+            Route(_MODELS, {"GET": self._list_models}),
+            Route(_MODELS + "/", {"GET": self._show_model}, prefix=True),
+            *probes(self._service, self._metrics, self._draining),
+            Route("/version", {"GET": _version}, open=True),
+        ))  # fmt: skip
+
+    def _infer(self, kind: Kind) -> Handler:
+        service = self._service
+
+        def handle(exchange: Exchange) -> None:
+            door = exchange.connection.door
+            if door.running >= door.limits.in_flight:
+                raise Overloaded(f"{door.running} requests are in flight, the most that are accepted")
+            query = decode(
+                kind,
+                exchange.body,
+                request_id=exchange.request_id,
+                session_id=exchange.session_id,
+                key_id=exchange.key_id,
+                slo_ttft_s=exchange.slo_ttft_s,
+            )
+            Answer(exchange, query).submit(service, query)
+
+        return handle
+
+    def _list_models(self, exchange: Exchange) -> None:
+        cards = [_card(card) for card in self._service.models()]
+        exchange.respond(200, _encode({"object": "list", "data": cards}))
+
+    def _show_model(self, exchange: Exchange) -> None:
+        asked = unquote(exchange.path[len(_MODELS) + 1 :].decode("latin-1"))
+        for card in self._service.models():
+            if card.id == asked:
+                exchange.respond(200, _encode(_card(card)))
+                return
+        raise ModelNotFound(f"no model {asked[:200]!r}", param="model")
+
+
+def probes(service: Service, metrics: Metrics, draining: Callable[[], bool]) -> tuple[Route, ...]:
+    """`/health`: this process serves. `/ready`: some member can take a request. `/metrics`: for Prometheus."""
+
+    def health(exchange: Exchange) -> None:
+        exchange.respond(200, b'{"status":"ok"}')
+
+    def ready(exchange: Exchange) -> None:
+        members = service.members()
+        leaving = draining()
+        able = not leaving and any(member.state.ready for member in members)
+        status = "draining" if leaving else "ready" if able else "not ready"
+        body = _encode({"status": status, "members": {member.name: member.phase for member in members}})
+        exchange.respond(200 if able else 503, body, headers=b"" if able else b"retry-after: 1\r\n")
+
+    def show_metrics(exchange: Exchange) -> None:
+        exchange.respond(200, metrics.render(), CONTENT_TYPE)
+
+    return (
+        Route("/health", {"GET": health}, open=True),
+        Route("/ready", {"GET": ready}, open=True),
+        Route("/metrics", {"GET": show_metrics}, open=True),
+    )
+
+
+def _version(exchange: Exchange) -> None:
+    exchange.respond(200, _encode({"version": __version__}))
+
+
+def _card(card: ModelCard) -> dict[str, str | int | None]:
+    return {
+        "id": card.id,
+        "object": "model",
+        "created": card.created,
+        "owned_by": "headgate",
+        "max_model_len": card.context_tokens or None,
+    }

@@ -1,0 +1,191 @@
+"""The frontend as an object: binds the public and the admin port, drains, stops. Composed by `headgate serve`."""
+
+import asyncio
+import contextlib
+import logging
+import resource
+from collections.abc import Callable
+
+import msgspec
+
+from router.config import Server
+from router.errors import ConfigError, NoEngine
+from router.frontend.admin import Admin
+from router.frontend.connection import Connection
+from router.frontend.door import Door
+from router.frontend.keys import Keys
+from router.frontend.public import Public
+from router.observe.metrics import MemberGauges, Metrics
+from router.pipeline.base import MemberStatus, Service
+
+_log = logging.getLogger("headgate.frontend")
+#: The kernel caps it at `net.core.somaxconn`; uvloop's own 100 drops connections of a burst.
+_BACKLOG = 4096
+#: File descriptors for everything that is not a client: engines, logs, listeners.
+_SPARE_FILES = 256
+
+
+class Frontend:
+    """HTTP in front of one service.
+
+        frontend = Frontend(config.server, service, metrics, shown_config=config)
+        await frontend.start()          # ConfigError: port in use, ...
+        await frontend.drain_requested.wait()   # set by `begin_drain`: the admin port's, or a signal handler's
+        await frontend.drain()          # running answers finish, within `limits.drain_s`
+        await frontend.stop()
+
+    All calls come from one event loop's thread.
+    """
+
+    def __init__(
+        self,
+        config: Server,
+        service: Service,
+        metrics: Metrics | None = None,
+        *,
+        shown_config: msgspec.Struct | None = None,
+    ) -> None:
+        self._config = config
+        self._service = service
+        self.metrics = Metrics() if metrics is None else metrics
+        self.drain_requested = asyncio.Event()
+        limits = config.limits
+        public = Public(service, self.metrics, self.draining)
+        self._public = Door(public.routes(), Keys(config.api_keys), limits, self.metrics)
+        shown = config if shown_config is None else shown_config
+        admin = Admin(service, self.metrics, shown, self.begin_drain, self.draining)
+        # Never draining itself: it stays open, to watch the drain.
+        self._admin = Door(admin.routes(), Keys(()), limits, self.metrics)
+        self._servers: dict[str, asyncio.Server] = {}
+        self._sweeper: asyncio.TimerHandle | None = None
+        self.metrics.watch(self._gauges)
+
+    @property
+    def port(self) -> int:
+        """The public port, once started."""
+        return _port(self._servers["public"])
+
+    @property
+    def admin_port(self) -> int:
+        return _port(self._servers["admin"])
+
+    @property
+    def connections(self) -> int:
+        """Open client connections of the public port."""
+        return len(self._public.connections)
+
+    def draining(self) -> bool:
+        return self._public.draining
+
+    async def start(self) -> None:
+        """Listen. Raises `ConfigError` naming the setting whose address cannot be had."""
+        raise_file_limit(self._config.limits.connections + _SPARE_FILES)
+        self._sweep()
+        config = self._config
+        try:
+            self._servers["admin"] = await _listen(self._admin, config.admin_host, config.admin_port, "admin_")
+            self._servers["public"] = await _listen(self._public, config.host, config.port, "")
+        except BaseException:
+            await self.stop()
+            raise
+
+    def begin_drain(self) -> None:
+        """Stop accepting and say so on `/ready`; running answers go on. Safe to call again."""
+        if self._public.draining:
+            return
+        self._public.draining = True
+        if "public" in self._servers:
+            self._servers["public"].close()
+        for connection in tuple(self._public.connections):
+            connection.drain()
+        self.drain_requested.set()
+
+    async def drain(self) -> bool:
+        """Wait for the running answers; after `limits.drain_s` cut them with an error. True if none was cut."""
+        self.begin_drain()
+        if await self._emptied(self._config.limits.drain_s):
+            return True
+        _log.warning("drain: %d connections are cut after %g s", self.connections, self._config.limits.drain_s)
+        for connection in tuple(self._public.connections):
+            connection.cut(NoEngine("the server is shutting down"))
+        await self._emptied(1.0)
+        return False
+
+    async def stop(self) -> None:
+        """Close everything now."""
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            self._sweeper = None
+        for server in self._servers.values():
+            server.close()
+        for door in (self._public, self._admin):
+            for connection in tuple(door.connections):
+                connection.abort()
+        for server in self._servers.values():
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(server.wait_closed(), 1.0)
+
+    async def _emptied(self, within_s: float) -> bool:
+        """Whether all public connections closed in time."""
+        if self._public.connections:
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._public.emptied.wait(), within_s)
+        return not self._public.connections
+
+    def _sweep(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._public.sweep(loop.time())
+        self._admin.sweep(loop.time())
+        self._sweeper = loop.call_later(self._public.tick_s, self._sweep)
+
+    def _gauges(self) -> tuple[MemberGauges, ...]:
+        return tuple(_gauge(member) for member in self._service.members())
+
+
+def raise_file_limit(wanted: int) -> int:
+    """Let this process hold `wanted` files if the hard limit allows it. The limit in force."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return soft
+    granted = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if granted > soft:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (granted, hard))
+    if granted < wanted:
+        _log.warning("at most %d files may be open, not the %d that `limits.connections` asks for", granted, wanted)
+    return max(soft, granted)
+
+
+async def _listen(door: Door, host: str, port: int, setting: str) -> asyncio.Server:
+    loop = asyncio.get_running_loop()
+    make: Callable[[], Connection] = lambda: Connection(door)  # noqa: E731
+    try:
+        return await loop.create_server(make, host, port, backlog=_BACKLOG)
+    except OSError as error:
+        at = f"`$.server.{setting}port`, `$.server.{setting}host`"
+        raise ConfigError(f"cannot listen on {host}, port {port}: {_reason(error)} - at {at}") from error
+    except OverflowError as error:
+        raise ConfigError(f"a port is 0 to 65535, got {port} - at `$.server.{setting}port`") from error
+
+
+def _reason(error: OSError) -> str:
+    return (error.strerror or str(error)).lower()
+
+
+def _port(server: asyncio.Server) -> int:
+    port: int = server.sockets[0].getsockname()[1]
+    return port
+
+
+def _gauge(member: MemberStatus) -> MemberGauges:
+    state = member.state
+    return MemberGauges(
+        model=member.name,
+        ready=state.ready,
+        breaker_open=state.breaker_open,
+        running=state.running,
+        waiting=state.waiting,
+        kv_use=state.kv_use,
+        prefix_hit=state.prefix_hit,
+        in_flight=member.in_flight,
+        restarts=member.restarts,
+    )

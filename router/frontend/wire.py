@@ -1,0 +1,78 @@
+"""HTTP/1.1 answers as bytes: status lines, heads, chunk framing. No state, no sockets."""
+
+from urllib.parse import quote
+
+JSON = b"application/json"
+EVENTS = b"text/event-stream; charset=utf-8"
+TEXT = b"text/plain; charset=utf-8"
+
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+LAST_CHUNK = b"0\r\n\r\n"
+
+_REASONS = {
+    200: "OK",
+    202: "Accepted",
+    204: "No Content",
+    400: "Bad Request",
+    401: "Unauthorized",
+    403: "Forbidden",
+    404: "Not Found",
+    405: "Method Not Allowed",
+    408: "Request Timeout",
+    409: "Conflict",
+    413: "Content Too Large",
+    415: "Unsupported Media Type",
+    422: "Unprocessable Content",
+    429: "Too Many Requests",
+    431: "Request Header Fields Too Large",
+    499: "Client Closed Request",
+    500: "Internal Server Error",
+    501: "Not Implemented",
+    502: "Bad Gateway",
+    503: "Service Unavailable",
+    504: "Gateway Timeout",
+}
+_STATUS_LINES = {status: f"HTTP/1.1 {status} {reason}\r\n".encode() for status, reason in _REASONS.items()}
+
+
+def status_line(status: int) -> bytes:
+    line = _STATUS_LINES.get(status)
+    return line if line is not None else b"HTTP/1.1 %d Status\r\n" % status
+
+
+def head(status: int, content_type: bytes, length: int, extra: bytes, *, keep_alive: bool, old_client: bool) -> bytes:
+    """The head of an answer whose length is known. `extra` holds header lines. 204 has neither type nor length."""
+    parts = [status_line(status)]
+    if status != 204:
+        parts.append(b"content-type: %b\r\ncontent-length: %d\r\n" % (content_type, length))
+    parts.append(extra)
+    parts.append(connection(keep_alive, old_client))
+    parts.append(b"\r\n")
+    return b"".join(parts)
+
+
+def stream_head(extra: bytes, *, keep_alive: bool, old_client: bool) -> bytes:
+    """The head of an event stream: chunked, or for an HTTP/1.0 client ended by closing the connection."""
+    framing = b"" if old_client else b"transfer-encoding: chunked\r\n"
+    return b"".join((
+        b"HTTP/1.1 200 OK\r\ncontent-type: ", EVENTS, b"\r\ncache-control: no-cache\r\nx-accel-buffering: no\r\n",
+        framing, extra, connection(keep_alive, old_client), b"\r\n",
+    ))  # fmt: skip
+
+
+def connection(keep_alive: bool, old_client: bool) -> bytes:
+    if not keep_alive:
+        return b"connection: close\r\n"
+    return b"connection: keep-alive\r\n" if old_client else b""
+
+
+def framed(data: bytes) -> bytes:
+    """`data`, not empty, as one chunk of the chunked transfer encoding."""
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+def header_text(text: str) -> str:
+    """`text` as a header may carry it: ASCII without controls, everything else percent-encoded."""
+    if text.isascii() and text.isprintable():
+        return text
+    return quote(text, safe=" !#$&'()*+,/:;=?@[]{}|\"<>^`\\~")

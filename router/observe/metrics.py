@@ -1,0 +1,206 @@
+"""Counters and histograms as plain integers, turned into Prometheus families only when scraped.
+
+prometheus-client's own objects cost several microseconds an update; these cost a dictionary look-up. Knows no request.
+"""
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import accumulate
+
+import msgspec
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from router.types import Usage
+
+CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
+_PREFIX = "headgate_"
+
+OVERHEAD_BOUNDS_S = (1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 0.1, 1.0)
+LATENCY_BOUNDS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
+TOKEN_BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.075, 0.1, 0.2, 0.5, 1.0)
+
+
+class MemberGauges(msgspec.Struct, frozen=True, kw_only=True):
+    """One member at the moment of a scrape."""
+
+    model: str
+    ready: bool
+    breaker_open: bool
+    running: int
+    waiting: int
+    kv_use: float  #: 0..1
+    prefix_hit: float  #: 0..1
+    in_flight: int
+    restarts: int
+
+
+class Histogram:
+    """Counts per bucket and the sum of what was observed. `bounds` are upper bounds, ascending, without infinity."""
+
+    __slots__ = ("bounds", "counts", "sum")
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.sum = 0.0
+
+    def observe(self, value: float) -> None:
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.sum += value
+
+    def buckets(self) -> list[tuple[str, float]]:
+        """Cumulative, as Prometheus wants them."""
+        names = [*map(str, self.bounds), "+Inf"]
+        return [(name, float(count)) for name, count in zip(names, accumulate(self.counts), strict=True)]
+
+
+class Labelled:
+    """A histogram for each value of one label."""
+
+    __slots__ = ("_bounds", "children")
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self._bounds = bounds
+        self.children: dict[str, Histogram] = {}
+
+    def observe(self, label: str, value: float) -> None:
+        child = self.children.get(label)
+        if child is None:
+            child = self.children[label] = Histogram(self._bounds)
+        child.observe(value)
+
+
+class Metrics(Collector):
+    """All of one process's metrics. Called from the event loop's thread only."""
+
+    def __init__(self, *, process: bool = True) -> None:
+        self.connections = 0  #: open client connections
+        self._requests: dict[tuple[str, str, int], int] = {}
+        self._errors: dict[str, int] = {}
+        self._decisions: dict[tuple[str, str], int] = {}
+        self._tokens: dict[tuple[str, str], int] = {}
+        self._decision_seconds = Histogram(OVERHEAD_BOUNDS_S)
+        self._overhead_seconds = Histogram(OVERHEAD_BOUNDS_S)
+        self._first_token = Labelled(LATENCY_BOUNDS_S)
+        self._output_token = Labelled(TOKEN_BOUNDS_S)
+        self._request_seconds = Labelled(LATENCY_BOUNDS_S)
+        self._members: Callable[[], Iterable[MemberGauges]] = tuple
+        self._registry = CollectorRegistry()
+        self._registry.register(self)
+        if process:
+            ProcessCollector(registry=self._registry)
+
+    def watch(self, members: Callable[[], Iterable[MemberGauges]]) -> None:
+        """`members` is asked at each scrape."""
+        self._members = members
+
+    def request(self, route: str, model: str, status: int, seconds: float) -> None:
+        """A request was answered; `seconds` from its last byte in to its last byte out."""
+        key = (route, model, status)
+        self._requests[key] = self._requests.get(key, 0) + 1
+        self._request_seconds.observe(route, seconds)
+
+    def error(self, type: str) -> None:
+        self._errors[type] = self._errors.get(type, 0) + 1
+
+    def decided(self, model: str, reason: str, seconds: float) -> None:
+        """A decision was made, in `seconds`: scoring and policy."""
+        key = (model, reason)
+        self._decisions[key] = self._decisions.get(key, 0) + 1
+        self._decision_seconds.observe(seconds)
+
+    def overhead(self, seconds: float) -> None:
+        """From a request's last byte in to its hand-over to an engine."""
+        self._overhead_seconds.observe(seconds)
+
+    def first_token(self, model: str, seconds: float) -> None:
+        self._first_token.observe(model, seconds)
+
+    def output_token(self, model: str, seconds: float) -> None:
+        """Mean time per output token of one answer, the first excluded."""
+        self._output_token.observe(model, seconds)
+
+    def tokens(self, model: str, usage: Usage) -> None:
+        tokens = self._tokens
+        for kind, count in (
+            ("prompt", usage.prompt_tokens),
+            ("completion", usage.completion_tokens),
+            ("cached", usage.cached_tokens),
+        ):
+            if count:
+                key = (model, kind)
+                tokens[key] = tokens.get(key, 0) + count
+
+    def render(self) -> bytes:
+        """The scrape, in Prometheus's text format."""
+        text: bytes = generate_latest(self._registry)
+        return text
+
+    def collect(self) -> Iterator[Metric]:
+        members = tuple(self._members())
+        yield _counter("requests", "Requests answered.", ("route", "model", "status"), self._requests)
+        yield _counter("errors", "Requests that ended in an error.", ("type",), self._errors)
+        yield _counter("decisions", "Routing decisions.", ("model", "reason"), self._decisions)
+        yield _counter("tokens", "Tokens of finished answers.", ("model", "type"), self._tokens)
+        yield _histogram("decision_seconds", "Scoring and policy.", self._decision_seconds)
+        yield _histogram("overhead_seconds", "Last byte in to hand-over to an engine.", self._overhead_seconds)
+        yield _labelled("time_to_first_token_seconds", "Of streamed answers.", "model", self._first_token)
+        yield _labelled("time_per_output_token_seconds", "Mean of an answer.", "model", self._output_token)
+        yield _labelled("request_seconds", "Last byte in to last byte out.", "route", self._request_seconds)
+        yield _gauge("connections", "Open client connections.", self.connections)
+        yield _gauge("requests_in_flight", "Accepted and unfinished.", sum(member.in_flight for member in members))
+        yield from _member_families(members)
+
+
+def _counter(
+    name: str,
+    text: str,
+    labels: Sequence[str],
+    values: dict[tuple[str, str, int], int] | dict[tuple[str, str], int] | dict[str, int],
+) -> Metric:
+    family = CounterMetricFamily(_PREFIX + name, text, labels=labels)
+    for key, count in values.items():
+        family.add_metric([key] if isinstance(key, str) else [str(part) for part in key], count)
+    return family
+
+
+def _histogram(name: str, text: str, histogram: Histogram) -> Metric:
+    family = HistogramMetricFamily(_PREFIX + name, text)
+    family.add_metric([], histogram.buckets(), histogram.sum)
+    return family
+
+
+def _labelled(name: str, text: str, label: str, labelled: Labelled) -> Metric:
+    family = HistogramMetricFamily(_PREFIX + name, text, labels=[label])
+    for value, histogram in labelled.children.items():
+        family.add_metric([value], histogram.buckets(), histogram.sum)
+    return family
+
+
+def _gauge(name: str, text: str, value: float) -> Metric:
+    return GaugeMetricFamily(_PREFIX + name, text, value=value)
+
+
+_MEMBER_GAUGES: tuple[tuple[str, str, Callable[[MemberGauges], float]], ...] = (
+    ("member_ready", "Whether the member takes requests.", lambda member: member.ready),
+    ("member_breaker_open", "Whether the member's breaker is open.", lambda member: member.breaker_open),
+    ("member_running", "Sequences that the engine runs.", lambda member: member.running),
+    ("member_waiting", "Sequences that wait in the engine.", lambda member: member.waiting),
+    ("member_in_flight", "Requests handed to the member and unfinished.", lambda member: member.in_flight),
+    ("member_kv_use_ratio", "Share of KV blocks in use.", lambda member: member.kv_use),
+    ("member_prefix_hit_ratio", "Share of prompt tokens found in the prefix cache.", lambda member: member.prefix_hit),
+)
+
+
+def _member_families(members: Sequence[MemberGauges]) -> Iterator[Metric]:
+    for name, text, value_of in _MEMBER_GAUGES:
+        family = GaugeMetricFamily(_PREFIX + name, text, labels=["model"])
+        for member in members:
+            family.add_metric([member.model], float(value_of(member)))
+        yield family
+    restarts = CounterMetricFamily(_PREFIX + "member_restarts", "Restarts of the member's engine.", labels=["model"])
+    for member in members:
+        restarts.add_metric([member.model], member.restarts)
+    yield restarts
