@@ -1,0 +1,54 @@
+"""`headgate serve`, over real engines or over stub hosts: the same config, the same frontend code.
+
+Knows the config's shape; nothing of the load.
+"""
+
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import launch
+
+_HERE = Path(__file__).resolve().parent
+
+
+def stub_members(tick_s: float = 0.01) -> list[dict[str, Any]]:
+    """A small and a large model, each a stub host. Strengths are those of an 8 B and a 70 B model on MMLU-Pro."""
+    return [
+        {"name": "small", "model": "stub", "strength": 0.44, "engine_args": {"tick_s": tick_s}},
+        {"name": "large", "model": "stub", "strength": 0.63, "engine_args": {"tick_s": tick_s}},
+    ]
+
+
+@contextmanager
+def run(
+    members: Sequence[Mapping[str, Any]],
+    *,
+    stub: bool = False,
+    routing: Mapping[str, Any] | None = None,
+    limits: Mapping[str, Any] | None = None,
+    env: Mapping[str, str] | None = None,
+    timeout_s: float = 900,
+) -> Iterator[launch.Server]:
+    """The server, ready. With `stub` its hosts are `stub_host.py` instead of `router.host`; nothing else differs.
+
+    `routing` and `limits` are branches of the config. The bundled checkpoint scores every query.
+    """
+    port, admin_port = launch.free_port(), launch.free_port()
+    with tempfile.TemporaryDirectory(prefix="headgate-bench-") as folder:
+        server = {"port": port, "admin_port": admin_port, "limits": dict(limits or {})}
+        supervision = {"runtime_dir": folder}
+        config = {"server": server, "pool": list(members), "routing": dict(routing or {}), "supervision": supervision}
+        path = Path(folder) / "headgate.yaml"  # JSON is YAML
+        path.write_text(json.dumps(config), encoding="utf-8")
+        serve = [str(_HERE / "serve_stub.py")] if stub else ["-m", "router.cli.main", "serve"]
+        command = [sys.executable, "-P", *serve, str(path)]
+        with launch.started(
+            command, port, ready="/ready", timeout_s=timeout_s, env={**os.environ, **(env or {})}, folder=folder
+        ) as running:
+            yield running

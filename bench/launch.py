@@ -1,0 +1,87 @@
+"""Starts a server, waits until it answers, and ends it with all that it started. Its last words are in the error.
+
+Knows nothing of what the server does.
+"""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+
+class Server(NamedTuple):
+    """A running server: where it answers, and the root of its process tree."""
+
+    url: str
+    pid: int
+
+
+def free_port() -> int:
+    """A TCP port that was free a moment ago, for programs that cannot choose their own."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def started(
+    command: Sequence[str],
+    port: int,
+    *,
+    ready: str,
+    timeout_s: float,
+    env: Mapping[str, str] | None = None,
+    folder: str | None = None,
+) -> Iterator[Server]:
+    """`command`, once `GET ready` on its `port` answers 200; else a `RuntimeError` with the end of its output."""
+    url = f"http://127.0.0.1:{port}"
+    with tempfile.TemporaryFile(prefix="headgate-bench-") as log:
+        process = subprocess.Popen(
+            list(command), stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env, cwd=folder, start_new_session=True
+        )
+        try:
+            _wait(url + ready, process, timeout_s)
+            yield Server(url, process.pid)
+        except _NotUpError as error:
+            log.seek(max(0, log.seek(0, os.SEEK_END) - 4000))
+            said = log.read().decode("utf-8", "replace")
+            raise RuntimeError(f"{Path(command[0]).name}: {error}; the end of its output:\n{said}") from None
+        finally:
+            _end(process)
+
+
+class _NotUpError(Exception):
+    pass
+
+
+def _wait(url: str, process: "subprocess.Popen[bytes]", timeout_s: float) -> None:
+    end = time.monotonic() + timeout_s
+    while time.monotonic() < end:
+        if process.poll() is not None:
+            raise _NotUpError(f"ended with {process.returncode} before it answered at {url}")
+        try:
+            with urllib.request.urlopen(url, timeout=2) as answer:
+                if answer.status == 200:
+                    return
+        except OSError:
+            time.sleep(0.05)
+    raise _NotUpError(f"nothing answered at {url} within {timeout_s:g} s")
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    """Ask the server to end, then end its whole group: nothing may outlive a bench."""
+    if process.poll() is None:
+        process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=30)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
