@@ -157,7 +157,8 @@ class StubHost:
         head = {"id": "chatcmpl-0123456789abcdef", "object": "chat.completion", "created": 1700000000}
         choices = [{"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}]
         usage = {"prompt_tokens": 120, "total_tokens": 121, "completion_tokens": 1}
-        before, after = msgspec.json.encode({**head, "model": self._model, "choices": choices, "usage": usage}).split(b"\\u0000")
+        text = msgspec.json.encode({**head, "model": self._model, "choices": choices, "usage": usage})
+        before, after = text.split(b"\\u0000")
         return before, after
 
 
