@@ -1,7 +1,7 @@
 """CPU of the frontend process per non-streaming chat request, the routing decision included, beside other routers.
 
 Headgate stands before two stub engine hosts, the others before an nginx that answers at once. wrk loads each in turn
-over 32 connections, with 100-word prompts that all differ. All servers stay up: a noisy machine hits all alike.
+with 100-word prompts that all differ. All servers stay up and take turns: a noisy machine hits all alike.
 """
 
 import asyncio
@@ -62,9 +62,9 @@ def verify(contestant: Contestant) -> dict[str, int]:
     return models
 
 
-def measure(contestant: Contestant, seconds: float) -> Sample:
+def measure(contestant: Contestant, connections: int, seconds: float) -> Sample:
     before = contestant.cpu_s()
-    load = wrk.run(contestant.server.url, PATH, contestant.bodies, connections=32, seconds=seconds)
+    load = wrk.run(contestant.server.url, PATH, contestant.bodies, connections=connections, seconds=seconds)
     spent = contestant.cpu_s() - before
     if load.errors or not load.requests:
         raise RuntimeError(f"{contestant.name}: {load.errors} errors in {load.requests} requests")
@@ -79,6 +79,7 @@ def main() -> None:
     parser = report.parser(__doc__)
     parser.add_argument("--peers", default=",".join(peers.PEERS), help="to run beside us, comma-separated; '' for none")
     parser.add_argument("--seconds", type=float, default=5.0, help="of each run")
+    parser.add_argument("--connections", type=int, default=32, help="of wrk, each with one request at a time")
     parser.add_argument("--words", type=int, default=100, help="words of a prompt")
     args = parser.parse_args()
     if missing := upstream.missing_tools():
@@ -91,7 +92,7 @@ def main() -> None:
         samples: dict[str, list[Sample]] = {contestant.name: [] for contestant in contestants}
         for run in range(-1, runs):  # the first is warm-up
             for contestant in contestants:
-                sample = measure(contestant, seconds)
+                sample = measure(contestant, args.connections, seconds)
                 report.progress(f"run {run + 1}/{runs} {contestant.name}: {sample.cpu_us:.1f} us, {sample.per_s:.0f}/s")
                 if run >= 0:
                     samples[contestant.name].append(sample)

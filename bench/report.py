@@ -8,6 +8,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import shlex
 import statistics
 import subprocess
 import sys
@@ -100,6 +101,13 @@ def commit() -> str:
     return head + ("+" if head and dirty else "")
 
 
+def command() -> str:
+    """How this was started, relative to the repository."""
+    script = Path(sys.argv[0]).resolve()
+    shown = script.relative_to(ROOT) if script.is_relative_to(ROOT) else script.name
+    return shlex.join(["python", str(shown), *sys.argv[1:]])
+
+
 def finish(
     args: argparse.Namespace,
     bench: str,
@@ -116,7 +124,7 @@ def finish(
         **figures,
         "quick": args.quick,
         "goals": {} if args.quick else judged,
-        "command": " ".join([f"python bench/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
+        "command": command(),
         "machine": machine(),
         "versions": {**versions(*distributions), **(extra_versions or {})},
         "commit": commit(),
