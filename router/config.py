@@ -27,6 +27,8 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     headers: int = 128
     connections: int = 20_000
     in_flight: int = 2_048  #: accepted and unfinished requests; over it 429
+    waiting: int = 1_024  #: requests that wait in one engine; when every engine has so many, 429
+    pending_bytes: int = 512 * 1024 * 1024  #: bodies kept until their first answer byte; over it 429
     header_timeout_s: float = 10.0  #: from a request's first byte to the end of its headers
     body_timeout_s: float = 60.0
     keepalive_s: float = 75.0
@@ -145,6 +147,11 @@ def runtime_root(env: Mapping[str, str] = os.environ) -> Path:
 def api_key_from_environment(env: Mapping[str, str] = os.environ) -> str:
     """`HEADGATE_API_KEY`, or empty."""
     return env.get("HEADGATE_API_KEY", "")
+
+
+def inherited_environment(env: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """What engine hosts inherit: everything but our own API key."""
+    return {name: value for name, value in env.items() if name != "HEADGATE_API_KEY"}
 
 
 def _expand(node: Any, env: Mapping[str, str], source: str, at: str) -> Any:

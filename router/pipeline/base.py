@@ -3,14 +3,15 @@
 `frontend` and the library are written against this; tests drive the frontend with a scripted one.
 """
 
-from typing import Literal, Protocol
+from typing import Protocol
 
 import msgspec
 
 from router.pipeline.sink import Sink
-from router.types import Decision, MemberState, Query
+from router.pool.base import MemberPhase, MemberStatus
+from router.types import Decision, Query
 
-MemberPhase = Literal["waiting", "starting", "ready", "restarting", "failed", "draining", "stopped"]
+__all__ = ["MemberPhase", "MemberStatus", "ModelCard", "Service", "Ticket"]
 
 
 class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
@@ -19,20 +20,6 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     created: int  #: Unix seconds
     context_tokens: int = 0  #: 0 when unknown
-
-
-class MemberStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """One member as an operator sees it."""
-
-    name: str
-    kind: str
-    phase: MemberPhase
-    state: MemberState
-    restarts: int = 0
-    last_error: str = ""
-    pid: int = 0
-    engine_version: str = ""
-    in_flight: int = 0
 
 
 class Ticket(Protocol):

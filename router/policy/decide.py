@@ -4,26 +4,22 @@ With two models this is RouteLLM's threshold rule; `router-mf-0.116` uses that r
 """
 
 import math
+from collections.abc import Sequence
 
-from router.errors import NoEngine
-from router.policy import cost
-from router.policy.rules import exclusion
+from router.errors import BadRequest, ContextTooLong, NoEngine, Overloaded, RouterError
+from router.policy.cost import terms as terms_of
+from router.policy.rules import SOFT_RULES
 from router.policy.settings import Settings
-from router.types import Decision, MemberState, Query, Scores, Snapshot, Term
-
-#: Rules that are given up, in this order, when they leave no member: better slow than refused, and a breaker that is
-#: open everywhere must let one request through to learn whether it can close.
-_SOFT_RULES = ("slo", "breaker_open")
+from router.types import Decision, Query, Scores, Snapshot, Term
 
 
 def decide(query: Query, scores: Scores, snapshot: Snapshot, settings: Settings, *, id: str = "") -> Decision:
-    """Choose a member. `scores.quality` is in the order of `snapshot.members`. Raises `NoEngine` when none can serve."""
-    terms = tuple(
-        [
-            _term(i, member, quality, query, scores.prompt_tokens, settings)
-            for i, (member, quality) in enumerate(zip(snapshot.members, scores.quality, strict=True))
-        ]
-    )
+    """Choose a member. `scores.quality` is in the order of `snapshot.members`.
+
+    When none can serve: `NoEngine`, `Overloaded` (all queues are full), `ContextTooLong` or `BadRequest` (no model of
+    the pool can do what is asked).
+    """
+    terms = terms_of(query, scores, snapshot, settings)
     if settings.rule == "pinned":
         return _pinned(id, terms, settings)
     candidates = _candidates(terms)
@@ -42,49 +38,52 @@ def _logit(quality: float) -> float:
     return math.log(quality / (1.0 - quality))
 
 
-def _term(
-    index: int, member: MemberState, quality: float, query: Query, prompt_tokens: int, settings: Settings
-) -> Term:
-    gpu_s = cost.gpu_s(member, query, prompt_tokens)
-    wait_s = cost.wait_s(member, prompt_tokens)
-    cost_usd = gpu_s * member.usd_per_s
-    return Term(
-        model=member.name,
-        quality=quality,
-        gpu_s=gpu_s,
-        cost_usd=cost_usd,
-        wait_s=wait_s,
-        utility=quality - settings.price * cost_usd,
-        excluded=exclusion(index, member, query, prompt_tokens, wait_s, settings),
-    )
-
-
-def _candidates(terms: tuple[Term, ...]) -> list[int]:
+def _candidates(terms: Sequence[Term]) -> list[int]:
     candidates = [i for i, term in enumerate(terms) if term.excluded is None]
-    for rule in _SOFT_RULES:
+    for rule in SOFT_RULES:
         if candidates:
             break
         candidates = [i for i, term in enumerate(terms) if term.excluded == rule]
     if not candidates:
-        why = ", ".join(f"{term.model}: {term.excluded}" for term in terms)
-        raise NoEngine(f"no model of the pool can take this request now ({why})", retry_after_s=1.0)
+        raise _refusal(terms)
     return candidates
 
 
+def _refusal(terms: Sequence[Term]) -> RouterError:
+    """Why no member of the pool can serve. What may pass (a full queue, an engine that starts) comes first."""
+    why = ", ".join(f"{term.model}: {term.excluded}" for term in terms)
+    rules = {term.excluded for term in terms}
+    if "queue_full" in rules:
+        return Overloaded(f"every model that could take this request has a full queue ({why})", retry_after_s=1.0)
+    if "not_ready" in rules or "tried" in rules:
+        return NoEngine(f"no model of the pool can take this request now ({why})", retry_after_s=1.0)
+    if "context" in rules:
+        return ContextTooLong(f"the prompt is longer than the context of any model that could answer ({why})")
+    return BadRequest(f"no model of the pool can do what this request asks ({why})", code="unsupported")
+
+
 def _by_utility(id: str, terms: tuple[Term, ...], candidates: list[int]) -> Decision:
-    # Ties go to the cheaper model.
-    ranked = sorted(candidates, key=lambda i: (-terms[i].utility, terms[i].cost_usd))
-    best = ranked[0]
-    runner_up = ranked[1] if len(ranked) > 1 else None
+    """Ties go to the cheaper model, then to the one that stands first in the pool."""
+    best, runner_up = candidates[0], -1
+    most, second = terms[best].utility, -math.inf
+    for i in candidates[1:]:
+        utility = terms[i].utility
+        if utility > most or (utility == most and terms[i].cost_usd < terms[best].cost_usd):
+            best, most, runner_up, second = i, utility, best, most
+        elif utility > second:
+            runner_up, second = i, utility
+    term = terms[best]
+    if runner_up < 0:
+        return Decision(id=id, model=term.model, member=best, reason="only_candidate", terms=terms, score=term.quality)
     return Decision(
         id=id,
-        model=terms[best].model,
+        model=term.model,
         member=best,
-        reason="only_candidate" if runner_up is None else "utility",
+        reason="utility",
         terms=terms,
-        runner_up=None if runner_up is None else terms[runner_up].model,
-        margin=0.0 if runner_up is None else terms[best].utility - terms[runner_up].utility,
-        score=terms[best].quality,
+        runner_up=terms[runner_up].model,
+        margin=most - second,
+        score=term.quality,
     )
 
 
@@ -106,7 +105,10 @@ def _by_threshold(id: str, terms: tuple[Term, ...], settings: Settings) -> Decis
 
 
 def _pinned(id: str, terms: tuple[Term, ...], settings: Settings) -> Decision:
+    """A pinned request goes to its model or nowhere. The engine itself says what it cannot do or read."""
     term = terms[settings.pinned]
+    if term.excluded == "queue_full":
+        raise Overloaded(f"model {term.model!r} has a full queue", retry_after_s=1.0)
     if term.excluded in ("not_ready", "tried"):
         raise NoEngine(f"model {term.model!r} is not available now ({term.excluded})", retry_after_s=1.0)
     return Decision(

@@ -7,6 +7,10 @@ from router.types import MemberState, Query
 #: beyond doubt; what slips through is refused by the engine and tried on a larger context.
 CONTEXT_DOUBT = 2.0
 
+#: Rules that are given up, in this order, when they leave no member: better slow than refused, and a breaker that is
+#: open everywhere must let one request through to learn whether it can close.
+SOFT_RULES = ("slo", "breaker_open")
+
 
 def exclusion(
     index: int, member: MemberState, query: Query, prompt_tokens: int, wait_s: float, settings: Settings
@@ -16,12 +20,14 @@ def exclusion(
         return "tried"
     if not member.ready:
         return "not_ready"
-    if member.breaker_open:
-        return "breaker_open"
     if not query.needs <= member.capabilities:
         return "capability"
     if member.context_tokens and prompt_tokens > CONTEXT_DOUBT * member.context_tokens:
         return "context"
+    if member.waiting >= settings.most_waiting:
+        return "queue_full"
+    if member.breaker_open:
+        return "breaker_open"
     slo = query.slo_ttft_s if query.slo_ttft_s is not None else settings.slo_ttft_s
     if slo is not None and wait_s > slo:
         return "slo"

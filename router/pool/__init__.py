@@ -1,0 +1,45 @@
+"""The pool: members, their supervision, load and breakers. `build` makes the members of a config."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from router.config import Config
+from router.pool.base import PoolMember
+from router.pool.load import gpu_shares
+
+__all__ = ["PoolMember", "build"]
+
+
+def build(
+    config: Config,
+    folder: Path,
+    env: Mapping[str, str],
+    *,
+    host_command: tuple[str, ...] | None = None,
+) -> tuple[PoolMember, ...]:
+    """The members of `config.pool`, none of them started. Sockets are made in `folder`, logs too unless configured."""
+    from router.pool.engine import EngineMember
+    from router.pool.environment import environment, this_machine
+    from router.pool.openai import OpenAIMember
+    from router.pool.process import HOST_COMMAND
+
+    log_folder = Path(config.supervision.log_dir) if config.supervision.log_dir else folder
+    machine, engines = this_machine(), sum(member.kind == "engine" for member in config.pool)
+    members: list[PoolMember] = []
+    for member, share in zip(config.pool, gpu_shares(config.pool), strict=True):
+        if member.kind == "openai":
+            members.append(OpenAIMember(member, config.supervision, gpu_share=share))
+            continue
+        members.append(
+            EngineMember(
+                member,
+                config.supervision,
+                folder,
+                gpu_share=share,
+                log_folder=log_folder,
+                env=environment(member, env, machine, engines),
+                stream_buffer_bytes=config.server.limits.stream_buffer_bytes,
+                command=host_command or HOST_COMMAND,
+            )
+        )
+    return tuple(members)

@@ -1,0 +1,83 @@
+"""Text to decision: names, scores and policy for one pool. Needs no engine, no event loop, no network.
+
+    decider = Router.decider(pool=[Member(name="small", like="llama-3.1-8b-instruct"), ...])
+    decider.decide("What is 2 + 2?").model
+"""
+
+import secrets
+from collections.abc import Sequence
+from itertools import count
+
+import msgspec
+
+from router.config import Config, Member, Routing
+from router.pipeline.conversation import Conversation, query_of
+from router.pipeline.names import Names, strongest_and_weakest
+from router.pipeline.scoring import Scoring, strengths
+from router.policy import Settings, decide
+from router.pool.load import gpu_shares
+from router.types import Decision, MemberState, Query, Scores, Snapshot
+
+#: What an engine is taken to be able to do while nothing is known of it.
+_ALL = frozenset(
+    {"chat", "completions", "tools", "structured", "logprobs", "vision", "audio", "responses", "messages"}
+)
+
+
+class Decider:
+    """Raises `ConfigError` where the checkpoint or a member's claim is refused."""
+
+    def __init__(self, config: Config, scoring: Scoring | None = None) -> None:
+        self._config = config
+        self._assumed = Snapshot(_assumed(config.pool))
+        self._ids = count()
+        self._id_prefix = secrets.token_hex(5)
+        self.routing = config.routing
+        self.scoring = scoring or Scoring.load(config.routing.checkpoint, config.pool)
+        self.names = self._names(config.routing, self.scoring)
+
+    def reload(self, routing: Routing) -> None:
+        """Decide by `routing` from now on. When its checkpoint is refused all stays as it was."""
+        scoring = self.scoring
+        if routing.checkpoint != self.routing.checkpoint:
+            scoring = Scoring.load(routing.checkpoint, self._config.pool)
+        self.names = self._names(routing, scoring)
+        self.routing, self.scoring = routing, scoring
+
+    def decide(
+        self, what: str | Conversation | Query, *, model: str = "auto", max_tokens: int | None = None
+    ) -> Decision:
+        """The decision for a text, a conversation or a query, on idle engines. Raises `RouterError`."""
+        query = what if isinstance(what, Query) else query_of(what, model=model, max_tokens=max_tokens)
+        return self.choose(query, self.scoring.score(query), self._assumed, self.names.settings(query.model))
+
+    def choose(self, query: Query, scores: Scores, snapshot: Snapshot, settings: Settings) -> Decision:
+        return decide(query, scores, snapshot, settings, id=f"{self._id_prefix}-{next(self._ids):x}")
+
+    def _names(self, routing: Routing, scoring: Scoring) -> Names:
+        pool = self._config.pool
+        usd = [state.usd_per_s for state in self._assumed.members]
+        strong, weak = strongest_and_weakest(strengths(scoring, pool), usd)
+        return Names(pool, routing, self._config.server.limits, strong=strong, weak=weak)
+
+
+def _assumed(pool: Sequence[Member]) -> tuple[MemberState, ...]:
+    """Members as configured, ready and idle."""
+    return tuple(
+        MemberState(
+            name=member.name,
+            context_tokens=member.context_tokens,
+            capabilities=_ALL if member.capabilities is None else frozenset(member.capabilities),
+            prefill_tokens_per_s=member.prefill_tokens_per_s,
+            time_per_output_token_s=member.time_per_output_token_s,
+            mean_output_tokens=member.mean_output_tokens,
+            usd_per_s=member.usd_per_hour / 3600.0 * share,
+        )
+        for member, share in zip(pool, gpu_shares(tuple(pool)), strict=True)
+    )
+
+
+def decider_of(checkpoint: str, pool: Sequence[Member], **routing: float | None) -> Decider:
+    """A decider for members that need not run. `routing` gives `price`, `threshold` or `slo_ttft_s`."""
+    settings = msgspec.convert({"checkpoint": checkpoint, **routing}, Routing)
+    return Decider(Config(pool=tuple(pool), routing=settings))

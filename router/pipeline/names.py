@@ -1,0 +1,68 @@
+"""What a request's `model` means: a rule to decide by, or one member.
+
+    auto, headgate/auto     the configured rule
+    router-mf-0.116         RouteLLM's: the strongest member iff its win rate over the weakest reaches 0.116
+    a member's name         that member; so do the path or hub id of its weights, where only one member has them
+"""
+
+import difflib
+import re
+from collections import Counter
+from collections.abc import Sequence
+
+import msgspec
+
+from router.config import RESERVED_NAMES, Limits, Member, Routing
+from router.errors import ModelNotFound
+from router.policy import Settings
+
+_ROUTELLM = re.compile(r"router-mf-([01]|0?\.\d+|1\.0+)")
+
+
+class Names:
+    """All names of one pool. `strong` and `weak` are the members of highest and lowest strength."""
+
+    def __init__(self, pool: Sequence[Member], routing: Routing, limits: Limits, *, strong: int, weak: int) -> None:
+        base = Settings(
+            price=routing.price,
+            strong=strong,
+            weak=weak,
+            slo_ttft_s=routing.slo_ttft_s,
+            most_waiting=limits.waiting,
+        )
+        auto = base
+        if routing.threshold is not None:
+            auto = msgspec.structs.replace(base, rule="threshold", threshold=routing.threshold)
+        self._base = base
+        self._known: dict[str, Settings] = dict.fromkeys(RESERVED_NAMES, auto)
+        weights = Counter(member.model for member in pool)
+        for i, member in enumerate(pool):
+            pinned = msgspec.structs.replace(base, rule="pinned", pinned=i)
+            if member.model and weights[member.model] == 1:
+                self._known.setdefault(member.model, pinned)
+        for i, member in enumerate(pool):
+            self._known[member.name] = msgspec.structs.replace(base, rule="pinned", pinned=i)
+        self._shown = (RESERVED_NAMES[0], *(member.name for member in pool))
+
+    def settings(self, model: str) -> Settings:
+        """How to decide for `model`. Raises `ModelNotFound`, saying what there is."""
+        found = self._known.get(model)
+        if found is not None:
+            return found
+        match = _ROUTELLM.fullmatch(model)
+        if match is not None:
+            return msgspec.structs.replace(self._base, rule="threshold", threshold=float(match[1]))
+        raise ModelNotFound(self._explain(model), param="model")
+
+    def _explain(self, model: str) -> str:
+        if model.startswith("router-"):
+            return f"model {model!r} is not understood; a RouteLLM name reads `router-mf-THRESHOLD`, 0 to 1"
+        near = difflib.get_close_matches(model[:200], self._known, n=1, cutoff=0.6)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        return f"model {model[:200]!r} does not exist; {hint}there are {', '.join(self._shown)}"
+
+
+def strongest_and_weakest(strengths: Sequence[float], usd_per_s: Sequence[float]) -> tuple[int, int]:
+    """Indices of the strongest and the weakest member. Of equals the dearer is the stronger, then the later one."""
+    order = sorted(range(len(strengths)), key=lambda i: (strengths[i], usd_per_s[i], i))
+    return order[-1], order[0]

@@ -1,0 +1,216 @@
+"""One accepted request: from its scores to its only end. Retries once, elsewhere, while nothing has been streamed.
+
+    scoring --decide--> submitted --first chunk--> streaming --done / fail--> ended
+                           |  ^                                  ^
+                           |  +-- another member, at most once   |
+                           +------------- fail ------------------+        cancel and deadline end it from anywhere
+
+Knows no HTTP. All of it runs on the event loop's thread.
+"""
+
+import asyncio
+import logging
+from typing import Protocol
+
+from router.errors import DeadlineExceeded, EngineFailed, RouterError
+from router.ipc.messages import Done, Handoff
+from router.pipeline.sink import Sink
+from router.policy import Settings
+from router.pool.base import Call, Failure, PoolMember, Receiver, Work
+from router.types import Decision, Query, Scores
+
+log = logging.getLogger("headgate.pipeline")
+
+
+class Desk(Protocol):
+    """What a request needs of the pipeline."""
+
+    pool: tuple[PoolMember, ...]
+    pending_bytes: int  #: of the bodies that a retry may still need
+
+    def choose(self, request: "Request") -> Decision:
+        """Decide for `request` on the pool as it is now. Raises `RouterError`."""
+        ...
+
+    def choose_again(self, request: "Request", failure: Failure) -> Decision | None:
+        """Another member for a request that failed, or None."""
+        ...
+
+    def ended(self, request: "Request") -> None:
+        """`request` is over; called once."""
+        ...
+
+
+class Request:
+    """A `Ticket` for the door and a `Receiver` for the member."""
+
+    __slots__ = (
+        "_call",
+        "_desk",
+        "_sink",
+        "_timer",
+        "_traceparent",
+        "body",
+        "decision",
+        "ended",
+        "held_bytes",
+        "query",
+        "retried",
+        "scores",
+        "settings",
+        "started",
+    )
+
+    def __init__(self, desk: Desk, query: Query, settings: Settings, body: bytes, sink: Sink, traceparent: str) -> None:
+        self._desk = desk
+        self._sink = sink
+        self._traceparent = traceparent
+        self._call: Call | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self.query = query
+        self.settings = settings
+        self.body = body
+        self.held_bytes = len(body)  #: what the body counts for in the bound on pending bytes
+        self.scores: Scores | None = None
+        self.decision: Decision | None = None
+        self.retried = False
+        self.started = False
+        self.ended = False
+
+    def begin(self, scores: Scores) -> None:
+        """Decide and hand over. Raises `RouterError` when that fails; the request has then not begun."""
+        self.scores = scores
+        decision = self.decision = self._desk.choose(self)
+        try:
+            self._hand_over(decision)
+        except RouterError as error:
+            if not self._retry(Failure(error, retryable=True)):
+                raise
+        deadline_s = self.query.deadline_s
+        if deadline_s is not None:
+            self._timer = asyncio.get_running_loop().call_later(deadline_s, self._expire)
+
+    def scored(self, future: "asyncio.Future[Scores]") -> None:
+        """Begin with scores made on another thread."""
+        if self.ended:
+            return
+        try:
+            self.begin(future.result())
+        except RouterError as error:
+            self.refuse(error)
+        except Exception:
+            log.exception("request %s could not be scored", self.query.request_id)
+            self.refuse(RouterError("internal error; the server's log says more"))
+
+    def refuse(self, error: RouterError) -> None:
+        """End in an error that arose before or outside the member."""
+        if not self.ended:
+            self._abort()
+            self._end()
+            self._tell_failure(error)
+
+    # Ticket
+
+    def cancel(self) -> None:
+        if not self.ended:
+            self._abort()
+            self._end()
+
+    # Receiver
+
+    def chunk(self, data: bytes) -> None:
+        """The first chunk; later ones go from the member to the sink directly."""
+        if self.ended:
+            return
+        if not self.started and not self._start():
+            return
+        assert self._call is not None
+        self._call.stream_to(self._sink.chunk)
+        self._sink.chunk(data)
+
+    def done(self, done: Done) -> None:
+        if self.ended:
+            return
+        if not self.started and not self._start():
+            return
+        self._end()
+        try:
+            self._sink.done(done)
+        except Exception:
+            log.exception("request %s: its receiver failed at the end", self.query.request_id)
+
+    def handoff(self, handoff: Handoff) -> None:
+        self.refuse(EngineFailed(f"the answer was stopped ({handoff.why}), and nothing continues it"))
+
+    def fail(self, failure: Failure) -> None:
+        if self.ended:
+            return
+        if self.started or not self._retry(failure):
+            self._end()
+            self._tell_failure(failure.error)
+
+    def _start(self) -> bool:
+        """False when the sink cancelled."""
+        assert self.decision is not None
+        self.started = True
+        self._let_go_of_body()
+        self._sink.start(self.decision)
+        return not self.ended
+
+    def _retry(self, failure: Failure) -> bool:
+        """Whether another member has it now."""
+        if self.retried:
+            return False
+        decision = self._desk.choose_again(self, failure)
+        if decision is None:
+            return False
+        self.retried = True
+        try:
+            self._hand_over(decision)
+        except RouterError as error:
+            log.debug("request %s cannot be retried: %s", self.query.request_id, error)
+            return False
+        return True
+
+    def _hand_over(self, decision: Decision) -> None:
+        query, scores = self.query, self.scores
+        assert scores is not None
+        receiver: Receiver = self
+        work = Work(
+            kind=query.kind,
+            body=self.body,
+            stream=query.stream,
+            request_id=query.request_id,
+            prompt_tokens=scores.prompt_tokens,
+            deadline_s=query.deadline_s or 0.0,
+            traceparent=self._traceparent,
+        )
+        self._call = self._desk.pool[decision.member].submit(work, receiver)
+        self.decision = decision
+
+    def _expire(self) -> None:
+        self.refuse(DeadlineExceeded(f"the answer was not complete within {self.query.deadline_s:g} s"))
+
+    def _abort(self) -> None:
+        call, self._call = self._call, None
+        if call is not None:
+            call.abort()
+
+    def _end(self) -> None:
+        self.ended = True
+        self._call = None
+        self._let_go_of_body()
+        if self._timer is not None:
+            self._timer.cancel()
+        self._desk.ended(self)
+
+    def _let_go_of_body(self) -> None:
+        self._desk.pending_bytes -= self.held_bytes
+        self.held_bytes = 0
+        self.body = b""
+
+    def _tell_failure(self, error: RouterError) -> None:
+        try:
+            self._sink.fail(error)
+        except Exception:
+            log.exception("request %s: its receiver failed at an error", self.query.request_id)

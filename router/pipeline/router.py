@@ -1,0 +1,233 @@
+"""The pipeline: admit -> decide -> submit -> continue. The only place that knows scoring, policy and pool together.
+
+Knows no HTTP; `frontend` and the library submit to it. All calls come from one event loop's thread.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import msgspec
+
+from router import config as configuration
+from router.config import Config, Member, Routing
+from router.errors import EngineFailed, NoEngine, Overloaded, RouterError
+from router.observe.metrics import Metrics
+from router.pipeline.base import MemberStatus, ModelCard
+from router.pipeline.chat import ChatStream, Completion, complete
+from router.pipeline.conversation import Conversation, query_of
+from router.pipeline.decider import Decider, decider_of
+from router.pipeline.request import Request
+from router.pipeline.scoring import Scoring
+from router.pipeline.sink import Sink
+from router.pool import PoolMember, build
+from router.pool.base import Failure
+from router.pool.folder import RuntimeFolder
+from router.pool.supervisor import StartEvent, Supervisor
+from router.types import Decision, MemberState, Query, Snapshot
+
+#: Bodies above this are scored on another thread (the call releases the GIL): some milliseconds of text.
+_LARGE_BODY_BYTES = 256 * 1024
+
+
+class Router:
+    """One pool and the path to it. Implements `Service`.
+
+        async with Router.from_config("headgate.yaml") as router:
+            async for chunk in router.chat([{"role": "user", "content": "2 + 2?"}]):
+                print(chunk.text, end="")
+
+    With `start=False` nothing is started: `decide` works, on members taken to be ready and idle.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        start: bool = True,
+        metrics: Metrics | None = None,
+        scoring: Scoring | None = None,
+        pool: Sequence[PoolMember] | None = None,
+        host_command: tuple[str, ...] | None = None,
+        on_event: Callable[[StartEvent], None] | None = None,
+    ) -> None:
+        """Raises `ConfigError`. `pool` and `host_command` replace the members and the engine hosts' command."""
+        self.config = config
+        self.metrics = Metrics(process=False) if metrics is None else metrics
+        self._decider = Decider(config, scoring)
+        self.pending_bytes = 0
+        self._start = start
+        self._on_event = on_event
+        self._created = int(time.time())
+        self._requests: set[Request] = set()
+        self._closed = False
+        self._folder: RuntimeFolder | None = None
+        if pool is None and start:
+            self._folder = RuntimeFolder(config.supervision.runtime_dir, configuration.runtime_root())
+            environment = configuration.inherited_environment()
+            pool = build(config, self._folder.path, environment, host_command=host_command)
+        self.pool: tuple[PoolMember, ...] = tuple(pool or ())
+        self._supervisor = Supervisor(self.pool, config.supervision)
+
+    @classmethod
+    def from_config(cls, config: Config | Mapping[str, Any] | str | Path, *, start: bool = True) -> "Router":
+        """A router for a config, plain objects of one, or a file's path. Raises `ConfigError`."""
+        if isinstance(config, str | Path):
+            config = configuration.load(config)
+        elif not isinstance(config, Config):
+            config = configuration.build(config)
+        return cls(config, start=start)
+
+    @staticmethod
+    def decider(pool: Sequence[Member], *, checkpoint: str = "default", **routing: float | None) -> Decider:
+        """Decisions alone, without engines or event loop. `routing`: `price`, `threshold`, `slo_ttft_s`."""
+        return decider_of(checkpoint, pool, **routing)
+
+    # Life
+
+    async def start(self) -> None:
+        """Start the members, one after another. Raises `EngineStartError`; then nothing is left running."""
+        if not self._start:
+            return
+        try:
+            await self._supervisor.start(self._on_event)
+        except BaseException:
+            self._remove_folder(keep_logs=True)
+            raise
+
+    async def stop(self) -> None:
+        """End every request with an error and every engine. Idempotent."""
+        self._closed = True
+        for request in tuple(self._requests):
+            request.refuse(EngineFailed("the server is shutting down"))
+        await self._supervisor.stop()
+        self._remove_folder(keep_logs=False)
+
+    async def __aenter__(self) -> "Router":
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    def reload(self, routing: Routing) -> None:
+        """Decide by `routing` from now on. Raises `ConfigError` and changes nothing when its checkpoint is refused."""
+        self._decider.reload(routing)
+        self.config = msgspec.structs.replace(self.config, routing=routing)
+
+    # Service
+
+    def submit(self, query: Query, body: bytes, sink: Sink, *, traceparent: str = "") -> Request:
+        self._admit(len(body))
+        settings = self._decider.names.settings(query.model)
+        request = Request(self, query, settings, body, sink, traceparent)
+        if len(body) > _LARGE_BODY_BYTES:
+            self._score_elsewhere(request)
+        else:
+            begun = time.perf_counter()
+            request.begin(self._decider.scoring.score(query))
+            decision = request.decision
+            assert decision is not None
+            self.metrics.decided(decision.model, decision.reason, time.perf_counter() - begun)
+        self._requests.add(request)
+        self.pending_bytes += len(body)
+        return request
+
+    def decide(
+        self, what: str | Conversation | Query, *, model: str = "auto", max_tokens: int | None = None
+    ) -> Decision:
+        """The decision for a text, a conversation or a query; nothing is submitted. Raises `RouterError`."""
+        if not self.pool:
+            return self._decider.decide(what, model=model, max_tokens=max_tokens)
+        query = what if isinstance(what, Query) else query_of(what, model=model, max_tokens=max_tokens)
+        settings = self._decider.names.settings(query.model)
+        return self._decider.choose(query, self._decider.scoring.score(query), self._snapshot(), settings)
+
+    def models(self) -> tuple[ModelCard, ...]:
+        cards = [ModelCard(id=configuration.RESERVED_NAMES[0], created=self._created)]
+        states = [member.state() for member in self.pool]
+        known = {state.name: state.context_tokens for state in states}
+        for member in self.config.pool:
+            context_tokens = known.get(member.name, member.context_tokens)
+            cards.append(ModelCard(id=member.name, created=self._created, context_tokens=context_tokens))
+        return tuple(cards)
+
+    def members(self) -> tuple[MemberStatus, ...]:
+        return tuple(member.status() for member in self.pool)
+
+    def in_flight(self) -> int:
+        return len(self._requests)
+
+    # Library
+
+    def chat(self, messages: str | Conversation, *, model: str = "auto", **parameters: Any) -> ChatStream:
+        """The answer, chunk by chunk. `parameters` are those of OpenAI's chat API.
+
+        Nothing happens before the first chunk is asked for; leaving the loop aborts the generation.
+        """
+        return ChatStream(self, messages, model, parameters)
+
+    async def complete(self, messages: str | Conversation, *, model: str = "auto", **parameters: Any) -> Completion:
+        """The whole answer. Raises `RouterError`."""
+        return await complete(self, messages, model, parameters)
+
+    # Desk of the requests
+
+    def choose(self, request: Request) -> Decision:
+        assert request.scores is not None
+        return self._decider.choose(request.query, request.scores, self._snapshot(), request.settings)
+
+    def choose_again(self, request: Request, failure: Failure) -> Decision | None:
+        if self._closed or not failure.retryable or not self._decider.routing.retry:
+            return None
+        if request.settings.rule == "pinned" or request.decision is None or request.scores is None:
+            return None
+        snapshot = self._snapshot()
+        excluded = _not_again(request.decision.member, failure, snapshot.members)
+        settings = msgspec.structs.replace(request.settings, excluded=excluded)
+        try:
+            decision = self._decider.choose(request.query, request.scores, snapshot, settings)
+        except RouterError:
+            return None
+        self.metrics.decided(decision.model, "retry", 0.0)
+        return msgspec.structs.replace(decision, id=request.decision.id, reason="retry")
+
+    def ended(self, request: Request) -> None:
+        self._requests.discard(request)
+
+    def _admit(self, body_bytes: int) -> None:
+        if self._closed:
+            raise NoEngine("the server is shutting down", retry_after_s=5.0)
+        limits = self.config.server.limits
+        if len(self._requests) >= limits.in_flight:
+            raise Overloaded(f"{len(self._requests)} requests are in flight, the most allowed", retry_after_s=1.0)
+        if self.pending_bytes + body_bytes > limits.pending_bytes:
+            raise Overloaded("the bodies of waiting requests fill their share of memory", retry_after_s=1.0)
+
+    def _snapshot(self) -> Snapshot:
+        return Snapshot(tuple([member.state() for member in self.pool]))
+
+    def _score_elsewhere(self, request: Request) -> None:
+        """Score a long text without holding up the event loop; the request is accepted, its errors go to the sink."""
+        scoring = self._decider.scoring
+        scored = asyncio.get_running_loop().run_in_executor(None, scoring.score, request.query)
+        scored.add_done_callback(request.scored)
+
+    def _remove_folder(self, *, keep_logs: bool) -> None:
+        folder, self._folder = self._folder, None
+        if folder is not None:
+            folder.remove(keep_logs=keep_logs)
+
+
+def _not_again(tried: int, failure: Failure, members: Sequence[MemberState]) -> frozenset[int]:
+    """Members that need not be tried: the one that failed and, for a prompt too long, all of no larger context."""
+    excluded = {tried}
+    if failure.context and members[tried].context_tokens:
+        known = members[tried].context_tokens
+        excluded |= {i for i, member in enumerate(members) if 0 < member.context_tokens <= known}
+    return frozenset(excluded)

@@ -1,0 +1,44 @@
+"""Query to scores: the conversation's texts, weighed, through the head. One native call; nothing waits."""
+
+from collections.abc import Sequence
+
+from router.config import Member
+from router.features.conversation import segments
+from router.heads import Claim, Head, Placement, load
+from router.types import Query, Scores, Turn
+
+
+class Scoring:
+    """A head for the members of one pool, in their order. Safe from many threads."""
+
+    def __init__(self, head: Head) -> None:
+        self._head = head
+        self._turns = head.turns
+
+    @classmethod
+    def load(cls, checkpoint: str, pool: Sequence[Member]) -> "Scoring":
+        """Raises `ConfigError` where the checkpoint, or what a member says of itself, is refused."""
+        return cls(load(checkpoint, [_claim(member) for member in pool]))
+
+    @property
+    def placements(self) -> tuple[Placement, ...]:
+        return self._head.placements
+
+    def score(self, query: Query) -> Scores:
+        return self._head.score(segments(query.turns, self._turns))
+
+
+def strengths(scoring: Scoring, pool: Sequence[Member]) -> tuple[float, ...]:
+    """One figure per member that orders them: `strength` where all tell it, else the quality expected of an answer to
+    nothing in particular."""
+    told = [member.strength for member in pool if member.strength is not None]
+    if len(told) == len(pool):
+        return tuple(told)
+    return scoring.score(_NOTHING).quality
+
+
+_NOTHING = Query(kind="chat", model="auto", turns=(Turn("user", ""),))
+
+
+def _claim(member: Member) -> Claim:
+    return Claim(name=member.name, model=member.model, like=member.like, strength=member.strength)

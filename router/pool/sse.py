@@ -1,0 +1,122 @@
+"""An upstream's answer on its way through: whole events only, the member's name as `model`, usage noted in passing.
+
+Bytes in, bytes out; JSON is parsed only where a usage may stand. Knows no connection.
+"""
+
+import re
+
+import msgspec
+
+from router.errors import BadRequest, EngineFailed
+from router.types import Usage
+
+_MODEL = re.compile(rb'"model"\s*:\s*"(?:[^"\\]|\\.)*"')
+#: An event that no upstream ends is not kept for ever.
+_LARGEST_EVENT_BYTES = 16 * 1024 * 1024
+
+
+class _Details(msgspec.Struct):
+    cached_tokens: int | None = None
+
+
+class _Usage(msgspec.Struct):
+    prompt_tokens: int | None = 0
+    completion_tokens: int | None = 0
+    prompt_tokens_details: _Details | None = None
+
+
+class _Choice(msgspec.Struct):
+    finish_reason: str | None = None
+
+
+class _Answer(msgspec.Struct):
+    usage: _Usage | None = None
+    choices: list[_Choice] = []
+
+
+_decode = msgspec.json.Decoder(_Answer).decode
+_Fields = dict[str, msgspec.Raw]
+_decode_fields = msgspec.json.Decoder(_Fields).decode
+
+
+def with_model(body: bytes, model: str) -> bytes:
+    """`body` asking for `model`; all other fields as they came. Raises `BadRequest` where it is no JSON object."""
+    try:
+        fields = _decode_fields(body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BadRequest(f"the body is not a JSON object: {error}") from error
+    fields["model"] = msgspec.Raw(msgspec.json.encode(model))
+    return msgspec.json.encode(fields)
+
+
+class Passage:
+    """One answer of an upstream that calls itself `theirs`, for clients who know it as `ours`."""
+
+    __slots__ = ("_replace", "_rest", "finish_reason", "finished", "usage")
+
+    def __init__(self, theirs: str, ours: str) -> None:
+        self._replace = None if theirs == ours else b'"model":' + msgspec.json.encode(ours)
+        self._rest = bytearray()
+        self.usage = Usage()
+        self.finish_reason = "stop"
+        self.finished = False
+
+    def feed(self, data: bytes) -> bytes:
+        """The whole events that `data` completes; empty when there are none."""
+        rest = self._rest
+        # Only the new bytes, and one before them, can hold the end of an event.
+        searched = max(0, len(rest) - 3)
+        rest += data
+        end = max(rest.rfind(b"\n\n", searched) + 2, rest.rfind(b"\r\n\r\n", searched) + 4)
+        if end < 4:
+            if len(rest) > _LARGEST_EVENT_BYTES:
+                raise EngineFailed(f"an event of the upstream is larger than {_LARGEST_EVENT_BYTES} bytes")
+            return b""
+        events = bytes(rest[:end])
+        del rest[:end]
+        return self._events(events)
+
+    def whole(self, body: bytes) -> bytes:
+        """A body that is not a stream."""
+        self._note(body)
+        self.finished = True
+        return self._renamed(body)
+
+    def _events(self, events: bytes) -> bytes:
+        renamed: list[bytes] = []
+        for event in _split(events):
+            self._look_at(event)
+            renamed.append(self._renamed(event))
+        return b"".join(renamed)
+
+    def _look_at(self, event: bytes) -> None:
+        data = event.strip()
+        if data.startswith(b"data:"):
+            data = data[5:].strip()
+        if data == b"[DONE]" or b'"message_stop"' in event or b"response.completed" in event:
+            self.finished = True
+        elif b'"usage"' in data or (b'"finish_reason"' in data and b'"finish_reason":null' not in data):
+            self._note(data)
+
+    def _renamed(self, event: bytes) -> bytes:
+        # In JSON text a quote inside a string is escaped, so this matches a key only.
+        return event if self._replace is None else _MODEL.sub(lambda _: self._replace or b"", event, count=1)
+
+    def _note(self, json: bytes) -> None:
+        try:
+            answer = _decode(json)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return  # of another API's shape: passed on all the same, only not counted
+        if answer.usage is not None:
+            usage = answer.usage
+            cached = usage.prompt_tokens_details.cached_tokens if usage.prompt_tokens_details else 0
+            self.usage = Usage(usage.prompt_tokens or 0, usage.completion_tokens or 0, cached or 0)
+        for choice in answer.choices:
+            self.finish_reason = choice.finish_reason or self.finish_reason
+
+
+def _split(events: bytes) -> list[bytes]:
+    """Each event with the blank line that ends it."""
+    separator = b"\r\n\r\n" if b"\r\n\r\n" in events else b"\n\n"
+    *whole, rest = events.split(separator)
+    return [event + separator for event in whole] + ([rest] if rest else [])
