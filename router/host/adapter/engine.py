@@ -1,0 +1,157 @@
+"""vLLM behind the host's `Engine`: starts it, tells facts and load, picks the fast or the slow way per request."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import vllm
+
+from router.errors import ConfigError
+from router.host.adapter import arguments
+from router.host.adapter.app import build_app, start_engine
+from router.host.adapter.fast import FastWay
+from router.host.adapter.fit import chat_renderer, completion_renderer, limits_of
+from router.host.adapter.slow import SlowWay
+from router.host.adapter.stats import LoadLogger
+from router.host.base import Answer, Facts
+from router.host.load import LoadMeter
+from router.ipc.messages import Load, Submit
+from router.ipc.spec import HostSpec
+
+#: How often a silent engine is looked at; its death with requests in flight is told at once.
+_LOOK_S = 0.5
+
+
+class VllmEngine:
+    """One `AsyncLLM` and the application around it."""
+
+    def __init__(self, engine: Any, app: Any, spec: HostSpec, meter: LoadMeter) -> None:
+        self._engine = engine
+        self._app = app
+        self._meter = meter
+        self._loop = asyncio.get_running_loop()
+        self._changed: Callable[[], None] = lambda: None
+        priorities = engine.vllm_config.scheduler_config.policy == "priority"
+        self._slow = SlowWay(app, spec.name, self._loop, priorities)
+        self._fast: FastWay | None = None
+        self.facts = _facts(engine, app)
+
+    @classmethod
+    async def open(cls, spec: HostSpec) -> "VllmEngine":
+        """Blocks the loop until the engine is ready. Raises `ConfigError` on a bad argument, else what vLLM raises."""
+        args = arguments.parse(spec)
+        meter = LoadMeter()
+        changed: list[Callable[[], None]] = []
+        engine = start_engine(args, lambda index: LoadLogger(meter, lambda: changed[0](), index))
+        try:
+            app = await build_app(engine, args)
+            self = cls(engine, app, spec, meter)
+            changed.append(lambda: self._changed())
+            if spec.fast_path:
+                await self._open_fast(spec)
+        except BaseException:
+            engine.shutdown()
+            raise
+        return self
+
+    async def _open_fast(self, spec: HostSpec) -> None:
+        engine, state = self._engine, self._app.state
+        completion = getattr(state, "openai_serving_completion", None)
+        plain = await completion_renderer(engine, self._slow)
+        if completion is None or plain is None:
+            return
+        chat = await chat_renderer(engine, state, self._slow)
+        self._fast = FastWay(
+            engine,
+            chat or plain,
+            self._slow.start,
+            self._loop,
+            name=spec.name,
+            limits=limits_of(engine, completion),
+            defaults=completion.default_sampling_params,
+            chat=chat is not None,
+            priorities=engine.vllm_config.scheduler_config.policy == "priority",
+            traced=engine.vllm_config.observability_config.otlp_traces_endpoint is not None,
+            fingerprint=getattr(completion, "system_fingerprint", None),
+            cached_details=completion.enable_prompt_tokens_details,
+            force_usage=completion.enable_force_include_usage,
+        )
+
+    @property
+    def ways(self) -> str:
+        """Which requests go the fast way, for the log."""
+        if self._fast is None:
+            return "all requests through vLLM's serving classes"
+        return "plain chat and completions" if self._fast.chat else "plain completions"
+
+    # Engine
+
+    def start(self, submit: Submit, answer: Answer) -> Callable[[], None]:
+        stop = self._fast.start(submit, answer) if self._fast is not None else None
+        return stop if stop is not None else self._slow.start(submit, answer)
+
+    def load(self) -> Load:
+        return self._meter.load(self._engine.output_processor.get_num_unfinished_requests())
+
+    async def control(self, op: str, argument: str) -> str:
+        try:
+            if op == "sleep":
+                await self._engine.sleep(int(argument or 1))
+            else:
+                await self._engine.wake_up([argument] if argument else None)
+            self._meter.asleep = await self._engine.is_sleeping()
+        except Exception as error:  # the asker is told; the engine may serve on
+            return f"{type(error).__name__}: {error}"
+        finally:
+            self._changed()
+        return ""
+
+    async def watch(self, load_changed: Callable[[], None]) -> str:
+        self._changed = load_changed
+        while not self._engine.errored:
+            await asyncio.sleep(_LOOK_S)
+            # An abort makes no step, and no step no statistics: look at what the host itself knows.
+            load_changed()
+        return "the engine died"
+
+    def close(self) -> None:
+        self._engine.shutdown()
+
+
+def _facts(engine: Any, app: Any) -> Facts:
+    config = engine.vllm_config
+    cache = config.cache_config
+    kv_tokens = getattr(cache, "kv_cache_size_tokens", None) or (cache.num_gpu_blocks or 0) * (cache.block_size or 0)
+    return Facts(
+        capabilities=_capabilities(engine, app.state),
+        context_tokens=engine.model_config.max_model_len,
+        kv_tokens=kv_tokens,
+        max_running=config.scheduler_config.max_num_seqs,
+        version=f"vllm {vllm.__version__}",
+    )
+
+
+def _capabilities(engine: Any, state: Any) -> tuple[str, ...]:
+    if getattr(state, "openai_serving_completion", None) is None:
+        raise ConfigError(f"{engine.model_config.model} does not generate text")
+    found = ["completions", "logprobs", "structured"]
+    for name, attribute in (
+        ("chat", "openai_serving_chat"),
+        ("tools", "openai_serving_chat"),
+        ("responses", "openai_serving_responses"),
+        ("messages", "anthropic_serving_messages"),
+    ):
+        if getattr(state, attribute, None) is not None:
+            found.append(name)
+    if engine.model_config.is_multimodal_model:
+        modalities = _modalities(engine)
+        found += [name for name, modality in (("vision", "image"), ("audio", "audio")) if modality in modalities]
+    return tuple(sorted(found))
+
+
+def _modalities(engine: Any) -> set[str]:
+    from vllm.multimodal import MULTIMODAL_REGISTRY
+
+    info = MULTIMODAL_REGISTRY.create_processor(engine.model_config).info
+    limits = getattr(info, "allowed_mm_limits", None) or info.get_supported_mm_limits()
+    return {modality for modality, limit in limits.items() if limit != 0}

@@ -1,0 +1,124 @@
+"""Whether and how the fast way fits this model: it must render exactly as vLLM does, and is tried at start.
+
+Not by knowing vLLM's renderers, which change with every version, but by comparing token ids over a few conversations.
+"""
+
+import copy
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from router.host.adapter.fast import Limits
+from router.host.adapter.slow import SlowWay
+from router.host.fields import ChatMessage
+from router.host.render import ContentFormat, Renderer
+
+logger = logging.getLogger("headgate.host")
+
+_TEXT = "Héllo, wörld! 日本 \U0001f642\n  2 + 2 = 4;\t`x`"
+_CONVERSATIONS: tuple[list[dict[str, Any]], ...] = (
+    [{"role": "user", "content": _TEXT}],
+    [{"role": "user", "content": [{"type": "text", "text": "one"}, {"type": "text", "text": _TEXT}]}],
+    [
+        {"role": "system", "content": "Be brief. "},
+        {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": "Yes?"},
+        {"role": "user", "content": _TEXT},
+    ],
+)
+
+
+class _Tokens(msgspec.Struct):
+    tokens: list[int]
+
+
+def limits_of(engine: Any, serving: Any) -> Limits:
+    """vLLM's own bounds on generated tokens, read off the serving class."""
+    default = serving.default_sampling_params.get("max_tokens")
+    return Limits(engine.model_config.max_model_len, _clamps(), default, getattr(serving, "override_max_tokens", None))
+
+
+def _clamps() -> bool:
+    """Later versions cut `max_tokens` to what the context holds, earlier ones refuse."""
+    from vllm.renderers.params import TokenizeParams
+
+    return bool(TokenizeParams(max_total_tokens=10, max_output_tokens=5).max_input_tokens == 10)
+
+
+def encoder(engine: Any) -> Callable[[str, bool], list[int]] | None:
+    """A tokenizer of our own, so that vLLM's threads and truncation settings do not reach us. None: not a fast one."""
+    backend = getattr(engine.renderer.tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        return None
+    tokenizer = copy.deepcopy(backend)
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+
+    def encode(text: str, add_special_tokens: bool) -> list[int]:
+        ids: list[int] = tokenizer.encode(text, add_special_tokens=add_special_tokens).ids
+        return ids
+
+    return encode
+
+
+async def completion_renderer(engine: Any, slow: SlowWay) -> Renderer | None:
+    """A renderer for text completions, proven on one text; None when vLLM tokenizes otherwise."""
+    encode = encoder(engine)
+    if encode is None:
+        return None
+    renderer = Renderer(engine.renderer.tokenizer, encode, chat_template=None)
+    wanted = await _ask(slow, {"prompt": _TEXT})
+    return renderer if wanted is not None and renderer.text(_TEXT, "") == wanted else None
+
+
+async def chat_renderer(engine: Any, state: Any, slow: SlowWay) -> Renderer | None:
+    """A renderer for chat, proven on a few conversations; None when chat must go through vLLM's classes."""
+    serving = getattr(state, "openai_serving_chat", None)
+    encode = encoder(engine)
+    if serving is None or encode is None or _parses(serving) or serving.response_role != "assistant":
+        return None
+    formats: tuple[ContentFormat, ...] = ("string", "openai")
+    for content_format in formats:
+        renderer = Renderer(
+            engine.renderer.tokenizer,
+            encode,
+            chat_template=serving.chat_template,
+            content_format=content_format,
+            defaults=getattr(serving, "default_chat_template_kwargs", None),
+        )
+        if await _same(renderer, slow):
+            return renderer
+    logger.warning("chat takes the slow way: its prompts could not be rendered as vLLM renders them")
+    return None
+
+
+def _parses(serving: Any) -> bool:
+    """Whether vLLM looks into answers for reasoning, or for tool calls even where no tools were offered."""
+    parser = getattr(serving, "parser_cls", None)
+    if parser is None:
+        return False
+    tool_parser = getattr(parser, "tool_parser_cls", None)
+    return getattr(parser, "reasoning_parser_cls", None) is not None or getattr(
+        tool_parser, "engine_based_streaming", True
+    )
+
+
+async def _same(renderer: Renderer, slow: SlowWay) -> bool:
+    for messages in _CONVERSATIONS:
+        wanted = await _ask(slow, {"messages": messages})
+        try:
+            ours = renderer.chat(msgspec.convert(messages, list[ChatMessage]), None, "")
+        except Exception as error:  # a template may refuse a conversation; vLLM must refuse it too
+            logger.debug("the chat template refused a conversation: %s", error)
+            ours = None
+        if ours != wanted:
+            logger.info("rendered as %s: %s; vLLM: %s", renderer.content_format, ours, wanted)
+            return False
+    return True
+
+
+async def _ask(slow: SlowWay, body: dict[str, Any]) -> list[int] | None:
+    status, answer = await slow.ask("tokenize", body)
+    return msgspec.json.decode(answer, type=_Tokens).tokens if status == 200 else None

@@ -1,0 +1,285 @@
+"""The slow way: a request goes through vLLM's own API application in this process, without HTTP or sockets.
+
+Whatever `vllm serve` answers is answered, in its words, at pydantic's price. Knows ASGI and vLLM's error bodies.
+"""
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, TypeAlias
+
+import msgspec
+
+from router.host.base import Answer, Failure, engine_failed
+from router.host.fields import merge
+from router.ipc.messages import Submit
+from router.types import Kind, Usage
+
+App: TypeAlias = Callable[[Any, Any, Any], Awaitable[None]]
+
+PATHS: dict[Kind, str] = {
+    "chat": "/v1/chat/completions",
+    "completions": "/v1/completions",
+    "responses": "/v1/responses",
+    "messages": "/v1/messages",
+    "tokenize": "/tokenize",
+    "detokenize": "/detokenize",
+}
+_TYPES = {400: "invalid_request_error", 401: "authentication_error", 404: "not_found_error", 503: "service_unavailable"}
+_FINISH = re.compile(rb'"(?:finish_reason|stop_reason)":\s?"(\w+)"')
+_EVENT_ERROR = re.compile(rb'^(?:event: error\r?\n)?data: (\{"(?:error|type":\s?"error).*)', re.DOTALL)
+_TOO_LONG = re.compile(r"maximum context length|maximum model length|max_model_len|max_total_tokens")
+_REPORT = re.compile(r"""'loc': 'body\.([^']*)', 'msg': (?:'((?:[^'\\]|\\.)*)'|"([^"]*)")""")
+#: vLLM's refusals that say how an engine was configured, not that the request is wrong: another member may do it.
+_NOT_CONFIGURED = re.compile(r"requires --|does not support|is not supported by this model")
+
+
+class _Usage(msgspec.Struct):
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+
+
+class _Whole(msgspec.Struct):
+    usage: _Usage | None = None
+
+
+class _Error(msgspec.Struct):
+    message: str = ""
+    param: str | None = None
+    type: str = ""
+
+
+class _Errors(msgspec.Struct):
+    error: _Error | None = None
+    message: str = ""
+
+
+_whole = msgspec.json.Decoder(_Whole)
+_errors = msgspec.json.Decoder(_Errors, strict=False)
+_object = msgspec.json.Decoder(dict[str, Any])
+
+
+class SlowWay:
+    """Calls the application; one task per request."""
+
+    def __init__(self, app: App, served_name: str, loop: asyncio.AbstractEventLoop, priorities: bool = False) -> None:
+        self._app = app
+        self._name = served_name
+        self._loop = loop
+        self._priorities = priorities
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def start(self, submit: Submit, answer: Answer) -> Callable[[], None]:
+        call = _Call(answer, submit.kind)
+        try:
+            body = self._body(submit)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            body = submit.body  # vLLM says what is wrong with it
+        task = self._loop.create_task(self._run(call, submit, body))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return call.disconnect
+
+    async def ask(self, kind: Kind, body: dict[str, Any]) -> tuple[int, bytes]:
+        """Status and body of one call that is nobody's request."""
+        heard = _Heard()
+        call = _Call(heard, kind)
+        await self._run(call, Submit(id=0, kind=kind, body=b""), msgspec.json.encode(body | {"model": self._name}))
+        return call.status, b"".join(heard.chunks)
+
+    def _body(self, submit: Submit) -> bytes:
+        body = _object.decode(merge(submit.body, submit.overrides))
+        body["model"] = self._name
+        if submit.priority and self._priorities:
+            body["priority"] = submit.priority
+        if submit.continue_text:
+            _continue(body, submit)
+        return msgspec.json.encode(body)
+
+    async def _run(self, call: "_Call", submit: Submit, body: bytes) -> None:
+        scope = _scope(PATHS[submit.kind], submit, len(body))
+        call.body = body
+        try:
+            await self._app(scope, call.receive, call.send)
+        except Exception as error:  # an application error has no answer yet: it becomes ours
+            if not call.disconnected:
+                call.failed(engine_failed(f"{type(error).__name__}: {error}"))
+            return
+        call.finished(scope["state"])
+
+
+class _Call:
+    """One request and its response, as ASGI's two callables."""
+
+    def __init__(self, answer: Answer, kind: Kind) -> None:
+        self._answer = answer
+        self._kind = kind
+        self._gone = asyncio.Event()
+        self._whole: list[bytes] = []
+        self._streams = False
+        self._error: Failure | None = None
+        self._finish_reason = "stop"
+        self.status = 0
+        self.body: bytes | None = b""
+
+    @property
+    def disconnected(self) -> bool:
+        return self._gone.is_set()
+
+    def disconnect(self) -> None:
+        self._gone.set()
+
+    async def receive(self) -> dict[str, Any]:
+        if self.body is not None:
+            body, self.body = self.body, None
+            return {"type": "http.request", "body": body, "more_body": False}
+        await self._gone.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(self, message: MutableMapping[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            self._streams = self.status < 400 and any(
+                name.lower() == b"content-type" and value.startswith(b"text/event-stream")
+                for name, value in message["headers"]
+            )
+            return
+        data = bytes(message.get("body", b""))
+        if not data:
+            return
+        if not self._streams:
+            self._whole.append(data)
+        elif self._error is None:
+            self._event(data)
+
+    def _event(self, data: bytes) -> None:
+        if match := _EVENT_ERROR.match(data):
+            self._error = _failure(500, match.group(1).strip(), self._kind)
+            return
+        if match := _FINISH.search(data):
+            self._finish_reason = match.group(1).decode()
+        self._answer.chunk(data)
+
+    def failed(self, why: Failure) -> None:
+        self._answer.fail(why)
+
+    def finished(self, state: dict[str, Any]) -> None:
+        """The application returned: say how it ended."""
+        if self.disconnected:
+            return
+        body = b"".join(self._whole)
+        if self._error is not None:
+            self._answer.fail(self._error)
+        elif self.status == 0:
+            self._answer.fail(engine_failed("vLLM's application gave no answer"))
+        elif self.status >= 400:
+            self._answer.fail(_failure(self.status, body, self._kind))
+        else:
+            usage = _usage_of(state)
+            if not self._streams:
+                usage = usage or _usage_in(body)
+                if match := _FINISH.search(body):
+                    self._finish_reason = match.group(1).decode()
+                self._answer.chunk(body)
+            self._answer.done(usage or Usage(), self._finish_reason)
+
+
+class _Heard:
+    """An answer kept for ourselves."""
+
+    def __init__(self) -> None:
+        self.chunks: list[bytes] = []
+
+    def chunk(self, data: bytes) -> None:
+        self.chunks.append(data)
+
+    def done(self, usage: Usage, finish_reason: str) -> None:
+        pass
+
+    def fail(self, failure: Failure) -> None:
+        self.chunks.append(failure.body)
+
+
+def _continue(body: dict[str, Any], submit: Submit) -> None:
+    """Make the model go on from what was said already."""
+    if submit.kind == "chat" and isinstance(body.get("messages"), list):
+        body["messages"] = [*body["messages"], {"role": "assistant", "content": submit.continue_text}]
+        body["continue_final_message"], body["add_generation_prompt"] = True, False
+    elif submit.kind == "completions" and isinstance(body.get("prompt"), str):
+        body["prompt"] += submit.continue_text
+
+
+def _scope(path: str, submit: Submit, length: int) -> dict[str, Any]:
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % length)]
+    if submit.request_id:
+        headers.append((b"x-request-id", submit.request_id.encode("latin-1", "replace")))
+    if submit.traceparent:
+        headers.append((b"traceparent", submit.traceparent.encode("latin-1", "replace")))
+    return {
+        "type": "http",
+        # 2.3: the application then listens for our disconnect also while it streams.
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
+        "http_version": "1.1",
+        "method": "POST",
+        "scheme": "http",
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": b"",
+        "root_path": "",
+        "headers": headers,
+        "client": ("127.0.0.1", 0),
+        "server": ("127.0.0.1", 0),
+        "state": {},
+    }
+
+
+def _failure(status: int, body: bytes, kind: Kind) -> Failure:
+    """vLLM's error in our shape: its message and parameter, OpenAI's type, our code."""
+    try:
+        heard = _errors.decode(body)
+    except msgspec.DecodeError:
+        heard = _Errors(message=body.decode(errors="replace") or f"the engine answered with status {status}")
+    error = _plain(heard.error or _Error(message=heard.message))
+    too_long = status < 500 and _TOO_LONG.search(error.message) is not None
+    code = "context_length_exceeded" if too_long else ""
+    if status >= 500 and "EngineDead" in error.message:
+        return engine_failed(error.message)
+    type_ = _TYPES.get(status, "invalid_request_error" if status < 500 else "internal_error")
+    content: dict[str, Any] = {"message": error.message, "type": type_, "param": error.param, "code": code or None}
+    if kind == "messages":
+        content = {"type": "error", "error": {"type": type_, "message": error.message}}
+    else:
+        content = {"error": content}
+    retryable = too_long or status in (501, 503) or (status < 500 and bool(_NOT_CONFIGURED.search(error.message)))
+    return Failure(status=status, body=msgspec.json.encode(content), code=code, retryable=retryable)
+
+
+def _plain(error: _Error) -> _Error:
+    """pydantic's report of a bad body in plain words."""
+    found = _REPORT.findall(error.message)
+    if not found:
+        return error
+    reasons = [f"{where}: {single or double}" for where, single, double in found]
+    param = found[0][0] if error.param is None or error.param.startswith("body.") else error.param
+    return _Error(message="; ".join(reasons).replace("Value error, ", ""), param=param)
+
+
+def _usage_of(state: dict[str, Any]) -> Usage | None:
+    """What vLLM's serving classes leave for their own middleware."""
+    usage = getattr(state.get("request_metadata"), "final_usage_info", None)
+    if usage is None:
+        return None
+    details = getattr(usage, "prompt_tokens_details", None)
+    return Usage(usage.prompt_tokens, usage.completion_tokens or 0, getattr(details, "cached_tokens", None) or 0)
+
+
+def _usage_in(body: bytes) -> Usage | None:
+    try:
+        usage = _whole.decode(body).usage
+    except msgspec.DecodeError:
+        return None
+    if usage is None:
+        return None
+    return Usage(usage.prompt_tokens or usage.input_tokens, usage.completion_tokens or usage.output_tokens)

@@ -1,0 +1,75 @@
+"""What the host's parts agree on: an engine that answers requests, and the one who hears an answer.
+
+Knows neither sockets nor vLLM; tests put a scripted engine behind the same words.
+"""
+
+from collections.abc import Callable
+from typing import Protocol
+
+import msgspec
+
+from router.ipc.messages import Load, Submit
+from router.types import Usage
+
+
+class Facts(msgspec.Struct, frozen=True, kw_only=True):
+    """What an engine can do, told once when it is ready."""
+
+    capabilities: tuple[str, ...] = ("chat", "completions")
+    context_tokens: int = 0
+    kv_tokens: int = 0  #: tokens that the KV cache can hold
+    max_running: int = 0  #: the scheduler's bound on concurrent sequences
+    version: str = ""  #: e.g. `vllm 0.32.0`
+
+
+class Failure(msgspec.Struct, frozen=True, kw_only=True):
+    """Why an answer ended in an error. `body` is an OpenAI (or Anthropic) error object as JSON."""
+
+    status: int
+    body: bytes
+    code: str = ""
+    retryable: bool = False  #: nothing was wrong with the request itself
+
+
+class Answer(Protocol):
+    """Who hears one answer: `chunk`*, then one of `done` and `fail`. Calls after the end are ignored."""
+
+    def chunk(self, data: bytes) -> None: ...
+
+    def done(self, usage: Usage, finish_reason: str) -> None: ...
+
+    def fail(self, failure: Failure) -> None: ...
+
+
+class Engine(Protocol):
+    """One running engine. All calls and callbacks happen on the event loop's thread."""
+
+    @property
+    def facts(self) -> Facts: ...
+
+    def start(self, submit: Submit, answer: Answer) -> Callable[[], None]:
+        """Begin to answer `submit`; `answer` is never called before this returns. Calling the result aborts."""
+        ...
+
+    def load(self) -> Load: ...
+
+    async def control(self, op: str, argument: str) -> str:
+        """`sleep` or `wake`. Returns an error to report, or empty."""
+        ...
+
+    async def watch(self, load_changed: Callable[[], None]) -> str:
+        """Call `load_changed` whenever `load()` may differ. Returns only when the engine is dead: why."""
+        ...
+
+
+def failure(
+    status: int, message: str, type: str, *, code: str = "", param: str | None = None, retryable: bool = False
+) -> Failure:
+    """A failure with OpenAI's error object as its body."""
+    error = {"message": message, "type": type, "param": param, "code": code or None}
+    return Failure(status=status, body=msgspec.json.encode({"error": error}), code=code, retryable=retryable)
+
+
+def engine_failed(why: str) -> Failure:
+    """The engine died or broke down while it held the request."""
+    return failure(502, why, "engine_error", code="engine_failed", retryable=True)

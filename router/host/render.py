@@ -1,0 +1,104 @@
+"""Conversation to prompt to token ids, with the model's own chat template and tokenizer.
+
+The tokenizer is handed in; nothing of transformers or vLLM is imported here.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, Protocol
+
+from router.host.fields import ChatMessage
+
+ContentFormat = Literal["string", "openai"]
+
+#: Template variables that mean something to the renderer itself: requests that set them take the slow way.
+RESERVED = frozenset(
+    {"add_generation_prompt", "chat_template", "continue_final_message", "conversation", "documents", "messages"}
+    | {"padding", "return_dict", "return_tensors", "tokenize", "tools", "truncation", "max_length", "reasoning_effort"}
+)
+
+#: vLLM drops this line of one client's system prompts; such requests take the slow way.
+_BILLING_HEADER = "x-anthropic-billing-header"
+
+
+class Template(Protocol):
+    """The one method used of a Hugging Face tokenizer."""
+
+    def apply_chat_template(self, conversation: list[dict[str, Any]], **kwargs: Any) -> Any: ...
+
+
+class Renderer:
+    """Not thread-safe state: none. Rendering a long conversation may run in a thread."""
+
+    def __init__(
+        self,
+        template: Template,
+        encode: Callable[[str, bool], list[int]],
+        *,
+        chat_template: str | None,
+        content_format: ContentFormat = "string",
+        defaults: Mapping[str, Any] | None = None,
+    ) -> None:
+        """`encode(text, add_special_tokens)`; `defaults` are template variables that requests may override."""
+        self._template = template
+        self._encode = encode
+        self._chat_template = chat_template
+        self._defaults = dict(defaults or {})
+        self.content_format = content_format
+
+    def chat(
+        self, messages: Sequence[ChatMessage], variables: Mapping[str, Any] | None, continue_text: str
+    ) -> list[int]:
+        """Token ids of a conversation that the model is to answer; `continue_text` is what it said already.
+
+        Raises whatever the template raises when it refuses the conversation.
+        """
+        conversation = [self._turn(message) for message in messages]
+        prompt = self._template.apply_chat_template(
+            conversation,
+            chat_template=self._chat_template,
+            tokenize=False,
+            add_generation_prompt=True,
+            **(self._defaults | dict(variables) if variables else self._defaults),
+        )
+        return self._encode(prompt + continue_text, False)
+
+    def text(self, prompt: str, continue_text: str) -> list[int]:
+        """Token ids of a text completion's prompt."""
+        return self._encode(prompt + continue_text, True)
+
+    def _turn(self, message: ChatMessage) -> dict[str, Any]:
+        content: Any = message.content
+        if self.content_format == "string":
+            if not isinstance(content, str):
+                content = "\n".join(part.text for part in content)
+        elif isinstance(content, str):
+            content = [{"type": "text", "text": content}]
+        else:
+            content = [{"type": "text", "text": part.text} for part in content]
+        turn = {"role": message.role, "content": content}
+        if message.name is not None:
+            turn["name"] = message.name
+        return turn
+
+
+def renderable(messages: Sequence[ChatMessage], variables: Mapping[str, Any] | None) -> bool:
+    """Whether vLLM would render these exactly as `Renderer` does."""
+    if variables and not RESERVED.isdisjoint(variables):
+        return False
+    return not any(message.role == "system" and _billing(message) for message in messages)
+
+
+def _billing(message: ChatMessage) -> bool:
+    content = message.content
+    return any(
+        text.startswith(_BILLING_HEADER)
+        for text in ([content] if isinstance(content, str) else [p.text for p in content])
+    )
+
+
+def size_of(messages: Sequence[ChatMessage]) -> int:
+    """Characters of a conversation's texts: what rendering it will cost."""
+    return sum(
+        len(message.content) if isinstance(message.content, str) else sum(len(part.text) for part in message.content)
+        for message in messages
+    )

@@ -1,0 +1,149 @@
+"""OpenAI response bytes without a tree of objects: per token only the text is encoded, the rest is laid out once.
+
+Knows the shapes of chat and text completions, not where their text comes from.
+"""
+
+import time
+from typing import Any, Literal
+
+import msgspec
+
+from router.types import Usage
+
+DONE = b"data: [DONE]\n\n"
+_encode = msgspec.json.encode
+
+
+class Choice(msgspec.Struct, frozen=True, gc=False):
+    """One finished choice of a response that is not streamed."""
+
+    index: int
+    text: str
+    finish_reason: str | None
+    stop_reason: int | str | None = None
+
+
+class Head(msgspec.Struct, frozen=True, gc=False):
+    """What every chunk of one response carries."""
+
+    id: str
+    model: str
+    kind: Literal["chat", "completions"]
+    created: int
+    fingerprint: str | None = None  #: on last chunks and whole responses only, as vLLM does
+    cached_details: bool = False  #: usage says how much of the prompt was cached
+
+
+class EventWriter:
+    """Server-sent events of one streamed response.
+
+    data: {"id":...,"choices":[{"index":  i  ,"delta":{"content":  "text"  },"logprobs":null,"finish_reason":null}]}
+    |------- head, once a request -----|  |--- before, once a choice ---|  |-------------- after, constant -------|
+    """
+
+    __slots__ = ("_after", "_before", "_chat", "_continuous", "_head", "_prompt_tokens", "_start")
+
+    def __init__(self, head: Head, *, prompt_tokens: int, continuous_usage: bool = False) -> None:
+        self._chat = head.kind == "chat"
+        object_ = b"chat.completion.chunk" if self._chat else b"text_completion"
+        self._head = head
+        self._start = b'data: {"id":%b,"object":"%b","created":%d,"model":%b,"choices":[' % (
+            _encode(head.id),
+            object_,
+            head.created,
+            _encode(head.model),
+        )
+        self._before: dict[int, bytes] = {}
+        self._continuous = continuous_usage
+        self._prompt_tokens = prompt_tokens
+        self._after = b',"logprobs":null,"finish_reason":null}]'
+        if self._chat:
+            self._after = b"}" + self._after
+        if not continuous_usage:
+            self._after += b"}\n\n"
+
+    def role(self, index: int) -> bytes:
+        """The event that opens a chat choice; completions have none."""
+        if not self._chat:
+            return b""
+        event = b'%b{"index":%d,"delta":{"role":"assistant","content":""},"logprobs":null,"finish_reason":null}]' % (
+            self._start,
+            index,
+        )
+        return event + self._tail(0)
+
+    def text(self, index: int, text: str, tokens: int) -> bytes:
+        """New text of a choice; `tokens` counts all its tokens so far."""
+        event = (self._before.get(index) or self._open(index)) + _encode(text) + self._after
+        return event + self._tail(tokens) if self._continuous else event
+
+    def finish(self, index: int, text: str, tokens: int, reason: str, stop_reason: int | str | None) -> bytes:
+        """The last text of a choice and why it ended."""
+        event = b'%b%b%b,"logprobs":null,"finish_reason":%b,"stop_reason":%b}]' % (
+            self._before.get(index) or self._open(index),
+            _encode(text),
+            b"}" if self._chat else b"",
+            _encode(reason),
+            _encode(stop_reason),
+        )
+        if self._head.fingerprint is not None:
+            event += b',"system_fingerprint":' + _encode(self._head.fingerprint)
+        return event + self._tail(tokens)
+
+    def usage(self, usage: Usage) -> bytes:
+        """The closing event of `include_usage`."""
+        event = b'%b],"usage":%b' % (self._start, _usage(usage, self._head.cached_details))
+        if self._head.fingerprint is not None:
+            event += b',"system_fingerprint":' + _encode(self._head.fingerprint)
+        return event + b"}\n\n"
+
+    def _open(self, index: int) -> bytes:
+        middle = b'{"index":%d,"delta":{"content":' if self._chat else b'{"index":%d,"text":'
+        before = self._before[index] = self._start + middle % index
+        return before
+
+    def _tail(self, tokens: int) -> bytes:
+        if not self._continuous:
+            return b"}\n\n"
+        return b',"usage":%b}\n\n' % _usage(Usage(self._prompt_tokens, tokens), False)
+
+
+def whole(head: Head, choices: list[Choice], usage: Usage) -> bytes:
+    """The JSON body of a response that is not streamed."""
+    chat = head.kind == "chat"
+    return b'{"id":%b,"object":"%b","created":%d,"model":%b,"choices":[%b],"system_fingerprint":%b,"usage":%b}' % (
+        _encode(head.id),
+        b"chat.completion" if chat else b"text_completion",
+        head.created,
+        _encode(head.model),
+        b",".join(_choice(choice, chat) for choice in choices),
+        _encode(head.fingerprint),
+        _usage(usage, head.cached_details),
+    )
+
+
+def _choice(choice: Choice, chat: bool) -> bytes:
+    text = _encode(choice.text)
+    content = b'"message":{"role":"assistant","content":%b,"refusal":null}' % text if chat else b'"text":%b' % text
+    return b'{"index":%d,%b,"logprobs":null,"finish_reason":%b,"stop_reason":%b}' % (
+        choice.index,
+        content,
+        _encode(choice.finish_reason),
+        _encode(choice.stop_reason),
+    )
+
+
+def _usage(usage: Usage, cached_details: bool) -> bytes:
+    fields: dict[str, Any] = {
+        "prompt_tokens": usage.prompt_tokens,
+        "total_tokens": usage.prompt_tokens + usage.completion_tokens,
+        "completion_tokens": usage.completion_tokens,
+    }
+    if cached_details:
+        fields["prompt_tokens_details"] = {"cached_tokens": usage.cached_tokens}
+    return _encode(fields)
+
+
+def now() -> int:
+    """Unix seconds, for `created`."""
+    return int(time.time())

@@ -1,0 +1,85 @@
+"""One answer on its way from the engine to a connection: it ends exactly once, in time, or is aborted."""
+
+import asyncio
+from collections.abc import Callable
+
+from router.host.base import Engine, Failure, failure
+from router.host.outbox import Outbox
+from router.ipc.messages import Done, Fail, Submit
+from router.types import Timings, Usage
+
+
+class Stream:
+    """The `Answer` of one `Submit`. `closed` is called once, at whatever end."""
+
+    __slots__ = ("_closed", "_first_token_s", "_id", "_loop", "_open", "_outbox", "_received", "_stop", "_timer")
+
+    def __init__(self, id: int, outbox: Outbox, loop: asyncio.AbstractEventLoop, closed: Callable[[int], None]) -> None:
+        self._id = id
+        self._outbox = outbox
+        self._loop = loop
+        self._closed = closed
+        self._received = loop.time()
+        self._first_token_s = 0.0
+        self._open = True
+        self._stop: Callable[[], None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self, engine: Engine, submit: Submit) -> None:
+        if submit.deadline_s > 0:
+            self._timer = self._loop.call_later(submit.deadline_s, self._too_late, submit.deadline_s)
+        self._stop = engine.start(submit, self)
+
+    def abort(self) -> None:
+        """Nobody waits for the answer: stop generating, say nothing."""
+        if self._open:
+            self._outbox.forget(self._id)
+            self._halt()
+
+    def refuse(self, failure: Failure) -> None:
+        """End the answer with our own error and stop generating."""
+        if self._open:
+            self._send_failure(failure)
+            self._halt()
+
+    # Answer
+
+    def chunk(self, data: bytes) -> None:
+        if not self._open:
+            return
+        if not self._first_token_s:
+            self._first_token_s = self._loop.time() - self._received
+        if not self._outbox.chunk(self._id, data):
+            why = "the answer was cut: its reader is too slow"
+            self.refuse(failure(503, why, "slow_reader", code="slow_reader"))
+
+    def done(self, usage: Usage, finish_reason: str) -> None:
+        if self._open:
+            timings = Timings(self._first_token_s, self._loop.time() - self._received)
+            self._outbox.end(Done(id=self._id, usage=usage, finish_reason=finish_reason, timings=timings))
+            self._close()
+
+    def fail(self, failure: Failure) -> None:
+        if self._open:
+            self._send_failure(failure)
+            self._close()
+
+    def _too_late(self, deadline_s: float) -> None:
+        why = f"no complete answer within {deadline_s:g} s"
+        self.refuse(failure(504, why, "timeout_error", code="deadline_exceeded"))
+
+    def _send_failure(self, why: Failure) -> None:
+        self._outbox.end(Fail(id=self._id, status=why.status, body=why.body, code=why.code, retryable=why.retryable))
+
+    def _halt(self) -> None:
+        stop = self._stop
+        self._close()
+        if stop is not None:
+            stop()
+
+    def _close(self) -> None:
+        self._open = False
+        self._stop = None
+        if self._timer is not None:
+            self._timer.cancel()
+        self._closed(self._id)

@@ -1,0 +1,70 @@
+"""The last words of this process and its children: standard error is copied on its way out, so that when the engine
+does not start, the one line that says why can be told from a thousand that do not.
+
+vLLM prints the root cause in a child process and raises only `See root cause above` here.
+"""
+
+import os
+import re
+import threading
+from collections import deque
+
+_KEPT_LINES = 400
+_ERROR = re.compile(r"(?:^|[\s\]])((?:[A-Za-z_][\w]*\.)*[A-Z]\w*(?:Error|Exception|Exit|Interrupt)): (\S.*)$")
+#: Errors that only say that something else went wrong.
+_HOLLOW = ("root cause", "See stack trace", "EngineDeadError", "EngineGenerateError", "initialization failed")
+
+
+class LastWords:
+    """Copies file descriptors 1 and 2 through a pipe to the real standard error and keeps the tail."""
+
+    def __init__(self) -> None:
+        self._out = os.dup(2)
+        self._lines: deque[str] = deque(maxlen=_KEPT_LINES)
+        self._partial = b""
+        read, write = os.pipe()
+        os.dup2(write, 1)
+        os.dup2(write, 2)
+        os.close(write)
+        threading.Thread(target=self._copy, args=(read,), name="last-words", daemon=True).start()
+
+    def lines(self) -> list[str]:
+        return list(self._lines)
+
+    def say(self, line: str) -> None:
+        """Write a line of our own, past the pipe: it is out when this returns."""
+        os.write(self._out, f"{line}\n".encode(errors="replace"))
+
+    def _copy(self, read: int) -> None:
+        while data := os.read(read, 65536):
+            os.write(self._out, data)
+            *whole, self._partial = (self._partial + data).split(b"\n")
+            self._partial = self._partial[-65536:]
+            self._lines.extend(line.decode(errors="replace") for line in whole)
+
+
+def root_cause(error: BaseException, lines: list[str]) -> str:
+    """One line: why the engine failed. The error itself unless it is hollow, else the last telling error printed."""
+    own = _own(error)
+    if own and not _hollow(f"{type(error).__name__}: {own}"):
+        return own
+    for line in reversed(lines):
+        match = _ERROR.search(line)
+        if match and not _hollow(line):
+            return f"{match.group(1).rpartition('.')[2]}: {match.group(2).strip()}"
+    return own or type(error).__name__
+
+
+def _own(error: BaseException) -> str:
+    """The error's message on one line; pydantic's report shrinks to what is wrong."""
+    details = getattr(error, "errors", None)
+    if callable(details):
+        reasons = [str(item.get("msg", "")).removeprefix("Value error, ") for item in details()]
+        if any(reasons):
+            return "; ".join(filter(None, reasons))
+    text = " ".join(str(error).split())
+    return text if isinstance(error, SystemExit | ValueError) and text else f"{type(error).__name__}: {text}"
+
+
+def _hollow(text: str) -> bool:
+    return any(mark in text for mark in _HOLLOW)
