@@ -38,7 +38,7 @@ class Completion(msgspec.Struct, frozen=True):
     decision: Decision
 
 
-class _Content(msgspec.Struct):
+class _Content(msgspec.Struct, frozen=True):
     content: str | None = None
 
 
