@@ -20,15 +20,14 @@ class Answer:
     """Created by an inference route; ends its exchange exactly once. `kind` and options are those of `query`."""
 
     __slots__ = (
+        "_body",
         "_connection",
         "_decision",
+        "_door",
         "_ended",
         "_exchange",
-        "_first_token_s",
         "_head",
         "_overhead_s",
-        "_parts",
-        "_size",
         "_stream",
         "_ticket",
     )
@@ -36,14 +35,13 @@ class Answer:
     def __init__(self, exchange: Exchange, query: Query) -> None:
         self._exchange = exchange
         self._connection = exchange.connection
+        self._door = exchange.connection.door
         self._stream = query.stream
         self._decision: Decision | None = None
         self._ticket: Ticket | None = None
         self._ended = False
         self._head: bytes | None = None  #: of a stream: due with the first chunk
-        self._parts: list[bytes] = []
-        self._size = 0
-        self._first_token_s = 0.0
+        self._body = b""
         self._overhead_s = 0.0
 
     def submit(self, service: Service, query: Query) -> None:
@@ -52,7 +50,7 @@ class Answer:
         self._ticket = service.submit(query, exchange.body, self, traceparent=exchange.traceparent)
         exchange.stream = self
         exchange.body = b""  # the pipeline keeps its own reference for as long as a retry may need it
-        door = self._connection.door
+        door = self._door
         door.running += 1
         self._overhead_s = perf_counter() - exchange.received_s
         door.metrics.overhead(self._overhead_s)
@@ -63,10 +61,8 @@ class Answer:
         if self._ended or self._decision is not None:
             return
         self._decision = decision
-        metrics = self._connection.door.metrics
         if self._stream:
-            self._first_token_s = perf_counter() - self._exchange.received_s
-            metrics.first_token(decision.model, self._first_token_s)
+            self._door.metrics.first_token(decision.model, perf_counter() - self._exchange.received_s)
             self._head = self._stream_head(decision)
 
     def chunk(self, data: bytes) -> None:
@@ -91,21 +87,16 @@ class Answer:
             return
         self._end()
         model = decision.model
-        metrics = self._connection.door.metrics
+        metrics = self._door.metrics
         metrics.tokens(model, done.usage)
-        if done.usage.completion_tokens > 1 and done.timings.total_s > done.timings.first_token_s:
+        if done.usage.completion_tokens > 1 and done.timings.total_s > 0:
             spent = done.timings.total_s - done.timings.first_token_s
             metrics.output_token(model, spent / (done.usage.completion_tokens - 1))
         if self._stream:
             self._finish_stream(b"")
             exchange.finish(200, model)
             return
-        body = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
-        keep = exchange.keep_alive = exchange.keep_alive and not self._connection.door.draining
-        extra = self._connection.door.date + self._headers(decision)
-        head = wire.head(200, wire.JSON, len(body), extra, keep_alive=keep, old_client=exchange.old_client)
-        self._connection.write(head + body)
-        exchange.finish(200, model)
+        exchange.respond(200, self._body, headers=self._headers(decision), model=model)
 
     def fail(self, error: RouterError) -> None:
         if self._ended:
@@ -117,9 +108,9 @@ class Answer:
             if decision is None:
                 exchange.refuse(error)
             else:
-                exchange.refuse(error, self._decision_headers(decision), decision.model)
+                exchange.refuse(error, _describe(decision), decision.model)
             return
-        self._connection.door.metrics.error(error.type)
+        self._door.metrics.error(error.type)
         self._finish_stream(failure.events(error, exchange.dialect))
         exchange.finish(error.status, "" if decision is None else decision.model)
 
@@ -133,7 +124,7 @@ class Answer:
         model = "" if self._decision is None else self._decision.model
         exchange = self._exchange
         route = "other" if exchange.route is None else exchange.route.name
-        self._connection.door.metrics.request(route, model, 499, perf_counter() - exchange.received_s)
+        self._door.metrics.request(route, model, 499, perf_counter() - exchange.received_s)
 
     def cut(self, error: RouterError) -> None:
         if not self._ended:
@@ -147,14 +138,13 @@ class Answer:
 
     def _end(self) -> None:
         self._ended = True
-        self._connection.door.running -= 1
+        self._door.running -= 1
 
     def _collect(self, data: bytes) -> None:
-        self._size += len(data)
-        if self._size > self._connection.door.limits.body_bytes:
-            self.cut(EngineFailed(f"the answer is larger than {self._connection.door.limits.body_bytes} bytes"))
-            return
-        self._parts.append(data)
+        """JSON comes whole, or in few large pieces."""
+        self._body = self._body + data if self._body else data
+        if len(self._body) > self._door.limits.body_bytes:
+            self.cut(EngineFailed(f"the answer is larger than {self._door.limits.body_bytes} bytes"))
 
     def _finish_stream(self, last: bytes) -> None:
         exchange = self._exchange
@@ -170,30 +160,39 @@ class Answer:
     def _stream_head(self, decision: Decision) -> bytes:
         exchange = self._exchange
         # Without chunks only the connection's end can end the answer.
-        keep = exchange.keep_alive and not exchange.old_client and not self._connection.door.draining
-        exchange.keep_alive = keep
-        extra = self._connection.door.date + self._headers(decision)
-        return wire.stream_head(extra, keep_alive=keep, old_client=exchange.old_client)
+        exchange.keep_alive = exchange.keep_alive and not exchange.old_client and not self._door.draining
+        return wire.stream_head(
+            self._door.date + self._headers(decision), keep_alive=exchange.keep_alive, old_client=exchange.old_client
+        )
 
-    def _headers(self, decision: Decision) -> bytes:
-        return self._exchange.request_id_header() + self._decision_headers(decision)
-
-    def _decision_headers(self, decision: Decision) -> bytes:
+    def _headers(self, decision: Decision) -> str:
+        about = _about.get((decision.model, decision.reason)) or _describe(decision)
         lines = (
-            f"x-headgate-model: {wire.header_text(decision.model)}\r\n"
-            f"x-headgate-reason: {decision.reason}\r\n"
-            f"x-headgate-overhead-ms: {self._overhead_s * 1e3:.3f}\r\n"
-            f"x-headgate-decision-id: {decision.id}\r\n"
+            f"x-request-id: {self._exchange.request_id}\r\n{about}"
+            f"x-headgate-overhead-ms: {self._overhead_s * 1e3:.3f}\r\nx-headgate-decision-id: {decision.id}\r\n"
         )
         if decision.score is not None:
             lines += f"x-headgate-score: {decision.score:.4f}\r\n"
         if decision.threshold is not None:
             lines += f"x-headgate-threshold: {decision.threshold:.4f}\r\n"
-        if self._exchange.headers.get(b"x-headgate-debug", b"").lower() == b"true":
-            lines += f"x-headgate-terms: {_terms(decision)}\r\n"
-        return lines.encode("ascii", "replace")
+        if b"x-headgate-debug" in self._exchange.headers:
+            lines += self._terms(decision)
+        return lines
+
+    def _terms(self, decision: Decision) -> str:
+        """Every term of the decision as ASCII JSON, if asked for; infinite figures become null."""
+        if self._exchange.headers[b"x-headgate-debug"].lower() not in (b"true", b"1"):
+            return ""
+        terms = json.dumps(msgspec.json.decode(msgspec.json.encode(decision.terms)), separators=(",", ":"))
+        return f"x-headgate-terms: {terms}\r\n"
 
 
-def _terms(decision: Decision) -> str:
-    """Every term of the decision as ASCII JSON; infinite figures become null."""
-    return json.dumps(msgspec.json.decode(msgspec.json.encode(decision.terms)), separators=(",", ":"))
+#: Header lines by model and reason: as many as the pool has members, times the reasons there are.
+_about: dict[tuple[str, str], str] = {}
+
+
+def _describe(decision: Decision) -> str:
+    lines = f"x-headgate-model: {wire.header_text(decision.model)}\r\nx-headgate-reason: {decision.reason}\r\n"
+    if len(_about) < 1_000:
+        _about[decision.model, decision.reason] = lines
+    return lines

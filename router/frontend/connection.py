@@ -1,65 +1,37 @@
-"""One client connection: bytes into exchanges, answers out in order, within the limits.
+"""One client connection: answers leave in the order of their requests, slow or silent clients are cut.
 
-Knows HTTP/1.1 framing (httptools does the parsing), not what any route means.
-
-    IDLE --first byte--> HEAD --blank line--> BODY --last byte--> IDLE
-      any --refused, closing--> DEAF: input is discarded until the client has read our last answer or time is up
+Knows neither HTTP's grammar (`reader`) nor what an answer says (`exchange`).
 """
 
 import asyncio
 from math import inf
 from typing import cast
 
-import httptools
-
-from router.errors import BadRequest, ContentTooLarge, HeadersTooLarge, Overloaded, RequestTimeout, RouterError
+from router.errors import Overloaded, RequestTimeout, RouterError
 from router.frontend import wire
 from router.frontend.door import Door
 from router.frontend.exchange import Exchange
-
-IDLE, HEAD, BODY, DEAF = range(4)
+from router.frontend.reader import BODY, DEAF, HEAD, IDLE, Reader
 
 #: Requests that wait behind the one being answered; beyond, we stop reading.
 MAX_WAITING = 8
 MAX_WAITING_BYTES = 64 * 1024
-#: A refused body this small is read and dropped, so that the connection lives on.
-SMALL_BODY_BYTES = 64 * 1024
-#: What may come on top of `header_bytes` in one read: chunk sizes, the tail of a body.
-SLACK_BYTES = 1024
 #: How long we go on reading after an answer that closes the connection: closing at once would destroy the answer.
 LINGER_S = 2.0
 
-#: Request headers that anything here reads.
-_READ = frozenset((
-    b"authorization", b"x-api-key", b"content-length", b"content-encoding", b"content-type", b"transfer-encoding", b"expect", b"host",
-    b"origin", b"x-request-id", b"x-session-id", b"traceparent", b"x-headgate-debug", b"x-headgate-slo-ttft",
-))  # fmt: skip
-
 
 class Connection(asyncio.Protocol):
-    """`asyncio` protocol of a door. The same instance never answers two requests at once."""
+    """`asyncio` protocol of a door. Answers one exchange at a time."""
 
     __slots__ = (
         "_active",
-        "_body",
-        "_body_bytes",
-        "_continue_due",
-        "_head_bytes",
-        "_header_count",
-        "_headers",
-        "_incoming",
-        "_parser",
-        "_phase",
-        "_quiet_bytes",
+        "_reader",
         "_reading",
-        "_replaying",
         "_running",
         "_stall_deadline",
         "_stall_taken",
-        "_target",
         "_timed",
         "_transport",
-        "_upgrading",
         "_waiting",
         "_waiting_bytes",
         "_written",
@@ -73,25 +45,13 @@ class Connection(asyncio.Protocol):
         self.deadline = inf
         self.stalled = False  #: more unsent bytes than the high-water mark
         self._transport: asyncio.Transport | None = None
-        self._parser: httptools.HttpRequestParser | None = None
-        self._phase = IDLE
-        self._timed = IDLE  #: the phase whose clock runs
-        self._target = b""
-        self._headers: dict[bytes, bytes] = {}
-        self._head_bytes = 0
-        self._header_count = 0
-        self._quiet_bytes = 0  #: read since the parser last reported anything: bounds what it may gather inside
-        self._incoming: Exchange | None = None
-        self._body: bytes | bytearray = b""
-        self._body_bytes = 0
+        self._reader: Reader | None = None  # made with the first byte: idle connections stay small
         self._active: Exchange | None = None
         self._waiting: list[Exchange] = []
         self._waiting_bytes = 0
+        self._timed = IDLE  #: the reader's phase whose clock runs
         self._reading = True
         self._running = False
-        self._continue_due = False
-        self._upgrading = False
-        self._replaying = False
         self._written = 0
         self._stall_taken = -1
         self._stall_deadline = inf
@@ -104,7 +64,8 @@ class Connection(asyncio.Protocol):
         door = self.door
         door.entered(self)
         if len(door.connections) > door.limits.connections:
-            self._turn_away(Overloaded(f"more than {door.limits.connections} connections are open"))
+            self._reader = Reader(self, door)
+            self._reader.refuse(Overloaded(f"more than {door.limits.connections} connections are open"))
             self._next()
         elif door.draining:
             transport.close()
@@ -116,34 +77,26 @@ class Connection(asyncio.Protocol):
         if self._transport is None:
             return
         self._transport = None
-        self._parser = None  # it holds our bound methods: a cycle
-        self._phase = DEAF
+        if self._reader is not None:
+            self._reader.close()
         self.deadline = inf
         self.stalled = False
         self.door.left(self)
         self._waiting.clear()
-        self._incoming = None
         active, self._active = self._active, None
         if active is not None:
             active.gone()
 
     def data_received(self, data: bytes) -> None:
-        if self._phase == DEAF:
-            return
-        parser = self._parser
-        if parser is None:
-            parser = self._parser = httptools.HttpRequestParser(self)
-        self._quiet_bytes += len(data)
-        try:
-            parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            self._decline_upgrades(memoryview(data)[upgrade.args[0] :])
-        except httptools.HttpParserError as error:
-            self._unreadable(error)
-        if self._phase == HEAD or self._phase == BODY:
-            self._incomplete()
-        if self._waiting and not self._running:
-            self._next()
+        reader = self._reader
+        if reader is None:
+            reader = self._reader = Reader(self, self.door)
+        reader.feed(data)
+        if self._waiting:
+            if not self._running:
+                self._next()
+        elif self._active is None and (reader.phase == HEAD or reader.phase == BODY):
+            self._await_rest(reader)
 
     def eof_received(self) -> None:
         """A client that ends its side is gone, as for other servers. asyncio closes the transport after this."""
@@ -157,87 +110,17 @@ class Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         self.stalled = False
 
-    # httptools
+    # What the reader uses
 
-    def on_message_begin(self) -> None:
-        if self._phase == DEAF or self._replaying:
-            return
-        self._phase = HEAD
-        self._target = b""
-        self._headers = {}
-        self._head_bytes = self._header_count = self._quiet_bytes = 0
-
-    def on_url(self, url: bytes) -> None:
-        self._target += url
-        self._head_bytes += len(url)
-        self._quiet_bytes = 0
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self._head_bytes += len(name) + len(value) + 4
-        self._header_count += 1
-        self._quiet_bytes = 0
-        if self._phase != HEAD or self._replaying:  # a trailer: counted, and otherwise ignored
-            return
-        name = name.lower()
-        if name in _READ:
-            headers = self._headers
-            headers[name] = value if name not in headers else headers[name] + b"," + value
-
-    def on_headers_complete(self) -> None:
-        if self._phase == DEAF or self._replaying:
-            return
-        parser = self._parser
-        assert parser is not None
-        self._phase = BODY
-        self._body = b""
-        self._body_bytes = 0
-        self._upgrading = parser.should_upgrade()
-        version = parser.get_http_version()
-        exchange = Exchange(self, parser.get_method(), self._headers, parser.should_keep_alive(), version == "1.0")
-        self._incoming = exchange
-        try:
-            self._check_framing(version)
-        except RouterError as error:
-            self._turn_away(error)
-            return
-        self._screen(exchange)
-
-    def on_chunk_header(self) -> None:
-        self._quiet_bytes = 0
-
-    def on_body(self, data: bytes) -> None:
-        self._quiet_bytes = 0
-        exchange = self._incoming
-        if exchange is None:
-            return
-        self._body_bytes += len(data)
-        if self._body_bytes > self.door.limits.body_bytes:
-            self._turn_away(self._too_large())
-        elif exchange.error is not None:
-            if self._body_bytes > SMALL_BODY_BYTES:
-                self._turn_away(exchange.error)
-        elif not self._body:
-            self._body = data
-        else:
-            if isinstance(self._body, bytes):
-                self._body = bytearray(self._body)
-            self._body += data
-
-    def on_message_complete(self) -> None:
-        exchange = self._incoming
-        if exchange is None or self._upgrading:
-            return
-        self._incoming = None
-        self._continue_due = False
-        body, self._body = self._body, b""
-        exchange.body = body if isinstance(body, bytes) else bytes(body)
-        self._phase = IDLE if exchange.keep_alive else DEAF
-        self._timed = IDLE
+    def take(self, exchange: Exchange) -> None:
+        """A complete request, or a refusal; run once the reader is through with what was read."""
         self.deadline = inf
+        self._timed = IDLE
         self._waiting.append(exchange)
-        self._waiting_bytes += len(body)
-        if self._active is not None and self._reading:
-            self._bound_waiting()
+        if self._active is not None:
+            self._waiting_bytes += len(exchange.body)
+            if self._reading and (len(self._waiting) >= MAX_WAITING or self._waiting_bytes > MAX_WAITING_BYTES):
+                self._pause_reading()
 
     # What exchanges use
 
@@ -266,8 +149,11 @@ class Connection(asyncio.Protocol):
         self._active = None
         if not exchange.keep_alive:
             self._close_after(exchange)
-        elif not self._running:
-            self._next()
+        elif self._waiting:
+            if not self._running:
+                self._next()
+        elif self._transport is not None:
+            self._settle()
 
     # What the door uses
 
@@ -279,24 +165,22 @@ class Connection(asyncio.Protocol):
         if self.stalled:
             self._check_stall(transport, now)
             return
-        if now < self.deadline:
-            return
         self.deadline = inf
-        if self._phase == HEAD:
-            self._turn_away(RequestTimeout("the request's head took too long"))
-        elif self._phase == BODY:
-            self._turn_away(RequestTimeout("the request's body took too long"))
+        reader = self._reader
+        if reader is not None and (reader.phase == HEAD or reader.phase == BODY):
+            part = "head" if reader.phase == HEAD else "body"
+            reader.refuse(RequestTimeout(f"the request's {part} took too long"))
+            self._next()
         elif transport.get_write_buffer_size():
             self.abort()
         else:
             transport.close()
-        if self._waiting and not self._running:
-            self._next()
 
     def drain(self) -> None:
         """Close if nothing is under way; else the running answer closes."""
-        if self._active is None and not self._waiting and self._phase == IDLE and self._transport is not None:
-            self._phase = DEAF
+        reader = self._reader
+        idle = reader is None or reader.phase == IDLE
+        if idle and self._active is None and not self._waiting and self._transport is not None:
             self._transport.close()
 
     def cut(self, error: RouterError) -> None:
@@ -323,144 +207,52 @@ class Connection(asyncio.Protocol):
         try:
             while self._waiting and self._active is None:
                 exchange = self._active = self._waiting.pop(0)
-                self._waiting_bytes -= len(exchange.body)
                 exchange.run()
         finally:
             self._running = False
-        if self._active is None and self._transport is not None:
-            self._settle()
-        if not self._reading and not self._waiting and self._transport is not None:
-            self._reading = True
-            self._transport.resume_reading()
+        if self._waiting:
+            return
+        self._waiting_bytes = 0
+        if not self._reading:
+            self._resume_reading()
 
     def _settle(self) -> None:
         """All answers are out: wait for the next request, or for the rest of one."""
-        phase = self._phase
-        if phase == IDLE:
-            self.deadline = self.door.now + self.door.tick_s + self.door.limits.keepalive_s
-            if self.door.draining:
+        reader, door = self._reader, self.door
+        if reader is None or reader.phase == IDLE:
+            self.deadline = door.now + door.tick_s + door.limits.keepalive_s
+            if door.draining:
                 self.drain()
-        elif phase != DEAF and self._timed != phase:
-            self._await_rest(phase)
+        elif reader.phase != DEAF:
+            self._await_rest(reader)
 
-    def _await_rest(self, phase: int) -> None:
-        """Start the clock of a request's head or body, and tell a client that asks to go ahead."""
+    def _await_rest(self, reader: Reader) -> None:
+        """Start the clock of a request's head or body, once, and tell a client that asks to go ahead."""
+        if self._timed == reader.phase:
+            return
+        self._timed = reader.phase
         limits = self.door.limits
-        self._timed = phase
-        allowed_s = limits.header_timeout_s if phase == HEAD else limits.body_timeout_s
+        allowed_s = limits.header_timeout_s if reader.phase == HEAD else limits.body_timeout_s
         self.deadline = self.door.now + self.door.tick_s + allowed_s
-        if phase == BODY and self._continue_due:
-            self._continue_due = False
+        if reader.phase == BODY and reader.continue_due:
+            reader.continue_due = False
             self.write(wire.CONTINUE)
 
-    def _check_framing(self, version: str) -> None:
-        """Refuse what two servers could read differently."""
-        headers = self._headers
-        if version not in ("1.1", "1.0"):
-            raise BadRequest(f"HTTP/{version} is not spoken here; HTTP/1.1 is")
-        if self._head_bytes > self.door.limits.header_bytes or self._header_count > self.door.limits.headers:
-            raise self._head_too_large()
-        coding = headers.get(b"transfer-encoding")
-        if coding is not None and (coding.lower() != b"chunked" or version == "1.0"):
-            raise BadRequest("`transfer-encoding`: only `chunked` is accepted, in HTTP/1.1", param="transfer-encoding")
-        host = headers.get(b"host")
-        if (host is None and version == "1.1") or (host is not None and b"," in host):
-            raise BadRequest("expected exactly one `host` header", param="host")
-
-    def _screen(self, exchange: Exchange) -> None:
-        """Route, key and size, before any of the body is read."""
-        headers, door = self._headers, self.door
-        length = int(headers.get(b"content-length", b"0"))
-        has_body = length > 0 or b"transfer-encoding" in headers
-        try:
-            route, exchange.path = door.routes.find(self._target)
-            exchange.route = route
-            if not route.open:
-                exchange.key_id = door.keys.identify(headers)
-            exchange.handler = door.routes.handler(route, exchange.method)
-            if length > door.limits.body_bytes:
-                raise self._too_large()
-            _check_encoding(headers)
-        except RouterError as error:
-            exchange.error = error
-            if has_body and (length > SMALL_BODY_BYTES or b"expect" in headers):
-                self._turn_away(error)
-                return
-        if has_body and b"expect" in headers and not exchange.old_client:
-            self._continue_due = headers[b"expect"].lower() == b"100-continue"
-
-    def _incomplete(self) -> None:
-        """A read ended within a request. Heads, and what the parser gathers of trailers, stay bounded."""
-        limits = self.door.limits
-        if (
-            self._header_count > limits.headers
-            or self._head_bytes + self._quiet_bytes > limits.header_bytes + SLACK_BYTES
-        ):
-            self._turn_away(self._head_too_large())
-        elif self._timed != self._phase and self._active is None and not self._waiting:
-            self._await_rest(self._phase)
-
-    def _bound_waiting(self) -> None:
-        if len(self._waiting) >= MAX_WAITING or self._waiting_bytes > MAX_WAITING_BYTES:
+    def _pause_reading(self) -> None:
+        if self._transport is not None:
             self._reading = False
-            assert self._transport is not None
             self._transport.pause_reading()
 
-    def _turn_away(self, error: RouterError) -> None:
-        """Queue `error` as the last answer, then close: the rest of the input cannot be trusted or used."""
-        exchange = self._incoming or Exchange(self, b"", {}, False, False)
-        self._incoming = None
-        self._body = b""
-        self._phase = DEAF
-        self.deadline = inf
-        exchange.error = error
-        exchange.keep_alive = False
-        self._waiting.append(exchange)
-
-    def _unreadable(self, error: httptools.HttpParserError) -> None:
-        if isinstance(error, httptools.HttpParserCallbackError):
-            cause = error.__context__
-            self.door.bug(cause if isinstance(cause, Exception) else error)
-            self._turn_away(RouterError("internal error; the server's log says more"))
-        elif self._phase != DEAF:
-            self._turn_away(BadRequest(f"malformed HTTP request: {error}", code="malformed_request"))
-
-    def _decline_upgrades(self, rest: memoryview) -> None:
-        """Answer offers of another protocol in HTTP/1.1, as RFC 9110 lets us (Java's client offers h2c at each start)."""
-        while self._phase != DEAF:
-            try:
-                self._read_on()
-                if self._parser is not None:
-                    self._parser.feed_data(rest)
-                return
-            except httptools.HttpParserUpgrade as upgrade:
-                rest = rest[upgrade.args[0] :]
-            except httptools.HttpParserError as error:
-                self._unreadable(error)
-
-    def _read_on(self) -> None:
-        """llhttp skips the body of a request that offers an upgrade: a new parser, told of its framing, reads it."""
-        self._upgrading = False
-        exchange = self._incoming
-        if exchange is None:
-            return
-        headers = exchange.headers
-        framing = b"".join(
-            b"%b: %b\r\n" % (name, headers[name])
-            for name in (b"content-length", b"transfer-encoding")
-            if name in headers
-        )
-        self._parser = httptools.HttpRequestParser(self)
-        self._replaying = True
-        try:
-            self._parser.feed_data(b"POST / HTTP/1.1\r\n" + framing + b"\r\n")
-        finally:
-            self._replaying = False
+    def _resume_reading(self) -> None:
+        if self._transport is not None:
+            self._reading = True
+            self._transport.resume_reading()
 
     def _close_after(self, exchange: Exchange) -> None:
         transport = self._transport
-        self._phase = DEAF
         self._waiting.clear()
+        if self._reader is not None:
+            self._reader.close()
         if transport is None:
             return
         if exchange.error is None:
@@ -482,19 +274,3 @@ class Connection(asyncio.Protocol):
     def _cut_slow(self) -> None:
         self.door.metrics.error("slow_client")
         self.abort()
-
-    def _head_too_large(self) -> HeadersTooLarge:
-        limits = self.door.limits
-        return HeadersTooLarge(f"the request's head is over {limits.header_bytes} bytes or {limits.headers} headers")
-
-    def _too_large(self) -> ContentTooLarge:
-        return ContentTooLarge(f"the body is over {self.door.limits.body_bytes} bytes")
-
-
-def _check_encoding(headers: dict[bytes, bytes]) -> None:
-    coding = headers.get(b"content-encoding", b"identity")
-    if coding.lower() != b"identity":
-        raise BadRequest("`content-encoding`: compressed bodies are not accepted", param="content-encoding")
-    # A web page can send plain text to a loopback port without asking; JSON needs the server's consent.
-    if b"origin" in headers and b"json" not in headers.get(b"content-type", b"application/json").lower():
-        raise BadRequest("`content-type`: expected application/json from a web page", param="content-type")

@@ -12,6 +12,7 @@ import msgspec
 from router.config import RESERVED_NAMES
 from router.errors import BadRequest
 from router.frontend.bodies import (
+    ABSENT,
     ChatBody,
     CompletionsBody,
     DetokenizeBody,
@@ -75,17 +76,22 @@ def _chat(body: bytes) -> _Fields:
     read = _parse(_chat_decoder, body)
     seen: set[str] = set()
     turns = _turns(read.messages, seen)
-    if _given(read.tools) or _given(read.functions):
-        seen.add("tools")
-    if _structured(read.response_format) or _given(read.structured_outputs):
-        seen.add("structured")
+    if read.tools is not ABSENT or read.functions is not ABSENT:
+        if _given(read.tools) or _given(read.functions):
+            seen.add("tools")
+    if read.response_format is not None or read.structured_outputs is not ABSENT:
+        if _structured(read.response_format) or _given(read.structured_outputs):
+            seen.add("structured")
     if read.logprobs:
         seen.add("logprobs")
-    if read.max_completion_tokens is not None:
-        limit = _token_limit(read.max_completion_tokens, "max_completion_tokens")
-    else:
-        limit = _token_limit(read.max_tokens, "max_tokens")
-    return read.model, turns, read.stream, limit, _choices(read.n), _CHAT | seen if seen else _CHAT
+    limit, param = read.max_completion_tokens, "max_completion_tokens"
+    if limit is None:
+        limit, param = read.max_tokens, "max_tokens"
+    if limit is not None:
+        _check_range(limit, param, 1, MAX_TOKENS)
+    if read.n is not None:
+        _check_range(read.n, "n", 1, MAX_CHOICES)
+    return read.model, turns, read.stream, limit, read.n or 1, _CHAT | seen if seen else _CHAT
 
 
 def _completions(body: bytes) -> _Fields:
@@ -97,8 +103,11 @@ def _completions(body: bytes) -> _Fields:
         seen.add("logprobs")
     text = "" if _given(read.prompt_embeds) and not read.prompt else _prompt_text(read.prompt, read.model)
     turns = (Turn("user", text),)
-    limit = _token_limit(read.max_tokens, "max_tokens", least=0)  # 0 with `echo` scores a prompt
-    return read.model, turns, read.stream, limit, _choices(read.n), _COMPLETIONS | seen if seen else _COMPLETIONS
+    if read.max_tokens is not None:
+        _check_range(read.max_tokens, "max_tokens", 0, MAX_TOKENS)  # 0 with `echo` scores a prompt
+    if read.n is not None:
+        _check_range(read.n, "n", 1, MAX_CHOICES)
+    return read.model, turns, read.stream, read.max_tokens, read.n or 1, _COMPLETIONS | seen
 
 
 def _responses(body: bytes) -> _Fields:
@@ -117,8 +126,9 @@ def _responses(body: bytes) -> _Fields:
         seen.add("tools")
     if read.text is not None and _structured(read.text.format):
         seen.add("structured")
-    limit = _token_limit(read.max_output_tokens, "max_output_tokens")
-    return read.model, tuple(turns), read.stream, limit, 1, _RESPONSES | seen
+    if read.max_output_tokens is not None:
+        _check_range(read.max_output_tokens, "max_output_tokens", 1, MAX_TOKENS)
+    return read.model, tuple(turns), read.stream, read.max_output_tokens, 1, _RESPONSES | seen
 
 
 def _messages(body: bytes) -> _Fields:
@@ -129,8 +139,9 @@ def _messages(body: bytes) -> _Fields:
         turns = (Turn("system", _text(read.system, seen)), *turns)
     if _given(read.tools):
         seen.add("tools")
-    limit = _token_limit(read.max_tokens, "max_tokens")
-    return read.model, turns, read.stream, limit, 1, _MESSAGES | seen
+    if read.max_tokens is not None:
+        _check_range(read.max_tokens, "max_tokens", 1, MAX_TOKENS)
+    return read.model, turns, read.stream, read.max_tokens, 1, _MESSAGES | seen
 
 
 def _tokenize(body: bytes) -> _Fields:
@@ -213,18 +224,9 @@ def _structured(format: FormatType | None) -> bool:
     return format is not None and format.type != "text"
 
 
-def _token_limit(value: int | None, param: str, *, least: int = 1) -> int | None:
-    if value is not None and not least <= value <= MAX_TOKENS:
-        raise BadRequest(f"`{param}`: expected {least} to {MAX_TOKENS}, got {_short(value)}", param=param)
-    return value
-
-
-def _choices(n: int | None) -> int:
-    if n is None:
-        return 1
-    if not 1 <= n <= MAX_CHOICES:
-        raise BadRequest(f"`n`: expected 1 to {MAX_CHOICES}, got {_short(n)}", param="n")
-    return n
+def _check_range(value: int, param: str, least: int, most: int) -> None:
+    if not least <= value <= most:
+        raise BadRequest(f"`{param}`: expected {least} to {most}, got {_short(value)}", param=param)
 
 
 def _short(value: int) -> str:

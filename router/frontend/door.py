@@ -19,7 +19,19 @@ _log = logging.getLogger("headgate.frontend")
 class Door:
     """State of one listening port."""
 
-    __slots__ = ("connections", "date", "draining", "emptied", "keys", "limits", "metrics", "now", "routes", "running", "tick_s")
+    __slots__ = (
+        "connections",
+        "date",
+        "draining",
+        "emptied",
+        "keys",
+        "limits",
+        "metrics",
+        "now",
+        "routes",
+        "running",
+        "tick_s",
+    )
 
     def __init__(self, routes: Routes, keys: Keys, limits: Limits, metrics: Metrics) -> None:
         self.routes = routes
@@ -32,7 +44,7 @@ class Door:
         self.running = 0  #: answers that an engine owes
         self.tick_s = sweep_interval_s(limits)
         self.now = 0.0  #: the loop's time at the last sweep; all deadlines are counted from it
-        self.date = b""
+        self.date = ""
 
     def entered(self, connection: "Connection") -> None:
         self.connections.add(connection)
@@ -47,11 +59,11 @@ class Door:
     def sweep(self, now: float) -> None:
         """End what has run out of time. One pass over all connections stands in for a timer each."""
         self.now = now
-        self.date = f"date: {formatdate(usegmt=True)}\r\n".encode()
+        self.date = f"date: {formatdate(usegmt=True)}\r\n"
         for connection in [each for each in self.connections if now >= each.deadline or each.stalled]:
             connection.overdue(now)
 
-    def bug(self, error: Exception) -> None:
+    def bug(self, error: BaseException) -> None:
         _log.error("internal error while answering a request", exc_info=error)
 
 

@@ -1,6 +1,7 @@
 """One request and the answer it gets: exactly one, whatever happens. Knows the wire format, not the routes' meaning."""
 
 import re
+from functools import partial
 from random import Random, SystemRandom
 from time import perf_counter
 from typing import TYPE_CHECKING, Protocol
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 _ID = re.compile(rb"[\x21-\x7e]{1,256}")
 _TRACEPARENT = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-.*)?")
 #: Request ids must differ, not be secret: a seeded generator spares a system call each.
-_random = Random(SystemRandom().getrandbits(128))
+_random = partial(Random(SystemRandom().getrandbits(128)).getrandbits, 96)
 
 
 class Stream(Protocol):
@@ -35,7 +36,6 @@ class Exchange:
     """Made at the end of a request's head; `run` is called when all earlier answers of its connection are out."""
 
     __slots__ = (
-        "_request_id",
         "body",
         "connection",
         "error",
@@ -47,6 +47,7 @@ class Exchange:
         "old_client",
         "path",
         "received_s",
+        "request_id",
         "route",
         "stream",
     )
@@ -67,19 +68,17 @@ class Exchange:
         self.error: RouterError | None = None  #: refused before it was run
         self.stream: Stream | None = None
         self.received_s = 0.0
-        self._request_id = ""
+        self.request_id = ""  #: set by `identify`
 
     @property
     def dialect(self) -> Dialect:
         return "openai" if self.route is None else self.route.dialect
 
-    @property
-    def request_id(self) -> str:
+    def identify(self) -> str:
         """The client's `x-request-id`, else one of ours. Raises `BadRequest` on one that we would not echo."""
-        if not self._request_id:
-            given = self.headers.get(b"x-request-id")
-            self._request_id = f"{_random.getrandbits(96):024x}" if given is None else _clean_id(given, "x-request-id")
-        return self._request_id
+        given = self.headers.get(b"x-request-id")
+        self.request_id = f"{_random():024x}" if given is None else _clean_id(given, "x-request-id")
+        return self.request_id
 
     @property
     def session_id(self) -> str:
@@ -121,7 +120,7 @@ class Exchange:
             self.refuse(RouterError("internal error; the server's log says more"))
 
     def respond(
-        self, status: int, body: bytes, content_type: bytes = wire.JSON, headers: bytes = b"", model: str = ""
+        self, status: int, body: bytes, content_type: str = wire.JSON, headers: str = "", model: str = ""
     ) -> None:
         """Send a whole answer."""
         keep = self.keep_alive = self.keep_alive and not self.connection.door.draining
@@ -136,7 +135,7 @@ class Exchange:
         self.connection.write(head if self.method == b"HEAD" else head + body)
         self.finish(status, model)
 
-    def refuse(self, error: RouterError, headers: bytes = b"", model: str = "") -> None:
+    def refuse(self, error: RouterError, headers: str = "", model: str = "") -> None:
         """Send `error` as the whole answer."""
         self.connection.door.metrics.error(error.type)
         self.respond(
@@ -146,11 +145,13 @@ class Exchange:
             model=model,
         )
 
-    def request_id_header(self) -> bytes:
-        try:
-            return f"x-request-id: {self.request_id}\r\n".encode()
-        except BadRequest:  # the refusal of that very id
-            return b""
+    def request_id_header(self) -> str:
+        if not self.request_id:
+            try:
+                self.identify()
+            except BadRequest:  # the refusal of that very id
+                return ""
+        return f"x-request-id: {self.request_id}\r\n"
 
     def finish(self, status: int, model: str = "") -> None:
         """All of the answer is written."""

@@ -59,15 +59,15 @@ def events(error: RouterError, dialect: Dialect) -> bytes:
     return b"data: %b\n\n" % line + DONE_EVENT
 
 
-def headers(error: RouterError) -> bytes:
+def headers(error: RouterError) -> str:
     """Header lines that `error` asks for."""
-    lines = b""
+    lines = ""
     if error.status == 429 or error.retry_after_s is not None:
-        lines += b"retry-after: %d\r\n" % max(1, math.ceil(error.retry_after_s or RETRY_AFTER_S))
+        lines += f"retry-after: {max(1, math.ceil(error.retry_after_s or RETRY_AFTER_S))}\r\n"
     if isinstance(error, MethodNotAllowed):
-        lines += f"allow: {error.allow}\r\n".encode()
+        lines += f"allow: {error.allow}\r\n"
     if error.status == 401:
-        lines += b"www-authenticate: Bearer\r\n"
+        lines += "www-authenticate: Bearer\r\n"
     return lines
 
 

@@ -53,7 +53,7 @@ class Public:
             query = decode(
                 kind,
                 exchange.body,
-                request_id=exchange.request_id,
+                request_id=exchange.identify(),
                 session_id=exchange.session_id,
                 key_id=exchange.key_id,
                 slo_ttft_s=exchange.slo_ttft_s,
@@ -87,7 +87,7 @@ def probes(service: Service, metrics: Metrics, draining: Callable[[], bool]) -> 
         able = not leaving and any(member.state.ready for member in members)
         status = "draining" if leaving else "ready" if able else "not ready"
         body = _encode({"status": status, "members": {member.name: member.phase for member in members}})
-        exchange.respond(200 if able else 503, body, headers=b"" if able else b"retry-after: 1\r\n")
+        exchange.respond(200 if able else 503, body, headers="" if able else "retry-after: 1\r\n")
 
     def show_metrics(exchange: Exchange) -> None:
         exchange.respond(200, metrics.render(), CONTENT_TYPE)

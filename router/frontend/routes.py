@@ -38,8 +38,12 @@ class Route:
         self.handlers[b"OPTIONS"] = self._options
         self.allow = ", ".join(sorted(method.decode() for method in self.handlers))
 
+    def wrong_method(self, method: bytes) -> MethodNotAllowed:
+        what = f"{self.name} does not take {_shown(method)}; it takes {self.allow}"
+        return MethodNotAllowed(what, allow=self.allow)
+
     def _options(self, exchange: "Exchange") -> None:
-        exchange.respond(204, b"", headers=f"allow: {self.allow}\r\n".encode())
+        exchange.respond(204, b"", headers=f"allow: {self.allow}\r\n")
 
 
 class Routes:
@@ -65,15 +69,6 @@ class Routes:
             if path.startswith(route.path) and len(path) > len(route.path):
                 return route, path
         raise NotFound(f"no route {_shown(path)}{self._hint(path)}", code="unknown_route")
-
-    def handler(self, route: Route, method: bytes) -> Handler:
-        """Raises `MethodNotAllowed`."""
-        handler = route.handlers.get(method)
-        if handler is None:
-            raise MethodNotAllowed(
-                f"{route.name} does not take {_shown(method)}; it takes {route.allow}", allow=route.allow
-            )
-        return handler
 
     def _hint(self, path: bytes) -> str:
         names = [route.name for route in (*self._exact.values(), *self._prefixes)]

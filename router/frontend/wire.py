@@ -2,9 +2,9 @@
 
 from urllib.parse import quote
 
-JSON = b"application/json"
-EVENTS = b"text/event-stream; charset=utf-8"
-TEXT = b"text/plain; charset=utf-8"
+JSON = "application/json"
+EVENTS = "text/event-stream; charset=utf-8"
+TEXT = "text/plain; charset=utf-8"
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 LAST_CHUNK = b"0\r\n\r\n"
@@ -32,38 +32,33 @@ _REASONS = {
     503: "Service Unavailable",
     504: "Gateway Timeout",
 }
-_STATUS_LINES = {status: f"HTTP/1.1 {status} {reason}\r\n".encode() for status, reason in _REASONS.items()}
+_STATUS_LINES = {status: f"HTTP/1.1 {status} {reason}\r\n" for status, reason in _REASONS.items()}
 
 
-def status_line(status: int) -> bytes:
+def status_line(status: int) -> str:
     line = _STATUS_LINES.get(status)
-    return line if line is not None else b"HTTP/1.1 %d Status\r\n" % status
+    return line if line is not None else f"HTTP/1.1 {status} Status\r\n"
 
 
-def head(status: int, content_type: bytes, length: int, extra: bytes, *, keep_alive: bool, old_client: bool) -> bytes:
+def head(status: int, content_type: str, length: int, extra: str, *, keep_alive: bool, old_client: bool) -> bytes:
     """The head of an answer whose length is known. `extra` holds header lines. 204 has neither type nor length."""
-    parts = [status_line(status)]
-    if status != 204:
-        parts.append(b"content-type: %b\r\ncontent-length: %d\r\n" % (content_type, length))
-    parts.append(extra)
-    parts.append(connection(keep_alive, old_client))
-    parts.append(b"\r\n")
-    return b"".join(parts)
+    entity = "" if status == 204 else f"content-type: {content_type}\r\ncontent-length: {length}\r\n"
+    return f"{status_line(status)}{entity}{extra}{connection(keep_alive, old_client)}\r\n".encode("latin-1")
 
 
-def stream_head(extra: bytes, *, keep_alive: bool, old_client: bool) -> bytes:
+def stream_head(extra: str, *, keep_alive: bool, old_client: bool) -> bytes:
     """The head of an event stream: chunked, or for an HTTP/1.0 client ended by closing the connection."""
-    framing = b"" if old_client else b"transfer-encoding: chunked\r\n"
-    return b"".join((
-        b"HTTP/1.1 200 OK\r\ncontent-type: ", EVENTS, b"\r\ncache-control: no-cache\r\nx-accel-buffering: no\r\n",
-        framing, extra, connection(keep_alive, old_client), b"\r\n",
-    ))  # fmt: skip
+    framing = "" if old_client else "transfer-encoding: chunked\r\n"
+    return (
+        f"HTTP/1.1 200 OK\r\ncontent-type: {EVENTS}\r\ncache-control: no-cache\r\nx-accel-buffering: no\r\n"
+        f"{framing}{extra}{connection(keep_alive, old_client)}\r\n"
+    ).encode("latin-1")
 
 
-def connection(keep_alive: bool, old_client: bool) -> bytes:
+def connection(keep_alive: bool, old_client: bool) -> str:
     if not keep_alive:
-        return b"connection: close\r\n"
-    return b"connection: keep-alive\r\n" if old_client else b""
+        return "connection: close\r\n"
+    return "connection: keep-alive\r\n" if old_client else ""
 
 
 def framed(data: bytes) -> bytes:

@@ -14,8 +14,10 @@ from prometheus_client.registry import Collector
 
 from router.types import Usage
 
-CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _PREFIX = "headgate_"
+
+_TOKENS = ("prompt", "completion", "cached")
 
 OVERHEAD_BOUNDS_S = (1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 0.1, 1.0)
 LATENCY_BOUNDS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
@@ -80,7 +82,7 @@ class Metrics(Collector):
         self._requests: dict[tuple[str, str, int], int] = {}
         self._errors: dict[str, int] = {}
         self._decisions: dict[tuple[str, str], int] = {}
-        self._tokens: dict[tuple[str, str], int] = {}
+        self._tokens: dict[str, list[int]] = {}
         self._decision_seconds = Histogram(OVERHEAD_BOUNDS_S)
         self._overhead_seconds = Histogram(OVERHEAD_BOUNDS_S)
         self._first_token = Labelled(LATENCY_BOUNDS_S)
@@ -123,15 +125,12 @@ class Metrics(Collector):
         self._output_token.observe(model, seconds)
 
     def tokens(self, model: str, usage: Usage) -> None:
-        tokens = self._tokens
-        for kind, count in (
-            ("prompt", usage.prompt_tokens),
-            ("completion", usage.completion_tokens),
-            ("cached", usage.cached_tokens),
-        ):
-            if count:
-                key = (model, kind)
-                tokens[key] = tokens.get(key, 0) + count
+        counts = self._tokens.get(model)
+        if counts is None:
+            counts = self._tokens[model] = [0, 0, 0]
+        counts[0] += usage.prompt_tokens
+        counts[1] += usage.completion_tokens
+        counts[2] += usage.cached_tokens
 
     def render(self) -> bytes:
         """The scrape, in Prometheus's text format."""
@@ -143,7 +142,10 @@ class Metrics(Collector):
         yield _counter("requests", "Requests answered.", ("route", "model", "status"), self._requests)
         yield _counter("errors", "Requests that ended in an error.", ("type",), self._errors)
         yield _counter("decisions", "Routing decisions.", ("model", "reason"), self._decisions)
-        yield _counter("tokens", "Tokens of finished answers.", ("model", "type"), self._tokens)
+        tokens = {
+            (model, kind): n for model, counts in self._tokens.items() for kind, n in zip(_TOKENS, counts, strict=True)
+        }
+        yield _counter("tokens", "Tokens of finished answers.", ("model", "type"), tokens)
         yield _histogram("decision_seconds", "Scoring and policy.", self._decision_seconds)
         yield _histogram("overhead_seconds", "Last byte in to hand-over to an engine.", self._overhead_seconds)
         yield _labelled("time_to_first_token_seconds", "Of streamed answers.", "model", self._first_token)

@@ -1,0 +1,267 @@
+"""The receiving half of a connection: bytes into exchanges, within the limits. httptools parses; routes are looked up.
+
+IDLE --first byte--> HEAD --blank line--> BODY --last byte--> IDLE
+  any --refused, or `connection: close` read--> DEAF: what comes after is discarded
+"""
+
+from typing import TYPE_CHECKING
+
+import httptools
+
+from router.errors import BadRequest, ContentTooLarge, HeadersTooLarge, RouterError
+from router.frontend.door import Door
+from router.frontend.exchange import Exchange
+
+if TYPE_CHECKING:
+    from router.frontend.connection import Connection
+
+IDLE, HEAD, BODY, DEAF = range(4)
+
+#: A refused body this small is read and dropped, so that the connection lives on.
+SMALL_BODY_BYTES = 64 * 1024
+
+
+class Reader:
+    """One per connection; hands complete requests, and refusals, to `connection.take`.
+
+    A callback costs half a microsecond, so there is none for headers: the parser sets the items of a dict.
+    """
+
+    __slots__ = (
+        "_body",
+        "_body_bytes",
+        "_connection",
+        "_door",
+        "_incoming",
+        "_parser",
+        "_quiet_bytes",
+        "_raw_headers",
+        "_read_bytes",
+        "_replaying",
+        "_target",
+        "_upgrading",
+        "continue_due",
+        "on_header",
+        "phase",
+    )
+
+    def __init__(self, connection: "Connection", door: Door) -> None:
+        self._connection = connection
+        self._door = door
+        self.phase = IDLE
+        self.continue_due = False  #: the client waits for `100 Continue` before it sends its body
+        self._incoming: Exchange | None = None
+        self._target = b""
+        self._raw_headers: dict[bytes, bytes] = {}
+        self._body: bytes | bytearray = b""
+        self._body_bytes = 0
+        self._read_bytes = 0
+        self._quiet_bytes = 0  #: read without a callback: bounds what the parser gathers inside
+        self._upgrading = False
+        self._replaying = False
+        self.on_header = self._raw_headers.__setitem__
+        self._parser: httptools.HttpRequestParser | None = httptools.HttpRequestParser(self)
+
+    def feed(self, data: bytes) -> None:
+        """Parse what was read."""
+        parser = self._parser
+        if parser is None or self.phase == DEAF:
+            return
+        self._read_bytes = len(data)
+        self._quiet_bytes += len(data)
+        try:
+            parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._decline_upgrades(memoryview(data)[upgrade.args[0] :])
+        except httptools.HttpParserError as error:
+            self._unreadable(error)
+        if self._quiet_bytes > self._door.limits.header_bytes and self.phase != DEAF:
+            self.refuse(self._head_too_large())
+
+    def refuse(self, error: RouterError) -> None:
+        """The last exchange of this connection is `error`: the rest of the input cannot be trusted, or used."""
+        exchange = self._incoming or Exchange(self._connection, b"", {}, False, False)
+        self._incoming = None
+        self._body = b""
+        self.phase = DEAF
+        exchange.error = error
+        exchange.keep_alive = False
+        self._connection.take(exchange)
+
+    def close(self) -> None:
+        """No more input. Also breaks the cycle of the parser and its callbacks."""
+        self.phase = DEAF
+        self._parser = None
+        self._incoming = None
+        self._body = b""
+
+    # httptools
+
+    def on_message_begin(self) -> None:
+        if self.phase == DEAF or self._replaying:
+            return
+        self.phase = HEAD
+        self._target = b""
+        self._quiet_bytes = 0
+        self._raw_headers.clear()
+
+    def on_url(self, url: bytes) -> None:
+        self._quiet_bytes = 0
+        if self.phase != HEAD:
+            return
+        self._target = self._target + url if self._target else url
+        if len(self._target) > self._door.limits.header_bytes:
+            self.refuse(self._head_too_large())
+
+    def on_headers_complete(self) -> None:
+        if self.phase != HEAD:
+            return
+        parser = self._parser
+        assert parser is not None
+        self.phase = BODY
+        self._body_bytes = 0
+        self._upgrading = parser.should_upgrade()
+        headers = {name.lower(): value for name, value in self._raw_headers.items()}
+        version = parser.get_http_version()
+        exchange = self._incoming = Exchange(
+            self._connection, parser.get_method(), headers, parser.should_keep_alive(), version == "1.0"
+        )
+        try:
+            self._check_head(headers, version)
+        except RouterError as error:
+            self.refuse(error)
+        else:
+            self._screen(exchange, headers)
+        self._quiet_bytes = 0
+
+    def on_chunk_header(self) -> None:
+        self._quiet_bytes = 0
+
+    def on_body(self, data: bytes) -> None:
+        self._quiet_bytes = 0
+        exchange = self._incoming
+        if exchange is None:
+            return
+        self._body_bytes += len(data)
+        if exchange.error is not None:
+            if self._body_bytes > SMALL_BODY_BYTES:
+                self.refuse(exchange.error)
+        elif self._body_bytes > self._door.limits.body_bytes:
+            self.refuse(self._too_large())
+        elif not self._body:
+            self._body = data
+        else:
+            # One growing buffer: a list of pieces of one byte each would take fifty times their size.
+            if isinstance(self._body, bytes):
+                self._body = bytearray(self._body)
+            self._body += data
+
+    def on_message_complete(self) -> None:
+        exchange = self._incoming
+        if exchange is None or self._upgrading:
+            return
+        self._incoming = None
+        self.continue_due = False
+        body = self._body
+        if body:
+            self._body = b""
+            exchange.body = body if isinstance(body, bytes) else bytes(body)
+        self.phase = IDLE if exchange.keep_alive else DEAF
+        self._connection.take(exchange)
+
+    # Within
+
+    def _check_head(self, headers: dict[bytes, bytes], version: str) -> None:
+        """Refuse what is too large, and what two servers could read differently."""
+        limits = self._door.limits
+        if len(headers) > limits.headers:
+            raise self._head_too_large()
+        # Whoever sends little at once cannot have sent too much.
+        if self._quiet_bytes > limits.header_bytes or self._read_bytes > limits.header_bytes:
+            size = len(self._target) + sum([len(name) + len(value) + 4 for name, value in headers.items()])
+            if size > limits.header_bytes:
+                raise self._head_too_large()
+        if version == "1.1":
+            if b"host" not in headers:
+                raise BadRequest("expected a `host` header", param="host")
+        elif version != "1.0":
+            raise BadRequest(f"HTTP/{version} is not spoken here; HTTP/1.1 is")
+        coding = headers.get(b"transfer-encoding")
+        if coding is not None and (coding.lower() != b"chunked" or version == "1.0"):
+            raise BadRequest("`transfer-encoding`: only `chunked` is accepted, in HTTP/1.1", param="transfer-encoding")
+
+    def _screen(self, exchange: Exchange, headers: dict[bytes, bytes]) -> None:
+        """Route, key and size, before any of the body is read."""
+        door = self._door
+        length = int(headers.get(b"content-length", b"0"))
+        has_body = length > 0 or b"transfer-encoding" in headers
+        try:
+            route, exchange.path = door.routes.find(self._target)
+            exchange.route = route
+            if not route.open:
+                exchange.key_id = door.keys.identify(headers)
+            exchange.handler = route.handlers.get(exchange.method)
+            if exchange.handler is None:
+                raise route.wrong_method(exchange.method)
+            if length > door.limits.body_bytes:
+                raise self._too_large()
+            if has_body:
+                self._check_body(exchange, headers)
+        except RouterError as error:
+            exchange.error = error
+            if has_body and (length > SMALL_BODY_BYTES or b"expect" in headers):
+                self.refuse(error)
+
+    def _check_body(self, exchange: Exchange, headers: dict[bytes, bytes]) -> None:
+        if headers.get(b"content-encoding", b"identity").lower() != b"identity":
+            raise BadRequest("`content-encoding`: compressed bodies are not accepted", param="content-encoding")
+        # A web page can send plain text to a loopback port without asking; JSON needs the server's consent.
+        if b"origin" in headers and b"json" not in headers.get(b"content-type", b"json").lower():
+            raise BadRequest("`content-type`: expected application/json from a web page", param="content-type")
+        if b"expect" in headers and not exchange.old_client:
+            self.continue_due = headers[b"expect"].lower() == b"100-continue"
+
+    def _unreadable(self, error: httptools.HttpParserError) -> None:
+        if isinstance(error, httptools.HttpParserCallbackError):
+            self._door.bug(error.__context__ or error)
+            self.refuse(RouterError("internal error; the server's log says more"))
+        elif self.phase != DEAF:
+            self.refuse(BadRequest(f"malformed HTTP request: {error}", code="malformed_request"))
+
+    def _decline_upgrades(self, rest: memoryview) -> None:
+        """Answer an offer of another protocol in HTTP/1.1, as RFC 9110 allows; Java's client offers h2c at each start."""
+        while self.phase != DEAF:
+            try:
+                self._read_on()
+                if self._parser is not None:
+                    self._parser.feed_data(rest)
+                return
+            except httptools.HttpParserUpgrade as upgrade:
+                rest = rest[upgrade.args[0] :]
+            except httptools.HttpParserError as error:
+                self._unreadable(error)
+
+    def _read_on(self) -> None:
+        """llhttp skips the body of a request that offers an upgrade: a new parser, told of its framing, reads it."""
+        self._upgrading = False
+        exchange = self._incoming
+        if exchange is None:
+            return
+        framing = [
+            b"%b: %b\r\n" % (name, exchange.headers[name])
+            for name in (b"content-length", b"transfer-encoding")
+            if name in exchange.headers
+        ]
+        self._parser = httptools.HttpRequestParser(self)
+        self._replaying = True
+        try:
+            self._parser.feed_data(b"POST / HTTP/1.1\r\n" + b"".join(framing) + b"\r\n")
+        finally:
+            self._replaying = False
+
+    def _head_too_large(self) -> HeadersTooLarge:
+        limits = self._door.limits
+        return HeadersTooLarge(f"the request's head is over {limits.header_bytes} bytes or {limits.headers} headers")
+
+    def _too_large(self) -> ContentTooLarge:
+        return ContentTooLarge(f"the body is over {self._door.limits.body_bytes} bytes")
