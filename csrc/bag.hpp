@@ -16,8 +16,9 @@ namespace headgate {
 enum Group : uint8_t { kPieceGroup, kWordGroup, kCharGroup, kShapeGroup, kGroups };
 
 inline constexpr size_t kMaxOrder = 8;
-inline constexpr size_t kLookahead = 12;   // rows past the end of a run that a sink may read (to prefetch); always valid
-inline constexpr size_t kArena = 1 << 15;  // rows held before they are drained
+inline constexpr size_t kLookahead = 16;  // rows past the end of a run that a sink may read (to prefetch); always valid
+inline constexpr size_t kPending = 32;    // words whose rows are found together; well under half the slots
+inline constexpr size_t kArena = 1 << 14;  // rows of one group that are held before they are drained
 
 // What defines a featuriser; filled by the caller, never changed after. See router/native/spec.py.
 struct Encoder {
@@ -44,33 +45,61 @@ struct Tally {
   }
 };
 
+// Rows of one group and how often each is met. Both are written past `used` and grown before they are full.
+struct Rows {
+  std::vector<uint32_t> rows;
+  std::vector<float> times;
+  size_t used = 0;     // rows that are filled
+  size_t counted = 0;  // of those, how many have their `times`
+
+  uint32_t* reserve(size_t n) {
+    if (used + n + kLookahead > rows.size()) {
+      rows.resize(2 * (used + n + kLookahead));
+      times.resize(rows.size());
+    }
+    return rows.data() + used;
+  }
+
+  // The next `n` rows are met `count` times. Writes in whole steps of eight: no branch for the usual few.
+  void repeat(size_t n, float count) {
+    float* out = times.data() + counted;
+    for (size_t i = 0; i < n; i += 8) std::fill_n(out + i, 8, count);
+    counted += n;
+  }
+
+  void clear() {
+    used = counted = 0;
+    if (rows.size() > 16 * kArena) rows = {}, times = {};
+  }
+};
+
 // Scratch of one thread: kept between calls, cut back when one text made it large.
 struct Scratch {
   struct Entry {
     uint64_t key;
     size_t length;
-    uint32_t count, first, n_pieces, n_words, n_chars;
+    uint32_t count, pieces, chars;
   };
-  std::vector<uint64_t> prefix;
+  struct Pending {
+    size_t cell, entry;
+  };
+  std::vector<uint64_t> cells;
   std::vector<uint32_t> slots;  // index into entries + 1
   std::vector<Entry> entries;
-  std::vector<uint32_t> rows;   // of the entries, one after the other
-  std::vector<uint32_t> grams;  // rows of word n-grams, n > 1
-
-  void trim() {
-    if (prefix.size() > 1 << 14) prefix = {};
-    if (rows.capacity() > 4 * kArena) rows = {};
-  }
+  std::vector<Pending> pending;  // entries without their rows yet
+  std::array<Rows, kGroups> groups;
+  Rows grams;  // word n-grams, n > 1
 };
 
-// `Sink` has `add(Group, const uint32_t* rows, size_t n, uint32_t count)`: `count` times each of `n` rows.
+// `Sink` has `add(Group, const uint32_t* rows, const float* times, size_t n)`, and `soon(row)` for a row that will be
+// added.
 template <class Sink>
 class Bagger {
  public:
   Bagger(const Encoder& encoder, Scratch& scratch, Sink& sink) : encoder_(encoder), scratch_(scratch), sink_(sink) {
-    for (uint32_t i = 0; i < encoder.n_word_orders; ++i) {
+    for (uint32_t i = 0; i < encoder.n_word_orders && encoder.word_rows; ++i) {
       const uint32_t order = encoder.word_orders[i];
-      unigrams_ |= order == 1;
+      unigrams_ += order == 1;
       longest_order_ = std::max(longest_order_, order);
       word_salts_[i] = encoder.salt(kWordGroup, order);
     }
@@ -80,76 +109,77 @@ class Bagger {
   }
 
   Tally run(const uint8_t* text, size_t size) {
-    open(size);
-    split_words(text, size, &scratch_.prefix, &tally_.counts, [this](const Word& word) { take(word); });
+    scratch_.slots.assign(std::bit_ceil(std::clamp<size_t>(size / 4, 64, 8192)), 0);
+    split_words(text, size, &scratch_.cells, &tally_.counts, [this](const Word& word) { return take(word); });
     drain();
     if (encoder_.shape_rows) shape();
-    scratch_.trim();
+    if (scratch_.cells.size() > 1 << 14) scratch_.cells = {};
     return tally_;
   }
 
  private:
-  void open(size_t size) {
-    const size_t slots = std::bit_ceil(std::clamp<size_t>(size / 3, 64, 8192));
-    scratch_.slots.assign(slots, 0);
-    scratch_.entries.clear();
-    scratch_.rows.clear();
-    scratch_.grams.clear();
-  }
-
-  void take(const Word& word) {
+  // Returns the cell where the next word may start.
+  size_t take(const Word& word) {
     ++tally_.counts[kWords];
     tally_.counts[kLongest] = std::max<uint64_t>(tally_.counts[kLongest], word.length);
-    const uint64_t mixed = mix(word.key);
-    Scratch::Entry& entry = find(word, mixed);
-    ++entry.count;
-    tally_.entries[kPieceGroup] += entry.n_pieces;
-    tally_.entries[kWordGroup] += entry.n_words;
-    tally_.entries[kCharGroup] += entry.n_chars;
-    if (encoder_.word_rows && longest_order_ > 1) word_grams(word.key);
-    if (scratch_.rows.size() > kArena || scratch_.grams.size() > kArena / 8) drain();
-  }
-
-  Scratch::Entry& find(const Word& word, uint64_t mixed) {
+    const uint64_t key = word.key(), mixed = mix(key);
+    if (longest_order_ > 1) word_grams(key);
+    const size_t cell = static_cast<size_t>(word.prefix - scratch_.cells.data());
     const size_t mask = scratch_.slots.size() - 1;
     size_t slot = mixed & mask;
     for (; scratch_.slots[slot]; slot = (slot + 1) & mask) {
       Scratch::Entry& entry = scratch_.entries[scratch_.slots[slot] - 1];
-      if (entry.key == word.key && entry.length == word.length) return entry;
+      if (entry.key != key || entry.length != word.length) continue;
+      ++entry.count;
+      return cell;
     }
-    if (scratch_.entries.size() >= scratch_.slots.size() / 2) {
-      drain();
-      slot = mixed & mask;
-    }
-    scratch_.slots[slot] = static_cast<uint32_t>(scratch_.entries.size() + 1);
-    return insert(word);
+    encoder_.vocab.soon(mixed);
+    scratch_.pending.push_back({cell, scratch_.entries.size()});
+    scratch_.entries.push_back({key, word.length, 1, 0, 0});
+    scratch_.slots[slot] = static_cast<uint32_t>(scratch_.entries.size());
+    if (scratch_.pending.size() < kPending && word.length <= kLongestWord) return cell + word.length + 3;
+    fill();
+    const bool full = scratch_.entries.size() >= scratch_.slots.size() / 2;
+    if (full || scratch_.groups[kCharGroup].used > kArena) drain();
+    return 0;
   }
 
-  Scratch::Entry& insert(const Word& word) {
-    std::vector<uint32_t>& rows = scratch_.rows;
-    const size_t first = rows.size();
-    rows.resize(first + kLongestWord + 1 + encoder_.n_char_orders * (word.length + 2));
-    uint32_t* out = rows.data() + first;
-    Scratch::Entry entry{word.key, word.length, 0, static_cast<uint32_t>(first), 0, 0, 0};
-    entry.n_pieces = static_cast<uint32_t>(word_pieces(encoder_.vocab, word, out));
-    out += entry.n_pieces;
-    if (encoder_.word_rows && unigrams_) {
-      for (uint32_t i = 0; i < encoder_.n_word_orders; ++i) {
-        if (encoder_.word_orders[i] != 1) continue;
-        *out++ = row(kWordGroup, encoder_.word_rows, word.key ^ word_salts_[i]);
-        ++entry.n_words;
-      }
+  // Finds the rows of the pending words, whose part of the vocabulary has come near meanwhile.
+  void fill() {
+    for (const Scratch::Pending& pending : scratch_.pending) {
+      Scratch::Entry& entry = scratch_.entries[pending.entry];
+      const Word word{scratch_.cells.data() + pending.cell, entry.length};
+      entry.pieces = pieces(word);
+      if (unigrams_) unigrams(entry.key);
+      if (encoder_.char_rows) entry.chars = char_grams(word);
     }
-    if (encoder_.char_rows) out += entry.n_chars = char_grams(word, out);
-    rows.resize(static_cast<size_t>(out - rows.data()));
-    scratch_.entries.push_back(entry);
-    return scratch_.entries.back();
+    scratch_.pending.clear();
   }
 
-  uint32_t char_grams(const Word& word, uint32_t* out) const {
+  uint32_t pieces(const Word& word) {
+    Rows& group = scratch_.groups[kPieceGroup];
+    uint32_t* const out = group.reserve(kLongestWord);
+    const size_t n = word_pieces(encoder_.vocab, word, out);
+    for (size_t i = 0; i < n; ++i) sink_.soon(out[i]);
+    group.used += n;
+    return static_cast<uint32_t>(n);
+  }
+
+  void unigrams(uint64_t key) {
+    Rows& group = scratch_.groups[kWordGroup];
+    uint32_t* out = group.reserve(unigrams_);
+    for (uint32_t i = 0; i < encoder_.n_word_orders; ++i) {
+      if (encoder_.word_orders[i] == 1) *out++ = row(kWordGroup, encoder_.word_rows, key ^ word_salts_[i]);
+    }
+    group.used += unigrams_;
+  }
+
+  uint32_t char_grams(const Word& word) {
+    Rows& chars = scratch_.groups[kCharGroup];
     const size_t size = word.length + 2;
     word.prefix[size] = push(word.prefix[size - 1], kEnd);
-    uint32_t* const begin = out;
+    uint32_t* const begin = chars.reserve(encoder_.n_char_orders * size);
+    uint32_t* out = begin;
     for (uint32_t i = 0; i < encoder_.n_char_orders; ++i) {
       const size_t order = encoder_.char_orders[i];
       for (size_t last = order; last <= size; ++last) {
@@ -157,64 +187,79 @@ class Bagger {
         *out++ = row(kCharGroup, encoder_.char_rows, key ^ char_salts_[i]);
       }
     }
+    chars.used += static_cast<size_t>(out - begin);
     return static_cast<uint32_t>(out - begin);
   }
 
   void word_grams(uint64_t key) {
+    if (scratch_.grams.used > kArena) drain();
     ++seen_;
     // chain_[n] is the key of the n words that end here.
     for (size_t n = std::min<uint64_t>(longest_order_, seen_); n > 1; --n) {
       chain_[n] = mix(chain_[n - 1]) * kPrime + key;
     }
     chain_[1] = key;
+    uint32_t* out = scratch_.grams.reserve(encoder_.n_word_orders);
     for (uint32_t i = 0; i < encoder_.n_word_orders; ++i) {
       const uint32_t order = encoder_.word_orders[i];
       if (order == 1 || order > seen_) continue;
-      scratch_.grams.push_back(row(kWordGroup, encoder_.word_rows, chain_[order] ^ word_salts_[i]));
-      ++tally_.entries[kWordGroup];
+      *out++ = row(kWordGroup, encoder_.word_rows, chain_[order] ^ word_salts_[i]);
+      ++scratch_.grams.used;
     }
   }
 
   uint32_t row(Group group, uint32_t size, uint64_t key) const {
-    return encoder_.base[group] + (static_cast<uint32_t>(mix(key)) & (size - 1));
+    const uint32_t found = encoder_.base[group] + (static_cast<uint32_t>(mix(key)) & (size - 1));
+    sink_.soon(found);
+    return found;
   }
 
+  // Hands all rows over and forgets the words.
   void drain() {
-    pad(scratch_.rows);
+    fill();
+    auto& groups = scratch_.groups;
     for (const Scratch::Entry& entry : scratch_.entries) {
-      const uint32_t* rows = scratch_.rows.data() + entry.first;
-      sink_.add(kPieceGroup, rows, entry.n_pieces, entry.count);
-      rows += entry.n_pieces;
-      sink_.add(kWordGroup, rows, entry.n_words, entry.count);
-      rows += entry.n_words;
-      sink_.add(kCharGroup, rows, entry.n_chars, entry.count);
+      const float count = static_cast<float>(entry.count);
+      groups[kPieceGroup].repeat(entry.pieces, count);
+      groups[kWordGroup].repeat(unigrams_, count);
+      groups[kCharGroup].repeat(entry.chars, count);
+      tally_.entries[kPieceGroup] += 1ull * entry.count * entry.pieces;
+      tally_.entries[kWordGroup] += 1ull * entry.count * unigrams_;
+      tally_.entries[kCharGroup] += 1ull * entry.count * entry.chars;
     }
-    const size_t grams = scratch_.grams.size();
-    pad(scratch_.grams);
-    sink_.add(kWordGroup, scratch_.grams.data(), grams, 1);
-    scratch_.rows.clear();
-    scratch_.grams.clear();
+    scratch_.grams.repeat(scratch_.grams.used, 1);
+    tally_.entries[kWordGroup] += scratch_.grams.used;
+    for (size_t g = 0; g < kShapeGroup; ++g) hand_over(static_cast<Group>(g), groups[g]);
+    hand_over(kWordGroup, scratch_.grams);
     scratch_.entries.clear();
     std::fill(scratch_.slots.begin(), scratch_.slots.end(), 0);
   }
 
-  static void pad(std::vector<uint32_t>& rows) { rows.resize(rows.size() + kLookahead, 0); }
+  void hand_over(Group group, Rows& rows) {
+    if (rows.used) {
+      std::fill_n(rows.reserve(0), kLookahead, 0);
+      sink_.add(group, rows.rows.data(), rows.times.data(), rows.used);
+    }
+    rows.clear();
+  }
 
   void shape() {
     uint32_t rows[kFamilies + kLookahead] = {};
+    float times[kFamilies];
     for (uint32_t i = 0; i < kFamilies; ++i) {
       const uint32_t bucket = std::min<uint32_t>(15, static_cast<uint32_t>(std::bit_width(tally_.counts[i])));
       rows[i] = encoder_.base[kShapeGroup] + 16 * i + bucket;
+      times[i] = 1;
     }
     tally_.entries[kShapeGroup] = kFamilies;
-    sink_.add(kShapeGroup, rows, kFamilies, 1);
+    sink_.add(kShapeGroup, rows, times, kFamilies);
   }
 
   const Encoder& encoder_;
   Scratch& scratch_;
   Sink& sink_;
   Tally tally_;
-  bool unigrams_ = false;
+  uint32_t unigrams_ = 0;
   uint32_t longest_order_ = 0;
   uint64_t seen_ = 0;
   uint64_t word_salts_[kMaxOrder], char_salts_[kMaxOrder];
@@ -227,9 +272,11 @@ struct Line {
   std::vector<float>* weights;
   std::vector<uint8_t>* groups;
 
-  void add(Group group, const uint32_t* from, size_t n, uint32_t count) {
+  void soon(uint32_t) {}
+
+  void add(Group group, const uint32_t* from, const float* times, size_t n) {
     rows->insert(rows->end(), from, from + n);
-    weights->insert(weights->end(), n, static_cast<float>(count));
+    weights->insert(weights->end(), times, times + n);
     groups->insert(groups->end(), n, group);
   }
 };

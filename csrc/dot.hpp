@@ -15,7 +15,8 @@ inline float dot(const float* a, const float* b, size_t k) {
 }
 
 // out[m] = sigmoid(bias[m] + vectors[m] . hidden), for `models` vectors of k numbers.
-inline void qualities(const float* hidden, const float* vectors, const float* bias, size_t models, size_t k, float* out) {
+inline void qualities(const float* hidden, const float* vectors, const float* bias, size_t models, size_t k,
+                      float* out) {
   for (size_t m = 0; m < models; ++m) {
     const float logit = bias[m] + dot(hidden, vectors + m * k, k);
     out[m] = 1.0f / (1.0f + std::exp(-logit));

@@ -1,4 +1,5 @@
-// The one hash of the featuriser: polynomial keys of code points, finished by MurmurHash3's mixer (docs/features.md, Hash).
+// The one hash of the featuriser: polynomial keys of code points, finished by MurmurHash3's mixer (docs/features.md,
+// Hash).
 #pragma once
 #include <array>
 #include <cstddef>
@@ -18,7 +19,9 @@ inline uint64_t mix(uint64_t x) {
   return x ^ (x >> 33);
 }
 
-inline uint64_t push(uint64_t key, uint32_t code) { return key * kPrime + code + 1; }
+inline uint64_t push(uint64_t key, uint32_t code) {
+  return key * kPrime + code + 1;
+}
 
 constexpr std::array<uint64_t, kLongestWord + 2> powers() {
   std::array<uint64_t, kLongestWord + 2> out{};
@@ -31,7 +34,15 @@ constexpr std::array<uint64_t, kLongestWord + 2> powers() {
 }
 inline constexpr auto kPowers = powers();
 
-// Key of the code points [first, last), from keys of prefixes; last - first <= kLongestWord + 1.
+constexpr uint64_t power(size_t exponent) {
+  uint64_t out = 1;
+  for (uint64_t square = kPrime; exponent; exponent >>= 1, square *= square) {
+    if (exponent & 1) out *= square;
+  }
+  return out;
+}
+
+// Key of the code points [first, last), from keys of prefixes; last - first <= kLongestWord.
 inline uint64_t substring(const uint64_t* prefix, size_t first, size_t last) {
   return prefix[last] - prefix[first] * kPowers[last - first];
 }

@@ -38,8 +38,11 @@ struct Sums {
 
   explicit Sums(const Model& m) : model(m), acc(kGroups * m.k) {}
 
-  void add(Group group, const uint32_t* rows, size_t n, uint32_t count) {
-    if (n) model.add_rows(model.table, model.k, rows, n, static_cast<float>(count), &acc[group * model.k]);
+  // A row's memory is asked for when its number is known, long before it is summed.
+  void soon(uint32_t row) { __builtin_prefetch(model.table + row * model.k); }
+
+  void add(Group group, const uint32_t* rows, const float* times, size_t n) {
+    model.add_rows(model.table, model.k, rows, times, n, &acc[group * model.k]);
   }
 };
 
@@ -91,10 +94,10 @@ inline uint64_t featurise(const Encoder& encoder, const Text& text, std::vector<
 inline void pieces_of(const Encoder& encoder, const Text& text, std::vector<int32_t>* out) {
   Counts counts{};
   uint32_t ids[kLongestWord];
-  split_words(text.data, text.size, &scratch_of_thread().prefix, &counts, [&](const Word& word) {
+  split_words(text.data, text.size, &scratch_of_thread().cells, &counts, [&](const Word& word) {
     out->insert(out->end(), ids, ids + word_pieces(encoder.vocab, word, ids));
+    return size_t{0};
   });
-  scratch_of_thread().trim();
 }
 
 }  // namespace headgate

@@ -10,17 +10,21 @@
 
 namespace headgate {
 
-// A word, `prefix[0] = 0, prefix[1] = BEGIN, prefix[1 + i]` the key of BEGIN and i code points; room for END behind them.
+// A word: `prefix[0] = 0`, `prefix[1 + i]` the key of BEGIN and i code points, and room for one more behind them.
 struct Word {
   uint64_t* prefix;
   size_t length;  // code points
-  uint64_t key;   // without BEGIN
+
+  uint64_t key() const {
+    const uint64_t scale = length <= kLongestWord ? kPowers[length] : power(length);
+    return prefix[length + 1] - prefix[1] * scale;
+  }
 };
 
 enum Family : uint8_t { kWords, kLongest, kCapitals, kDigits, kNewlines, kSymbols, kQuestions, kOthers, kFamilies };
 inline constexpr uint8_t kNoFamily = kFamilies;
 
-using Counts = std::array<uint64_t, kFamilies + 1>;
+using Counts = std::array<uint64_t, kFamilies>;
 
 struct Ascii {
   uint8_t kind;  // unicode::Class
@@ -28,8 +32,10 @@ struct Ascii {
   uint8_t family;
 };
 
-constexpr std::array<Ascii, 128> ascii_table() {
-  std::array<Ascii, 128> out{};
+// Bytes above 127 are of no class here: they end a run of letters and are decoded.
+constexpr std::array<Ascii, 256> ascii_table() {
+  std::array<Ascii, 256> out{};
+  for (Ascii& byte : out) byte = {unicode::kDropped, 0, kNoFamily};
   for (uint32_t c = 0; c < 128; ++c) {
     const bool upper = c >= 'A' && c <= 'Z', lower = c >= 'a' && c <= 'z', digit = c >= '0' && c <= '9';
     const bool blank = c == ' ' || c == '\t' || c == '\n' || c == '\r';
@@ -48,6 +54,14 @@ constexpr std::array<Ascii, 128> ascii_table() {
 }
 inline constexpr auto kAscii = ascii_table();
 
+// The lower case of an ASCII letter or digit, else 0.
+constexpr std::array<uint8_t, 256> lower_table() {
+  std::array<uint8_t, 256> out{};
+  for (size_t c = 0; c < 128; ++c) out[c] = kAscii[c].kind == unicode::kWord ? kAscii[c].lower : 0;
+  return out;
+}
+inline constexpr auto kLower = lower_table();
+
 // Decodes one sequence of at least two bytes. Returns its length, or 0 where it is not UTF-8.
 inline size_t decode(const uint8_t* p, const uint8_t* end, uint32_t* code) {
   const uint32_t lead = *p;
@@ -64,30 +78,45 @@ inline size_t decode(const uint8_t* p, const uint8_t* end, uint32_t* code) {
   return size;
 }
 
-// Collects code points into words and hands each to `sink(const Word&)`. `prefix` is scratch and is grown as needed.
+// Collects code points into words and hands each to `sink(const Word&)`, which returns the cell where the next word may
+// start: that of this word, or behind it, or 0. `cells` is scratch and is grown as needed.
 template <class Sink>
 class WordMaker {
  public:
-  WordMaker(std::vector<uint64_t>* prefix, Sink& sink) : prefix_(prefix), sink_(sink) {
-    if (prefix_->size() < 256) prefix_->resize(256);
-    (*prefix_)[0] = 0;
-    (*prefix_)[1] = push(0, kBegin);
-    data_ = prefix_->data();
-    room_ = prefix_->size() - 3;
+  WordMaker(std::vector<uint64_t>* cells, Sink& sink) : cells_(cells), sink_(sink) {
+    if (cells_->size() < 1024) cells_->resize(1024);
+    open(0);
+  }
+
+  // Takes ASCII letters and digits, as many as follow; counts capitals and digits.
+  const uint8_t* letters(const uint8_t* p, const uint8_t* end, Counts* counts) {
+    // Locals, so that the key stays in a register: reading back what was just stored costs more than multiplying.
+    uint64_t *last = last_, key = *last;
+    uint64_t* const limit = limit_;
+    uint64_t capitals = 0, digits = 0;
+    for (uint64_t lower; p < end && last < limit && (lower = kLower[*p]); ++p) {
+      key = key * kPrime + (lower + 1);
+      *++last = key;
+      capitals += (lower ^ *p) >> 5;
+      digits += *p <= '9';
+    }
+    last_ = last;
+    (*counts)[kCapitals] += capitals;
+    (*counts)[kDigits] += digits;
+    if (last == limit) grow();
+    return p;
   }
 
   void letter(uint32_t code) {
-    if (length_ == room_) grow();
-    data_[length_ + 2] = push(data_[length_ + 1], code);
-    key_ = push(key_, code);
-    ++length_;
+    const uint64_t key = push(*last_, code);
+    *++last_ = key;
+    if (last_ == limit_) grow();
   }
 
   void end() {
-    if (length_ == 0) return;
-    sink_(Word{data_, length_, key_});
-    length_ = 0;
-    key_ = 0;
+    const size_t length = static_cast<size_t>(last_ - first_) - 1;
+    if (length == 0) return;
+    open(sink_(Word{first_, length}));
   }
 
   void alone(uint32_t code) {
@@ -109,10 +138,23 @@ class WordMaker {
   }
 
  private:
+  // A new word starts at cell `at`.
+  void open(size_t at) {
+    if (at + 256 > cells_->size()) cells_->resize(cells_->size() * 2);
+    first_ = cells_->data() + at;
+    first_[0] = 0;
+    first_[1] = push(0, kBegin);
+    last_ = first_ + 1;
+    limit_ = cells_->data() + cells_->size() - 2;
+  }
+
   void grow() {
-    prefix_->resize(prefix_->size() * 2);
-    data_ = prefix_->data();
-    room_ = prefix_->size() - 3;
+    const size_t first = static_cast<size_t>(first_ - cells_->data()),
+                 last = static_cast<size_t>(last_ - cells_->data());
+    cells_->resize(cells_->size() * 2);
+    first_ = cells_->data() + first;
+    last_ = cells_->data() + last;
+    limit_ = cells_->data() + cells_->size() - 2;
   }
 
   void hangul(uint32_t syllable) {
@@ -127,28 +169,28 @@ class WordMaker {
     for (uint32_t i = 0; i < count; ++i) put(out[i] & 0xFFFFFF, out[i] >> 24);
   }
 
-  std::vector<uint64_t>* prefix_;
+  std::vector<uint64_t>* cells_;
   Sink& sink_;
-  uint64_t* data_;
-  size_t room_;
-  size_t length_ = 0;
-  uint64_t key_ = 0;
+  uint64_t* first_;  // the word so far starts here
+  uint64_t* last_;   // the key of the word so far
+  uint64_t* limit_;  // last_ stays below it, with one cell to spare behind
 };
 
 // Splits a text into words and counts what the shape rows need (all but words and longest word).
 template <class Sink>
-void split_words(const uint8_t* text, size_t size, std::vector<uint64_t>* prefix, Counts* counts, Sink&& sink) {
+void split_words(const uint8_t* text, size_t size, std::vector<uint64_t>* cells, Counts* counts, Sink&& sink) {
   const unicode::Table& table = unicode::Table::get();
-  WordMaker maker(prefix, sink);
+  WordMaker maker(cells, sink);
   for (const uint8_t *p = text, *end = text + size; p < end;) {
     if (*p < 0x80) {
-      const Ascii ascii = kAscii[*p++];
-      ++(*counts)[ascii.family];
+      const Ascii ascii = kAscii[*p];
       if (ascii.kind == unicode::kWord) {
-        maker.letter(ascii.lower);
-      } else {
-        maker.put(ascii.lower, ascii.kind);
+        p = maker.letters(p, end, counts);
+        continue;
       }
+      ++p;
+      if (ascii.family != kNoFamily) ++(*counts)[ascii.family];
+      maker.put(ascii.lower, ascii.kind);
       continue;
     }
     uint32_t code;
@@ -168,6 +210,8 @@ struct Vocab {
   uint64_t mask;
   uint32_t unk;
   uint32_t longest;  // code points of the longest piece
+
+  void soon(uint64_t hash) const { __builtin_prefetch(slots + (hash & mask)); }
 
   // The id stored under a hash, or -1.
   int32_t find(uint64_t hash) const {
