@@ -132,10 +132,10 @@ def parse(text: str, *, source: str = "<config>", env: Mapping[str, str] = os.en
 def build(tree: Mapping[str, Any], *, source: str = "<config>") -> Config:
     """The config of plain objects, checked."""
     try:
-        config = msgspec.convert(tree, Config)
+        config = msgspec.convert(tree, Config, strict=False)  # `${PORT}` is text
     except msgspec.ValidationError as error:
         raise ConfigError(f"{source}: {_explain(str(error), tree)}") from error
-    _check(config, source)
+    check(config, source)
     return config
 
 
@@ -189,9 +189,11 @@ def _explain(message: str, tree: Mapping[str, Any]) -> str:
     return f"unknown key {wrong!r}{where}{hint}"
 
 
-def _check(config: Config, source: str) -> None:
+def check(config: Config, source: str) -> None:
+    """Refuse what types alone cannot. Raises `ConfigError`."""
     if config.version != CONFIG_VERSION:
-        raise ConfigError(f"{source}: version {config.version} is not supported; expected {CONFIG_VERSION} - at `$.version`")
+        got = f"version {config.version} is not supported; expected {CONFIG_VERSION}"
+        raise ConfigError(f"{source}: {got} - at `$.version`")
     if not config.pool:
         raise ConfigError(f"{source}: the pool is empty; expected at least one member - at `$.pool`")
     seen: set[str] = set()

@@ -105,10 +105,9 @@ class Channel(asyncio.Protocol):
         self._handler.connected(self)
 
     def data_received(self, data: bytes) -> None:
-        received = self._handler.received
         try:
             for message in self._decoder.feed(data):
-                received(message)
+                self._handler.received(message)  # looked up anew: a handler may change it after its greeting
         except ProtocolError as error:
             self._fail(error)
 

@@ -15,6 +15,7 @@ import msgspec
 from router import config as configuration
 from router.config import Config, Member, Routing
 from router.errors import EngineFailed, NoEngine, Overloaded, RouterError
+from router.heads import Placement
 from router.observe.metrics import Metrics
 from router.pipeline.base import MemberStatus, ModelCard
 from router.pipeline.chat import ChatStream, Completion, complete
@@ -25,6 +26,7 @@ from router.pipeline.scoring import Scoring
 from router.pipeline.sink import Sink
 from router.pool import PoolMember, build
 from router.pool.base import Failure
+from router.pool.environment import this_machine, with_engine_defaults
 from router.pool.folder import RuntimeFolder
 from router.pool.supervisor import StartEvent, Supervisor
 from router.types import Decision, MemberState, Query, Snapshot
@@ -55,6 +57,8 @@ class Router:
         on_event: Callable[[StartEvent], None] | None = None,
     ) -> None:
         """Raises `ConfigError`. `pool` and `host_command` replace the members and the engine hosts' command."""
+        if pool is None and start:
+            config = msgspec.structs.replace(config, pool=with_engine_defaults(config.pool, this_machine()))
         self.config = config
         self.metrics = Metrics(process=False) if metrics is None else metrics
         self._decider = Decider(config, scoring)
@@ -119,6 +123,11 @@ class Router:
         """Decide by `routing` from now on. Raises `ConfigError` and changes nothing when its checkpoint is refused."""
         self._decider.reload(routing)
         self.config = msgspec.structs.replace(self.config, routing=routing)
+
+    @property
+    def placements(self) -> tuple[Placement, ...]:
+        """How each member is scored, and why so."""
+        return self._decider.scoring.placements
 
     # Service
 

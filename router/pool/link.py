@@ -47,7 +47,7 @@ class HostLink:
         greeting = asyncio.create_task(self._greeting(spec.socket, self._greeted))
         try:
             await asyncio.wait((died, greeting), return_when=asyncio.FIRST_COMPLETED)
-            if greeting.done() and greeting.exception() is None:
+            if greeting.done() and greeting.exception() is None and self.channel is not None:
                 return greeting.result()
             raise await self._why(died, greeting)
         finally:

@@ -1,0 +1,141 @@
+"""`headgate serve`: the doors, the pipeline and the engines as one running server, from flags to graceful end."""
+
+import argparse
+import asyncio
+import gc
+import logging
+import shlex
+import signal
+import sys
+from pathlib import Path
+
+from router.cli.flags import add_config_arguments, config_of
+from router.config import Config
+
+log = logging.getLogger("headgate")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_config_arguments(parser)
+    parser.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
+    parser.add_argument("--json", action="store_true", help="events as JSON lines on standard output")
+    parser.add_argument("--host-command", help=argparse.SUPPRESS)  # benches put a stub in the engine hosts' place
+
+
+def run(args: argparse.Namespace) -> int:
+    import uvloop
+
+    logging.basicConfig(
+        level=args.log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    config = config_of(args)
+    command = tuple(shlex.split(args.host_command)) if args.host_command else None
+    uvloop.run(Serving(config, path=args.config, json=args.json, host_command=command).run())
+    return 0
+
+
+class Serving:
+    """One run of the server.
+
+    SIGTERM, SIGINT: no new connections; running answers finish, within `limits.drain_s`; a second one ends at once.
+    SIGHUP: the routing settings of the config file are read again.
+    """
+
+    def __init__(
+        self, config: Config, *, path: Path | None, json: bool, host_command: tuple[str, ...] | None = None
+    ) -> None:
+        from router.cli.progress import progress
+        from router.frontend.server import Frontend
+        from router.observe.metrics import Metrics
+        from router.pipeline.router import Router
+
+        metrics = Metrics()
+        self._path = path
+        self._progress = progress(json=json)
+        self._router = Router(config, metrics=metrics, host_command=host_command, on_event=self._progress.engine)
+        self._frontend = Frontend(config.server, self._router, metrics, shown_config=self._router.config)
+        self._signals = 0
+        self._now = asyncio.Event()
+
+    async def run(self) -> None:
+        """Until a signal or the admin port ends it. Raises `ConfigError`, `EngineStartError` when it cannot start."""
+        try:
+            self._watch_signals()
+            # The ports first: one that is taken should not come to light after minutes of loading.
+            await self._frontend.start()
+            if await self._engines_started():
+                self._announce()
+                await self._frontend.drain_requested.wait()
+                await self._drained()
+        finally:
+            self._progress.close()
+            await self._frontend.stop()
+            await self._router.stop()
+
+    async def _engines_started(self) -> bool:
+        """False when a signal came first."""
+        starting = asyncio.create_task(self._router.start())
+        ending = asyncio.create_task(self._frontend.drain_requested.wait())
+        await asyncio.wait((starting, ending), return_when=asyncio.FIRST_COMPLETED)
+        if starting.done():
+            ending.cancel()
+            starting.result()
+            return True
+        starting.cancel()
+        await asyncio.gather(starting, return_exceptions=True)
+        return False
+
+    async def _drained(self) -> None:
+        draining = asyncio.create_task(self._frontend.drain())
+        at_once = asyncio.create_task(self._now.wait())
+        await asyncio.wait((draining, at_once), return_when=asyncio.FIRST_COMPLETED)
+        for task in (draining, at_once):
+            task.cancel()
+        await asyncio.gather(draining, at_once, return_exceptions=True)
+
+    def _announce(self) -> None:
+        settle()
+        self._progress.ready(
+            self._router.config,
+            self._router.members(),
+            self._router.placements,
+            port=self._frontend.port,
+            admin_port=self._frontend.admin_port,
+        )
+
+    def _watch_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._end)
+        loop.add_signal_handler(signal.SIGHUP, self._reload)
+
+    def _end(self) -> None:
+        self._signals += 1
+        if self._signals == 1:
+            running = self._router.in_flight()
+            log.info("ending: %d running answers may finish; a second signal ends at once", running)
+            self._frontend.begin_drain()
+        else:
+            self._now.set()
+
+    def _reload(self) -> None:
+        from router import config as configuration
+        from router.errors import ConfigError
+
+        if self._path is None:
+            log.warning("SIGHUP: there is no config file to read again")
+            return
+        try:
+            config = configuration.load(self._path)
+            self._router.reload(config.routing)
+        except ConfigError as error:
+            log.error("SIGHUP: nothing was changed: %s", error)
+            return
+        log.info("SIGHUP: routing settings were read again from %s", self._path)
+
+
+def settle() -> None:
+    """Tune the collector for serving: what start-up made is never looked at again, and requests make few cycles."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)

@@ -1,0 +1,91 @@
+"""`headgate validate`: a config file, its checkpoint and what each member is scored as, checked without an engine."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from router import config as configuration
+from router.cli.progress import placement_text
+from router.config import Config, Member
+from router.errors import ConfigError
+from router.heads.base import Placement
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("config", type=Path, metavar="headgate.yaml")
+    parser.add_argument("--json", action="store_true", help="the summary as one JSON object")
+
+
+def run(args: argparse.Namespace) -> int:
+    from router.pipeline.decider import Decider
+
+    config = configuration.load(args.config)
+    for i, member in enumerate(config.pool):
+        _check_model(member, f"{args.config}: {{}} - at `$.pool[{i}].model`")
+    decider = Decider(config)
+    auto = decider.names.settings("auto")
+    strong, weak = config.pool[auto.strong].name, config.pool[auto.weak].name
+    summary = _summary(config, decider.scoring.placements, auto.rule, strong, weak)
+    print(msgspec.json.encode(summary).decode() if args.json else _text(args.config, summary))
+    return 0
+
+
+def _check_model(member: Member, error: str) -> None:
+    """A model given as a path must be there; a hub id is the engine's to find."""
+    looks_like_a_path = member.model.startswith(("/", "./", "../", "~"))
+    if member.kind == "engine" and looks_like_a_path and not Path(member.model).is_dir():
+        raise ConfigError(error.format(f"{member.model!r} is not a folder"))
+
+
+def _summary(
+    config: Config, placements: tuple[Placement, ...], rule: str, strong: str, weak: str
+) -> dict[str, Any]:
+    routing = config.routing
+    return {
+        "valid": True,
+        "pool": [
+            {"name": member.name, "kind": member.kind, "model": member.model or member.url, "placement": placement}
+            for member, placement in zip(config.pool, placements, strict=True)
+        ],
+        "routing": {
+            "rule": rule,
+            "checkpoint": routing.checkpoint,
+            "price": routing.price,
+            "threshold": routing.threshold,
+            "strong": strong,
+            "weak": weak,
+        },
+        "server": {
+            "host": config.server.host,
+            "port": config.server.port,
+            "admin_port": config.server.admin_port,
+            "guarded": bool(config.server.api_keys),
+        },
+    }
+
+
+def _text(path: Path, summary: dict[str, Any]) -> str:
+    server, routing = summary["server"], summary["routing"]
+    strong, weak = routing["strong"], routing["weak"]
+    if routing["rule"] == "threshold":
+        rule = f"{strong} iff its win rate over {weak} is at least {routing['threshold']:g}"
+    else:
+        rule = f"quality less {routing['price']:g} times dollars; {strong} is the strongest, {weak} the weakest"
+    guarded = "guarded by a key" if server["guarded"] else "open: no API key"
+    members = [
+        f"    {member['name']}: {member['kind']} {member['model']}, {placement_text(member['placement'])}"
+        for member in summary["pool"]
+    ]
+    return "\n".join(
+        [
+            f"{path} is valid.",
+            "",
+            f"  doors    {server['host']}:{server['port']}, {guarded}",
+            f"  routing  {rule}",
+            f"  scored   by checkpoint {routing['checkpoint']}",
+            "  pool",
+            *members,
+        ]
+    )

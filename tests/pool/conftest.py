@@ -1,0 +1,62 @@
+"""A scripted host process, and a receiver that notes what it hears."""
+
+import asyncio
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from router.ipc.messages import Done, Handoff
+from router.pool.base import Failure
+
+HERE = Path(__file__).resolve().parent
+
+
+@pytest.fixture
+def host_command() -> tuple[str, ...]:
+    return (sys.executable, "-P", str(HERE / "scripted_host.py"))
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """Short enough for a socket's path, unlike pytest's own."""
+    with tempfile.TemporaryDirectory(prefix="hg-") as path:
+        yield Path(path)
+
+
+class Heard:
+    """A `Receiver`. `ends` must have one entry when all is over."""
+
+    def __init__(self) -> None:
+        self.chunks: list[bytes] = []
+        self.ends: list[Done | Handoff | Failure] = []
+        self.over = asyncio.Event()
+
+    def chunk(self, data: bytes) -> None:
+        assert not self.ends
+        self.chunks.append(data)
+
+    def done(self, done: Done) -> None:
+        self._end(done)
+
+    def handoff(self, handoff: Handoff) -> None:
+        self._end(handoff)
+
+    def fail(self, failure: Failure) -> None:
+        self._end(failure)
+
+    def _end(self, end: Done | Handoff | Failure) -> None:
+        self.ends.append(end)
+        self.over.set()
+
+    async def end(self) -> Done | Handoff | Failure:
+        async with asyncio.timeout(20):
+            await self.over.wait()
+        return self.ends[0]
+
+
+@pytest.fixture
+def heard() -> type[Heard]:
+    return Heard

@@ -1,0 +1,125 @@
+"""A host process without an engine that does what its script says, well or badly.
+
+`engine_args` script the start: `fail` (text for standard error, then exit 1), `slow_s`, `silent` (no Hello), `grandchild`
+(a process that outlives a killed host), `deaf` (answers no ping). A request's `user` field holds its script, JSON:
+`["chunk", text]`, `["done"]`, `["fail", status, code, retryable]`, `["sleep", s]`, `["die"]`, `["garbage"]`, `["hang"]`,
+`["stranger"]` (frames of an id that does not exist), `["twice"]` (a second end).
+"""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+import msgspec
+
+from router.ipc.channel import Channel
+from router.ipc.messages import Abort, Chunks, Control, Done, Fail, Hello, Load, Message, Submit
+from router.ipc.spec import HostSpec
+from router.types import Timings, Usage
+
+
+class ScriptedHost:
+    """One connection."""
+
+    def __init__(self, spec: HostSpec) -> None:
+        self._args = spec.engine_args
+        self._name = spec.name
+        self._channel: Channel | None = None
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._aborted = 0
+
+    def connected(self, channel: Channel) -> None:
+        self._channel = channel
+        if self._args.get("silent"):
+            return
+        context_tokens = self._args.get("context_tokens", 1000)
+        able = ("chat", "completions")
+        channel.send(
+            Hello(role="host", model=self._name, capabilities=able, context_tokens=context_tokens, pid=os.getpid())
+        )
+        channel.send(Load(prefill_tokens_per_s=1000.0, time_per_output_token_s=0.01))
+
+    def received(self, message: Message) -> None:
+        if isinstance(message, Submit):
+            self._tasks[message.id] = asyncio.create_task(self._play(message))
+        elif isinstance(message, Abort):
+            self._aborted += 1
+            task = self._tasks.pop(message.id, None)
+            if task is not None:
+                task.cancel()
+        elif isinstance(message, Control) and not self._args.get("deaf"):
+            self._send(Control("pong", message.argument))
+
+    def lost(self, error: Exception | None) -> None:
+        self._channel = None
+        for task in self._tasks.values():
+            task.cancel()
+
+    def writable(self, writable: bool) -> None: ...
+
+    def _send(self, message: Message) -> None:
+        if self._channel is not None:
+            self._channel.send(message)
+
+    async def _play(self, submit: Submit) -> None:
+        script = json.loads(json.loads(submit.body).get("user") or '[["echo"], ["done"]]')
+        for step in script:
+            await self._step(submit, step)
+
+    async def _step(self, submit: Submit, step: list[Any]) -> None:
+        id, what = submit.id, step[0]
+        if what == "echo":
+            answer = {"model": self._name, "body": json.loads(submit.body), "aborted": self._aborted}
+            self._send(Chunks([(id, json.dumps(answer).encode())]))
+        elif what == "chunk":
+            self._send(Chunks([(id, step[1].encode())]))
+        elif what == "done":
+            self._send(Done(id=id, usage=Usage(10, 5, 2), timings=Timings(0.1, 0.3)))
+        elif what == "fail":
+            error = {"error": {"message": f"scripted {step[1]}", "type": "scripted", "code": step[2]}}
+            body = json.dumps(error).encode()
+            self._send(Fail(id=id, status=step[1], body=body, code=step[2], retryable=step[3]))
+        elif what == "sleep":
+            await asyncio.sleep(step[1])
+        elif what == "die":
+            os.kill(os.getpid(), 9)
+        elif what == "garbage":
+            assert self._channel is not None
+            self._channel._transport.write(b"\x05\x00\x00\x00garba")  # type: ignore[union-attr]
+        elif what == "stranger":
+            self._send(Chunks([(id + 1000, b"not yours")]))
+            self._send(Done(id=id + 1000))
+            self._send(Fail(id=id + 1001, status=500, body=b""))
+        elif what == "twice":
+            self._send(Done(id=id))
+            self._send(Chunks([(id, b"late")]))
+            self._send(Fail(id=id, status=500, body=b""))
+        elif what == "hang":
+            import time
+
+            time.sleep(3600)
+
+
+async def serve(spec: HostSpec) -> None:
+    loop = asyncio.get_running_loop()
+    args = spec.engine_args
+    if "grandchild" in args:
+        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+        with open(args["grandchild"], "w") as file:
+            file.write(str(child.pid))
+    await asyncio.sleep(args.get("slow_s", 0.0))
+    if "fail" in args:
+        print(args["fail"], file=sys.stderr)
+        sys.exit(1)
+    server = await loop.create_unix_server(lambda: Channel(ScriptedHost(spec), loop), spec.socket)
+    os.chmod(spec.socket, 0o600)
+    async with server:
+        await loop.run_in_executor(None, sys.stdin.buffer.read)
+        os._exit(0)
+
+
+if __name__ == "__main__":
+    asyncio.run(serve(msgspec.json.decode(sys.stdin.buffer.readline(), type=HostSpec)))

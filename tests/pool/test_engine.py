@@ -1,0 +1,231 @@
+"""One engine member over a scripted host process: answers, failures, loss, and what is left behind."""
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from router.config import Member, Supervision
+from router.errors import EngineStartError, NoEngine, Overloaded
+from router.pool import engine as engine_module
+from router.pool.base import Failure, Work
+from router.pool.engine import EngineMember
+
+Make = Callable[..., EngineMember]
+
+
+@pytest.fixture
+async def make(folder: Path, host_command: tuple[str, ...]) -> AsyncIterator[Make]:
+    made: list[EngineMember] = []
+
+    def one(name: str = "small", supervision: Supervision | None = None, **engine_args: Any) -> EngineMember:
+        member = EngineMember(
+            Member(name=name, model="scripted", engine_args=engine_args),
+            supervision or Supervision(stop_timeout_s=2.0),
+            folder,
+            gpu_share=0.5,
+            env=dict(os.environ),
+            command=host_command,
+        )
+        made.append(member)
+        return member
+
+    yield one
+    for member in made:
+        await member.stop()
+
+
+def work(*script: list[Any], stream: bool = True) -> Work:
+    return Work(kind="chat", body=json.dumps({"user": json.dumps(script)}).encode(), stream=stream, prompt_tokens=7)
+
+
+async def test_an_answer_comes_through(make: Make, heard: Any) -> None:
+    member = make()
+    await member.start()
+    assert member.phase == "ready"
+    assert member.state().context_tokens == 1000
+    assert member.state().capabilities == {"chat", "completions"}
+    receiver = heard()
+    member.submit(work(["chunk", "a"], ["chunk", "b"], ["done"]), receiver)
+    assert member.status().in_flight == 1
+    end = await receiver.end()
+    assert receiver.chunks == [b"a", b"b"]
+    assert end.usage.completion_tokens == 5
+    assert member.status().in_flight == 0
+    assert member.state().mean_output_tokens < 200
+
+
+async def test_socket_folder_and_log_are_private(make: Make, folder: Path) -> None:
+    member = make()
+    await member.start()
+    modes = {file.suffix: file.stat().st_mode & 0o777 for file in folder.iterdir()}
+    assert modes == {".sock": 0o600, ".log": 0o600}
+
+
+async def test_chunks_can_bypass_the_receiver(make: Make, heard: Any) -> None:
+    member, receiver, direct = make(), heard(), []
+    await member.start()
+    call = member.submit(work(["chunk", "a"], ["done"]), receiver)
+    call.stream_to(direct.append)
+    await receiver.end()
+    assert direct == [b"a"]
+    assert receiver.chunks == []
+
+
+async def test_strangers_and_second_ends_are_ignored(make: Make, heard: Any) -> None:
+    member, receiver, second = make(), heard(), heard()
+    await member.start()
+    member.submit(work(["stranger"], ["chunk", "a"], ["done"], ["twice"]), receiver)
+    await receiver.end()
+    member.submit(work(["done"]), second)
+    await second.end()
+    assert len(receiver.ends) == 1
+    assert receiver.chunks == [b"a"]
+    assert member.phase == "ready"
+    assert member.status().in_flight == 0
+
+
+async def test_abort_reaches_the_engine_and_silences_it(make: Make, heard: Any) -> None:
+    member, receiver, witness = make(), heard(), heard()
+    await member.start()
+    call = member.submit(work(["chunk", "a"], ["sleep", 5.0], ["done"]), receiver)
+    while not receiver.chunks:
+        await asyncio.sleep(0.01)
+    call.abort()
+    call.abort()
+    member.submit(work(["echo"], ["done"]), witness)
+    await witness.end()
+    assert json.loads(witness.chunks[0])["aborted"] == 1
+    assert receiver.ends == []
+    assert member.status().in_flight == 0
+
+
+async def test_a_broken_receiver_ends_its_own_request_only(
+    make: Make, heard: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    member, broken, healthy = make(), heard(), heard()
+
+    def explode(data: bytes) -> None:
+        raise ValueError("a bug")
+
+    broken.chunk = explode
+    await member.start()
+    member.submit(work(["chunk", "a"], ["done"]), broken)
+    member.submit(work(["chunk", "b"], ["done"]), healthy)
+    await healthy.end()
+    assert healthy.chunks == [b"b"]
+    assert isinstance(broken.ends[0], Failure)
+    assert "its receiver failed" in caplog.text
+
+
+async def test_a_killed_host_fails_its_requests_at_once(make: Make, heard: Any) -> None:
+    member, first, second, losses = make(), heard(), heard(), []
+    member.on_lost = lambda: losses.append(1)
+    await member.start()
+    member.submit(work(["sleep", 60.0]), first)
+    member.submit(work(["chunk", "a"], ["die"]), second)
+    for receiver in (first, second):
+        failure = await receiver.end()
+        assert failure.retryable
+        assert "engine 'small' was lost" in failure.error.message
+        assert failure.error.status == 502
+    assert losses == [1]
+    assert member.phase == "restarting"
+    with pytest.raises(NoEngine, match="not available now"):
+        member.submit(work(["done"]), heard())
+    await member.reap()
+    assert member.last_error == "it was ended by SIGKILL"
+    await member.start()
+    third = heard()
+    member.submit(work(["done"]), third)
+    await third.end()
+
+
+async def test_garbage_ends_the_connection(make: Make, heard: Any) -> None:
+    member, receiver = make(), heard()
+    await member.start()
+    member.submit(work(["garbage"]), receiver)
+    failure = await receiver.end()
+    assert "malformed frame" in failure.error.message
+
+
+async def test_a_host_that_fails_to_start_says_why(make: Make) -> None:
+    log = (
+        "INFO 11-24 07:00:00 [core.py:1] starting\n"
+        "(EngineCore_DP0 pid=12) ValueError: No available memory for the cache blocks.\n"
+        "RuntimeError: Engine core initialization failed. See root cause above."
+    )
+    member = make(fail=log)
+    with pytest.raises(EngineStartError, match="failed to start: ValueError: No available memory") as error:
+        await member.start()
+    assert "Engine core initialization" not in str(error.value)
+    assert member.phase == "failed"
+    assert member.last_error.startswith("ValueError")
+
+
+async def test_a_host_that_never_says_hello_times_out(make: Make) -> None:
+    member = make(supervision=Supervision(start_timeout_s=0.5, stop_timeout_s=2.0), silent=True)
+    with pytest.raises(EngineStartError, match=r"not ready within 0\.5 s; its log is /"):
+        await member.start()
+
+
+async def test_a_command_that_does_not_exist_is_named(folder: Path) -> None:
+    member = EngineMember(Member(name="x", model="m"), Supervision(), folder, gpu_share=1.0, command=("/no/such",))
+    with pytest.raises(EngineStartError, match="its process could not be started: .*No such file"):
+        await member.start()
+
+
+@pytest.mark.parametrize("way", ["stop", "die"])
+async def test_nothing_that_a_host_started_outlives_it(make: Make, heard: Any, folder: Path, way: str) -> None:
+    pid_file = folder / "grandchild"
+    member = make(grandchild=str(pid_file))
+    await member.start()
+    pid = int(pid_file.read_text())
+    os.kill(pid, 0)
+    if way == "die":
+        receiver = heard()
+        member.submit(work(["die"]), receiver)
+        await receiver.end()
+        await member.reap()
+    else:
+        await member.stop()
+    async with asyncio.timeout(5):
+        while _alive(pid):
+            await asyncio.sleep(0.02)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+async def test_an_engine_that_reads_too_slowly_takes_no_more(
+    make: Make, heard: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_module, "MAX_UNSENT_BYTES", 1 << 20)
+    member = make()
+    await member.start()
+    member.submit(work(["hang"]), heard())
+    await asyncio.sleep(0.2)
+    big = Work(kind="chat", body=b'{"user": "%s"}' % (b" " * 600_000), stream=True)
+    with pytest.raises(Overloaded, match="reads its requests too slowly"):
+        for _ in range(20):
+            member.submit(big, heard())
+            await asyncio.sleep(0)
+    member.kill("test")
+
+
+async def test_stop_fails_what_runs(make: Make, heard: Any) -> None:
+    member, receiver = make(), heard()
+    await member.start()
+    member.submit(work(["sleep", 60.0]), receiver)
+    await member.stop()
+    assert "was stopped" in receiver.ends[0].error.message
+    await member.stop()
