@@ -1,0 +1,41 @@
+"""Error bodies of engines and upstreams, read."""
+
+import pytest
+
+from router.errors import ContextTooLong, Overloaded, UpstreamError
+from router.pool.failure import failure_of
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"error":{"message":"too long","type":"BadRequestError","code":"context_length_exceeded"}}',
+        b'{"error":{"message":"This model\'s maximum context length is 1024 tokens. However, ...","code":400}}',
+        b'{"object":"error","message":"prompt is longer than the maximum model length of 512","code":400}',
+    ],
+)
+def test_a_prompt_that_is_too_long_may_go_to_a_larger_context(body: bytes) -> None:
+    failure = failure_of(400, body, "", retryable=False)
+    assert isinstance(failure.error, ContextTooLong)
+    assert (failure.retryable, failure.context) == (True, True)
+
+
+def test_a_refusal_keeps_status_body_and_code() -> None:
+    body = b'{"error":{"message":"no such tool","type":"x","code":"bad_tool"}}'
+    failure = failure_of(400, body, "", retryable=False)
+    assert isinstance(failure.error, UpstreamError)
+    assert (failure.error.status, failure.error.body, failure.error.code) == (400, body, "bad_tool")
+    assert str(failure.error) == "no such tool"
+    assert not failure.retryable
+
+
+def test_overload_and_server_errors_may_be_tried_elsewhere() -> None:
+    assert isinstance(failure_of(429, b"{}", "", retryable=False).error, Overloaded)
+    assert failure_of(429, b"{}", "", retryable=False).retryable
+    assert failure_of(500, b"", "", retryable=False).retryable
+    assert failure_of(400, b"", "", retryable=True).retryable
+
+
+@pytest.mark.parametrize("body", [b"<html>bad gateway</html>", b"", b"\xff\xfe", b"[1]", b'{"error": "plain"}'])
+def test_any_body_is_read(body: bytes) -> None:
+    assert failure_of(502, body, "", retryable=False).error.message
