@@ -1,4 +1,4 @@
-// A text to its bag of table rows. A word met again only raises a count, so a long text costs about its distinct words.
+// A text to its bag of table rows. A word met again adds nothing, so a long text costs about its distinct words.
 #pragma once
 #include <algorithm>
 #include <array>
@@ -16,9 +16,11 @@ namespace headgate {
 enum Group : uint8_t { kPieceGroup, kWordGroup, kCharGroup, kShapeGroup, kGroups };
 
 inline constexpr size_t kMaxOrder = 8;
-inline constexpr size_t kLookahead = 16;  // rows past the end of a run that a sink may read (to prefetch); always valid
-inline constexpr size_t kPending = 32;    // words whose rows are found together; well under half the slots
-inline constexpr size_t kArena = 1 << 14;  // rows of one group that are held before they are drained
+inline constexpr size_t kLookahead = 16;       // rows behind the last that a sink may read (to prefetch); always valid
+inline constexpr size_t kArena = 1 << 12;      // rows of one group that are held before they are handed over
+inline constexpr size_t kPending = 32;         // words whose rows are found together; at most half the slots
+inline constexpr size_t kMemory = 1 << 16;     // distinct words that are remembered; then all are forgotten
+inline constexpr size_t kKeptCells = 1 << 14;  // scratch beyond this is given back after the call
 
 // What defines a featuriser; filled by the caller, never changed after. See router/native/spec.py.
 struct Encoder {
@@ -33,9 +35,10 @@ struct Encoder {
   uint64_t salt(Group group, uint32_t order) const { return mix(seed + 256ull * group + order); }
 };
 
-// Entries per group of one text, and its shape counts.
+// Of one text: entries per group, WordPieces with repeats, and the counts of the shape rows.
 struct Tally {
   std::array<uint64_t, kGroups> entries{};
+  uint64_t pieces = 0;
   Counts counts{};
 
   double scale(const Encoder& encoder, Group group) const {
@@ -45,61 +48,41 @@ struct Tally {
   }
 };
 
-// Rows of one group and how often each is met. Both are written past `used` and grown before they are full.
+// Rows of one group, filled through a pointer; there is always room for kLookahead more.
 struct Rows {
   std::vector<uint32_t> rows;
-  std::vector<float> times;
-  size_t used = 0;     // rows that are filled
-  size_t counted = 0;  // of those, how many have their `times`
+  size_t used = 0;
 
   uint32_t* reserve(size_t n) {
-    if (used + n + kLookahead > rows.size()) {
-      rows.resize(2 * (used + n + kLookahead));
-      times.resize(rows.size());
-    }
+    if (used + n + kLookahead > rows.size()) rows.resize(2 * (used + n + kLookahead));
     return rows.data() + used;
-  }
-
-  // The next `n` rows are met `count` times. Writes in whole steps of eight: no branch for the usual few.
-  void repeat(size_t n, float count) {
-    float* out = times.data() + counted;
-    for (size_t i = 0; i < n; i += 8) std::fill_n(out + i, 8, count);
-    counted += n;
-  }
-
-  void clear() {
-    used = counted = 0;
-    if (rows.size() > 16 * kArena) rows = {}, times = {};
   }
 };
 
 // Scratch of one thread: kept between calls, cut back when one text made it large.
 struct Scratch {
   struct Entry {
-    uint64_t key;
-    size_t length;
-    uint32_t count, pieces, chars;
+    uint64_t hash;
+    uint32_t count, pieces;
   };
   struct Pending {
-    size_t cell, entry;
+    size_t cell, length, entry;
   };
   std::vector<uint64_t> cells;
-  std::vector<uint32_t> slots;  // index into entries + 1
-  std::vector<Entry> entries;
+  std::vector<uint32_t> slots;   // index into entries + 1
+  std::vector<Entry> entries;    // the distinct words
   std::vector<Pending> pending;  // entries without their rows yet
+  std::vector<uint64_t> met;     // a bit for each row of word n-grams, n > 1
   std::array<Rows, kGroups> groups;
-  Rows grams;  // word n-grams, n > 1
 };
 
-// `Sink` has `add(Group, const uint32_t* rows, const float* times, size_t n)`, and `soon(row)` for a row that will be
-// added.
+// `Sink` has `add(Group, const uint32_t* rows, size_t n)`, and `soon(row)` for a row that will be added.
 template <class Sink>
 class Bagger {
  public:
   Bagger(const Encoder& encoder, Scratch& scratch, Sink& sink) : encoder_(encoder), scratch_(scratch), sink_(sink) {
     for (uint32_t i = 0; i < encoder.n_word_orders && encoder.word_rows; ++i) {
       const uint32_t order = encoder.word_orders[i];
-      unigrams_ += order == 1;
       longest_order_ = std::max(longest_order_, order);
       word_salts_[i] = encoder.salt(kWordGroup, order);
     }
@@ -109,76 +92,126 @@ class Bagger {
   }
 
   Tally run(const uint8_t* text, size_t size) {
-    scratch_.slots.assign(std::bit_ceil(std::clamp<size_t>(size / 4, 64, 8192)), 0);
+    open(size);
     split_words(text, size, &scratch_.cells, &tally_.counts, [this](const Word& word) { return take(word); });
-    drain();
+    fill();
+    forget();
     if (encoder_.shape_rows) shape();
-    if (scratch_.cells.size() > 1 << 14) scratch_.cells = {};
+    for (size_t g = 0; g < kGroups; ++g) hand_over(static_cast<Group>(g));
+    close();
     return tally_;
   }
 
  private:
+  void open(size_t size) {
+    scratch_.slots.assign(std::bit_ceil(std::clamp<size_t>(size / 4, 2 * kPending, 1 << 14)), 0);
+    if (longest_order_ > 1) scratch_.met.assign(encoder_.word_rows / 64 + 1, 0);
+  }
+
+  void close() {
+    if (scratch_.cells.size() > kKeptCells) scratch_.cells = {};
+    if (scratch_.slots.size() > kKeptCells) scratch_.slots = {}, scratch_.entries = {};
+    for (Rows& group : scratch_.groups) {
+      if (group.rows.size() > 4 * kArena) group.rows = {};
+    }
+  }
+
   // Returns the cell where the next word may start.
   size_t take(const Word& word) {
     ++tally_.counts[kWords];
     tally_.counts[kLongest] = std::max<uint64_t>(tally_.counts[kLongest], word.length);
-    const uint64_t key = word.key(), mixed = mix(key);
-    if (longest_order_ > 1) word_grams(key);
+    const uint64_t key = word.key(), hash = mix(key);
+    if (longest_order_) word_grams(key, hash);
     const size_t cell = static_cast<size_t>(word.prefix - scratch_.cells.data());
     const size_t mask = scratch_.slots.size() - 1;
-    size_t slot = mixed & mask;
+    size_t slot = hash & mask;
     for (; scratch_.slots[slot]; slot = (slot + 1) & mask) {
       Scratch::Entry& entry = scratch_.entries[scratch_.slots[slot] - 1];
-      if (entry.key != key || entry.length != word.length) continue;
+      if (entry.hash != hash) continue;
       ++entry.count;
       return cell;
     }
-    encoder_.vocab.soon(mixed);
-    scratch_.pending.push_back({cell, scratch_.entries.size()});
-    scratch_.entries.push_back({key, word.length, 1, 0, 0});
+    encoder_.vocab.soon(hash);
+    scratch_.pending.push_back({cell, word.length, scratch_.entries.size()});
+    scratch_.entries.push_back({hash, 1, 0});
     scratch_.slots[slot] = static_cast<uint32_t>(scratch_.entries.size());
-    if (scratch_.pending.size() < kPending && word.length <= kLongestWord) return cell + word.length + 3;
+    if (longest_order_) unigrams(key);
+    const bool full = scratch_.entries.size() == kMemory || word.length > kLongestWord;
+    if (scratch_.pending.size() < kPending && !full) return cell + word.length + 3;
     fill();
-    const bool full = scratch_.entries.size() >= scratch_.slots.size() / 2;
-    if (full || scratch_.groups[kCharGroup].used > kArena) drain();
+    if (scratch_.entries.size() == kMemory) forget();
+    if (scratch_.entries.size() >= scratch_.slots.size() / 2) widen();
     return 0;
   }
 
   // Finds the rows of the pending words, whose part of the vocabulary has come near meanwhile.
   void fill() {
     for (const Scratch::Pending& pending : scratch_.pending) {
-      Scratch::Entry& entry = scratch_.entries[pending.entry];
-      const Word word{scratch_.cells.data() + pending.cell, entry.length};
-      entry.pieces = pieces(word);
-      if (unigrams_) unigrams(entry.key);
-      if (encoder_.char_rows) entry.chars = char_grams(word);
+      const Word word{scratch_.cells.data() + pending.cell, pending.length};
+      scratch_.entries[pending.entry].pieces = pieces(word);
+      if (encoder_.char_rows) char_grams(word);
     }
     scratch_.pending.clear();
   }
 
+  void forget() {
+    for (const Scratch::Entry& entry : scratch_.entries) tally_.pieces += uint64_t{entry.count} * entry.pieces;
+    scratch_.entries.clear();
+    std::fill(scratch_.slots.begin(), scratch_.slots.end(), 0);
+  }
+
+  void widen() {
+    const size_t mask = 2 * scratch_.slots.size() - 1;
+    scratch_.slots.assign(mask + 1, 0);
+    for (size_t i = 0; i < scratch_.entries.size(); ++i) {
+      size_t slot = scratch_.entries[i].hash & mask;
+      while (scratch_.slots[slot]) slot = (slot + 1) & mask;
+      scratch_.slots[slot] = static_cast<uint32_t>(i + 1);
+    }
+  }
+
   uint32_t pieces(const Word& word) {
-    Rows& group = scratch_.groups[kPieceGroup];
-    uint32_t* const out = group.reserve(kLongestWord);
+    uint32_t* const out = room(kPieceGroup, kLongestWord);
     const size_t n = word_pieces(encoder_.vocab, word, out);
     for (size_t i = 0; i < n; ++i) sink_.soon(out[i]);
-    group.used += n;
+    scratch_.groups[kPieceGroup].used += n;
     return static_cast<uint32_t>(n);
   }
 
   void unigrams(uint64_t key) {
-    Rows& group = scratch_.groups[kWordGroup];
-    uint32_t* out = group.reserve(unigrams_);
+    uint32_t* out = room(kWordGroup, encoder_.n_word_orders);
     for (uint32_t i = 0; i < encoder_.n_word_orders; ++i) {
-      if (encoder_.word_orders[i] == 1) *out++ = row(kWordGroup, encoder_.word_rows, key ^ word_salts_[i]);
+      if (encoder_.word_orders[i] != 1) continue;
+      *out++ = row(kWordGroup, encoder_.word_rows, key ^ word_salts_[i]);
+      ++scratch_.groups[kWordGroup].used;
     }
-    group.used += unigrams_;
   }
 
-  uint32_t char_grams(const Word& word) {
-    Rows& chars = scratch_.groups[kCharGroup];
+  // N-grams, n > 1, that end here: each row once a text.
+  void word_grams(uint64_t key, uint64_t hash) {
+    uint32_t* out = room(kWordGroup, encoder_.n_word_orders);
+    for (uint32_t i = 0; i < encoder_.n_word_orders; ++i) {
+      const uint32_t order = encoder_.word_orders[i];
+      if (order == 1 || order > seen_ + 1) continue;
+      const uint64_t gram = mixed_[order - 1] * kPrime + key;
+      const uint32_t found = row(kWordGroup, encoder_.word_rows, gram ^ word_salts_[i]);
+      const uint32_t bit = found - encoder_.base[kWordGroup];
+      uint64_t& bits = scratch_.met[bit / 64];
+      const uint64_t fresh = ~(bits >> (bit % 64)) & 1;
+      bits |= 1ull << (bit % 64);
+      *out = found;
+      out += fresh;
+      scratch_.groups[kWordGroup].used += fresh;
+    }
+    for (size_t n = longest_order_; n > 1; --n) mixed_[n] = mix(mixed_[n - 1] * kPrime + key);
+    mixed_[1] = hash;
+    ++seen_;
+  }
+
+  void char_grams(const Word& word) {
     const size_t size = word.length + 2;
     word.prefix[size] = push(word.prefix[size - 1], kEnd);
-    uint32_t* const begin = chars.reserve(encoder_.n_char_orders * size);
+    uint32_t* const begin = room(kCharGroup, encoder_.n_char_orders * size);
     uint32_t* out = begin;
     for (uint32_t i = 0; i < encoder_.n_char_orders; ++i) {
       const size_t order = encoder_.char_orders[i];
@@ -187,25 +220,16 @@ class Bagger {
         *out++ = row(kCharGroup, encoder_.char_rows, key ^ char_salts_[i]);
       }
     }
-    chars.used += static_cast<size_t>(out - begin);
-    return static_cast<uint32_t>(out - begin);
+    scratch_.groups[kCharGroup].used += static_cast<size_t>(out - begin);
   }
 
-  void word_grams(uint64_t key) {
-    if (scratch_.grams.used > kArena) drain();
-    ++seen_;
-    // chain_[n] is the key of the n words that end here.
-    for (size_t n = std::min<uint64_t>(longest_order_, seen_); n > 1; --n) {
-      chain_[n] = mix(chain_[n - 1]) * kPrime + key;
+  void shape() {
+    uint32_t* const out = room(kShapeGroup, kFamilies);
+    for (uint32_t i = 0; i < kFamilies; ++i) {
+      const uint32_t bucket = std::min<uint32_t>(15, static_cast<uint32_t>(std::bit_width(tally_.counts[i])));
+      out[i] = encoder_.base[kShapeGroup] + 16 * i + bucket;
     }
-    chain_[1] = key;
-    uint32_t* out = scratch_.grams.reserve(encoder_.n_word_orders);
-    for (uint32_t i = 0; i < encoder_.n_word_orders; ++i) {
-      const uint32_t order = encoder_.word_orders[i];
-      if (order == 1 || order > seen_) continue;
-      *out++ = row(kWordGroup, encoder_.word_rows, chain_[order] ^ word_salts_[i]);
-      ++scratch_.grams.used;
-    }
+    scratch_.groups[kShapeGroup].used += kFamilies;
   }
 
   uint32_t row(Group group, uint32_t size, uint64_t key) const {
@@ -214,69 +238,39 @@ class Bagger {
     return found;
   }
 
-  // Hands all rows over and forgets the words.
-  void drain() {
-    fill();
-    auto& groups = scratch_.groups;
-    for (const Scratch::Entry& entry : scratch_.entries) {
-      const float count = static_cast<float>(entry.count);
-      groups[kPieceGroup].repeat(entry.pieces, count);
-      groups[kWordGroup].repeat(unigrams_, count);
-      groups[kCharGroup].repeat(entry.chars, count);
-      tally_.entries[kPieceGroup] += 1ull * entry.count * entry.pieces;
-      tally_.entries[kWordGroup] += 1ull * entry.count * unigrams_;
-      tally_.entries[kCharGroup] += 1ull * entry.count * entry.chars;
-    }
-    scratch_.grams.repeat(scratch_.grams.used, 1);
-    tally_.entries[kWordGroup] += scratch_.grams.used;
-    for (size_t g = 0; g < kShapeGroup; ++g) hand_over(static_cast<Group>(g), groups[g]);
-    hand_over(kWordGroup, scratch_.grams);
-    scratch_.entries.clear();
-    std::fill(scratch_.slots.begin(), scratch_.slots.end(), 0);
+  uint32_t* room(Group group, size_t n) {
+    if (scratch_.groups[group].used > kArena) hand_over(group);
+    return scratch_.groups[group].reserve(n);
   }
 
-  void hand_over(Group group, Rows& rows) {
-    if (rows.used) {
-      std::fill_n(rows.reserve(0), kLookahead, 0);
-      sink_.add(group, rows.rows.data(), rows.times.data(), rows.used);
-    }
-    rows.clear();
-  }
-
-  void shape() {
-    uint32_t rows[kFamilies + kLookahead] = {};
-    float times[kFamilies];
-    for (uint32_t i = 0; i < kFamilies; ++i) {
-      const uint32_t bucket = std::min<uint32_t>(15, static_cast<uint32_t>(std::bit_width(tally_.counts[i])));
-      rows[i] = encoder_.base[kShapeGroup] + 16 * i + bucket;
-      times[i] = 1;
-    }
-    tally_.entries[kShapeGroup] = kFamilies;
-    sink_.add(kShapeGroup, rows, times, kFamilies);
+  void hand_over(Group group) {
+    Rows& rows = scratch_.groups[group];
+    if (rows.used == 0) return;
+    std::fill_n(rows.reserve(0), kLookahead, 0);
+    sink_.add(group, rows.rows.data(), rows.used);
+    tally_.entries[group] += rows.used;
+    rows.used = 0;
   }
 
   const Encoder& encoder_;
   Scratch& scratch_;
   Sink& sink_;
   Tally tally_;
-  uint32_t unigrams_ = 0;
   uint32_t longest_order_ = 0;
-  uint64_t seen_ = 0;
+  uint64_t seen_ = 0;                   // words
+  uint64_t mixed_[kMaxOrder + 1] = {};  // [n]: the mixed key of the n words before this one
   uint64_t word_salts_[kMaxOrder], char_salts_[kMaxOrder];
-  uint64_t chain_[kMaxOrder + 1] = {};
 };
 
-// Rows and weights of one text, appended: a line of a CSR matrix.
+// Rows of one text, appended: a line of a CSR matrix, its weights still to come.
 struct Line {
   std::vector<int32_t>* rows;
-  std::vector<float>* weights;
   std::vector<uint8_t>* groups;
 
   void soon(uint32_t) {}
 
-  void add(Group group, const uint32_t* from, const float* times, size_t n) {
+  void add(Group group, const uint32_t* from, size_t n) {
     rows->insert(rows->end(), from, from + n);
-    weights->insert(weights->end(), times, times + n);
     groups->insert(groups->end(), n, group);
   }
 };

@@ -13,9 +13,8 @@
 
 namespace headgate {
 
-// acc[0..k) += the sum over n of times[n] * table[rows[n]]. Prefetches rows[n .. n + kLookahead).
-using AddRows = void (*)(const uint16_t* table, size_t k, const uint32_t* rows, const float* times, size_t n,
-                         float* acc);
+// acc[0..k) += the sum of n rows of the table. Prefetches rows[n .. n + kLookahead).
+using AddRows = void (*)(const uint16_t* table, size_t k, const uint32_t* rows, size_t n, float* acc);
 
 inline void prefetch_row(const uint16_t* row, size_t k) {
   for (size_t i = 0; i < k; i += 32) __builtin_prefetch(row + i);
@@ -43,36 +42,32 @@ inline float half_to_float(uint16_t half) {
 }
 #endif
 
-inline void add_rows_portable(const uint16_t* table, size_t k, const uint32_t* rows, const float* times, size_t n,
-                              float* acc) {
+inline void add_rows_portable(const uint16_t* table, size_t k, const uint32_t* rows, size_t n, float* acc) {
   for (size_t block = 0; block < k; block += 16) {
     float sum[16] = {};
     for (size_t i = 0; i < n; ++i) {
       if (block == 0) prefetch_row(table + rows[i + kLookahead] * k, k);
       const uint16_t* row = table + rows[i] * k + block;
-      const float count = times[i];
-      for (size_t j = 0; j < 16; ++j) sum[j] += count * half_to_float(row[j]);
+      for (size_t j = 0; j < 16; ++j) sum[j] += half_to_float(row[j]);
     }
     for (size_t j = 0; j < 16; ++j) acc[block + j] += sum[j];
   }
 }
 
 #if defined(__x86_64__)
-__attribute__((target("avx2,fma,f16c"))) inline void add_rows_avx2(const uint16_t* table, size_t k,
-                                                                   const uint32_t* rows, const float* times, size_t n,
-                                                                   float* acc) {
+__attribute__((target("avx2,f16c"))) inline void add_rows_avx2(const uint16_t* table, size_t k, const uint32_t* rows,
+                                                               size_t n, float* acc) {
   for (size_t block = 0; block < k; block += 32) {
     const bool wide = block + 32 <= k;
     __m256 sum[4] = {_mm256_setzero_ps(), _mm256_setzero_ps(), _mm256_setzero_ps(), _mm256_setzero_ps()};
     for (size_t i = 0; i < n; ++i) {
       if (block == 0) prefetch_row(table + rows[i + kLookahead] * k, k);
       const __m128i* row = reinterpret_cast<const __m128i*>(table + rows[i] * k + block);
-      const __m256 count = _mm256_broadcast_ss(times + i);
-      sum[0] = _mm256_fmadd_ps(count, _mm256_cvtph_ps(_mm_loadu_si128(row)), sum[0]);
-      sum[1] = _mm256_fmadd_ps(count, _mm256_cvtph_ps(_mm_loadu_si128(row + 1)), sum[1]);
+      sum[0] = _mm256_add_ps(sum[0], _mm256_cvtph_ps(_mm_loadu_si128(row)));
+      sum[1] = _mm256_add_ps(sum[1], _mm256_cvtph_ps(_mm_loadu_si128(row + 1)));
       if (!wide) continue;
-      sum[2] = _mm256_fmadd_ps(count, _mm256_cvtph_ps(_mm_loadu_si128(row + 2)), sum[2]);
-      sum[3] = _mm256_fmadd_ps(count, _mm256_cvtph_ps(_mm_loadu_si128(row + 3)), sum[3]);
+      sum[2] = _mm256_add_ps(sum[2], _mm256_cvtph_ps(_mm_loadu_si128(row + 2)));
+      sum[3] = _mm256_add_ps(sum[3], _mm256_cvtph_ps(_mm_loadu_si128(row + 3)));
     }
     for (size_t j = 0; j < (wide ? 4u : 2u); ++j) {
       float* out = acc + block + 8 * j;
@@ -83,16 +78,15 @@ __attribute__((target("avx2,fma,f16c"))) inline void add_rows_avx2(const uint16_
 
 // Masked forms throughout: GCC 12 warns of the undefined source of the plain conversion.
 __attribute__((target("avx512f"))) inline void add_rows_avx512(const uint16_t* table, size_t k, const uint32_t* rows,
-                                                               const float* times, size_t n, float* acc) {
+                                                               size_t n, float* acc) {
   for (size_t block = 0; block < k; block += 32) {
     const bool wide = block + 32 <= k;
     __m512 low = _mm512_setzero_ps(), high = _mm512_setzero_ps();
     for (size_t i = 0; i < n; ++i) {
       if (block == 0) prefetch_row(table + rows[i + kLookahead] * k, k);
       const __m256i* row = reinterpret_cast<const __m256i*>(table + rows[i] * k + block);
-      const __m512 count = _mm512_set1_ps(times[i]);
-      low = _mm512_fmadd_ps(count, _mm512_maskz_cvtph_ps(0xFFFF, _mm256_loadu_si256(row)), low);
-      if (wide) high = _mm512_fmadd_ps(count, _mm512_maskz_cvtph_ps(0xFFFF, _mm256_loadu_si256(row + 1)), high);
+      low = _mm512_add_ps(low, _mm512_maskz_cvtph_ps(0xFFFF, _mm256_loadu_si256(row)));
+      if (wide) high = _mm512_add_ps(high, _mm512_maskz_cvtph_ps(0xFFFF, _mm256_loadu_si256(row + 1)));
     }
     float* out = acc + block;
     _mm512_storeu_ps(out, _mm512_add_ps(low, _mm512_loadu_ps(out)));
@@ -112,7 +106,7 @@ inline size_t isas(Isa* out) {
 #if defined(__x86_64__)
   __builtin_cpu_init();
   if (__builtin_cpu_supports("avx512f")) out[n++] = {"avx512", add_rows_avx512};
-  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("f16c");
   if (avx2) out[n++] = {"avx2", add_rows_avx2};
 #endif
   out[n++] = {"portable", add_rows_portable};

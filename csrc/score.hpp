@@ -41,8 +41,8 @@ struct Sums {
   // A row's memory is asked for when its number is known, long before it is summed.
   void soon(uint32_t row) { __builtin_prefetch(model.table + row * model.k); }
 
-  void add(Group group, const uint32_t* rows, const float* times, size_t n) {
-    model.add_rows(model.table, model.k, rows, times, n, &acc[group * model.k]);
+  void add(Group group, const uint32_t* rows, size_t n) {
+    model.add_rows(model.table, model.k, rows, n, &acc[group * model.k]);
   }
 };
 
@@ -55,7 +55,7 @@ inline uint64_t hide(const Encoder& encoder, const Model& model, const Text* tex
   for (size_t i = 0; i < n; ++i) {
     std::fill(sums.acc.begin(), sums.acc.end(), 0.0f);
     const Tally tally = Bagger(encoder, scratch_of_thread(), sums).run(texts[i].data, texts[i].size);
-    pieces += tally.entries[kPieceGroup];
+    pieces += tally.pieces;
     total += texts[i].weight;
     for (size_t g = 0; g < kGroups; ++g) {
       const float scale = texts[i].weight * static_cast<float>(tally.scale(encoder, static_cast<Group>(g)));
@@ -80,14 +80,13 @@ inline uint64_t score(const Encoder& encoder, const Model& model, const Text* te
 // One CSR line: rows and pooled weights of one text, appended; `groups` is scratch. Returns its WordPieces.
 inline uint64_t featurise(const Encoder& encoder, const Text& text, std::vector<int32_t>* rows,
                           std::vector<float>* weights, std::vector<uint8_t>* groups) {
-  const size_t first = rows->size();
   groups->clear();
-  Line line{rows, weights, groups};
+  Line line{rows, groups};
   const Tally tally = Bagger(encoder, scratch_of_thread(), line).run(text.data, text.size);
   float scale[kGroups];
   for (size_t g = 0; g < kGroups; ++g) scale[g] = static_cast<float>(tally.scale(encoder, static_cast<Group>(g)));
-  for (size_t i = first; i < rows->size(); ++i) (*weights)[i] *= scale[(*groups)[i - first]];
-  return tally.entries[kPieceGroup];
+  for (const uint8_t group : *groups) weights->push_back(scale[group]);
+  return tally.pieces;
 }
 
 // WordPiece ids of a text, appended.

@@ -32,7 +32,7 @@ cdef extern from "bag.hpp" namespace "headgate" nogil:
 
 
 cdef extern from "gather.hpp" namespace "headgate" nogil:
-    ctypedef void (*AddRows)(const uint16_t*, size_t, const uint32_t*, const float*, size_t, float*)
+    ctypedef void (*AddRows)(const uint16_t*, size_t, const uint32_t*, size_t, float*)
     cdef cppclass Isa:
         const char* name
         AddRows add_rows

@@ -29,8 +29,8 @@ class Encoder:
     def featurise(
         self, texts: Iterable[str | bytes]
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.float32], npt.NDArray[np.int64]]:
-        """A CSR matrix [texts, spec.rows] as `indptr`, `rows` (columns) and `weights` (pooling scale times count), and
-        each text's number of WordPieces. A row may stand twice in one line: the sum counts."""
+        """A CSR matrix [texts, spec.rows] as `indptr`, `rows` (columns) and `weights` (the group's scale), and each
+        text's number of WordPieces. A row may stand twice in one line: the sum counts."""
 
 class Scorer:
     """An encoder, a folded table and the models' vectors. Borrows its arrays and never writes to them: one scorer

@@ -15,6 +15,7 @@ from router.native.vocab import MASK, PRIME, find, key_of, mix, slot_of
 
 BEGIN, END = 0x110000, 0x110001
 LONGEST_WORD = 100
+MEMORY = 1 << 16
 IDEOGRAPHS = (
     (0x3400, 0x4DBF),
     (0x4E00, 0x9FFF),
@@ -78,18 +79,38 @@ def _salt(spec: EncoderSpec, group: int, order: int) -> int:
     return mix((spec.seed + 256 * group + order) & MASK)
 
 
+def distinct(all_words: Sequence[str]) -> list[str]:
+    """Each word once; after MEMORY distinct words all are forgotten."""
+    out: list[str] = []
+    met: set[str] = set()
+    for word in all_words:
+        if word in met:
+            continue
+        met.add(word)
+        out.append(word)
+        if len(met) == MEMORY:
+            met.clear()
+    return out
+
+
 def _word_grams(all_words: Sequence[str], spec: EncoderSpec) -> Iterator[int]:
+    """Unigrams of distinct words, then the distinct rows of longer n-grams."""
+    for order in (order for order in spec.word_orders if order == 1):
+        for word in distinct(all_words):
+            yield mix(key_of(map(ord, word)) ^ _salt(spec, 1, order)) & (spec.word_rows - 1)
     keys = [key_of(map(ord, word)) for word in all_words]
-    for order in spec.word_orders:
+    met: set[int] = set()
+    for order in (order for order in spec.word_orders if order > 1):
         for last in range(order - 1, len(keys)):
             key = keys[last - order + 1]
             for following in keys[last - order + 2 : last + 1]:
                 key = (mix(key) * PRIME + following) & MASK
-            yield mix(key ^ _salt(spec, 1, order)) & (spec.word_rows - 1)
+            met.add(mix(key ^ _salt(spec, 1, order)) & (spec.word_rows - 1))
+    yield from met
 
 
 def _char_grams(all_words: Sequence[str], spec: EncoderSpec) -> Iterator[int]:
-    for word in all_words:
+    for word in distinct(all_words):
         codes = [BEGIN, *map(ord, word), END]
         for order in spec.char_orders:
             for start in range(len(codes) - order + 1):
@@ -118,9 +139,10 @@ def _pooled(rows: Sequence[int], base: int, cap: float) -> list[Row]:
 
 
 def featurise(text: str | bytes, vocab: npt.NDArray[np.uint64], spec: EncoderSpec) -> tuple[list[Row], int]:
-    """The text's rows with their weights (a row may stand more than once), and its number of WordPieces."""
+    """The text's rows with their weights (a row may stand more than once), and its WordPieces, repeats too."""
     all_words = words(text)
-    ids = [id_ for word in all_words for id_ in pieces(word, vocab, spec)]
+    pieced = {word: pieces(word, vocab, spec) for word in all_words}
+    ids = [id_ for word in distinct(all_words) for id_ in pieced[word]]
     base = spec.bases
     out = _pooled(ids, base[0], spec.piece_cap)
     if spec.word_rows:
@@ -129,7 +151,7 @@ def featurise(text: str | bytes, vocab: npt.NDArray[np.uint64], spec: EncoderSpe
         out += _pooled(list(_char_grams(all_words, spec)), base[2], spec.char_cap)
     if spec.shape_rows:
         out += [(base[3] + row, 1.0) for row in _shape(text, all_words)]
-    return out, len(ids)
+    return out, sum(len(pieced[word]) for word in all_words)
 
 
 def score(
