@@ -5,6 +5,7 @@ Knows the config's shape; nothing of the load.
 
 import json
 import os
+import shlex
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +15,7 @@ from typing import Any
 
 import launch
 
-_HERE = Path(__file__).resolve().parent
+_STUB = Path(__file__).resolve().parent / "stub_host.py"
 
 
 def stub_members(tick_s: float = 0.01) -> list[dict[str, Any]]:
@@ -35,7 +36,7 @@ def run(
     env: Mapping[str, str] | None = None,
     timeout_s: float = 900,
 ) -> Iterator[launch.Server]:
-    """The server, ready. With `stub` its hosts are `stub_host.py` instead of `router.host`; nothing else differs.
+    """The server, ready. With `stub` it starts `stub_host.py` in the place of `router.host`; nothing else differs.
 
     `routing` and `limits` are branches of the config. The bundled checkpoint scores every query.
     """
@@ -46,8 +47,9 @@ def run(
         config = {"server": server, "pool": list(members), "routing": dict(routing or {}), "supervision": supervision}
         path = Path(folder) / "headgate.yaml"  # JSON is YAML
         path.write_text(json.dumps(config), encoding="utf-8")
-        serve = [str(_HERE / "serve_stub.py")] if stub else ["-m", "router.cli.main", "serve"]
-        command = [sys.executable, "-P", *serve, str(path)]
+        command = [sys.executable, "-P", "-m", "router.cli.main", "serve", str(path)]
+        if stub:
+            command += ["--host-command", shlex.join([sys.executable, "-P", str(_STUB)])]
         with launch.started(
             command, port, ready="/ready", timeout_s=timeout_s, env={**os.environ, **(env or {})}, folder=folder
         ) as running:

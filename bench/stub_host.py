@@ -76,6 +76,8 @@ class StubHost:
         self._loop = asyncio.get_running_loop()
         self._channel: Channel | None = None
         self._streams: dict[int, _Stream] = {}
+        self._load_interval_s = spec.load_interval_s
+        self._load_timer: asyncio.TimerHandle | None = None
         self._writable = True
         self._timer: asyncio.TimerHandle | None = None
         self._whole_head, self._whole_tail = self._whole_answer()
@@ -86,11 +88,13 @@ class StubHost:
         able = ("chat", "completions", "tools", "structured", "logprobs")
         hello = Hello(role="host", model=self._model, capabilities=able, context_tokens=32_768, kv_tokens=1 << 20)
         channel.send(msgspec.structs.replace(hello, max_running=1024, engine_version="stub 1", pid=os.getpid()))
-        channel.send(Load(prefill_tokens_per_s=50_000.0, time_per_output_token_s=self._tick_s))
+        self._report()
 
     def received(self, message: Message) -> None:
         if type(message) is Submit:
             self._submit(message)
+            if self._load_timer is None:
+                self._load_timer = self._loop.call_later(self._load_interval_s, self._report)
         elif type(message) is Abort:
             self._streams.pop(message.id, None)
         elif type(message) is Control:
@@ -126,6 +130,14 @@ class StubHost:
         self._send(Chunks(answered))
         for id, _ in answered:
             self._send(Done(id=id, usage=Usage(120, 1, 0), timings=Timings(0.0, 0.0)))
+
+    def _report(self) -> None:
+        """The load, as often as a host reports it while there is any."""
+        self._load_timer = None
+        running = len(self._streams)
+        if running:
+            self._load_timer = self._loop.call_later(self._load_interval_s, self._report)
+        self._send(Load(running=running, prefill_tokens_per_s=50_000.0, time_per_output_token_s=self._tick_s))
 
     def _wake(self) -> None:
         if self._timer is None:
