@@ -52,13 +52,13 @@ class LoadMeter:
         self._waiting[engine] = waiting
         self._kv_use[engine] = kv_use
 
-    def generated(self, now: float, tokens: int, gaps_s: list[float]) -> None:
-        """`tokens` came out of one step; `gaps_s` are the times since each stream's previous token."""
-        if self._last_step is not None and any(self._running.values()):
-            self._decode.add(tokens, min(now - self._last_step, 1.0))
+    def stepped(self, now: float, streams: int, tokens: int) -> None:
+        """A step gave `tokens` to `streams` requests. Steps after an idle engine say nothing of its pace."""
+        if self._last_step is not None and tokens and any(self._running.values()):
+            step_s = now - self._last_step
+            self._decode.add(tokens, step_s)
+            self._token_rate.add(tokens, step_s * streams)
         self._last_step = now
-        if gaps_s:
-            self._token_rate.add(len(gaps_s), sum(gaps_s))
 
     def prefilled(self, tokens: int, seconds: float) -> None:
         """A prompt of `tokens` uncached tokens took `seconds` from being scheduled to its first token."""

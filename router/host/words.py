@@ -9,6 +9,8 @@ import re
 import threading
 from collections import deque
 
+from router.errors import HeadgateError
+
 _KEPT_LINES = 400
 _ERROR = re.compile(r"(?:^|[\s\]])((?:[A-Za-z_][\w]*\.)*[A-Z]\w*(?:Error|Exception|Exit|Interrupt)): (\S.*)$")
 #: Errors that only say that something else went wrong.
@@ -63,7 +65,11 @@ def _own(error: BaseException) -> str:
         if any(reasons):
             return "; ".join(filter(None, reasons))
     text = " ".join(str(error).split())
-    return text if isinstance(error, SystemExit | ValueError) and text else f"{type(error).__name__}: {text}"
+    return (
+        text
+        if isinstance(error, SystemExit | ValueError | HeadgateError) and text
+        else f"{type(error).__name__}: {text}"
+    )
 
 
 def _hollow(text: str) -> bool:

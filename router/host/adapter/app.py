@@ -9,6 +9,8 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+import vllm.envs
+
 
 def start_engine(args: argparse.Namespace, stat_logger: Callable[[int], Any]) -> Any:
     """The `AsyncLLM` of `args`. Blocks until the engine is ready; raises what vLLM raises."""
@@ -38,6 +40,8 @@ async def build_app(engine: Any, args: argparse.Namespace) -> Any:
     app = entrypoint.build_app(args, tasks, engine.model_config)
     await entrypoint.init_app_state(engine, app.state, args, tasks)
     app.state.server = _NoServer()
+    if cache := getattr(vllm.envs, "enable_envs_cache", None):
+        cache()  # vLLM looks its environment up per request; it is settled now
     return app
 
 

@@ -1,5 +1,6 @@
 """vLLM behind the host's `Engine`: starts it, tells facts and load, picks the fast or the slow way per request."""
 
+import argparse
 import asyncio
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +12,7 @@ from router.host.adapter import arguments
 from router.host.adapter.app import build_app, start_engine
 from router.host.adapter.fast import FastWay
 from router.host.adapter.fit import chat_renderer, completion_renderer, limits_of
+from router.host.adapter.outputs import LeanOutputs, drop_prometheus, install
 from router.host.adapter.slow import SlowWay
 from router.host.adapter.stats import LoadLogger
 from router.host.base import Answer, Facts
@@ -43,18 +45,19 @@ class VllmEngine:
         meter = LoadMeter()
         changed: list[Callable[[], None]] = []
         engine = start_engine(args, lambda index: LoadLogger(meter, lambda: changed[0](), index))
+        outputs = _lighten(engine, args, meter, spec)
         try:
             app = await build_app(engine, args)
             self = cls(engine, app, spec, meter)
             changed.append(lambda: self._changed())
             if spec.fast_path:
-                await self._open_fast(spec)
+                await self._open_fast(spec, outputs)
         except BaseException:
             engine.shutdown()
             raise
         return self
 
-    async def _open_fast(self, spec: HostSpec) -> None:
+    async def _open_fast(self, spec: HostSpec, outputs: LeanOutputs | None) -> None:
         engine, state = self._engine, self._app.state
         completion = getattr(state, "openai_serving_completion", None)
         plain = await completion_renderer(engine, self._slow)
@@ -70,6 +73,7 @@ class VllmEngine:
             limits=limits_of(engine, completion),
             defaults=completion.default_sampling_params,
             chat=chat is not None,
+            outputs=outputs,
             priorities=engine.vllm_config.scheduler_config.policy == "priority",
             traced=engine.vllm_config.observability_config.otlp_traces_endpoint is not None,
             fingerprint=getattr(completion, "system_fingerprint", None),
@@ -116,6 +120,15 @@ class VllmEngine:
 
     def close(self) -> None:
         self._engine.shutdown()
+
+
+def _lighten(engine: Any, args: argparse.Namespace, meter: LoadMeter, spec: HostSpec) -> LeanOutputs | None:
+    """Take from the engine what nobody would hear. `disable_log_stats: false` keeps vLLM's own metrics."""
+    wanted = {key.lstrip("-").replace("-", "_"): value for key, value in spec.engine_args.items()}
+    keep = wanted.get("disable_log_stats") is False or bool(getattr(args, "enable_per_request_metrics", False))
+    if not keep:
+        drop_prometheus(engine)
+    return install(engine, meter, keep_statistics=keep)
 
 
 def _facts(engine: Any, app: Any) -> Facts:

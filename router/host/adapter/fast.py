@@ -5,16 +5,19 @@ errors are vLLM's own.
 """
 
 import asyncio
-import uuid
+import itertools
+import secrets
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 from vllm.inputs import tokens_input
 from vllm.sampling_params import RequestOutputKind, SamplingParams
 
+from router.host.adapter.outputs import LeanOutputs
 from router.host.base import Answer, engine_failed
 from router.host.fields import Body, ChatBody, decode, merge
+from router.host.limits import Limits
 from router.host.render import Renderer, renderable, size_of
 from router.host.sse import DONE, Choice, EventWriter, Head, now, whole
 from router.ipc.messages import Submit
@@ -34,25 +37,8 @@ _NEUTRAL = {
 }
 
 
-class Limits:
-    """How many tokens a request may generate, as vLLM reckons it."""
-
-    def __init__(self, context_tokens: int, clamps: bool, default: int | None, override: int | None) -> None:
-        """`clamps`: more than the context holds is cut to it; else vLLM refuses such a request."""
-        self.context_tokens = context_tokens
-        self._clamps = clamps
-        self._default = default
-        self._override = override
-
-    def max_tokens(self, prompt_tokens: int, asked: int | None) -> int | None:
-        """None: let vLLM decide, or refuse."""
-        room = self.context_tokens - prompt_tokens
-        if room < 1 or (asked is not None and asked < 1):
-            return None
-        if asked is not None and (asked > self.context_tokens or (asked > room and not self._clamps)):
-            return None
-        wanted = self._default if asked is None else asked
-        return min(limit for limit in (room, wanted, self._override) if limit is not None)
+#: index, new text, new tokens, finish reason, stop reason
+Piece: TypeAlias = tuple[int, str, int, str | None, int | str | None]
 
 
 class FastWay:
@@ -69,6 +55,7 @@ class FastWay:
         limits: Limits,
         defaults: dict[str, Any],
         chat: bool,
+        outputs: LeanOutputs | None = None,
         priorities: bool = False,
         traced: bool = False,
         fingerprint: str | None = None,
@@ -81,6 +68,7 @@ class FastWay:
         self.loop = loop
         self.name = name
         self.chat = chat
+        self.outputs = outputs
         self._renderer = renderer
         self._limits = limits
         self._defaults = {key: defaults.get(key, value) for key, value in _NEUTRAL.items()}
@@ -90,6 +78,8 @@ class FastWay:
         self._fingerprint = fingerprint
         self._cached_details = cached_details
         self._force_usage = force_usage
+        self._run = secrets.token_hex(10)
+        self._count = itertools.count(1)
         self._tasks: set[asyncio.Task[None]] = set()
 
     def start(self, submit: Submit, answer: Answer) -> Callable[[], None] | None:
@@ -109,6 +99,12 @@ class FastWay:
         task = self.loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    def abort(self, request_id: str) -> None:
+        """Stop generating `request_id` (the engine's own id)."""
+        if self.outputs is not None:
+            self.outputs.forget(request_id)
+        self.spawn(self.engine.abort(request_id, internal=True))
 
     async def render(self, fields: Body, continue_text: str) -> list[int]:
         if isinstance(fields, ChatBody):
@@ -164,7 +160,7 @@ class FastWay:
     def head(self, submit: Submit) -> Head:
         prefix = "chatcmpl-" if submit.kind == "chat" else "cmpl-"
         return Head(
-            id=prefix + (submit.request_id or uuid.uuid4().hex),
+            id=prefix + (submit.request_id or f"{self._run}{next(self._count):012x}"),
             model=self.name,
             kind="chat" if submit.kind == "chat" else "completions",
             created=now(),
@@ -183,14 +179,15 @@ class FastWay:
 
 
 class Generation:
-    """One request in the engine. `put` takes the place of its collector's, so a token costs no task and no wake-up."""
+    """One request in the engine. It hears outputs from where they arise, so a token costs no task and no wake-up:
+    of one choice through `heard`, else through `put`, in the place of its collector's.
+    """
 
     __slots__ = (
         "_aborted",
         "_answer",
         "_continuous",
         "_fields",
-        "_finish_reason",
         "_head",
         "_opened",
         "_prompt_tokens",
@@ -200,6 +197,7 @@ class Generation:
         "_usage_event",
         "_way",
         "_writer",
+        "whole",
     )
 
     def __init__(self, way: FastWay, submit: Submit, fields: Body, answer: Answer) -> None:
@@ -209,11 +207,11 @@ class Generation:
         self._answer = answer
         self._head = way.head(submit)
         self._usage_event, self._continuous = way.usage_wanted(fields)
+        self.whole = not fields.stream
         self._stop: Callable[[], None] | None = None
         self._writer: EventWriter | None = None
         self._aborted = False
         self._opened = False
-        self._finish_reason = "stop"
         self._prompt_tokens = 0
         self._tokens: dict[int, int] = {}
 
@@ -227,7 +225,7 @@ class Generation:
                 self._go_slow()
                 return
             self._prompt_tokens = len(token_ids)
-            if fields.stream:
+            if not self.whole:
                 self._writer = EventWriter(
                     self._head, prompt_tokens=self._prompt_tokens, continuous_usage=self._continuous
                 )
@@ -245,74 +243,87 @@ class Generation:
         if self._stop is not None:
             self._stop()
 
-    def put(self, output: Any) -> None:
-        """Called by the engine's output loop with each new piece of the answer, or with the engine's death."""
+    # what the engine calls
+
+    def heard(
+        self, text: str, tokens: int, finish_reason: str | None, stop_reason: int | str | None, cached: int
+    ) -> None:
+        """New text of the only choice."""
         if self._aborted:
             return
         try:
-            self._hear(output)
-        except Exception as error:  # must not end the loop that every other answer depends on
-            self._answer.fail(engine_failed(f"{type(error).__name__}: {error}"))
-            self.abort()
-            self._way.loop.call_exception_handler({"message": "an output was not understood", "exception": error})
+            self._hear([(0, text, tokens, finish_reason, stop_reason)], finish_reason is not None, cached)
+        except Exception as error:
+            self._broken(error)
+
+    def put(self, output: Any) -> None:
+        """A piece of the answer as vLLM's `RequestOutput`, or the engine's death."""
+        if self._aborted:
+            return
+        if isinstance(output, Exception):
+            self._answer.fail(engine_failed(f"{type(output).__name__}: {output}"))
+            return
+        try:
+            pieces = [(c.index, c.text, len(c.token_ids), c.finish_reason, c.stop_reason) for c in output.outputs]
+            self._hear(pieces, output.finished, output.num_cached_tokens or 0)
+        except Exception as error:
+            self._broken(error)
 
     def _attach(self, collector: Any) -> None:
         """Listen in the collector's place, starting with what it has already."""
-        engine, id = self._way.engine, collector.request_id
-        self._stop = lambda: self._way.spawn(engine.abort(id, internal=True))
+        way, id = self._way, collector.request_id
+        self._stop = partial(way.abort, id)
         early, collector.output = collector.output, None
         collector.put = self.put
         if self._aborted:
             self._stop()
-        elif early is not None:
+            return
+        if way.outputs is not None and (self._fields.n or 1) == 1:
+            way.outputs.listen(id, self)
+        if early is not None:
             self.put(early)
 
-    def _hear(self, output: Any) -> None:
-        if isinstance(output, Exception):
-            self._answer.fail(engine_failed(f"{type(output).__name__}: {output}"))
-            return
-        for completion in output.outputs:
-            if completion.finish_reason == "error":
-                self._answer.fail(engine_failed("the engine failed while it generated this answer"))
-                self.abort()
-                return
-        if self._writer is not None:
-            self._stream(self._writer, output)
-        elif output.finished:
-            self._answer_whole(output)
+    def _hear(self, pieces: list[Piece], finished: bool, cached: int) -> None:
+        if any(reason == "error" for _, _, _, reason, _ in pieces):
+            self._answer.fail(engine_failed("the engine failed while it generated this answer"))
+            self.abort()
+        elif self._writer is not None:
+            self._stream(self._writer, pieces, finished, cached)
+        elif finished:
+            self._answer_whole(pieces, cached)
 
-    def _stream(self, writer: EventWriter, output: Any) -> None:
+    def _stream(self, writer: EventWriter, pieces: list[Piece], finished: bool, cached: int) -> None:
         events = []
         if not self._opened:
             self._opened = True
             events = [writer.role(index) for index in range(self._fields.n or 1)]
-        for completion in output.outputs:
-            index, text, reason = completion.index, completion.text, completion.finish_reason
-            tokens = self._tokens[index] = self._tokens.get(index, 0) + len(completion.token_ids)
+        for index, text, count, reason, stop_reason in pieces:
+            tokens = self._tokens[index] = self._tokens.get(index, 0) + count
             if reason is not None:
-                self._finish_reason = reason
-                events.append(writer.finish(index, text, tokens, reason, completion.stop_reason))
+                events.append(writer.finish(index, text, tokens, reason, stop_reason))
             elif text or self._continuous:
                 events.append(writer.text(index, text, tokens))
-        if output.finished:
-            self._close(writer, output, events)
+        if finished:
+            usage = Usage(self._prompt_tokens, sum(self._tokens.values()), cached)
+            if self._usage_event:
+                events.append(writer.usage(usage))
+            events.append(DONE)
+            self._answer.chunk(b"".join(events))
+            self._answer.done(usage, pieces[-1][3] or "stop")
         elif events:
             self._answer.chunk(events[0] if len(events) == 1 else b"".join(events))
 
-    def _close(self, writer: EventWriter, output: Any, events: list[bytes]) -> None:
-        usage = Usage(self._prompt_tokens, sum(self._tokens.values()), output.num_cached_tokens or 0)
-        if self._usage_event:
-            events.append(writer.usage(usage))
-        events.append(DONE)
-        self._answer.chunk(b"".join(events))
-        self._answer.done(usage, self._finish_reason)
-
-    def _answer_whole(self, output: Any) -> None:
-        choices = [Choice(c.index, c.text, c.finish_reason, c.stop_reason) for c in output.outputs]
-        tokens = sum(len(completion.token_ids) for completion in output.outputs)
-        usage = Usage(self._prompt_tokens, tokens, output.num_cached_tokens or 0)
+    def _answer_whole(self, pieces: list[Piece], cached: int) -> None:
+        choices = [Choice(index, text, reason, stop_reason) for index, text, _, reason, stop_reason in pieces]
+        usage = Usage(self._prompt_tokens, sum(count for _, _, count, _, _ in pieces), cached)
         self._answer.chunk(whole(self._head, choices, usage))
         self._answer.done(usage, choices[0].finish_reason or "stop")
+
+    def _broken(self, error: Exception) -> None:
+        """Our own mistake must not end the loop that every other answer depends on."""
+        self._answer.fail(engine_failed(f"{type(error).__name__}: {error}"))
+        self.abort()
+        self._way.loop.call_exception_handler({"message": "an output was not understood", "exception": error})
 
     def _go_slow(self) -> None:
         if not self._aborted:

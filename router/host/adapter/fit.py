@@ -10,9 +10,9 @@ from typing import Any
 
 import msgspec
 
-from router.host.adapter.fast import Limits
 from router.host.adapter.slow import SlowWay
 from router.host.fields import ChatMessage
+from router.host.limits import Limits
 from router.host.render import ContentFormat, Renderer
 
 logger = logging.getLogger("headgate.host")

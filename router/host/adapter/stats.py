@@ -1,6 +1,5 @@
 """vLLM's stat logger interface to our load meter. Called in the host's process after each step of the engine."""
 
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -20,8 +19,6 @@ class LoadLogger(StatLoggerBase):  # type: ignore[misc]
     def record(self, scheduler_stats: Any, iteration_stats: Any, *args: Any, **kwargs: Any) -> None:
         if scheduler_stats is not None:
             self._scheduled(scheduler_stats)
-        if iteration_stats is not None:
-            self._iterated(iteration_stats)
         self._changed()
 
     def log_engine_initialized(self) -> None:
@@ -36,12 +33,4 @@ class LoadLogger(StatLoggerBase):  # type: ignore[misc]
         prefix = getattr(stats, "prefix_cache_stats", None)
         if prefix is not None and prefix.queries:
             self._meter.looked_up(prefix.queries, prefix.hits)
-
-    def _iterated(self, stats: Any) -> None:
-        meter = self._meter
-        meter.generated(time.monotonic(), stats.num_generation_tokens, stats.inter_token_latencies_iter)
-        if stats.num_preempted_reqs:
-            meter.preempted(stats.num_preempted_reqs)
-        for request in stats.finished_requests:
-            tokens = request.num_prompt_tokens - getattr(request, "num_cached_tokens", 0)
-            meter.prefilled(tokens, request.prefill_time)
+            self._meter.preempted(getattr(prefix, "preempted_requests", 0))

@@ -1,0 +1,233 @@
+"""The slow way against small ASGI applications that behave as vLLM's does. No vLLM here: tests/e2e has the real one."""
+
+import asyncio
+import json
+from types import SimpleNamespace
+
+import pytest
+
+from router.host.adapter.slow import SlowWay
+from router.ipc.messages import Submit
+from router.types import Usage
+
+
+class Heard:
+    """An answer, remembered."""
+
+    def __init__(self):
+        self.chunks, self.usage, self.finish_reason, self.failure = [], None, None, None
+        self.ended = asyncio.Event()
+
+    def chunk(self, data):
+        self.chunks.append(data)
+
+    def done(self, usage, finish_reason):
+        self.usage, self.finish_reason = usage, finish_reason
+        self.ended.set()
+
+    def fail(self, failure):
+        self.failure = failure
+        self.ended.set()
+
+
+def answering(status, body, content_type=b"application/json", state=None, seen=None):
+    """An application that answers with `body`: bytes, or a list of events to stream."""
+
+    async def app(scope, receive, send):
+        message = await receive()
+        if seen is not None:
+            seen.update(scope=scope, body=json.loads(message["body"]))
+        if state is not None:
+            scope["state"].update(state)
+        await send({"type": "http.response.start", "status": status, "headers": [(b"content-type", content_type)]})
+        parts = body if isinstance(body, list) else [body]
+        for part in parts:
+            await send({"type": "http.response.body", "body": part, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    return app
+
+
+async def ask(app, kind="chat", body=b"{}", **more):
+    heard = Heard()
+    SlowWay(app, "tiny", asyncio.get_running_loop()).start(Submit(id=1, kind=kind, body=body, **more), heard)
+    await asyncio.wait_for(heard.ended.wait(), 5)
+    return heard
+
+
+def error_of(heard):
+    return json.loads(heard.failure.body)["error"]
+
+
+async def test_the_request_reaches_the_application_under_the_served_name():
+    seen = {}
+    await ask(
+        answering(200, b"{}", seen=seen),
+        body=b'{"model": "auto", "a": 1}',
+        overrides=b'{"a": 2}',
+        request_id="r1",
+        traceparent="00-1",
+    )
+    assert seen["body"] == {"model": "tiny", "a": 2}
+    assert seen["scope"]["path"] == "/v1/chat/completions"
+    headers = dict(seen["scope"]["headers"])
+    assert headers[b"x-request-id"] == b"r1"
+    assert headers[b"traceparent"] == b"00-1"
+
+
+@pytest.mark.parametrize(
+    ("kind", "path"),
+    [
+        ("completions", "/v1/completions"),
+        ("responses", "/v1/responses"),
+        ("messages", "/v1/messages"),
+        ("tokenize", "/tokenize"),
+        ("detokenize", "/detokenize"),
+    ],
+)
+async def test_paths(kind, path):
+    seen = {}
+    await ask(answering(200, b"{}", seen=seen), kind)
+    assert seen["scope"]["path"] == path
+
+
+async def test_a_whole_body_is_one_chunk_with_its_usage():
+    body = b'{"choices":[{"finish_reason":"tool_calls"}],"usage":{"prompt_tokens":5,"completion_tokens":2}}'
+    heard = await ask(answering(200, body))
+    assert heard.chunks == [body]
+    assert (heard.usage, heard.finish_reason) == (Usage(5, 2), "tool_calls")
+    heard = await ask(answering(200, b'{"usage":{"input_tokens":4,"output_tokens":1}}'), "responses")
+    assert heard.usage == Usage(4, 1)
+
+
+async def test_events_pass_as_they_come():
+    events = [b'data: {"choices":[{"finish_reason":null}]}\n\n', b'data: {"x":1,"finish_reason":"length"}\n\n']
+    final = SimpleNamespace(
+        prompt_tokens=7, completion_tokens=3, prompt_tokens_details=SimpleNamespace(cached_tokens=4)
+    )
+    state = {"request_metadata": SimpleNamespace(final_usage_info=final)}
+    heard = await ask(answering(200, [*events, b"data: [DONE]\n\n"], b"text/event-stream; charset=utf-8", state))
+    assert heard.chunks == [*events, b"data: [DONE]\n\n"]
+    assert (heard.usage, heard.finish_reason) == (Usage(7, 3, 4), "length")
+
+
+async def test_an_error_in_a_stream_ends_it_as_an_error():
+    events = [b'data: {"a":1}\n\n', b'data: {"error": {"message": "broke", "code": 500}}\n\n', b"data: [DONE]\n\n"]
+    heard = await ask(answering(200, events, b"text/event-stream"))
+    assert heard.chunks == [events[0]]
+    assert heard.failure.status == 500
+    assert error_of(heard)["message"] == "broke"
+    events = [b'event: error\ndata: {"type":"error","error":{"type":"internal_error","message":"broke"}}\n\n']
+    heard = await ask(answering(200, events, b"text/event-stream"), "messages")
+    assert json.loads(heard.failure.body) == {
+        "type": "error",
+        "error": {"type": "internal_error", "message": "broke"},
+    }
+
+
+async def test_errors_are_told_in_openais_shape():
+    body = b'{"error":{"message":"top_p must be in (0, 1]","type":"BadRequestError","param":"top_p","code":400}}'
+    heard = await ask(answering(400, body))
+    assert (heard.failure.status, heard.failure.code, heard.failure.retryable) == (400, "", False)
+    assert error_of(heard) == {
+        "message": "top_p must be in (0, 1]",
+        "type": "invalid_request_error",
+        "param": "top_p",
+        "code": None,
+    }
+
+
+async def test_a_pydantic_report_is_put_in_plain_words():
+    report = (
+        "2 validation errors:\n  {'type': 'int_type', 'loc': 'body.n', 'msg': 'Input should be an integer'}"
+        "\n  {'type': 'value_error', 'loc': 'body.max_tokens', 'msg': \"Value error, can't be 0\", 'input': 'y'}"
+    )
+    heard = await ask(answering(400, json.dumps({"error": {"message": report, "param": "body.n"}}).encode()))
+    assert error_of(heard)["message"] == "n: Input should be an integer; max_tokens: can't be 0"
+    assert error_of(heard)["param"] == "n"
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "This model's maximum context length is 512 tokens. However, your request has 600 input tokens.",
+        "max_tokens=9999 cannot be greater than max_model_len=512.",
+        "The decoder prompt (length 600) is longer than the maximum model length of 512.",
+    ],
+)
+async def test_what_is_too_long_here_may_fit_elsewhere(message):
+    heard = await ask(answering(400, json.dumps({"error": {"message": message}}).encode()))
+    assert (heard.failure.code, heard.failure.retryable) == ("context_length_exceeded", True)
+    assert error_of(heard)["code"] == "context_length_exceeded"
+
+
+async def test_what_this_engine_was_not_set_up_for_may_work_elsewhere():
+    message = '"auto" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set'
+    heard = await ask(answering(400, json.dumps({"error": {"message": message}}).encode()))
+    assert heard.failure.retryable
+
+
+async def test_an_application_that_breaks_is_a_retryable_failure():
+    async def app(scope, receive, send):
+        raise RuntimeError("no")
+
+    heard = await ask(app)
+    assert (heard.failure.status, heard.failure.retryable) == (502, True)
+    assert error_of(heard)["message"] == "RuntimeError: no"
+
+    async def silent(scope, receive, send):
+        pass
+
+    assert (await ask(silent)).failure.status == 502
+
+
+async def test_a_body_that_is_not_json_is_still_vllms_to_refuse():
+    seen = {}
+
+    async def app(scope, receive, send):
+        message = await receive()
+        seen["body"] = message["body"]
+        await send({"type": "http.response.start", "status": 400, "headers": []})
+        await send({"type": "http.response.body", "body": b'{"error": {"message": "bad json"}}'})
+
+    heard = await ask(app, body=b"{nonsense")
+    assert seen["body"] == b"{nonsense"
+    assert error_of(heard)["message"] == "bad json"
+
+
+async def test_an_abort_disconnects_and_says_nothing():
+    cancelled = asyncio.Event()
+
+    async def app(scope, receive, send):
+        await receive()
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]})
+        await send({"type": "http.response.body", "body": b"data: 1\n\n", "more_body": True})
+        assert await receive() == {"type": "http.disconnect"}
+        cancelled.set()
+
+    heard = Heard()
+    stop = SlowWay(app, "tiny", asyncio.get_running_loop()).start(Submit(id=1, kind="chat", body=b"{}"), heard)
+    await asyncio.sleep(0.01)
+    stop()
+    await asyncio.wait_for(cancelled.wait(), 5)
+    await asyncio.sleep(0.01)
+    assert heard.chunks == [b"data: 1\n\n"]
+    assert not heard.ended.is_set()
+
+
+async def test_a_partial_answer_is_continued():
+    seen = {}
+    body = b'{"messages": [{"role": "user", "content": "hi"}]}'
+    await ask(answering(200, b"{}", seen=seen), body=body, continue_text="so far")
+    assert seen["body"]["messages"][-1] == {"role": "assistant", "content": "so far"}
+    assert seen["body"]["continue_final_message"] is True
+    assert seen["body"]["add_generation_prompt"] is False
+    await ask(answering(200, b"{}", seen=seen), "completions", b'{"prompt": "once"}', continue_text=" upon")
+    assert seen["body"]["prompt"] == "once upon"
+
+
+async def test_asking_for_ourselves():
+    seen = {}
+    way = SlowWay(answering(200, b'{"tokens": [1]}', seen=seen), "tiny", asyncio.get_running_loop())
+    assert await way.ask("tokenize", {"prompt": "x"}) == (200, b'{"tokens": [1]}')
+    assert seen["body"] == {"prompt": "x", "model": "tiny"}

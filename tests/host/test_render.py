@@ -1,0 +1,76 @@
+"""Rendering, with a template that shows what it was given."""
+
+import json
+
+import pytest
+
+from router.host.fields import ChatMessage, TextPart
+from router.host.render import Renderer, renderable, size_of
+
+
+class Template:
+    def apply_chat_template(self, conversation, **kwargs):
+        self.kwargs = kwargs
+        return json.dumps(conversation) + "|"
+
+
+def encode(text, add_special_tokens):
+    return [int(add_special_tokens), *text.encode()]
+
+
+def rendered(renderer, messages, variables=None, continue_text=""):
+    ids = renderer.chat(messages, variables, continue_text)
+    assert ids[0] == 0  # the template speaks for special tokens
+    conversation, _, rest = bytes(ids[1:]).decode().partition("|")
+    return json.loads(conversation), rest
+
+
+def test_text_parts_are_joined_for_templates_that_want_strings():
+    messages = [ChatMessage("user", [TextPart("a"), TextPart("b")]), ChatMessage("assistant", "c", name="n")]
+    conversation, _ = rendered(Renderer(Template(), encode, chat_template=None), messages)
+    assert conversation == [{"role": "user", "content": "a\nb"}, {"role": "assistant", "content": "c", "name": "n"}]
+
+
+def test_strings_become_parts_for_templates_that_loop_over_them():
+    messages = [ChatMessage("user", [TextPart("a"), TextPart("b")]), ChatMessage("system", "c")]
+    renderer = Renderer(Template(), encode, chat_template=None, content_format="openai")
+    conversation, _ = rendered(renderer, messages)
+    assert conversation == [
+        {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]},
+        {"role": "system", "content": [{"type": "text", "text": "c"}]},
+    ]
+
+
+def test_a_partial_answer_follows_the_generation_prompt():
+    template = Template()
+    renderer = Renderer(template, encode, chat_template="T", defaults={"a": 1, "b": 2})
+    _, rest = rendered(renderer, [ChatMessage("user", "x")], {"b": 3}, "so far")
+    assert rest == "so far"
+    assert template.kwargs == {
+        "chat_template": "T",
+        "tokenize": False,
+        "add_generation_prompt": True,
+        "a": 1,
+        "b": 3,
+    }
+
+
+def test_completions_get_their_special_tokens():
+    renderer = Renderer(Template(), encode, chat_template=None)
+    assert renderer.text("ab", "c") == [1, 97, 98, 99]
+
+
+@pytest.mark.parametrize("name", ["tools", "documents", "tokenize", "chat_template", "add_generation_prompt"])
+def test_variables_of_the_renderer_itself_are_not_ours(name):
+    assert not renderable([ChatMessage("user", "x")], {name: 1})
+    assert renderable([ChatMessage("user", "x")], {"enable_thinking": False})
+
+
+def test_what_vllm_would_edit_is_not_ours():
+    assert not renderable([ChatMessage("system", "x-anthropic-billing-header: 1\nBe good")], None)
+    assert not renderable([ChatMessage("system", [TextPart("x-anthropic-billing-header: 1")])], None)
+    assert renderable([ChatMessage("user", "x-anthropic-billing-header: 1")], None)
+
+
+def test_size_counts_all_texts():
+    assert size_of([ChatMessage("user", "abc"), ChatMessage("user", [TextPart("de"), TextPart("f")])]) == 6
