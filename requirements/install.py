@@ -38,9 +38,7 @@ class Environment:
             venv.create(self.folder, with_pip=True)
 
     def pip(self, *arguments: str) -> None:
-        subprocess.run(
-            [self.python, "-m", "pip", "--disable-pip-version-check", *arguments], check=True, cwd=ROOT
-        )
+        subprocess.run([self.python, "-m", "pip", "--disable-pip-version-check", *arguments], check=True, cwd=ROOT)
 
     def imports(self, module: str) -> bool:
         command = [self.python, "-c", f"import {module}"]

@@ -10,11 +10,13 @@ import msgspec
 Kind = Literal["chat", "completions", "responses", "messages", "tokenize", "detokenize"]
 
 #: What a member must be able to do to serve a request. A member lists what it has, a query what it needs.
-Capability = Literal["chat", "completions", "tools", "structured", "logprobs", "vision", "audio", "responses", "messages"]
+Capability = Literal[
+    "chat", "completions", "tools", "structured", "logprobs", "vision", "audio", "responses", "messages"
+]
 
 
 class Turn(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """One message of a conversation, as text. `role` is as the client sent it: system, user, assistant, tool, ..."""
+    """One message of a conversation, as text. `role` is as the client sent it."""
 
     role: str
     text: str

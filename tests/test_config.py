@@ -28,8 +28,14 @@ def test_defaults_are_safe() -> None:
     [
         ("sever: {}", "unknown key 'sever'; did you mean 'server'?"),
         ("server: {prot: 1}", "unknown key 'prot' - at `$.server`; did you mean 'port'?"),
-        ("server: {limits: {body_byte: 3}}", "unknown key 'body_byte' - at `$.server.limits`; did you mean 'body_bytes'?"),
-        ("pool: [{name: a, model: x, strenght: .4}]", "unknown key 'strenght' - at `$.pool[0]`; did you mean 'strength'?"),
+        (
+            "server: {limits: {body_byte: 3}}",
+            "unknown key 'body_byte' - at `$.server.limits`; did you mean 'body_bytes'?",
+        ),
+        (
+            "pool: [{name: a, model: x, strenght: .4}]",
+            "unknown key 'strenght' - at `$.pool[0]`; did you mean 'strength'?",
+        ),
         ("routing: {xyzzy: 1}", "unknown key 'xyzzy' - at `$.routing`; expected one of checkpoint, price"),
         ("pool: [{name: a, model: x}, {name: a, model: y}]", "two members are named 'a'; names must differ"),
         ("pool: []", "the pool is empty"),
@@ -65,7 +71,9 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     (tmp_path / "weights").mkdir()
     (tmp_path / "r.safetensors").touch()
     file = tmp_path / "headgate.yaml"
-    file.write_text("pool: [{name: a, model: weights}, {name: b, model: org/hub}]\nrouting: {checkpoint: r.safetensors}")
+    file.write_text(
+        "pool: [{name: a, model: weights}, {name: b, model: org/hub}]\nrouting: {checkpoint: r.safetensors}"
+    )
     loaded = config.load(file)
     assert loaded.pool[0].model == str(tmp_path / "weights")
     assert loaded.pool[1].model == "org/hub"

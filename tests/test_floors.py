@@ -25,7 +25,19 @@ ONLY_IN = {
     "scipy": {"learn"},
     "matplotlib": {"learn"},
 }
-IMPURE = {"asyncio", "datetime", "io", "os", "pathlib", "random", "secrets", "socket", "subprocess", "threading", "time"}
+IMPURE = {
+    "asyncio",
+    "datetime",
+    "io",
+    "os",
+    "pathlib",
+    "random",
+    "secrets",
+    "socket",
+    "subprocess",
+    "threading",
+    "time",
+}
 
 
 def room_of(path: Path, router: Path) -> str:
