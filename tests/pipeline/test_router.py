@@ -1,0 +1,376 @@
+"""A request's way: admitted, decided, submitted, retried, ended; and what the doors see of the pool."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from router.config import Limits, Routing, Server
+from router.errors import (
+    BadRequest,
+    ContextTooLong,
+    DeadlineExceeded,
+    EngineFailed,
+    ModelNotFound,
+    NoEngine,
+    Overloaded,
+    UpstreamError,
+)
+from router.ipc.messages import Done, Handoff
+from router.pipeline import router as router_module
+from router.pool.base import Failure
+
+DIED = Failure(EngineFailed("the engine died"), retryable=True)
+TOO_LONG = Failure(ContextTooLong("too long"), retryable=True, context=True)
+REFUSED = Failure(UpstreamError(400, b"{}", "refused"))
+
+
+def test_an_answer_comes_through(two: Any) -> None:
+    pool = two()
+    pool.submit(request_id="r1", stream=True)
+    (call,) = pool.large.calls
+    assert (call.work.request_id, call.work.prompt_tokens, call.work.stream) == ("r1", 10, True)
+    assert pool.router.in_flight() == 1
+    for data in (b"a", b"b", b"c"):
+        call.chunk(data)
+    call.receiver.done(Done(id=1))
+    assert pool.sink.chunks == [b"a", b"b", b"c"]
+    assert pool.sink.decision.model == "large"
+    assert pool.sink.decision.reason == "utility"
+    assert isinstance(pool.sink.end, Done)
+    assert pool.router.in_flight() == 0
+    assert pool.sink.violations == []
+
+
+def test_after_the_first_chunk_tokens_go_straight_to_the_sink(two: Any) -> None:
+    pool = two()
+    pool.submit()
+    call = pool.large.calls[0]
+    call.chunk(b"a")
+    assert call.chunk == pool.sink.chunk
+
+
+def test_an_answer_without_chunks_is_started_and_done(two: Any) -> None:
+    pool = two()
+    pool.submit()
+    pool.large.calls[0].receiver.done(Done(id=1))
+    assert pool.sink.decision is not None
+    assert pool.sink.violations == []
+
+
+def test_decision_ids_differ(two: Any) -> None:
+    pool = two()
+    ids = {pool.router.decide(two_query("auto")).id for _ in range(100)}
+    assert len(ids) == 100
+
+
+def two_query(model: str) -> Any:
+    from router.types import Query, Turn
+
+    return Query(kind="chat", model=model, turns=(Turn("user", "x"),), needs=frozenset({"chat"}))
+
+
+# Names
+
+
+@pytest.mark.parametrize(
+    ("model", "quality", "chosen", "reason"),
+    [
+        ("auto", (0.4, 0.8), "large", "utility"),
+        ("headgate/auto", (0.8, 0.4), "small", "utility"),
+        ("small", (0.4, 0.8), "small", "pinned"),
+        ("org/small", (0.4, 0.8), "small", "pinned"),
+        ("router-mf-0.9", (0.4, 0.8), "small", "threshold"),
+        ("router-mf-0.116", (0.4, 0.8), "large", "threshold"),
+        ("router-mf-0", (0.8, 0.4), "large", "threshold"),
+        ("router-mf-1", (0.4, 0.9999), "small", "threshold"),
+        ("router-mf-.5", (0.4, 0.8), "large", "threshold"),
+    ],
+)
+def test_what_a_model_name_means(
+    two: Any, model: str, quality: tuple[float, float], chosen: str, reason: str
+) -> None:
+    pool = two()
+    # `strong` is fixed at start, from what an empty text scores: the second member.
+    pool.router._decider.scoring.quality = quality
+    decision = pool.router.decide(two_query(model))
+    assert (decision.model, decision.reason) == (chosen, reason)
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ("smal", "model 'smal' does not exist; did you mean 'small'\\? there are auto, small, large"),
+        ("gpt-4", "model 'gpt-4' does not exist; there are auto, small, large"),
+        ("router-bert-0.5", "a RouteLLM name reads `router-mf-THRESHOLD`"),
+        ("router-mf-1.5", "a RouteLLM name reads `router-mf-THRESHOLD`"),
+        ("router-mf-nan", "a RouteLLM name reads `router-mf-THRESHOLD`"),
+        ("", "model '' does not exist"),
+    ],
+)
+def test_an_unknown_model_is_told_what_exists(two: Any, model: str, message: str) -> None:
+    pool = two()
+    with pytest.raises(ModelNotFound, match=message) as error:
+        pool.submit(model)
+    assert error.value.param == "model"
+    assert pool.router.in_flight() == 0
+
+
+def test_a_threshold_in_the_config_rules_auto(two: Any) -> None:
+    pool = two(routing=Routing(threshold=0.95))
+    assert pool.router.decide(two_query("auto")).model == "small"
+    pool.router.reload(Routing(threshold=0.5))
+    assert pool.router.decide(two_query("auto")).model == "large"
+    pool.router.reload(Routing(price=1e6))
+    assert pool.router.decide(two_query("auto")).model == "small"
+
+
+def test_models_lists_auto_first(two: Any) -> None:
+    cards = two().router.models()
+    assert [(card.id, card.context_tokens) for card in cards] == [("auto", 0), ("small", 1000), ("large", 4000)]
+
+
+# Admission
+
+
+def test_over_the_bound_of_requests_in_flight(two: Any) -> None:
+    pool = two(server=Server(limits=Limits(in_flight=2)))
+    first = pool.submit()
+    pool.submit()
+    with pytest.raises(Overloaded, match="2 requests are in flight, the most allowed") as error:
+        pool.submit()
+    assert error.value.retry_after_s
+    first.cancel()
+    pool.submit()
+
+
+def test_over_the_bound_of_pending_bytes(two: Any) -> None:
+    pool = two(server=Server(limits=Limits(pending_bytes=100)))
+    pool.submit(body=bytes(60))
+    with pytest.raises(Overloaded, match="bodies of waiting requests"):
+        pool.submit(body=bytes(60))
+    pool.large.calls[0].chunk(b"started: its body is no longer kept")
+    pool.submit(body=bytes(60))
+    for call in pool.large.calls:
+        call.receiver.done(Done(id=0))
+    assert pool.router.pending_bytes == 0
+
+
+def test_full_queues_are_429(two: Any) -> None:
+    pool = two()
+    pool.large.fields["waiting"] = 1024
+    assert pool.router.decide(two_query("auto")).model == "small"
+    pool.small.fields["waiting"] = 1024
+    with pytest.raises(Overloaded, match="full queue"):
+        pool.submit()
+    with pytest.raises(Overloaded, match="model 'small' has a full queue"):
+        pool.submit("small")
+
+
+def test_no_engine_is_up(two: Any) -> None:
+    pool = two()
+    pool.small.phase = pool.large.phase = "restarting"
+    with pytest.raises(NoEngine, match="small: not_ready, large: not_ready") as error:
+        pool.submit()
+    assert error.value.retry_after_s
+    with pytest.raises(NoEngine, match="model 'small' is not available now"):
+        pool.submit("small")
+
+
+def test_what_no_member_can_do_is_a_bad_request(two: Any) -> None:
+    pool = two()
+    with pytest.raises(BadRequest, match="no model of the pool can do what this request asks"):
+        pool.router.submit(_needs("vision"), b"{}", pool.sink)
+
+
+def _needs(*needs: str) -> Any:
+    from router.types import Query, Turn
+
+    return Query(kind="chat", model="auto", turns=(Turn("user", "x"),), needs=frozenset(needs))
+
+
+def test_a_prompt_longer_than_every_context(two: Any) -> None:
+    pool = two()
+    pool.router._decider.scoring.prompt_tokens = 3000
+    assert pool.router.decide(two_query("auto")).terms[0].excluded == "context"
+    pool.router._decider.scoring.prompt_tokens = 1_000_000
+    with pytest.raises(ContextTooLong, match="longer than the context of any model"):
+        pool.submit()
+
+
+def test_a_member_that_refuses_at_once_is_passed_over(two: Any) -> None:
+    pool = two()
+    pool.large.refusal = Overloaded("reads too slowly")
+    pool.submit()
+    assert len(pool.small.calls) == 1
+    with pytest.raises(Overloaded, match="reads too slowly"):
+        pool.submit("large")
+    assert pool.router.in_flight() == 1
+
+
+# Retry
+
+
+@pytest.mark.parametrize("failure", [DIED, TOO_LONG])
+def test_a_failure_before_the_first_chunk_is_retried_elsewhere(two: Any, failure: Failure) -> None:
+    pool = two(quality=(0.8, 0.4))
+    pool.submit(stream=True)
+    pool.small.calls[0].receiver.fail(failure)
+    assert pool.sink.end is None
+    (call,) = pool.large.calls
+    assert call.work.body == pool.small.calls[0].work.body
+    call.chunk(b"x")
+    call.receiver.done(Done(id=1))
+    assert (pool.sink.decision.model, pool.sink.decision.reason) == ("large", "retry")
+    assert pool.sink.violations == []
+    assert pool.router.in_flight() == 0
+
+
+def test_at_most_once(two: Any) -> None:
+    pool = two()
+    pool.submit()
+    pool.large.calls[0].receiver.fail(DIED)
+    pool.small.calls[0].receiver.fail(Failure(EngineFailed("the other one too"), retryable=True))
+    assert str(pool.sink.end) == "the other one too"
+    assert (len(pool.small.calls), len(pool.large.calls)) == (1, 1)
+
+
+def test_a_prompt_too_long_is_not_tried_on_a_smaller_context(two: Any) -> None:
+    pool = two()
+    pool.submit()
+    pool.large.calls[0].receiver.fail(TOO_LONG)
+    assert isinstance(pool.sink.end, ContextTooLong)
+    assert pool.small.calls == []
+
+
+@pytest.mark.parametrize(
+    ("model", "failure", "routing"),
+    [("auto", REFUSED, Routing()), ("large", DIED, Routing()), ("auto", DIED, Routing(retry=False))],
+    ids=["the request's own fault", "pinned", "switched off"],
+)
+def test_no_retry(two: Any, model: str, failure: Failure, routing: Routing) -> None:
+    pool = two(routing=routing)
+    pool.submit(model)
+    (call,) = pool.small.calls + pool.large.calls
+    call.receiver.fail(failure)
+    assert pool.sink.end is failure.error
+    assert len(pool.small.calls) + len(pool.large.calls) == 1
+
+
+def test_what_has_begun_is_not_retried(two: Any) -> None:
+    pool = two()
+    pool.submit()
+    pool.large.calls[0].chunk(b"half an ans")
+    pool.large.calls[0].receiver.fail(DIED)
+    assert pool.sink.end is DIED.error
+    assert pool.small.calls == []
+
+
+def test_without_another_member_the_first_error_is_told(two: Any) -> None:
+    pool = two()
+    pool.small.phase = "restarting"
+    pool.submit()
+    pool.large.calls[0].receiver.fail(DIED)
+    assert pool.sink.end is DIED.error
+
+
+# Ends
+
+
+def test_cancel_aborts_in_the_engine(two: Any) -> None:
+    pool = two()
+    ticket = pool.submit()
+    call = pool.large.calls[0]
+    call.chunk(b"a")
+    ticket.cancel()
+    ticket.cancel()
+    pool.sink.open = False
+    assert call.aborted == 1
+    assert pool.router.in_flight() == 0
+    call.receiver.done(Done(id=1))
+    call.receiver.fail(DIED)
+    assert pool.sink.violations == []
+
+
+def test_a_sink_may_cancel_from_within(two: Any) -> None:
+    pool = two()
+    tickets: list[Any] = []
+    pool.sink.start = lambda decision: tickets[0].cancel()
+    tickets.append(pool.submit())
+    pool.large.calls[0].chunk(b"a")
+    assert pool.sink.chunks == []
+    assert pool.large.calls[0].aborted == 1
+    assert pool.router.in_flight() == 0
+
+
+def test_a_handoff_that_nobody_asked_for_is_an_error(two: Any) -> None:
+    pool = two()
+    pool.submit()
+    pool.large.calls[0].receiver.handoff(Handoff(id=1, text="x", tokens=1, why="watch"))
+    assert isinstance(pool.sink.end, EngineFailed)
+
+
+def test_a_broken_sink_does_not_reach_the_member(two: Any, caplog: pytest.LogCaptureFixture) -> None:
+    pool = two()
+
+    def explode(done: Done) -> None:
+        raise ValueError("a bug")
+
+    pool.sink.done = explode
+    pool.submit()
+    pool.large.calls[0].receiver.done(Done(id=1))
+    assert pool.router.in_flight() == 0
+    assert "its receiver failed at the end" in caplog.text
+
+
+async def test_a_deadline_ends_the_request(two: Any) -> None:
+    pool = two()
+    pool.submit(deadline_s=0.05)
+    assert pool.large.calls[0].work.deadline_s == 0.05
+    await asyncio.sleep(0.1)
+    assert isinstance(pool.sink.end, DeadlineExceeded)
+    assert pool.sink.end.status == 504
+    assert pool.large.calls[0].aborted == 1
+    assert pool.router.in_flight() == 0
+
+
+async def test_stop_ends_every_request_with_an_error(two: Any) -> None:
+    pool = two()
+    pool.submit()
+    await pool.router.stop()
+    assert "shutting down" in str(pool.sink.end)
+    with pytest.raises(NoEngine, match="shutting down"):
+        pool.submit()
+    assert pool.small.calls == []
+
+
+# Long texts
+
+
+async def test_a_long_text_is_scored_on_another_thread(two: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(router_module, "_LARGE_BODY_BYTES", 100)
+    pool = two()
+    pool.submit(body=bytes(101))
+    assert pool.router.in_flight() == 1
+    assert pool.large.calls == []
+    await asyncio.sleep(0.1)
+    pool.large.calls[0].chunk(b"a")
+    pool.large.calls[0].receiver.done(Done(id=1))
+    assert pool.sink.chunks == [b"a"]
+    assert pool.router.in_flight() == 0
+    assert pool.router.pending_bytes == 0
+
+
+async def test_a_long_text_that_is_cancelled_or_refused_meanwhile(
+    two: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(router_module, "_LARGE_BODY_BYTES", 100)
+    pool, refused = two(), two()
+    pool.submit(body=bytes(101)).cancel()
+    refused.large.phase = refused.small.phase = "failed"
+    refused.submit(body=bytes(101))
+    await asyncio.sleep(0.1)
+    assert pool.large.calls == []
+    assert isinstance(refused.sink.end, NoEngine)
+    assert pool.router.in_flight() == refused.router.in_flight() == 0
+    assert pool.router.pending_bytes == refused.router.pending_bytes == 0
