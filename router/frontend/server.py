@@ -57,17 +57,18 @@ class Frontend:
         # Never draining itself: it stays open, to watch the drain.
         self._admin = Door(admin.routes(), Keys(()), limits, self.metrics)
         self._servers: dict[str, asyncio.Server] = {}
+        self._ports: dict[str, int] = {}
         self._sweeper: asyncio.TimerHandle | None = None
         self.metrics.watch(self._gauges)
 
     @property
     def port(self) -> int:
         """The public port, once started."""
-        return _port(self._servers["public"])
+        return self._ports["public"]
 
     @property
     def admin_port(self) -> int:
-        return _port(self._servers["admin"])
+        return self._ports["admin"]
 
     @property
     def connections(self) -> int:
@@ -88,6 +89,7 @@ class Frontend:
         except BaseException:
             await self.stop()
             raise
+        self._ports = {name: _port(server) for name, server in self._servers.items()}
 
     def begin_drain(self) -> None:
         """Stop accepting and say so on `/ready`; running answers go on. Safe to call again."""
@@ -151,7 +153,7 @@ def raise_file_limit(wanted: int) -> int:
     if granted > soft:
         resource.setrlimit(resource.RLIMIT_NOFILE, (granted, hard))
     if granted < wanted:
-        _log.warning("at most %d files may be open, not the %d that `limits.connections` asks for", granted, wanted)
+        _log.info("at most %d files may be open, not the %d that `limits.connections` asks for", granted, wanted)
     return max(soft, granted)
 
 

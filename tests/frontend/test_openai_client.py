@@ -1,0 +1,93 @@
+"""The `openai` client against the frontend: what users run."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import openai
+import pytest
+
+from router.errors import EngineFailed, ModelNotFound, Overloaded
+from tests.frontend.conftest import DECISION, DONE, House, Request, ScriptedService, event
+
+CHAT = (
+    b'{"id":"chatcmpl-1","object":"chat.completion","created":1,"model":"small","choices":[{"index":0,'
+    b'"message":{"role":"assistant","content":"four"},"finish_reason":"stop"}],'
+    b'"usage":{"prompt_tokens":1,"completion_tokens":1,"total_tokens":2}}'
+)
+MESSAGES = [{"role": "user", "content": "2 + 2?"}]
+
+
+@pytest.fixture
+async def client(house: House, service: ScriptedService) -> AsyncIterator[openai.AsyncOpenAI]:
+    frontend = await house.start(service, api_keys=("sk-test",))
+    base_url = f"http://127.0.0.1:{frontend.port}/v1"
+    async with openai.AsyncOpenAI(base_url=base_url, api_key="sk-test", max_retries=0) as client:
+        yield client
+
+
+async def test_chat(client: openai.AsyncOpenAI, service: ScriptedService) -> None:
+    service.script = lambda request: request.reply(CHAT)
+    raw = await client.chat.completions.with_raw_response.create(model="auto", messages=MESSAGES)
+    assert raw.headers["x-headgate-model"] == "small"
+    assert raw.parse().choices[0].message.content == "four"
+
+
+async def test_stream(client: openai.AsyncOpenAI, service: ScriptedService) -> None:
+    def script(request: Request) -> None:
+        request.sink.start(DECISION)
+        for text in ("a", "b"):
+            request.sink.chunk(event(text))
+        request.sink.chunk(b"data: [DONE]\n\n")
+        request.sink.done(DONE)
+
+    service.script = script
+    stream = await client.chat.completions.create(model="auto", messages=MESSAGES, stream=True)
+    assert [chunk.choices[0].delta.content async for chunk in stream] == ["a", "b"]
+
+
+async def test_a_broken_stream_raises(client: openai.AsyncOpenAI, service: ScriptedService) -> None:
+    def script(request: Request) -> None:
+        request.sink.start(DECISION)
+        request.sink.chunk(event("a"))
+        request.sink.fail(EngineFailed("the engine died"))
+
+    service.script = script
+    stream = await client.chat.completions.create(model="auto", messages=MESSAGES, stream=True)
+    seen = []
+    with pytest.raises(openai.APIError, match="the engine died"):
+        async for chunk in stream:
+            seen.append(chunk.choices[0].delta.content)
+    assert seen == ["a"]
+
+
+async def test_errors_by_class(client: openai.AsyncOpenAI, service: ScriptedService) -> None:
+    service.refusal = ModelNotFound("no model 'x'", param="model")
+    with pytest.raises(openai.NotFoundError, match="no model 'x'"):
+        await client.chat.completions.create(model="x", messages=MESSAGES)
+    service.refusal = Overloaded("busy")
+    with pytest.raises(openai.RateLimitError, match="busy"):
+        await client.chat.completions.create(model="auto", messages=MESSAGES)
+    with pytest.raises(openai.BadRequestError, match="`messages` is empty"):
+        await client.chat.completions.create(model="auto", messages=[])
+    with pytest.raises(openai.AuthenticationError, match="not one of this server's"):
+        await client.with_options(api_key="wrong").models.list()
+
+
+async def test_models(client: openai.AsyncOpenAI) -> None:
+    assert [model.id async for model in client.models.list()] == ["auto", "headgate/auto", "small"]
+    assert (await client.models.retrieve("headgate/auto")).id == "headgate/auto"
+
+
+async def test_a_client_that_closes_its_stream_cancels(
+    client: openai.AsyncOpenAI, service: ScriptedService, until: Callable[[Callable[[], bool]], Awaitable[None]]
+) -> None:
+    def script(request: Request) -> None:
+        request.sink.start(DECISION)
+        request.sink.chunk(event("a"))
+
+    service.script = script
+    stream = await client.chat.completions.create(model="auto", messages=MESSAGES, stream=True)
+    async for _ in stream:
+        break
+    await stream.close()
+    request = await service.asked()
+    await until(lambda: request.cancelled)

@@ -1,0 +1,298 @@
+"""What a well-behaved client sees: answers, headers, keep-alive, pipelining, chunked bodies, 100-continue."""
+
+import asyncio
+import json
+import re
+
+import pytest
+
+from tests.frontend.conftest import DECISION, DONE, REPLY, Ask, House, Request, ScriptedService, chat, event, get, post
+
+
+async def test_json_answer(ask: Ask) -> None:
+    response = await ask(chat())
+    assert response.status == 200
+    assert response.body == REPLY
+    assert response.headers["content-type"] == "application/json"
+    assert response.headers["x-headgate-model"] == "small"
+    assert response.headers["x-headgate-reason"] == "utility"
+    assert response.headers["x-headgate-score"] == "0.7100"
+    assert response.headers["x-headgate-threshold"] == "0.5000"
+    assert response.headers["x-headgate-decision-id"] == "d-1"
+    assert float(response.headers["x-headgate-overhead-ms"]) > 0
+    assert re.fullmatch("[0-9a-f]{24}", response.headers["x-request-id"])
+    assert response.headers["date"].endswith(" GMT")
+    assert "x-headgate-terms" not in response.headers
+    assert "connection" not in response.headers
+
+
+async def test_debug_shows_all_terms_as_json(ask: Ask) -> None:
+    response = await ask(chat("x-headgate-debug: true"))
+    (term,) = json.loads(response.headers["x-headgate-terms"])
+    assert term["model"] == "small"
+    assert term["quality"] == 0.71
+    assert term["wait_s"] is None  # infinity has no JSON
+
+
+async def test_a_stream_is_chunked_and_ends(house: House, service: ScriptedService) -> None:
+    client = await house.connect(await house.start(service))
+    client.send(chat(stream=True))
+    request = await service.asked()
+    request.sink.start(DECISION)
+    request.sink.chunk(event("a"))
+    status, headers = await client.head()
+    assert status == 200
+    assert headers["content-type"].startswith("text/event-stream")
+    assert headers["transfer-encoding"] == "chunked"
+    assert headers["x-headgate-model"] == "small"
+    assert await client.chunk() == event("a")
+    request.sink.chunk(event("b"))
+    request.sink.chunk(b"")  # would end the body, were it framed
+    request.sink.chunk(b"data: [DONE]\n\n")
+    request.sink.done(DONE)
+    assert await client.chunk() == event("b")
+    assert await client.chunk() == b"data: [DONE]\n\n"
+    assert await client.chunk() == b""
+    client.send(get("/health"))
+    assert (await client.response()).status == 200
+
+
+async def test_the_query_and_body_reach_the_service(house: House, replying: ScriptedService) -> None:
+    client = await house.connect(await house.start(replying, api_keys=("secret",)))
+    trace = f"00-{'a' * 32}-{'b' * 16}-01"
+    headers = ("Authorization: Bearer secret", "X-Request-Id: r.1", "X-Session-Id: s-2", f"traceparent: {trace}")
+    sent = chat(*headers, "X-Headgate-SLO-TTFT: 0.25", model="small", max_tokens=5, n=2)
+    client.send(sent)
+    response = await client.response()
+    assert response.headers["x-request-id"] == "r.1"
+    (request,) = replying.requests
+    query = request.query
+    assert (query.kind, query.model, query.max_tokens, query.choices) == ("chat", "small", 5, 2)
+    assert (query.request_id, query.session_id, query.slo_ttft_s) == ("r.1", "s-2", 0.25)
+    assert [(turn.role, turn.text) for turn in query.turns] == [("user", "hello")]
+    assert query.key_id
+    assert "secret" not in query.key_id
+    assert request.traceparent == trace
+    assert sent.endswith(request.body)
+
+
+@pytest.mark.parametrize(
+    "header", ["X-Request-Id: a b", "X-Request-Id: " + "a" * 257, "X-Session-Id: \xe9", "X-Request-Id: "]
+)
+async def test_an_id_that_cannot_be_echoed_is_refused(ask: Ask, header: str) -> None:
+    data = chat(header).replace("\xe9".encode(), b"\xe9")
+    response = await ask(data)
+    assert response.status == 400
+    assert response.error["param"] == header.partition(":")[0].lower()
+    assert "printable ASCII" in str(response.error["message"])
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "nan", "inf", "soon"])
+async def test_a_bad_slo_is_refused(ask: Ask, value: str) -> None:
+    response = await ask(chat(f"x-headgate-slo-ttft: {value}"))
+    assert response.status == 400
+    assert response.error["param"] == "x-headgate-slo-ttft"
+
+
+async def test_a_malformed_traceparent_is_as_none(house: House, replying: ScriptedService) -> None:
+    client = await house.connect(await house.start(replying))
+    client.send(chat("traceparent: 00-zz"))
+    assert (await client.response()).status == 200
+    assert replying.requests[0].traceparent == ""
+
+
+async def test_pipelined_answers_leave_in_order(house: House, service: ScriptedService) -> None:
+    client = await house.connect(await house.start(service))
+    client.send(chat(user="1") + get("/version") + chat(user="2"))
+    first = await service.asked(1)
+    await asyncio.sleep(0.02)
+    assert len(service.requests) == 1, "the second waits for the first answer"
+    first.reply(b'"one"')
+    (await service.asked(2)).reply(b'"two"')
+    assert (await client.response()).body == b'"one"'
+    assert "version" in json.loads((await client.response()).body)
+    assert (await client.response()).body == b'"two"'
+
+
+async def test_endless_pipelining_is_not_read_on(house: House, service: ScriptedService) -> None:
+    """What waits behind a slow answer is bounded: TCP holds the rest back at the client."""
+    client = await house.connect(await house.start(service))
+    client.send(chat())
+    slow = await service.asked()
+    count = 20_000
+    client.send(get("/version", "x-padding: " + "a" * 500) * count)
+    await asyncio.sleep(0.2)
+    assert client.writer.transport.get_write_buffer_size() > 2_000_000
+    slow.reply()
+    for _ in range(count + 1):
+        assert (await client.response()).status == 200
+
+
+async def test_chunked_body_split_at_every_byte(house: House, replying: ScriptedService) -> None:
+    body = b'{"messages":[{"role":"user","content":"hi"}]}'
+    head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
+    data = head + b"%x;ext=1\r\n%b\r\n5\r\n     \r\n0\r\nX-Trailer: 1\r\n\r\n" % (len(body), body)
+    client = await house.connect(await house.start(replying))
+    for at in range(1, len(data)):
+        client.send(data[:at])
+        await asyncio.sleep(0)
+        client.send(data[at:])
+        assert (await client.response()).status == 200
+    assert {request.body for request in replying.requests} == {body + b"     "}
+
+
+async def test_chunked_body_byte_by_byte(house: House, replying: ScriptedService) -> None:
+    client = await house.connect(await house.start(replying))
+    for byte in chat():
+        client.send(bytes((byte,)))
+        await asyncio.sleep(0)
+    assert (await client.response()).status == 200
+
+
+async def test_a_trailer_is_no_header(house: House, replying: ScriptedService) -> None:
+    head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
+    body = b'{"messages":[{"role":"user","content":"hi"}]}'
+    client = await house.connect(await house.start(replying, api_keys=("k",)))
+    client.send(head + b"%x\r\n%b\r\n0\r\nAuthorization: Bearer k\r\n\r\n" % (len(body), body))
+    assert (await client.response()).status == 401
+
+
+async def test_expect_100_continue(house: House, replying: ScriptedService) -> None:
+    client = await house.connect(await house.start(replying))
+    data = chat("Expect: 100-continue")
+    head, _, body = data.partition(b"\r\n\r\n")
+    client.send(head + b"\r\n\r\n")
+    assert (await client.response()).status == 100
+    client.send(body)
+    assert (await client.response()).body == REPLY
+
+
+async def test_expect_is_answered_after_the_answer_before(house: House, service: ScriptedService) -> None:
+    client = await house.connect(await house.start(service))
+    head, _, body = chat("Expect: 100-continue").partition(b"\r\n\r\n")
+    client.send(chat() + head + b"\r\n\r\n")
+    (await service.asked()).reply()
+    assert (await client.response()).body == REPLY
+    assert (await client.response()).status == 100
+    client.send(body)
+    (await service.asked(2)).reply()
+    assert (await client.response()).body == REPLY
+
+
+async def test_expect_of_a_refused_request_gets_the_refusal_at_once(house: House, replying: ScriptedService) -> None:
+    client = await house.connect(await house.start(replying))
+    client.send(post("/v1/nothing", b"x" * 9, "Expect: 100-continue").partition(b"\r\n\r\n")[0] + b"\r\n\r\n")
+    response = await client.response()
+    assert response.status == 404
+    assert response.headers["connection"] == "close"
+
+
+async def test_http_1_0_is_answered_and_closed(house: House, replying: ScriptedService) -> None:
+    client = await house.connect(await house.start(replying))
+    client.send(chat().replace(b"HTTP/1.1", b"HTTP/1.0"))
+    response = await client.response()
+    assert response.body == REPLY
+    assert response.headers["connection"] == "close"
+    assert await client.closed()
+
+
+async def test_http_1_0_keep_alive(house: House, replying: ScriptedService) -> None:
+    client = await house.connect(await house.start(replying))
+    for _ in range(2):
+        client.send(chat("Connection: keep-alive").replace(b"HTTP/1.1", b"HTTP/1.0"))
+        response = await client.response()
+        assert response.headers["connection"] == "keep-alive"
+
+
+async def test_http_1_0_stream_ends_with_the_connection(house: House) -> None:
+    def stream(request: Request) -> None:
+        request.sink.start(DECISION)
+        request.sink.chunk(event("a"))
+        request.sink.done(DONE)
+
+    client = await house.connect(await house.start(ScriptedService(script=stream)))
+    client.send(chat("Connection: keep-alive", stream=True).replace(b"HTTP/1.1", b"HTTP/1.0"))
+    status, headers = await client.head()
+    assert status == 200
+    assert "transfer-encoding" not in headers
+    assert headers["connection"] == "close"
+    assert await client.rest() == event("a")
+
+
+async def test_connection_close_is_honoured(house: House, replying: ScriptedService) -> None:
+    client = await house.connect(await house.start(replying))
+    client.send(chat("Connection: close") + chat())
+    assert (await client.response()).headers["connection"] == "close"
+    assert await client.closed()
+    assert len(replying.requests) == 1
+
+
+async def test_head_has_the_head_of_get(ask: Ask) -> None:
+    response = await ask(get("/v1/models", method="HEAD"))
+    assert response.status == 200
+    assert int(response.headers["content-length"]) == len((await ask(get("/v1/models"))).body)
+
+
+async def test_options(ask: Ask) -> None:
+    response = await ask(get("/v1/chat/completions", method="OPTIONS"))
+    assert response.status == 204
+    assert response.headers["allow"] == "OPTIONS, POST"
+    assert "content-length" not in response.headers
+
+
+@pytest.mark.parametrize("body", [b"", b'{"messages":[{"role":"user","content":"hi"}]}'])
+async def test_an_offered_upgrade_is_declined_and_the_body_read(
+    house: House, replying: ScriptedService, body: bytes
+) -> None:
+    """As Java's client sends it; llhttp alone would take the body for the next request."""
+    offer = ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAEAAEAA")
+    data = post("/v1/chat/completions", body, *offer) if body else get("/version", *offer)
+    chunked = data.replace(b"Content-Length: %d" % len(body), b"Transfer-Encoding: chunked")
+    chunked = chunked.replace(body, b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)) if body else data
+    client = await house.connect(await house.start(replying))
+    client.send(data * 3 + chunked + get("/health"))
+    for _ in range(5):
+        assert (await client.response()).status == 200
+    assert [request.body for request in replying.requests] == ([body] * 4 if body else [])
+
+
+async def test_absolute_targets_and_queries(ask: Ask) -> None:
+    assert (await ask(get("http://h/version?x=1"))).status == 200
+    assert (await ask(get("/version?x=1"))).status == 200
+
+
+async def test_models(ask: Ask) -> None:
+    listed = json.loads((await ask(get("/v1/models"))).body)
+    assert listed["object"] == "list"
+    assert [card["id"] for card in listed["data"]] == ["auto", "headgate/auto", "small"]
+    assert listed["data"][2]["max_model_len"] == 4096
+    assert json.loads((await ask(get("/v1/models/headgate/auto"))).body)["id"] == "headgate/auto"
+    assert json.loads((await ask(get("/v1/models/headgate%2Fauto"))).body)["object"] == "model"
+    missing = await ask(get("/v1/models/none"))
+    assert missing.status == 404
+    assert missing.error["code"] == "model_not_found"
+
+
+async def test_ready_follows_the_members(house: House, service: ScriptedService) -> None:
+    client = await house.connect(await house.start(service))
+    client.send(get("/ready"))
+    response = await client.response()
+    assert (response.status, json.loads(response.body)["status"]) == (200, "ready")
+    service.ready = False
+    client.send(get("/ready"))
+    response = await client.response()
+    assert response.status == 503
+    assert json.loads(response.body) == {"status": "not ready", "members": {"small": "starting"}}
+
+
+async def test_metrics_of_requests(ask: Ask) -> None:
+    await ask(chat())
+    await ask(chat(n=-1))
+    text = (await ask(get("/metrics"))).body.decode()
+    assert 'headgate_requests_total{model="small",route="/v1/chat/completions",status="200"} 1.0' in text
+    assert 'headgate_requests_total{model="",route="/v1/chat/completions",status="400"} 1.0' in text
+    assert 'headgate_errors_total{type="invalid_request_error"} 1.0' in text
+    assert 'headgate_tokens_total{model="small",type="completion"} 2.0' in text
+    assert 'headgate_member_running{model="small"} 3.0' in text
+    assert "headgate_connections 3.0" in text
+    assert "vllm:" not in text
