@@ -27,6 +27,8 @@ _LOG_BYTES = 16 * 1024 * 1024  #: a log above this is set aside when its engine 
 _EXCEPTION = re.compile(r"^(?:[a-zA-Z_]\w*\.)*[A-Z]\w*(?:Error|Exception|Exit|Interrupt|Failed|Warning)\b:? ?.*")
 _PREFIX = re.compile(r"^(?:\x1b\[[0-9;]*m)*\(\w+ pid=\d+\)(?:\x1b\[[0-9;]*m)* ?")
 _LOGGED = re.compile(r"^(?:ERROR|CRITICAL) [\d-]+ [\d:.]+ (?:\[[^\]]*\] )?")
+#: The host's own last word, when it could still speak.
+_HOST_ERROR = re.compile(r"^headgate-host: error: (.+)")
 #: True, but says nothing: the cause stands above it.
 _CONSEQUENCES = ("Engine core initialization failed", "Engine core proc", "leaked semaphore", "leaked shared_memory")
 
@@ -135,8 +137,13 @@ def last_words(log: str) -> str:
 
 
 def cause(log: str) -> str:
-    """The last exception in `log` that is not merely a consequence of another; empty if there is none."""
-    for line in reversed(_lines(log)):
+    """What the host named as the cause, else the last exception in `log` that is not merely a consequence of another;
+    empty if there is none."""
+    lines = _lines(log)
+    for line in reversed(lines):
+        if named := _HOST_ERROR.match(line):
+            return named[1]
+    for line in reversed(lines):
         if _EXCEPTION.match(line) and not any(consequence in line for consequence in _CONSEQUENCES):
             return line
     return ""
