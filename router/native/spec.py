@@ -53,13 +53,18 @@ class EncoderSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         if not 0 < self.max_piece <= 100:
             raise ConfigError(f"encoder.max_piece: expected 1 to 100, got {self.max_piece}")
         for key in ("word_orders", "char_orders"):
-            if not all(0 < n <= MAX_ORDER for n in getattr(self, key)):
-                raise ConfigError(f"encoder.{key}: expected orders from 1 to {MAX_ORDER}, got {getattr(self, key)}")
+            orders = getattr(self, key)
+            if not all(0 < n <= MAX_ORDER for n in orders):
+                raise ConfigError(f"encoder.{key}: expected orders from 1 to {MAX_ORDER}, got {orders}")
+            if len(orders) > MAX_ORDER:
+                raise ConfigError(f"encoder.{key}: expected at most {MAX_ORDER} orders, got {len(orders)}")
         for key in ("piece_cap", "word_cap", "char_cap"):
             if not getattr(self, key) >= 1:
                 raise ConfigError(f"encoder.{key}: expected a number of at least 1, got {getattr(self, key)}")
         if not 0 <= self.seed < 1 << 64:
             raise ConfigError(f"encoder.seed: expected an unsigned 64-bit number, got {self.seed}")
+        if self.rows >= 1 << 31:
+            raise ConfigError(f"encoder: expected at most {(1 << 31) - 1} rows, got {self.rows}")
 
 
 class TurnWeights(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
