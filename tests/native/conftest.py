@@ -11,25 +11,10 @@ from router.native.spec import EncoderSpec
 from router.native.vocab import build_vocab
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
-WORDS = [
-    "the",
-    "them",
-    "theme",
-    "un",
-    "##aff",
-    "##able",
-    "##ing",
-    "run",
-    "##ning",
-    "hello",
-    "world",
-    "##ld",
-    "北",
-    "é",
-    "σ",
-]
+WORDS = ["the", "them", "theme", "un", "##aff", "##able", "##ing", "run", "##ning", "hello", "world", "##ld"]
+SCRIPTS = ["北", "é", "σ"]
 MARKS = list("!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~")
-TOKENS = ["[PAD]", "[UNK]", *LETTERS, *(f"##{c}" for c in LETTERS if c not in "qx"), *WORDS, *MARKS]
+TOKENS = ["[PAD]", "[UNK]", *LETTERS, *(f"##{c}" for c in LETTERS if c not in "qx"), *WORDS, *SCRIPTS, *MARKS]
 
 
 class Small(NamedTuple):
