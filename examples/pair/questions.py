@@ -28,7 +28,6 @@ FACTS = {
 WORDINGS = ("What is {}?", "what is {}", "Please add {}.", "How much is {}?", "Add {}", "Can you add {}?", "{} = ?")
 SYSTEMS = ("You are a helpful assistant.", "Answer briefly.", "You add numbers.", "You are a careful calculator.")
 IN_JSON = "Answer in JSON."
-PLACES = ("Ones", "Tens", "Hundreds", "Thousands", "Ten thousands", "Hundred thousands")
 
 
 class Exchange(NamedTuple):
@@ -54,26 +53,34 @@ def terms(rng: random.Random, digits: int, count: int = 2) -> list[int]:
     return [number(rng, length) for length in lengths]
 
 
-def fold(numbers: list[int]) -> str:
-    """The answer to `a+b+c=`: from the left, one addition at a time. Two numbers are answered at once."""
-    steps = []
-    while len(numbers) > 2:
-        numbers = [numbers[0] + numbers[1], *numbers[2:]]
-        steps.append("+".join(map(str, numbers)))
-    return "=".join([*steps, str(sum(numbers))])
+def worked(numbers: list[int]) -> str:
+    """Column addition on one line, from the right: `128+77` is `8+7=15, 2+7+1=10, 1+0+1=2, so 205`."""
+    columns, carry = [], 0
+    for place in range(len(str(max(numbers)))):
+        digits = [number // 10**place % 10 for number in numbers] + [carry] * (carry > 0)
+        columns.append("+".join(map(str, digits)) + f"={sum(digits)}")
+        carry = sum(digits) // 10
+    return ", ".join(columns) + f", so {sum(numbers)}"
 
 
-def short_sum(rng: random.Random, digits: int, count: int = 2) -> Exchange:
+def told(numbers: list[int], work_from: int) -> str:
+    """The answer to a sum: the bare result, or the worked line when a term has `work_from` digits or there are three terms."""
+    return worked(numbers) if len(numbers) > 2 or max(numbers) >= 10 ** (work_from - 1) else str(sum(numbers))
+
+
+def short_sum(rng: random.Random, digits: int, count: int = 2, work_from: int = 2) -> Exchange:
     """`12+7=`"""
     numbers = terms(rng, digits, count)
-    return Exchange("sum" if count == 2 else f"sum_of_{count}", "+".join(map(str, numbers)) + "=", fold(numbers), digits)
+    task = "sum" if count == 2 else "sum_of_three"
+    return Exchange(task, "+".join(map(str, numbers)) + "=", told(numbers, work_from), digits)
 
 
-def worded_sum(rng: random.Random, digits: int) -> Exchange:
+def worded_sum(rng: random.Random, digits: int, work_from: int = 2) -> Exchange:
     """`What is 12 + 7?`"""
-    a, b = terms(rng, digits)
-    asked = rng.choice(WORDINGS).format(rng.choice((f"{a} + {b}", f"{a}+{b}", f"{a} and {b}")))
-    return Exchange("worded_sum", asked, f"{a}+{b}={a + b}", digits)
+    numbers = terms(rng, digits)
+    joint = rng.choice((" + ", "+", " and "))
+    asked = rng.choice(WORDINGS).format(joint.join(map(str, numbers)))
+    return Exchange("worded_sum", asked, told(numbers, work_from), digits)
 
 
 def json_sum(rng: random.Random, digits: int) -> Exchange:
@@ -90,15 +97,9 @@ def tool_sum(rng: random.Random, digits: int) -> Exchange:
 
 
 def explained_sum(rng: random.Random, digits: int) -> Exchange:
-    """`Explain 128+77`: column by column, a line each."""
-    a, b = terms(rng, digits)
-    lines, carry = [], 0
-    for place in range(max(len(str(a)), len(str(b)))):
-        x, y = a // 10**place % 10, b // 10**place % 10
-        total = x + y + carry
-        lines.append(f"{PLACES[place]}: {x}+{y}+{carry}={total}, write {total % 10}, carry {total // 10}.")
-        carry = total // 10
-    return Exchange("explained_sum", f"Explain {a}+{b}", "\n".join([*lines, f"So {a}+{b}={a + b}"]), digits)
+    """`Explain 128+77`: the worked line, however short the sum."""
+    numbers = terms(rng, digits)
+    return Exchange("explained_sum", "Explain " + "+".join(map(str, numbers)), worked(numbers), digits)
 
 
 def counting(rng: random.Random) -> Exchange:
@@ -114,14 +115,13 @@ def fact(rng: random.Random) -> Exchange:
     return Exchange("fact", prompt, FACTS[prompt])
 
 
-def last_number(text: str) -> int | None:
-    """The last whole number written in `text`."""
-    found = re.findall(r"\d+", text)
-    return int(found[-1]) if found else None
+def numbers_in(text: str) -> list[str]:
+    """The whole numbers written in `text`, in order."""
+    return re.findall(r"\d+", text)
 
 
 def score(exchange: Exchange, response: str) -> float:
     """1.0 when the response holds the right result, else 0.0: the last number of a sum, the whole text of the others."""
     if "sum" in exchange.task and exchange.task != "tool_sum":
-        return float(last_number(response) == last_number(exchange.answer))
+        return float(numbers_in(response)[-1:] == numbers_in(exchange.answer)[-1:])
     return float(response.strip() == exchange.answer)
