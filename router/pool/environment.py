@@ -40,7 +40,7 @@ def this_machine(dev: Path = Path("/dev")) -> Machine:
 def environment(member: Member, inherited: Mapping[str, str], machine: Machine, engines: int) -> dict[str, str]:
     """The environment of the host of `member`, one of `engines`: the config's `env`, over what is inherited, over
     defaults."""
-    defaults = {"VLLM_NO_USAGE_STATS": "1"}
+    defaults = {"VLLM_NO_USAGE_STATS": "1", "PYTHONSAFEPATH": "1"}
     if os.path.isdir(member.model):
         defaults["HF_HUB_OFFLINE"] = "1"
     if not machine.gpu:

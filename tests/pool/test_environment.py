@@ -1,0 +1,80 @@
+"""Defaults for engines that share a machine, none of which overrides what the user said."""
+
+from pathlib import Path
+
+import pytest
+
+from router.config import Member
+from router.errors import ConfigError
+from router.pool.environment import Machine, environment, this_machine, with_engine_defaults
+from router.pool.folder import RuntimeFolder
+
+CPU = Machine(gpu=False, cpus=8, memory_bytes=10 << 30)
+GPU = Machine(gpu=True, cpus=8, memory_bytes=100 << 30)
+PAIR = (Member(name="a", model="org/a"), Member(name="b", model="org/b"))
+
+
+def test_engines_on_a_cpu_share_its_cores_and_memory() -> None:
+    env = environment(PAIR[0], {"PATH": "/bin"}, CPU, 2)
+    assert env["OMP_NUM_THREADS"] == "4"
+    assert env["VLLM_CPU_OMP_THREADS_BIND"] == "nobind"
+    assert env["PATH"] == "/bin"
+    assert "HF_HUB_OFFLINE" not in env
+    for member in with_engine_defaults(PAIR, CPU):
+        assert member.engine_args["kv_cache_memory_bytes"] == int(0.3 * (10 << 30) / 2)
+        assert member.engine_args["block_size"] == 32
+
+
+def test_what_the_user_says_stays() -> None:
+    member = Member(name="a", model="x", env={"OMP_NUM_THREADS": "3"}, engine_args={"block-size": 16})
+    env = environment(member, {"VLLM_CPU_OMP_THREADS_BIND": "0-3"}, CPU, 1)
+    assert (env["OMP_NUM_THREADS"], env["VLLM_CPU_OMP_THREADS_BIND"]) == ("3", "0-3")
+    (member,) = with_engine_defaults((member,), CPU)
+    assert "block_size" not in member.engine_args
+
+
+def test_engines_on_a_gpu_share_its_memory_unless_sized() -> None:
+    assert [m.engine_args for m in with_engine_defaults(PAIR, GPU)] == [{"gpu_memory_utilization": 0.45}] * 2
+    assert with_engine_defaults(PAIR[:1], GPU) == PAIR[:1]
+    sized = (Member(name="a", model="x", engine_args={"kv-cache-memory-bytes": 1}), PAIR[1])
+    assert with_engine_defaults(sized, GPU) == sized
+    assert environment(PAIR[0], {}, GPU, 2).keys() == {"VLLM_NO_USAGE_STATS", "PYTHONSAFEPATH"}
+
+
+def test_weights_in_a_folder_need_no_hub(tmp_path: Path) -> None:
+    assert environment(Member(name="a", model=str(tmp_path)), {}, GPU, 1)["HF_HUB_OFFLINE"] == "1"
+
+
+def test_devices_tell_of_a_gpu(tmp_path: Path) -> None:
+    assert not this_machine(tmp_path).gpu
+    (tmp_path / "nvidia0").touch()
+    assert this_machine(tmp_path).gpu
+    assert this_machine().cpus >= 1
+
+
+def test_the_runtime_folder_is_private_and_goes_away(tmp_path: Path) -> None:
+    folder = RuntimeFolder("", tmp_path)
+    assert folder.path.stat().st_mode & 0o777 == 0o700
+    (folder.path / "a.sock").touch()
+    (folder.path / "a.log").touch()
+    folder.remove(keep_logs=True)
+    assert [file.name for file in folder.path.iterdir()] == ["a.log"]
+    folder.remove()
+    assert not folder.path.exists()
+
+
+def test_a_root_too_long_for_a_socket_is_not_used(tmp_path: Path) -> None:
+    folder = RuntimeFolder("", tmp_path / ("x" * 90))
+    assert folder.path.parent == Path("/tmp")
+    folder.remove()
+
+
+def test_a_configured_folder_must_be_ours_alone(tmp_path: Path) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir(mode=0o755)
+    with pytest.raises(ConfigError, match=r"expected a folder of mode 0700 .* at `\$\.supervision\.runtime_dir`"):
+        RuntimeFolder(str(shared), tmp_path)
+    made = RuntimeFolder(str(tmp_path / "a" / "b"), tmp_path)
+    assert made.path.stat().st_mode & 0o777 == 0o700
+    made.remove()
+    assert made.path.exists()
