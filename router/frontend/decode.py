@@ -236,6 +236,8 @@ def _short(value: int) -> str:
 
 def _parse(decoder: "msgspec.json.Decoder[T]", body: bytes) -> T:
     try:
+        if not body.isascii():
+            body.decode()  # what msgspec skips it does not check, and the engine is sent all of it
         return decoder.decode(body)
     except msgspec.ValidationError as error:
         raise _explain(str(error)) from None

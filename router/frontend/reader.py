@@ -229,7 +229,7 @@ class Reader:
             self.refuse(BadRequest(f"malformed HTTP request: {error}", code="malformed_request"))
 
     def _decline_upgrades(self, rest: memoryview) -> None:
-        """Answer an offer of another protocol in HTTP/1.1, as RFC 9110 allows; Java's client offers h2c at each start."""
+        """Answer offers of another protocol in HTTP/1.1, as RFC 9110 allows: Java's client offers h2c each time."""
         while self.phase != DEAF:
             try:
                 self._read_on()

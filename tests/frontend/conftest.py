@@ -1,6 +1,7 @@
 """A scripted pipeline and a raw HTTP client: the frontend is driven byte by byte, without engines."""
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
@@ -168,10 +169,8 @@ class Client:
 
     async def close(self) -> None:
         self.writer.close()
-        try:
+        with contextlib.suppress(ConnectionError):
             await self.writer.wait_closed()
-        except ConnectionError:
-            pass
 
 
 def post(path: str, body: bytes | dict[str, object], *headers: str, version: str = "1.1") -> bytes:
