@@ -14,7 +14,7 @@ from tests.frontend.conftest import House, ScriptedService, chat
 
 WANTED = 10_000
 #: A connection that has served a request and waits: transport, protocol, parser.
-MOST_BYTES_EACH = 8_192
+MOST_BYTES_EACH = 4_096
 
 #: Opens argv[2] connections to port argv[1], serves one request on each of the first argv[3], says so, and waits.
 _CROWD = """
