@@ -37,8 +37,9 @@ PATHS = {
     "detokenize": "/detokenize",
 }
 _CAPABILITIES = frozenset({"chat", "completions", "tools", "structured", "logprobs", "vision", "responses", "messages"})
-_CONNECT_S = 5.0
-_PROBE_S = 5.0
+#: A burst of new connections overflows an upstream's listen queue, and TCP tries again after 1, 2, 4, 8 s; that must not
+#: look like a dead upstream. One that is really gone is found by probing, or refuses at once.
+_CONNECT_S = 20.0
 _SILENT_S = 300.0  #: an answer that brings nothing for so long is taken for dead
 _LARGEST_ANSWER_BYTES = 64 * 1024 * 1024
 
@@ -86,6 +87,7 @@ class OpenAIMember:
         if member.capabilities is None:
             self._load.described(_CAPABILITIES, member.context_tokens)
         self._breaker = Breaker(supervision.breaker_failures, supervision.breaker_open_s)
+        self._heard_s = 0.0  # monotonic; of the last whole answer
         self._calls: set[HttpCall] = set()
         self._session: aiohttp.ClientSession | None = None
         self._probe: asyncio.Task[None] | None = None
@@ -128,7 +130,7 @@ class OpenAIMember:
             headers["authorization"] = f"Bearer {self._member.api_key}"
         # Admission bounds the requests in flight; a bound here would only make healthy requests wait and time out.
         connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=60.0)
-        timeout = aiohttp.ClientTimeout(total=None, connect=_CONNECT_S, sock_read=_SILENT_S)
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S, sock_read=_SILENT_S)
         self._session = aiohttp.ClientSession(connector=connector, timeout=timeout, headers=headers)
         why = await self._ask()
         if why:
@@ -187,7 +189,7 @@ class OpenAIMember:
         if work.traceparent:
             headers["traceparent"] = work.traceparent
         body = with_model(work.body, self._model)
-        timeout = aiohttp.ClientTimeout(total=work.deadline_s or None, connect=_CONNECT_S, sock_read=_SILENT_S)
+        timeout = aiohttp.ClientTimeout(total=work.deadline_s or None, sock_connect=_CONNECT_S, sock_read=_SILENT_S)
         url = self._base + PATHS[work.kind]
         async with session.post(url, data=body, headers=headers, timeout=timeout) as response:
             if response.status >= 400:
@@ -238,6 +240,7 @@ class OpenAIMember:
     def _done(self, call: HttpCall, usage: Usage, finish_reason: str, timings: Timings) -> None:
         if not self.forget(call):
             return
+        self._heard_s = time.monotonic()
         self._load.answered(usage, timings)
         self._breaker.succeeded()
         call.receiver.done(Done(id=0, usage=usage, finish_reason=finish_reason, timings=timings))
@@ -258,6 +261,8 @@ class OpenAIMember:
         """A URL that stops answering is not ready until it answers again; requests under way fail by themselves."""
         while True:
             await asyncio.sleep(self._supervision.ping_s)
+            if self.phase == "ready" and time.monotonic() - self._heard_s < self._supervision.ping_s:
+                continue  # answers say more than a probe
             why = await self._ask()
             if why and self.phase == "ready":
                 log.error("model %r is not available: %s", self.name, why)
@@ -275,7 +280,7 @@ class OpenAIMember:
         assert self._session is not None
         url = self._base + "/v1/models"
         try:
-            async with self._session.get(url, timeout=aiohttp.ClientTimeout(total=_PROBE_S)) as response:
+            async with self._session.get(url, timeout=aiohttp.ClientTimeout(total=self._supervision.ping_timeout_s)) as response:
                 body = await response.content.read(1 << 20)
                 if response.status in (404, 405):
                     return ""  # alive, and without a list of models

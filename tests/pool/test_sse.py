@@ -1,0 +1,52 @@
+"""Event streams on their way through: any split gives whole events, the same bytes, another model name."""
+
+import json
+
+import pytest
+from hypothesis import given, strategies as st
+
+from router.errors import BadRequest
+from router.pool.sse import Passage, with_model
+
+TEXT = st.text(max_size=30)
+
+
+def event(content: str) -> bytes:
+    choice = {"delta": {"content": content}, "finish_reason": None}
+    return b"data: " + json.dumps({"model": "theirs", "choices": [choice]}).encode() + b"\n\n"
+
+
+@given(st.lists(TEXT, max_size=10), st.lists(st.integers(0, 2000), max_size=20), st.sampled_from([b"\n", b"\r\n"]))
+def test_any_split_gives_the_same_events(contents: list[str], cuts: list[int], newline: bytes) -> None:
+    stream = (b"".join(map(event, contents)) + b": a comment\n\ndata: [DONE]\n\n").replace(b"\n", newline)
+    edges = [0, *sorted(min(cut, len(stream)) for cut in cuts), len(stream)]
+    passage = Passage("theirs", "ours")
+    out = [passage.feed(stream[a:b]) for a, b in zip(edges, edges[1:], strict=False)]
+    assert all(piece.endswith(newline * 2) for piece in out if piece)
+    assert b"".join(out) == stream.replace(b'"model": "theirs"', b'"model":"ours"')
+    assert passage.finished
+
+
+@pytest.mark.parametrize("content", ['"model":"theirs"', 'say \\"model\\": \\"x\\"', '{"model": "theirs"}'])
+def test_a_text_that_looks_like_a_key_is_left_alone(content: str) -> None:
+    passage = Passage("theirs", "ours")
+    out = passage.feed(event(content))
+    assert json.loads(out[6:])["choices"][0]["delta"]["content"] == content
+    assert json.loads(out[6:])["model"] == "ours"
+
+
+def test_the_same_name_passes_untouched() -> None:
+    stream = event("x") * 3
+    assert Passage("theirs", "theirs").feed(stream) == stream
+
+
+def test_only_the_model_of_a_body_changes() -> None:
+    body = b'{"model": "auto", "seed": 12345678901234567890, "x": [1.50, null, "\\u00e9"]}'
+    assert with_model(body, 'a"b') == b'{"model":"a\\"b","seed":12345678901234567890,"x":[1.50, null, "\\u00e9"]}'
+    assert json.loads(with_model(b'{"messages": []}', "m")) == {"messages": [], "model": "m"}
+
+
+@pytest.mark.parametrize("body", [b"[]", b"{", b"\xff"])
+def test_a_body_that_is_no_object_is_refused(body: bytes) -> None:
+    with pytest.raises(BadRequest, match="not a JSON object"):
+        with_model(body, "m")
