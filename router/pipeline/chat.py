@@ -92,8 +92,8 @@ class _Inbox:
         self._bytes += len(data)
         self._arrived.set()
         if self._bytes > MAX_UNREAD_BYTES:
-            self.cancel()
             self.fail(Overloaded(f"more than {MAX_UNREAD_BYTES} bytes of the answer were not read"))
+            self.cancel()
 
     def done(self, done: Done) -> None:
         self._end = done
@@ -117,6 +117,8 @@ class _Inbox:
         return data
 
     def cancel(self) -> None:
+        """Abort what still runs; a reader finds the end."""
+        self._end = self._end or Done(id=0)
         ticket, self.ticket = self.ticket, None
         if ticket is not None:
             ticket.cancel()
@@ -145,7 +147,11 @@ class ChatStream:
         if self._inbox is None:
             self._inbox = _submit(self._router, *self._request)
         while not self._events:
-            data = await self._inbox.next()
+            try:
+                data = await self._inbox.next()
+            except asyncio.CancelledError:
+                self._inbox.cancel()
+                raise
             if data is None:
                 raise StopAsyncIteration
             self._events.extend(_events(data))

@@ -212,6 +212,8 @@ class Router:
     def _admit(self, body_bytes: int) -> None:
         if self._closed:
             raise NoEngine("the server is shutting down", retry_after_s=5.0)
+        if not self.pool:
+            raise NoEngine("this router only decides: it was made with start=False")
         limits = self.config.server.limits
         if len(self._requests) >= limits.in_flight:
             raise Overloaded(f"{len(self._requests)} requests are in flight, the most allowed", retry_after_s=1.0)
