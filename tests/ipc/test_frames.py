@@ -4,7 +4,8 @@ import time
 
 import msgspec
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 
 from router.errors import ProtocolError
 from router.ipc.frames import FrameDecoder, encode_frame

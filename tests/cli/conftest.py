@@ -1,0 +1,154 @@
+"""A small checkpoint, a config over stub hosts, and `headgate serve` as a process."""
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from router.heads.checkpoint import FORMAT, Metadata, ModelRecord, write
+from router.native.spec import EncoderSpec
+from router.native.vocab import build_vocab
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two models of the field's names; its scores mean nothing."""
+    tokens = ["[UNK]", "what", "is", *map(chr, range(33, 127))]
+    vocab, longest = build_vocab(tokens)
+    spec = EncoderSpec(pieces=len(tokens), unk=0, max_piece=longest, word_rows=1024)
+    models = (
+        ModelRecord(name="llama-3.1-8b-instruct", strength=0.44, size_b=8),
+        ModelRecord(name="llama-3.1-70b-instruct", strength=0.63, size_b=70),
+    )
+    arrays = {
+        "table": np.zeros((spec.rows, 16), np.float16),
+        "vocab": vocab,
+        "vectors": np.zeros((2, 16), np.float32),
+        "bias": np.array([-0.2, 1.5], np.float32),
+    }
+    path = tmp_path_factory.mktemp("checkpoint") / "small.safetensors"
+    write(path, Metadata(format=FORMAT, encoder=spec, models=models), arrays)
+    return path
+
+
+@pytest.fixture
+def config(tmp_path: Path, checkpoint: Path) -> Callable[..., Path]:
+    """Writes a headgate.yaml; arguments replace branches of it."""
+
+    def write_config(**branches: Any) -> Path:
+        tree = {
+            "server": {"port": 0, "admin_port": 0},
+            "pool": [
+                {"name": "small", "model": "stub", "like": "llama-3.1-8b-instruct"},
+                {"name": "large", "model": "stub", "strength": 0.6},
+            ],
+            "routing": {"checkpoint": str(checkpoint), "price": 0.0},
+            "supervision": {"backoff_s": 0.1, "stop_timeout_s": 2.0},
+            **branches,
+        }
+        path = tmp_path / "headgate.yaml"
+        path.write_text(json.dumps(tree))
+        return path
+
+    return write_config
+
+
+class Serve:
+    """`headgate serve` over scripted hosts."""
+
+    def __init__(self, root: Path, *args: str, env: dict[str, str] | None = None, ready: bool = True) -> None:
+        host = f"{sys.executable} -P {root / 'tests' / 'pool' / 'scripted_host.py'}"
+        self.folder = tempfile.TemporaryDirectory(prefix="hg-")
+        environment = {**os.environ, "TMPDIR": self.folder.name, **(env or {})}
+        environment.pop("XDG_RUNTIME_DIR", None)
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "router.cli.main", "serve", "--json", "--host-command", host, *args],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment,
+            text=True,
+            bufsize=1,
+        )
+        self.events: list[dict[str, Any]] = []
+        if ready:
+            while not self.events or self.events[-1]["event"] != "serving":
+                self.next_event()
+            self.url, self.admin = self.events[-1]["url"], self.events[-1]["admin_url"]
+
+    def next_event(self, within_s: float = 30.0) -> dict[str, Any]:
+        assert self.process.stdout is not None
+        assert select.select([self.process.stdout], [], [], within_s)[0], "no event in time"
+        line = self.process.stdout.readline()
+        assert line, self.process.stderr.read() if self.process.stderr else ""
+        self.events.append(json.loads(line))
+        return self.events[-1]
+
+    def post(self, body: dict[str, Any], headers: dict[str, str] | None = None, timeout: float = 20) -> Any:
+        return self.open("/v1/chat/completions", body, headers, timeout)
+
+    def open(
+        self, path: str, body: Any = None, headers: dict[str, str] | None = None, timeout: float = 20, admin: bool = False
+    ) -> Any:
+        data = None if body is None else json.dumps(body).encode()
+        url = (self.admin if admin else self.url) + path
+        request = urllib.request.Request(url, data, {"content-type": "application/json", **(headers or {})})
+        return urllib.request.urlopen(request, timeout=timeout)
+
+    def signal(self, number: int) -> None:
+        self.process.send_signal(number)
+
+    def end(self, within_s: float = 20.0) -> tuple[int, str]:
+        """Exit code and standard error."""
+        _, error = self.process.communicate(timeout=within_s)
+        return self.process.returncode, error
+
+    def children(self) -> list[int]:
+        """Process ids that this server started, dead parents' included."""
+        found = []
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit():
+                try:
+                    if self.folder.name in (entry / "environ").read_text() and int(entry.name) != self.process.pid:
+                        found.append(int(entry.name))
+                except OSError:
+                    continue
+        return found
+
+    def wait_childless(self, within_s: float = 10.0) -> None:
+        give_up = time.monotonic() + within_s
+        while self.children():
+            assert time.monotonic() < give_up, f"left behind: {self.children()}"
+            time.sleep(0.05)
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGKILL)
+            self.process.communicate(timeout=10)
+        for pipe in (self.process.stdout, self.process.stderr):
+            if pipe is not None:
+                pipe.close()
+        self.folder.cleanup()
+
+
+@pytest.fixture
+def serve(root: Path) -> Iterator[Callable[..., Serve]]:
+    started: list[Serve] = []
+
+    def start(*args: str | Path, **options: Any) -> Serve:
+        started.append(Serve(root, *map(str, args), **options))
+        return started[-1]
+
+    yield start
+    for server in started:
+        server.close()

@@ -1,0 +1,121 @@
+"""The command without engines: verbs, refusals, validate, and what serving imports."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from router.cli.flags import engine_args_of
+from router.cli.main import main
+from router.errors import ConfigError
+from router.version import __version__
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit:
+        main(["--version"])
+    assert exit.value.code == 0
+    assert capsys.readouterr().out == f"headgate {__version__}\n"
+
+
+@pytest.mark.parametrize("argv", [[], ["fly"], ["serve", "--no-such-flag"]])
+def test_usage_errors_are_2(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit:
+        main(argv)
+    assert exit.value.code == 2
+    assert "usage: headgate" in capsys.readouterr().err
+
+
+def test_help_names_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    text = capsys.readouterr().out
+    assert all(verb in text for verb in ("serve", "validate", "train"))
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["serve"], "expected a config file, or --small MODEL and --large MODEL"),
+        (["serve", "--small", "x"], "expected a config file, or --small MODEL and --large MODEL"),
+        (["serve", "x.yaml", "--small", "x"], "a config file or --small and --large, not both"),
+        (["serve", "/no/such.yaml"], "/no/such.yaml: cannot be read"),
+        (["serve", "--small", "x", "--large", "y", "--engine-arg", "=3"], "--engine-arg: expected NAME=VALUE, got '=3'"),
+        (["serve", "--small", "x", "--large", "y", "--threshold", "7"], "the command line: expected 0 to 1, got 7.0"),
+        (["serve", "--small", "x", "--large", "y", "--checkpoint", "/no/such"], "/no/such: cannot be read"),
+        (["validate", "/no/such.yaml"], "/no/such.yaml: cannot be read"),
+    ],
+)
+def test_refusals_say_why(argv: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(argv) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("headgate: error: ")
+    assert message in error
+
+
+def test_engine_arguments_are_yaml_values() -> None:
+    pairs = ["max-num-seqs=8", "--enforce_eager", "dtype=float32", "x=null", 'rope={"a": [1]}']
+    assert engine_args_of(pairs, "--engine-arg") == {
+        "max_num_seqs": 8,
+        "enforce_eager": True,
+        "dtype": "float32",
+        "x": None,
+        "rope": {"a": [1]},
+    }
+    with pytest.raises(ConfigError, match="--large-arg: x: the value is not understood"):
+        engine_args_of(["x=[1"], "--large-arg")
+
+
+def test_validate_shows_what_a_config_means(config: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
+    path = config()
+    assert main(["validate", str(path)]) == 0
+    text = capsys.readouterr().out
+    assert f"{path} is valid." in text
+    assert "small: engine stub, scored as llama-3.1-8b-instruct" in text
+    assert "large: engine stub, scored by strength 0.6" in text
+    assert "large is the strongest, small the weakest" in text
+    assert main(["validate", str(path), "--json"]) == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert summary["routing"]["strong"] == "large"
+    assert summary["pool"][1]["placement"]["by"] == "strength"
+
+
+@pytest.mark.parametrize(
+    ("branch", "message"),
+    [
+        ({"pool": [{"name": "a", "model": "x", "liek": "y"}]}, "unknown key 'liek' - at `$.pool[0]`; did you mean 'like'?"),
+        ({"pool": [{"name": "a", "model": "x"}] * 2}, "two members are named 'a'; names must differ - at `$.pool[1]`"),
+        ({"pool": [{"name": "a", "model": "x", "like": "llama-3.1-8b"}]}, "did you mean 'llama-3.1-8b-instruct'?"),
+        ({"pool": [{"name": "a", "model": "/no/such"}]}, "'/no/such' is not a folder - at `$.pool[0].model`"),
+        ({"pool": []}, "the pool is empty"),
+        ({"routing": {"checkpoint": "/no/such"}}, "/no/such: cannot be read"),
+    ],
+)
+def test_validate_refuses(
+    config: Callable[..., Path], branch: dict[str, Any], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["validate", str(config(**branch))]) == 2
+    assert message in capsys.readouterr().err
+
+
+HEAVY = ("torch", "vllm", "transformers", "pyarrow", "scipy", "sklearn", "aiohttp", "matplotlib", "rich", "pandas")
+
+
+def test_serving_imports_nothing_heavy() -> None:
+    code = (
+        "import sys, router.cli.serve, router.cli.flags, router.cli.progress, router.frontend.server\n"
+        "import router.pipeline.router, router.pool.engine, router.heads.mf\n"
+        f"print([name for name in {HEAVY!r} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_command_itself_imports_little() -> None:
+    code = "import sys, router.cli.main; print([n for n in ('numpy', 'asyncio', 'yaml') if n in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

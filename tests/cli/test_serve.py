@@ -1,0 +1,189 @@
+"""`headgate serve` as a process, over scripted hosts: start, keys, signals, failures, memory, nothing left behind."""
+
+import json
+import os
+import signal
+import socket
+import time
+import urllib.error
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+MESSAGES = [{"role": "user", "content": "what is 2 + 2?"}]
+
+
+def script(*steps: list[Any], **fields: Any) -> dict[str, Any]:
+    return {"model": "auto", "messages": MESSAGES, "user": json.dumps(steps), **fields}
+
+
+def test_starts_answers_and_ends_well(serve: Any, config: Callable[..., Path]) -> None:
+    server = serve(config())
+    assert [(event["event"], event.get("member")) for event in server.events[:4]] == [
+        ("starting", "small"),
+        ("ready", "small"),
+        ("starting", "large"),
+        ("ready", "large"),
+    ]
+    assert server.events[4]["members"] == ["small", "large"]
+    with server.post({"model": "auto", "messages": MESSAGES}) as response:
+        assert json.load(response)["model"] == "large"
+        assert response.headers["x-headgate-model"] == "large"
+        assert response.headers["x-headgate-reason"] == "utility"
+    server.signal(signal.SIGTERM)
+    code, error = server.end()
+    assert code == 0, error
+    assert "Traceback" not in error
+    server.wait_childless()
+    assert os.listdir(server.folder.name) == []
+
+
+def test_the_frontend_stays_small(serve: Any, config: Callable[..., Path]) -> None:
+    server = serve(config())
+    for _ in range(50):
+        server.post({"model": "auto", "messages": MESSAGES}).read()
+    status = Path(f"/proc/{server.process.pid}/status").read_text()
+    (rss,) = [int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("VmRSS")]
+    assert rss <= 100, f"{rss:.0f} MB"
+    maps = Path(f"/proc/{server.process.pid}/maps").read_text()
+    assert "libtorch" not in maps
+
+
+def test_running_answers_finish_after_sigterm(serve: Any, config: Callable[..., Path]) -> None:
+    server = serve(config())
+    answer = server.post(script(["chunk", "data: a\n\n"], ["sleep", 1.0], ["chunk", "data: [DONE]\n\n"], ["done"], stream=True))
+    assert answer.readline() == b"data: a\n"
+    server.signal(signal.SIGTERM)
+    assert b"[DONE]" in answer.read()
+    assert server.end()[0] == 0
+    server.wait_childless()
+
+
+def test_a_second_signal_ends_at_once(serve: Any, config: Callable[..., Path]) -> None:
+    server = serve(config())
+    answer = server.post(script(["chunk", "data: a\n\n"], ["sleep", 60], stream=True))
+    answer.readline()
+    server.signal(signal.SIGTERM)
+    time.sleep(0.3)
+    assert server.process.poll() is None
+    begun = time.monotonic()
+    server.signal(signal.SIGINT)
+    assert server.end()[0] == 0
+    assert time.monotonic() - begun < 8
+    server.wait_childless()
+
+
+def test_nothing_outlives_a_killed_frontend(serve: Any, config: Callable[..., Path]) -> None:
+    server = serve(config())
+    assert len(server.children()) == 2
+    server.signal(signal.SIGKILL)
+    server.end()
+    server.wait_childless()
+
+
+def test_an_engine_that_fails_to_start_says_why(serve: Any, config: Callable[..., Path]) -> None:
+    pool = [{"name": "one", "model": "stub", "engine_args": {"fail": "ValueError: no such dtype: float3"}}]
+    server = serve(config(pool=pool), ready=False)
+    assert server.next_event()["event"] == "starting"
+    failed = server.next_event()
+    assert (failed["event"], failed["why"]) == ("failed", "ValueError: no such dtype: float3")
+    code, error = server.end()
+    assert code == 1
+    assert "headgate: error: engine 'one' failed to start: ValueError: no such dtype: float3" in error
+    assert "Traceback" not in error
+    server.wait_childless()
+
+
+def test_a_signal_ends_a_start_under_way(serve: Any, config: Callable[..., Path]) -> None:
+    pool = [{"name": "one", "model": "stub", "engine_args": {"slow_s": 60}}]
+    server = serve(config(pool=pool), ready=False)
+    server.next_event()
+    server.signal(signal.SIGTERM)
+    assert server.end()[0] == 0
+    server.wait_childless()
+
+
+def test_a_port_in_use_is_said_before_engines_start(serve: Any, config: Callable[..., Path]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        server = serve(config(), "--port", str(port), ready=False)
+        code, error = server.end()
+    assert code == 2
+    assert f"cannot listen on 127.0.0.1, port {port}" in error
+    assert "in use" in error
+
+
+def test_a_lost_engine_comes_back(serve: Any, config: Callable[..., Path]) -> None:
+    server = serve(config())
+    stream = server.post(script(["chunk", "data: a\n\n"], ["sleep", 0.1], ["die"], stream=True, model="small"))
+    events = stream.read().decode()
+    assert events.startswith("data: a\n\ndata: {")
+    assert "engine 'small' was lost" in events
+    assert events.endswith("data: [DONE]\n\n")
+    give_up = time.monotonic() + 15
+    while True:
+        try:
+            assert json.load(server.post({"model": "small", "messages": MESSAGES}))["model"] == "small"
+            break
+        except urllib.error.HTTPError as error:
+            assert error.code == 503
+            assert error.headers["retry-after"]
+            error.close()
+        assert time.monotonic() < give_up
+        time.sleep(0.05)
+
+
+def test_what_streamed_nothing_is_answered_by_the_other(serve: Any, config: Callable[..., Path]) -> None:
+    server = serve(config())
+    # The script dies in whichever engine has it first; the second one finds the same script and dies, too: at most once.
+    with pytest.raises(urllib.error.HTTPError) as error:
+        server.post(script(["die"]))
+    assert error.value.code == 502
+    assert "was lost" in json.load(error.value)["error"]["message"]
+    error.value.close()
+
+
+def test_the_key_guards_the_public_routes(serve: Any, config: Callable[..., Path]) -> None:
+    server = serve(config(), env={"HEADGATE_API_KEY": "sesame"})
+    with pytest.raises(urllib.error.HTTPError) as error:
+        server.post({"model": "auto", "messages": MESSAGES})
+    assert error.value.code == 401
+    error.value.close()
+    answer = json.load(server.post({"model": "auto", "messages": MESSAGES}, {"authorization": "Bearer sesame"}))
+    assert answer["model"] == "large"
+    for pid in server.children():
+        assert "sesame" not in Path(f"/proc/{pid}/environ").read_text()
+
+
+def test_sighup_reads_the_routing_again(serve: Any, config: Callable[..., Path], checkpoint: Path) -> None:
+    path = config()
+    server = serve(path)
+    config(routing={"checkpoint": str(checkpoint), "price": 1e9})
+    server.signal(signal.SIGHUP)
+    give_up = time.monotonic() + 5
+    while json.load(server.post({"model": "auto", "messages": MESSAGES}))["model"] != "small":
+        assert time.monotonic() < give_up
+    config(routing={"checkpoint": "/no/such/file"})
+    server.signal(signal.SIGHUP)
+    time.sleep(0.2)
+    assert json.load(server.post({"model": "auto", "messages": MESSAGES}))["model"] == "small"
+    server.signal(signal.SIGTERM)
+    _, error = server.end()
+    assert "SIGHUP: nothing was changed: /no/such/file" in error
+
+
+def test_a_pair_without_a_file(serve: Any, checkpoint: Path) -> None:
+    server = serve(
+        "--small", "org/tiny-0.5b", "--large", "org/big-70b", "--port", "0", "--admin-port", "0",
+        "--checkpoint", str(checkpoint), "--threshold", "0.999",
+        "--engine-arg", "max_model_len=77", "--large-arg", "context_tokens=99",
+    )  # fmt: skip
+    models = {card["id"]: card for card in json.load(server.open("/v1/models"))["data"]}
+    assert list(models) == ["auto", "small", "large"]
+    assert models["large"]["max_model_len"] == 99
+    with server.post({"model": "auto", "messages": MESSAGES}) as response:
+        assert response.headers["x-headgate-threshold"] == "0.9990"
+        assert json.load(response)["model"] == "small"
+    assert json.load(server.post({"model": "org/big-70b", "messages": MESSAGES}))["model"] == "large"
