@@ -41,12 +41,27 @@ class EventWriter:
     |------- head, once a request -----|  |--- before, once a choice ---|  |-------------- after, constant -------|
     """
 
-    __slots__ = ("_after", "_before", "_chat", "_continuous", "_head", "_prompt_tokens", "_start")
+    __slots__ = (
+        "_after",
+        "_before",
+        "_chat",
+        "_closing_usage",
+        "_continuous",
+        "_fingerprint",
+        "_head",
+        "_prompt_tokens",
+        "_start",
+    )
 
-    def __init__(self, head: Head, *, prompt_tokens: int, continuous_usage: bool = False) -> None:
+    def __init__(
+        self, head: Head, *, prompt_tokens: int, closing_usage: bool = False, continuous_usage: bool = False
+    ) -> None:
         self._chat = head.kind == "chat"
         object_ = b"chat.completion.chunk" if self._chat else b"text_completion"
         self._head = head
+        self._fingerprint = b""
+        if head.fingerprint is not None:
+            self._fingerprint = b',"system_fingerprint":' + _encode(head.fingerprint)
         self._start = b'data: {"id":%b,"object":"%b","created":%d,"model":%b,"choices":[' % (
             _encode(head.id),
             object_,
@@ -55,6 +70,7 @@ class EventWriter:
         )
         self._before: dict[int, bytes] = {}
         self._continuous = continuous_usage
+        self._closing_usage = closing_usage
         self._prompt_tokens = prompt_tokens
         self._after = b',"logprobs":null,"finish_reason":null}]'
         if self._chat:
@@ -86,16 +102,13 @@ class EventWriter:
             _encode(reason),
             _encode(stop_reason),
         )
-        if self._head.fingerprint is not None:
-            event += b',"system_fingerprint":' + _encode(self._head.fingerprint)
-        return event + self._tail(tokens)
+        # The last event of a stream carries the fingerprint.
+        return event + self._tail(tokens) if self._closing_usage else event + self._fingerprint + self._tail(tokens)
 
     def usage(self, usage: Usage) -> bytes:
         """The closing event of `include_usage`."""
-        event = b'%b],"usage":%b' % (self._start, _usage(usage, self._head.cached_details))
-        if self._head.fingerprint is not None:
-            event += b',"system_fingerprint":' + _encode(self._head.fingerprint)
-        return event + b"}\n\n"
+        details = self._head.cached_details
+        return b'%b],"usage":%b%b}\n\n' % (self._start, _usage(usage, details), self._fingerprint)
 
     def _open(self, index: int) -> bytes:
         middle = b'{"index":%d,"delta":{"content":' if self._chat else b'{"index":%d,"text":'

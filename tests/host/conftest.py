@@ -102,7 +102,7 @@ class Frontend:
 async def until(condition: Callable[[], object], timeout_s: float = 5.0) -> None:
     """Wait for what another task is about to do; fails instead of hanging."""
     async with asyncio.timeout(timeout_s):
-        while not condition():  # noqa: ASYNC110
+        while not condition():
             await asyncio.sleep(0.002)
 
 

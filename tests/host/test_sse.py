@@ -57,8 +57,10 @@ def test_usage_with_every_chunk(head):
 
 
 def test_closing_usage():
-    writer = EventWriter(CHAT, prompt_tokens=5)
-    (event,) = events(writer.usage(Usage(5, 3, 2)))
+    writer = EventWriter(CHAT, prompt_tokens=5, closing_usage=True)
+    finish, event = events(writer.finish(0, "!", 2, "stop", None) + writer.usage(Usage(5, 3, 2)))
+    assert "system_fingerprint" not in finish
+    assert event["system_fingerprint"] == "fp"
     assert event["choices"] == []
     assert event["usage"] == {"prompt_tokens": 5, "completion_tokens": 3, "total_tokens": 8}
     detailed = Head(id="x", model="m", kind="chat", created=1, cached_details=True)

@@ -227,7 +227,10 @@ class Generation:
             self._prompt_tokens = len(token_ids)
             if not self.whole:
                 self._writer = EventWriter(
-                    self._head, prompt_tokens=self._prompt_tokens, continuous_usage=self._continuous
+                    self._head,
+                    prompt_tokens=self._prompt_tokens,
+                    closing_usage=self._usage_event,
+                    continuous_usage=self._continuous,
                 )
             collector = await way.submit(self._head.id, token_ids, sampling, submit, way.priority(submit, fields))
         except Exception as error:  # vLLM says it in its own words, or says that the engine is dead

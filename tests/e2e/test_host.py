@@ -1,0 +1,414 @@
+"""One engine host with a real engine, driven over its socket. The hosts of all tests start at once; the last test kills
+the one that the others used."""
+
+import asyncio
+import json
+import re
+import stat
+
+import pytest
+
+from router.ipc.messages import Control, Done, Fail
+
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
+
+SUM = [{"role": "user", "content": "What is 12 + 30?"}]
+GREEDY = {"temperature": 0}
+#: A field that only vLLM's own classes know, with no effect: the same request, the other way.
+SLOWLY = {"echo": False}
+TOOL = {"type": "function", "function": {"name": "add", "parameters": {"type": "object", "properties": {}}}}
+
+
+@pytest.fixture(scope="module")
+def hosts(pair, start_host):
+    return {
+        "good": start_host(pair / "small", enable_auto_tool_choice=True, tool_call_parser="hermes"),
+        "unknown argument": start_host(pair / "small", max_modell_len=100),
+        "no such model": start_host("/nowhere/model"),
+        "too little memory": start_host(pair / "small", kv_cache_memory_bytes=1),
+    }
+
+
+@pytest.fixture
+async def client(hosts, join_host):
+    client = await join_host(hosts["good"])
+    yield client
+    client.channel.close()
+    await asyncio.sleep(0)
+
+
+def error_line(host):
+    host.process.wait(240)
+    lines = [line for line in host.log().splitlines() if line.startswith("headgate-host: error: ")]
+    return lines[-1] if lines else "nothing was said"
+
+
+def bare(answer):
+    """An answer without what differs from one request to the next, and without nulls, which mean nothing."""
+    if isinstance(answer, dict):
+        return {key: bare(value) for key, value in answer.items() if key not in ("id", "created") and value is not None}
+    return [bare(item) for item in answer] if isinstance(answer, list) else answer
+
+
+def text_of(events):
+    return "".join(event["choices"][0]["delta"].get("content") or "" for event in events if event["choices"])
+
+
+def merged(events):
+    """What a stream says, however it was cut into events: per choice its text and end, and the closing usage."""
+    choices = {}
+    for event in events:
+        for choice in event["choices"]:
+            text, end = choices.get(choice["index"], ("", None))
+            text += choice["text"] if "text" in choice else choice["delta"].get("content") or ""
+            if choice["finish_reason"] is not None:
+                assert end is None
+                end = choice["finish_reason"], choice.get("stop_reason")
+            choices[choice["index"]] = text, end
+    return choices, events[-1].get("usage")
+
+
+def shapes(events):
+    """The kinds of events that occur: which fields are there."""
+    return {str(sorted(bare(event))) + str([sorted(bare(choice)) for choice in event["choices"]]) for event in events}
+
+
+# Start
+
+
+async def test_the_host_tells_what_it_holds(client, hosts):
+    hello = await client.hello()
+    assert (hello.role, hello.model, hello.context_tokens) == ("host", "tiny", 512)
+    assert hello.kv_tokens > 10_000
+    assert hello.max_running > 0
+    assert hello.engine_version.startswith("vllm 0.")
+    wanted = {"chat", "completions", "logprobs", "messages", "responses", "structured", "tools"}
+    assert set(hello.capabilities) == wanted
+    assert stat.S_IMODE(hosts["good"].socket.stat().st_mode) == 0o600
+    assert "the fast way takes plain chat and completions" in hosts["good"].log()
+
+
+@pytest.mark.parametrize(
+    ("which", "pattern"),
+    [
+        ("unknown argument", r"vLLM has no argument 'max_modell_len'; did you mean 'max_model_len'\?"),
+        ("no such model", r"/nowhere/model"),
+        ("too little memory", r"(?i)(memory|cache|blocks)"),
+    ],
+)
+def test_an_engine_that_does_not_start_says_why(hosts, which, pattern):
+    host = hosts[which]
+    line = error_line(host)
+    assert host.process.returncode == 1, host.log()[-3000:]
+    assert re.search(pattern, line), line
+    assert "See root cause above" not in line
+    host.kill()  # nothing of its group is left, or this fails
+
+
+# The fast way is the slow way, faster
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        {"max_tokens": 3},
+        {"max_completion_tokens": 4, "max_tokens": 9},
+        {"stop": ["="]},
+        {"stop": ["="], "include_stop_str_in_output": True},
+        {"stop_token_ids": [22, 23, 24, 25]},
+        {"n": 2, "temperature": 1.0, "seed": 3},
+        {"ignore_eos": True, "max_tokens": 20},
+        {"min_tokens": 12},
+        {"max_tokens": 500},
+        {"logit_bias": {"22": 100}, "max_tokens": 4},
+        {"repetition_penalty": 1.5, "frequency_penalty": 1.0, "presence_penalty": 0.5},
+        {"skip_special_tokens": False},
+        {"top_k": 1, "temperature": 1.0},
+        {"seed": 7, "temperature": 1.0, "max_tokens": 8},
+        {"messages": [{"role": "system", "content": "Add."}, *SUM]},
+        {
+            "messages": [
+                {"role": "user", "content": [{"type": "text", "text": "What is"}, {"type": "text", "text": "1+1?"}]}
+            ]
+        },
+        {"messages": [*SUM, {"role": "assistant", "content": "42"}, {"role": "user", "content": "And 1 + 1?"}]},
+        {"chat_template_kwargs": {"unused": 1}},
+    ],
+    ids=str,
+)
+async def test_chat_is_answered_alike_both_ways(client, more):
+    body = {"messages": SUM, **GREEDY, **more}
+    fast, slow = await client.json("chat", body), await client.json("chat", {**body, **SLOWLY})
+    assert bare(fast) == bare(slow)
+    assert re.fullmatch(r"chatcmpl-[0-9a-f]{16,32}", fast["id"])
+    assert fast.keys() <= slow.keys()
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        {"stream_options": {"include_usage": True}},
+        {"stream_options": {"include_usage": True, "continuous_usage_stats": True}},
+        {"stop": ["="]},
+        {"max_tokens": 1},
+        {"n": 2, "temperature": 1.0, "seed": 3, "stream_options": {"include_usage": True}},
+    ],
+    ids=str,
+)
+async def test_streams_are_alike_both_ways(client, more):
+    body = {"messages": SUM, **GREEDY, **more}
+    fast, slow = await client.events("chat", body), await client.events("chat", {**body, **SLOWLY})
+    for events in (fast, slow):
+        assert len({event["id"] for event in events}) == 1
+        assert events[0]["choices"][0]["delta"] == {"role": "assistant", "content": ""}
+    assert merged(fast) == merged(slow)
+    assert shapes(fast) <= shapes(slow)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [{}, {"n": 2, "temperature": 1.0, "seed": 3}, {"prompt": [22, 16, 22]}, {"stop": "\n", "max_tokens": 40}],
+    ids=str,
+)
+@pytest.mark.parametrize("stream", [False, True])
+async def test_completions_are_answered_alike_both_ways(client, more, stream):
+    body = {"prompt": "What is 1 + 1?", **GREEDY, **more}
+    slowly = {"add_special_tokens": True}
+    if not stream:
+        assert bare(await client.json("completions", body)) == bare(
+            await client.json("completions", {**body, **slowly})
+        )
+        return
+    fast, slow = await client.events("completions", body), await client.events("completions", {**body, **slowly})
+    assert merged(fast) == merged(slow)
+    assert shapes(fast) <= shapes(slow)
+
+
+async def test_the_models_answer_is_worth_having(client):
+    answer = await client.json("chat", {"messages": SUM})
+    assert any(character.isdigit() for character in answer["choices"][0]["message"]["content"])
+    assert answer["model"] == "tiny"
+
+
+async def test_the_request_id_names_the_answer(client):
+    for way in ({}, SLOWLY):
+        answer = await client.json("chat", {"messages": SUM, "max_tokens": 1, **way}, request_id="abc")
+        assert answer["id"] == "chatcmpl-abc"
+
+
+async def test_usage_and_timings_are_told_at_the_end(client):
+    for way in ({}, SLOWLY):
+        for stream in (False, True):
+            body = {"messages": SUM, "max_tokens": 3, "ignore_eos": True, "stream": stream, **way}
+            _, done = await client.ask("chat", body)
+            assert isinstance(done, Done)
+            assert (done.usage.completion_tokens, done.finish_reason) == (3, "length")
+            assert 10 < done.usage.prompt_tokens < 20
+            assert 0 < done.timings.first_token_s <= done.timings.total_s
+
+
+async def test_a_partial_answer_is_continued(client):
+    body = {"messages": SUM, **GREEDY}
+    whole = (await client.json("chat", body))["choices"][0]["message"]["content"]
+    rest = await client.json("chat", body, continue_text=whole[:1])
+    assert whole[:1] + rest["choices"][0]["message"]["content"] == whole
+    slowly = await client.json("chat", {**body, **SLOWLY}, continue_text=whole[:1])
+    assert slowly["choices"][0]["message"]["content"]
+
+
+async def test_overrides_are_laid_over_the_body(client):
+    for way in ({}, SLOWLY):
+        _, done = await client.ask(
+            "chat", {"messages": SUM, "max_tokens": 9, "ignore_eos": True, **way}, overrides=b'{"max_tokens": 2}'
+        )
+        assert done.usage.completion_tokens == 2
+
+
+async def test_many_streams_at_once_keep_apart(client):
+    questions = [[{"role": "user", "content": f"What is {n} + {n + 1}?"}] for n in range(24)]
+    alone = [text_of(await client.events("chat", {"messages": q, **GREEDY})) for q in questions[:4]]
+    together = await asyncio.gather(*(client.events("chat", {"messages": q, **GREEDY}) for q in questions))
+    assert [text_of(events) for events in together[:4]] == alone
+    assert max(len(frame.items) for frame in client.frames) > 4  # one frame a tick, not a frame a chunk
+
+
+# What only vLLM's own classes know
+
+
+async def test_logprobs(client):
+    body = {"messages": SUM, "logprobs": True, "top_logprobs": 2, "max_tokens": 2}
+    answer = await client.json("chat", body)
+    content = answer["choices"][0]["logprobs"]["content"]
+    assert [len(token["top_logprobs"]) for token in content] == [2, 2]
+    assert all(token["logprob"] <= 0 for token in content)
+    completion = await client.json("completions", {"prompt": "1 + 1", "logprobs": 1, "max_tokens": 2})
+    assert len(completion["choices"][0]["logprobs"]["token_logprobs"]) == 2
+
+
+async def test_structured_output(client):
+    body = {"messages": SUM, "structured_outputs": {"choice": ["yes", "no"]}}
+    answer = await client.json("chat", body)
+    assert answer["choices"][0]["message"]["content"] in ("yes", "no")
+
+
+async def test_tools(client):
+    body = {"messages": SUM, "tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": "add"}}}
+    answer = await client.json("chat", {**body, "max_tokens": 60})
+    (call,) = answer["choices"][0]["message"]["tool_calls"]
+    assert call["function"]["name"] == "add"
+    _, done = await client.ask("chat", {"messages": SUM, "tools": [TOOL], "stream": True})
+    assert isinstance(done, Done)
+
+
+async def test_responses_and_messages(client):
+    response = await client.json("responses", {"input": "What is 1 + 1?", "max_output_tokens": 5})
+    assert response["output"][0]["content"][0]["type"] == "output_text"
+    message = await client.json("messages", {"messages": SUM, "max_tokens": 5})
+    assert (message["type"], message["role"], message["model"]) == ("message", "assistant", "tiny")
+    data, done = await client.ask("messages", {"messages": SUM, "max_tokens": 5, "stream": True})
+    assert isinstance(done, Done)
+    assert data.startswith(b"event: message_start")
+
+
+async def test_tokenize_and_detokenize(client):
+    tokens = (await client.json("tokenize", {"prompt": "1 + 1"}))["tokens"]
+    assert (await client.json("detokenize", {"tokens": tokens}))["prompt"] == "1 + 1"
+
+
+# Bad input
+
+
+@pytest.mark.parametrize(
+    ("body", "param", "message"),
+    [
+        ({"messages": SUM, "top_p": 7}, "top_p", "top_p must be in"),
+        ({"messages": SUM, "temperature": -1}, "temperature", "temperature"),
+        ({"messages": SUM, "max_tokens": -1}, None, "max_tokens"),
+        ({"messages": SUM, "n": 0}, None, "n must be at least 1"),
+        ({"messages": SUM, "stream_options": {"include_usage": True}}, "stream_options", "stream=True"),
+        ({"messages": "hello"}, "messages", "valid list"),
+        ({}, "messages", "required"),
+        ({"messages": SUM, "temperature": "hot"}, "temperature", "valid number"),
+        ({"messages": [{"role": "user", "content": 5}]}, None, "content"),
+    ],
+    ids=str,
+)
+async def test_bad_requests_get_vllms_own_words(client, body, param, message):
+    fail, error = await client.refusal("chat", body)
+    assert (fail.status, fail.retryable) == (400, False)
+    assert error["type"] == "invalid_request_error"
+    assert message in error["message"]
+    if param is not None:
+        assert error["param"] == param
+
+
+async def test_malformed_json_is_a_bad_request(client):
+    fail, error = await client.refusal("chat", b'{"messages": [')
+    assert fail.status == 400
+    assert "JSON" in error["message"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"messages": [{"role": "user", "content": "1 + " * 400}]},
+        {"messages": SUM, "max_tokens": 10**9},
+        {"messages": [{"role": "user", "content": "word " * 100_000}]},
+    ],
+    ids=["long prompt", "huge max_tokens", "endless prompt"],
+)
+async def test_what_does_not_fit_may_fit_elsewhere(client, body):
+    fail, error = await client.refusal("chat", body)
+    assert (fail.status, fail.code, fail.retryable) == (400, "context_length_exceeded", True)
+    assert error["code"] == "context_length_exceeded"
+
+
+async def test_errors_of_messages_have_anthropics_shape(client):
+    _, fail = await client.ask("messages", {"messages": SUM, "max_tokens": -5})
+    body = json.loads(fail.body)
+    assert body["type"] == "error"
+    assert body["error"]["type"] == "invalid_request_error"
+    assert "max_tokens must be positive" in body["error"]["message"]
+
+
+# Stopping
+
+
+ENDLESS = {"messages": SUM, "ignore_eos": True, "max_tokens": 490, "stream": True}
+
+
+async def until_idle(client):
+    async with asyncio.timeout(20):
+        while client.loads[-1].running + client.loads[-1].waiting:
+            await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize("way", [{}, SLOWLY, {"n": 2, "temperature": 1.0}], ids=["fast", "slow", "two choices"])
+async def test_an_abort_reaches_the_engine(client, way):
+    ids = [client.submit("chat", {**ENDLESS, **way}) for _ in range(4)]
+    for id in ids:
+        assert isinstance(await client.next(id), bytes)
+    async with asyncio.timeout(10):
+        while client.loads[-1].running < 4:
+            await asyncio.sleep(0.02)
+    for id in ids:
+        client.abort(id)
+    await until_idle(client)
+    assert client.loads[-1].kv_use == 0
+
+
+async def test_a_lost_connection_stops_its_requests(client, hosts, join_host):
+    other = await join_host(hosts["good"])
+    id = other.submit("chat", ENDLESS)
+    await other.next(id)
+    async with asyncio.timeout(10):
+        while not client.loads or not client.loads[-1].running:
+            await asyncio.sleep(0.02)
+    other.channel.close()
+    await until_idle(client)
+
+
+async def test_a_deadline_stops_the_generation(client):
+    _, end = await client.ask("chat", ENDLESS, deadline_s=0.1)
+    assert isinstance(end, Fail)
+    assert (end.status, end.code) == (504, "deadline_exceeded")
+    await until_idle(client)
+
+
+async def test_load_tells_the_engines_pace(client):
+    await client.ask("chat", ENDLESS)
+    load = client.loads[-1]
+    assert load.decode_tokens_per_s > 0
+    assert load.prefill_tokens_per_s > 0
+    assert 0 < load.time_per_output_token_s < 1
+    assert 0 < max(load.kv_use for load in client.loads) < 1
+
+
+async def test_ping_and_sleep(client):
+    client.channel.send(Control("ping"))
+    assert (await asyncio.wait_for(client.controls.get(), 5)).op == "pong"
+    client.channel.send(Control("sleep", "not a number"))
+    done = await asyncio.wait_for(client.controls.get(), 5)
+    assert done.op == "done"
+    assert "invalid literal" in done.argument
+
+
+async def test_draining_ends_with_the_last_answer(pair, hosts, client):
+    id = client.submit("chat", {**ENDLESS, "max_tokens": 30})
+    await client.next(id)
+    client.channel.send(Control("drain"))
+    fail, _ = await client.refusal("chat", {"messages": SUM})
+    assert (fail.status, fail.retryable) == (503, True)
+    while isinstance(end := await client.next(id), bytes):
+        pass
+    assert isinstance(end, Done)
+    assert (await asyncio.wait_for(client.controls.get(), 10)).op == "drained"
+
+
+async def test_kill_9_takes_the_engine_core_along(hosts):
+    host = hosts["good"]
+    assert any("VLLM::Engine" in member for member in host.members())
+    host.kill()
+    assert host.members() == []
