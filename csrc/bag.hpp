@@ -72,7 +72,8 @@ struct Scratch {
   std::vector<uint32_t> slots;   // index into entries + 1
   std::vector<Entry> entries;    // the distinct words
   std::vector<Pending> pending;  // entries without their rows yet
-  std::vector<uint64_t> met;     // a bit for each row of word n-grams, n > 1
+  std::vector<uint64_t> met;     // a bit for each row of word n-grams, n > 1; all 0 between calls
+  bool unclean = false;          // a call ended by an exception
   std::array<Rows, kGroups> groups;
 };
 
@@ -97,6 +98,7 @@ class Bagger {
     fill();
     forget();
     if (encoder_.shape_rows) shape();
+    unmeet();
     for (size_t g = 0; g < kGroups; ++g) hand_over(static_cast<Group>(g));
     close();
     return tally_;
@@ -105,7 +107,23 @@ class Bagger {
  private:
   void open(size_t size) {
     scratch_.slots.assign(std::bit_ceil(std::clamp<size_t>(size / 4, 2 * kPending, 1 << 14)), 0);
-    if (longest_order_ > 1) scratch_.met.assign(encoder_.word_rows / 64 + 1, 0);
+    scratch_.entries.clear();
+    scratch_.pending.clear();
+    for (Rows& group : scratch_.groups) group.used = 0;
+    const size_t bits = encoder_.word_rows / 64 + 1;
+    if (scratch_.unclean || scratch_.met.size() < bits) scratch_.met.assign(bits, 0);
+    scratch_.unclean = true;
+  }
+
+  // Clears the bits of this text: one by one where its rows are all at hand.
+  void unmeet() {
+    scratch_.unclean = false;
+    if (tally_.entries[kWordGroup]) {
+      std::fill(scratch_.met.begin(), scratch_.met.end(), 0);
+    } else {
+      const Rows& words = scratch_.groups[kWordGroup];
+      for (size_t i = 0; i < words.used; ++i) scratch_.met[(words.rows[i] - encoder_.base[kWordGroup]) / 64] = 0;
+    }
   }
 
   void close() {

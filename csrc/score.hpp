@@ -31,12 +31,14 @@ inline Scratch& scratch_of_thread() {
   return scratch;
 }
 
+inline constexpr size_t kMaxColumns = 256;
+
 // Group sums of one text.
 struct Sums {
   const Model& model;
-  std::vector<float> acc;  // [kGroups, k]
+  alignas(64) float acc[kGroups * kMaxColumns];  // [kGroups, k]; zeroed by the caller
 
-  explicit Sums(const Model& m) : model(m), acc(kGroups * m.k) {}
+  explicit Sums(const Model& m) : model(m) {}
 
   // A row's memory is asked for when its number is known, long before it is summed.
   void soon(uint32_t row) { __builtin_prefetch(model.table + row * model.k); }
@@ -53,7 +55,7 @@ inline uint64_t hide(const Encoder& encoder, const Model& model, const Text* tex
   uint64_t pieces = 0;
   double total = 0;
   for (size_t i = 0; i < n; ++i) {
-    std::fill(sums.acc.begin(), sums.acc.end(), 0.0f);
+    std::fill_n(sums.acc, kGroups * model.k, 0.0f);
     const Tally tally = Bagger(encoder, scratch_of_thread(), sums).run(texts[i].data, texts[i].size);
     pieces += tally.pieces;
     total += texts[i].weight;
@@ -71,9 +73,9 @@ inline uint64_t hide(const Encoder& encoder, const Model& model, const Text* tex
 
 // quality[0..models) of a conversation. Returns its WordPieces.
 inline uint64_t score(const Encoder& encoder, const Model& model, const Text* texts, size_t n, float* quality) {
-  std::vector<float> hidden(model.k);
-  const uint64_t pieces = hide(encoder, model, texts, n, hidden.data());
-  qualities(hidden.data(), model.vectors, model.bias, model.models, model.k, quality);
+  float hidden[kMaxColumns];
+  const uint64_t pieces = hide(encoder, model, texts, n, hidden);
+  qualities(hidden, model.vectors, model.bias, model.models, model.k, quality);
   return pieces;
 }
 

@@ -40,6 +40,7 @@ cdef extern from "gather.hpp" namespace "headgate" nogil:
 
 
 cdef extern from "score.hpp" namespace "headgate" nogil:
+    const size_t kMaxColumns
     cdef cppclass Text:
         const uint8_t* data
         size_t size

@@ -186,6 +186,10 @@ void split_words(const uint8_t* text, size_t size, std::vector<uint64_t>* cells,
       const Ascii ascii = kAscii[*p];
       if (ascii.kind == unicode::kWord) {
         p = maker.letters(p, end, counts);
+        if (p < end && *p == ' ') {
+          maker.end();
+          ++p;
+        }
         continue;
       }
       ++p;

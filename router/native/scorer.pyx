@@ -1,6 +1,9 @@
 """Text in, quality per model out: one native call that releases the GIL. See scorer.pyi for the words, docs/features.md for the maths."""
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.float cimport PyFloat_FromDouble
+from cpython.ref cimport Py_INCREF
+from cpython.tuple cimport PyTuple_New, PyTuple_SET_ITEM
 from cpython.unicode cimport PyUnicode_AsUTF8AndSize
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint64_t
 from libcpp.vector cimport vector
@@ -143,8 +146,8 @@ cdef class Scorer:
         rows, k = encoder.spec.rows, vectors.shape[1]
         if table.dtype != np.float16 or table.shape != (rows, k):
             raise ValueError(f"table: expected float16 [{rows}, {k}], got {table.dtype} {list(table.shape)}")
-        if k == 0 or k % 16:
-            raise ValueError(f"vectors: expected a multiple of 16 columns, got {k}")
+        if k == 0 or k % 16 or k > native.kMaxColumns:
+            raise ValueError(f"vectors: expected a multiple of 16 columns, at most {native.kMaxColumns}, got {k}")
         if bias.shape[0] != vectors.shape[0] or bias.shape[0] == 0:
             raise ValueError(f"bias: expected [{vectors.shape[0]}] of at least 1, got [{bias.shape[0]}]")
         name = []
@@ -171,7 +174,7 @@ cdef class Scorer:
         quality.resize(self.model.models)
         with nogil:
             pieces = native.score(self.encoder.config, self.model, texts.data(), texts.size(), quality.data())
-        return tuple(quality), pieces
+        return _floats(&quality), pieces
 
     def hidden(self, segments):
         cdef tuple held = tuple(segments)
@@ -200,13 +203,26 @@ cdef class Scorer:
         return out
 
 
+cdef tuple _floats(vector[float]* values):
+    cdef Py_ssize_t n = values.size(), i
+    cdef tuple out = PyTuple_New(n)
+    for i in range(n):
+        value = PyFloat_FromDouble(values[0][i])
+        Py_INCREF(value)
+        PyTuple_SET_ITEM(out, i, value)
+    return out
+
+
 cdef int _segments(tuple held, vector[native.Text]* out, list keep) except -1:
-    out.resize(len(held))
-    for i, segment in enumerate(held):
-        if not isinstance(segment, tuple):
+    cdef Py_ssize_t n = len(held), i
+    cdef double weight
+    out.resize(n)
+    for i in range(n):
+        segment = held[i]
+        if not isinstance(segment, tuple) or len(<tuple>segment) != 2:
             raise TypeError(f"segments: expected tuples of text and weight, got `{type(segment).__name__}`")
-        text, weight = segment
+        weight = (<tuple>segment)[1]
         if not 0 <= weight < 1e9:
             raise ValueError(f"segments: expected weights from 0 to 1e9, got {weight}")
-        _fill(text, weight, &out[0][i], keep)
+        _fill((<tuple>segment)[0], weight, &out[0][i], keep)
     return 0

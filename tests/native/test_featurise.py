@@ -63,7 +63,7 @@ def test_a_word_met_again_adds_nothing(model):
 def test_long_texts(make_model, words, word_rows):
     """Past every size at which rows are handed over, and words are forgotten."""
     model = make_model(char_rows=0, word_rows=word_rows)
-    text = " ".join(f"w{i}" for i in range(words)) + " w0 w1"
+    text = " ".join(f"я{i}" for i in range(words)) + " я0 я1"
     assert_same(model, text)
 
 

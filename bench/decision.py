@@ -1,0 +1,180 @@
+"""Text to decision on one core: weigh the turns, score with the native head, decide. The NumPy twin beside it.
+
+Last line: JSON with p50_us (2 models, 100-word prompts), p50_us_32_models, ms_8000_words, load_ms, thread_safe.
+"""
+
+import argparse
+import os
+import pydoc_data.topics
+import re
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import report
+
+from router.features import segments
+from router.heads import Claim, Head, HeadKind, load
+from router.native import scorer
+from router.policy import Settings, decide
+from router.types import MemberState, Query, Snapshot, Turn
+
+GOALS = (
+    report.Goal("p50_us", 20),
+    report.Goal("p50_us_32_models", 30),
+    report.Goal("ms_8000_words", 1),
+    report.Goal("load_ms", 50),
+)
+SHORT, LONG = 100, 8_000  # words
+
+
+def prose() -> list[str]:
+    """The words of CPython's own reference manual: English that every machine has."""
+    return re.sub(r"\s+", " ", " ".join(pydoc_data.topics.topics.values())).split()
+
+
+def windows(words: Sequence[str], size: int, count: int) -> list[str]:
+    """`count` texts of `size` words, spread over the manual, no two alike."""
+    step = (len(words) - size) // count
+    return [" ".join(words[i * step : i * step + size]) for i in range(count)]
+
+
+def claims(models: int) -> list[Claim]:
+    """Members spread over the strengths that models have."""
+    return [Claim(name=f"m{i}", strength=0.2 + 0.6 * i / max(1, models - 1)) for i in range(models)]
+
+
+def snapshot(models: int) -> Snapshot:
+    return Snapshot(
+        tuple(
+            MemberState(
+                name=f"m{i}",
+                context_tokens=32_768,
+                capabilities=frozenset({"chat", "completions"}),
+                running=3,
+                prefill_tokens_per_s=8_000.0 - 200.0 * i,
+                time_per_output_token_s=0.005 + 0.001 * i,
+                mean_output_tokens=200.0,
+                usd_per_s=0.0003,
+            )
+            for i in range(models)
+        )
+    )
+
+
+def query(text: str) -> Query:
+    """As the frontend would have decoded it: that is measured in bench/overhead.py."""
+    return Query(kind="chat", model="auto", turns=(Turn("user", text),), needs=frozenset({"chat"}))
+
+
+def decider(checkpoint: str, models: int, kind: HeadKind = "mf") -> Callable[[Query], object]:
+    head, pool, settings = load(checkpoint, claims(models), kind=kind), snapshot(models), Settings(price=100.0)
+    turns = head.turns
+    return lambda asked: decide(asked, head.score(segments(asked.turns, turns)), pool, settings)
+
+
+def microseconds(work: Callable[[Query], object], queries: Sequence[Query]) -> list[float]:
+    clock = time.perf_counter_ns
+    taken = []
+    for one in queries:
+        started = clock()
+        work(one)
+        taken.append((clock() - started) / 1e3)
+    return taken
+
+
+_LOAD = """
+import sys, time
+import numpy
+from router.heads import Claim, load
+import router.heads.mf
+started = time.perf_counter()
+load(sys.argv[1], [Claim(name="s", strength=0.3), Claim(name="l", strength=0.6)])
+print((time.perf_counter() - started) * 1e3)
+"""
+
+
+def load_ms(checkpoint: str) -> float:
+    """In a fresh process, placement included; importing NumPy and ourselves is not."""
+    command = [sys.executable, "-P", "-c", _LOAD, checkpoint]
+    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
+def agree(checkpoint: str, texts: Sequence[str]) -> float:
+    """The largest difference of a quality between the native head and the twin."""
+    native, twin = (load(checkpoint, claims(32), kind=kind) for kind in ("mf", "mf_numpy"))
+
+    def gap(text: str) -> float:
+        pairs = zip(native.score([(text, 1.0)]).quality, twin.score([(text, 1.0)]).quality, strict=True)
+        return max(abs(a - b) for a, b in pairs)
+
+    return max(map(gap, texts))
+
+
+def thread_safe(head: Head, texts: Sequence[str], threads: int = 8) -> bool:
+    """Whether many threads on one scorer get, to the bit, what one gets."""
+    alone = [head.score([(text, 1.0)]) for text in texts]
+    same: list[bool] = []
+
+    def work(offset: int) -> None:
+        order = [(i + offset) % len(texts) for i in range(len(texts))]
+        same.append(all(head.score([(texts[i], 1.0)]) == alone[i] for i in order))
+
+    pool = [threading.Thread(target=work, args=(31 * i,)) for i in range(threads)]
+    for thread in pool:
+        thread.start()
+    for thread in pool:
+        thread.join()
+    return len(same) == threads and all(same)
+
+
+def measure(args: argparse.Namespace) -> dict[str, Any]:
+    words = prose()
+    short, long = windows(words, SHORT, 60 if args.quick else 600), windows(words, LONG, 3 if args.quick else 12)
+    gap = agree(args.checkpoint, short[:: len(short) // 20])
+    if gap > 1e-4:
+        raise SystemExit(f"the native head and its twin differ by {gap:.2e}: nothing is timed")
+    asked, asked_long = list(map(query, short)), list(map(query, long))
+    two, many = decider(args.checkpoint, 2), decider(args.checkpoint, 32)
+    plain = decider(args.checkpoint, 2, "mf_numpy")
+    head = load(args.checkpoint, claims(2))
+    contestants: dict[str, Callable[[], float]] = {
+        "p50_us": lambda: statistics.median(microseconds(two, asked)),
+        "p99_us": lambda: report.quantile(microseconds(two, asked), 0.99),
+        "p50_us_32_models": lambda: statistics.median(microseconds(many, asked)),
+        "score_p50_us": lambda: statistics.median(microseconds(lambda q: head.score(((q.turns[0].text, 1.0),)), asked)),
+        "ms_8000_words": lambda: statistics.median(microseconds(two, asked_long)) / 1e3,
+        "load_ms": lambda: load_ms(args.checkpoint),
+        "numpy_p50_us": lambda: statistics.median(microseconds(plain, asked[:: max(1, len(short) // 30)])),
+    }
+    runs: dict[str, list[float]] = {name: [] for name in contestants}
+    for run in range(args.runs):
+        report.progress(f"run {run + 1} of {args.runs}")
+        for name, contestant in contestants.items():
+            runs[name].append(contestant())
+    spreads = {name: report.spread(values) for name, values in runs.items()}
+    return {
+        **{name: spread["median"] for name, spread in spreads.items()},
+        "thread_safe": thread_safe(head, short[:200] + long[:2]),
+        "isa": scorer.isas()[0],
+        "largest_difference_to_numpy": gap,
+        "checkpoint": args.checkpoint,
+        "spread": spreads,
+    }
+
+
+def main() -> None:
+    parser = report.parser(__doc__.splitlines()[0], runs=7)
+    parser.add_argument("--checkpoint", default="default", help="`default`, or a path")
+    args = parser.parse_args()
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    report.finish(args, "decision", measure(args), goals=GOALS, distributions=("numpy", "cython", "msgspec"))
+
+
+if __name__ == "__main__":
+    main()
