@@ -39,9 +39,7 @@ def _check_model(member: Member, error: str) -> None:
         raise ConfigError(error.format(f"{member.model!r} is not a folder"))
 
 
-def _summary(
-    config: Config, placements: tuple[Placement, ...], rule: str, strong: str, weak: str
-) -> dict[str, Any]:
+def _summary(config: Config, placements: tuple[Placement, ...], rule: str, strong: str, weak: str) -> dict[str, Any]:
     routing = config.routing
     return {
         "valid": True,

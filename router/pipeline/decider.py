@@ -1,7 +1,7 @@
 """Text to decision: names, scores and policy for one pool. Needs no engine, no event loop, no network.
 
-    decider = Router.decider(pool=[Member(name="small", like="llama-3.1-8b-instruct"), ...])
-    decider.decide("What is 2 + 2?").model
+decider = Router.decider(pool=[Member(name="small", like="llama-3.1-8b-instruct"), ...])
+decider.decide("What is 2 + 2?").model
 """
 
 import secrets
@@ -19,9 +19,7 @@ from router.pool.load import gpu_shares
 from router.types import Decision, MemberState, Query, Scores, Snapshot
 
 #: What an engine is taken to be able to do while nothing is known of it.
-_ALL = frozenset(
-    {"chat", "completions", "tools", "structured", "logprobs", "vision", "audio", "responses", "messages"}
-)
+_ALL = frozenset({"chat", "completions", "tools", "structured", "logprobs", "vision", "audio", "responses", "messages"})
 
 
 class Decider:

@@ -1,8 +1,8 @@
 """What a request's `model` means: a rule to decide by, or one member.
 
-    auto, headgate/auto     the configured rule
-    router-mf-0.116         RouteLLM's: the strongest member iff its win rate over the weakest reaches 0.116
-    a member's name         that member; so do the path or hub id of its weights, where only one member has them
+auto, headgate/auto     the configured rule
+router-mf-0.116         RouteLLM's: the strongest member iff its win rate over the weakest reaches 0.116
+a member's name         that member; so do the path or hub id of its weights, where only one member has them
 """
 
 import difflib

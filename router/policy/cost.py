@@ -1,8 +1,8 @@
 """What an answer would cost on one member: GPU seconds, dollars, and the wait for the first token.
 
-    g = uncached prompt tokens / prefill rate + E[output tokens] * time per output token
-    c = g * USD per second of the GPU share
-    w = g of what is queued + own prefill
+g = uncached prompt tokens / prefill rate + E[output tokens] * time per output token
+c = g * USD per second of the GPU share
+w = g of what is queued + own prefill
 """
 
 import math

@@ -111,6 +111,4 @@ def _pinned(id: str, terms: tuple[Term, ...], settings: Settings) -> Decision:
         raise Overloaded(f"model {term.model!r} has a full queue", retry_after_s=1.0)
     if term.excluded in ("not_ready", "tried"):
         raise NoEngine(f"model {term.model!r} is not available now ({term.excluded})", retry_after_s=1.0)
-    return Decision(
-        id=id, model=term.model, member=settings.pinned, reason="pinned", terms=terms, score=term.quality
-    )
+    return Decision(id=id, model=term.model, member=settings.pinned, reason="pinned", terms=terms, score=term.quality)

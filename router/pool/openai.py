@@ -37,8 +37,8 @@ PATHS = {
     "detokenize": "/detokenize",
 }
 _CAPABILITIES = frozenset({"chat", "completions", "tools", "structured", "logprobs", "vision", "responses", "messages"})
-#: A burst of new connections overflows an upstream's listen queue, and TCP tries again after 1, 2, 4, 8 s; that must not
-#: look like a dead upstream. One that is really gone is found by probing, or refuses at once.
+#: A burst of new connections overflows an upstream's listen queue, and TCP tries again after 1, 2, 4, 8 s; that must
+#: not look like a dead upstream. One that is really gone is found by probing, or refuses at once.
 _CONNECT_S = 20.0
 _SILENT_S = 300.0  #: an answer that brings nothing for so long is taken for dead
 _LARGEST_ANSWER_BYTES = 64 * 1024 * 1024
@@ -280,7 +280,9 @@ class OpenAIMember:
         assert self._session is not None
         url = self._base + "/v1/models"
         try:
-            async with self._session.get(url, timeout=aiohttp.ClientTimeout(total=self._supervision.ping_timeout_s)) as response:
+            async with self._session.get(
+                url, timeout=aiohttp.ClientTimeout(total=self._supervision.ping_timeout_s)
+            ) as response:
                 body = await response.content.read(1 << 20)
                 if response.status in (404, 405):
                     return ""  # alive, and without a list of models

@@ -37,6 +37,7 @@ class Supervisor:
         self._supervision = supervision
         self._starting = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._unanswered: dict[str, int] = {}  # pings since a member was last heard
         self._delays_s: dict[str, float] = {}
         self._stopped = False
 
@@ -112,19 +113,27 @@ class Supervisor:
         return delay_s
 
     async def _watch(self) -> None:
-        """Ask engines that have been silent for `ping_s`; kill those that stay silent for `ping_timeout_s`."""
-        settings = self._supervision
+        """Ask engines that have been silent for `ping_s`; kill those that leave pings unanswered for `ping_timeout_s`."""
         while True:
-            await asyncio.sleep(settings.ping_s)
+            await asyncio.sleep(self._supervision.ping_s)
             for member in self._members:
-                if not isinstance(member, EngineMember) or member.phase != "ready":
-                    continue
-                silent_s = time.monotonic() - member.last_heard_s
-                if silent_s > settings.ping_timeout_s:
-                    log.error("engine %r has been silent for %.0f s: killed", member.name, silent_s)
-                    member.kill(f"it was silent for {silent_s:.0f} s and was killed")
-                elif silent_s > settings.ping_s:
-                    member.ping()
+                if isinstance(member, EngineMember) and member.phase == "ready":
+                    self._look_at(member)
+
+    def _look_at(self, member: EngineMember) -> None:
+        settings = self._supervision
+        silent_s = time.monotonic() - member.last_heard_s
+        # Pings are counted, not seconds: an engine that was not asked, or whose answer we were too busy to read, lives.
+        unanswered = self._unanswered.get(member.name, 0) if silent_s > settings.ping_s else 0
+        if unanswered * settings.ping_s >= settings.ping_timeout_s:
+            why = f"it was silent for {silent_s:.0f} s and was killed"
+            log.error("engine %r: %s", member.name, why)
+            member.kill(why)
+            unanswered = 0
+        elif silent_s > settings.ping_s:
+            member.ping()
+            unanswered += 1
+        self._unanswered[member.name] = unanswered
 
     def _keep(self, coroutine: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(coroutine)

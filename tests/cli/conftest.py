@@ -98,7 +98,12 @@ class Serve:
         return self.open("/v1/chat/completions", body, headers, timeout)
 
     def open(
-        self, path: str, body: Any = None, headers: dict[str, str] | None = None, timeout: float = 20, admin: bool = False
+        self,
+        path: str,
+        body: Any = None,
+        headers: dict[str, str] | None = None,
+        timeout: float = 20,
+        admin: bool = False,
     ) -> Any:
         data = None if body is None else json.dumps(body).encode()
         url = (self.admin if admin else self.url) + path

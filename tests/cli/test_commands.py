@@ -44,7 +44,10 @@ def test_help_names_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
         (["serve", "--small", "x"], "expected a config file, or --small MODEL and --large MODEL"),
         (["serve", "x.yaml", "--small", "x"], "a config file or --small and --large, not both"),
         (["serve", "/no/such.yaml"], "/no/such.yaml: cannot be read"),
-        (["serve", "--small", "x", "--large", "y", "--engine-arg", "=3"], "--engine-arg: expected NAME=VALUE, got '=3'"),
+        (
+            ["serve", "--small", "x", "--large", "y", "--engine-arg", "=3"],
+            "--engine-arg: expected NAME=VALUE, got '=3'",
+        ),
         (["serve", "--small", "x", "--large", "y", "--threshold", "7"], "the command line: expected 0 to 1, got 7.0"),
         (["serve", "--small", "x", "--large", "y", "--checkpoint", "/no/such"], "/no/such: cannot be read"),
         (["validate", "/no/such.yaml"], "/no/such.yaml: cannot be read"),
@@ -87,7 +90,10 @@ def test_validate_shows_what_a_config_means(config: Callable[..., Path], capsys:
 @pytest.mark.parametrize(
     ("branch", "message"),
     [
-        ({"pool": [{"name": "a", "model": "x", "liek": "y"}]}, "unknown key 'liek' - at `$.pool[0]`; did you mean 'like'?"),
+        (
+            {"pool": [{"name": "a", "model": "x", "liek": "y"}]},
+            "unknown key 'liek' - at `$.pool[0]`; did you mean 'like'?",
+        ),
         ({"pool": [{"name": "a", "model": "x"}] * 2}, "two members are named 'a'; names must differ - at `$.pool[1]`"),
         ({"pool": [{"name": "a", "model": "x", "like": "llama-3.1-8b"}]}, "did you mean 'llama-3.1-8b-instruct'?"),
         ({"pool": [{"name": "a", "model": "/no/such"}]}, "'/no/such' is not a folder - at `$.pool[0].model`"),

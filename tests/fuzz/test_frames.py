@@ -1,4 +1,4 @@
-"""Random and mutated bytes into the frame decoder: messages or `ProtocolError`, never anything else, never much memory."""
+"""Random and mutated bytes into the frame decoder: messages or `ProtocolError`, nothing else, in little memory."""
 
 import os
 import random

@@ -1,4 +1,4 @@
-"""A pool whose members do as they are told, a scoring that says what it is told, and a sink that checks the contract."""
+"""A pool whose members do as they are told, a scoring too, and a sink that checks the contract."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -125,9 +125,7 @@ class Kit:
     query = staticmethod(query)
 
     @staticmethod
-    def router(
-        members: Sequence[FakeMember], *quality: float, routing: Routing | None = None, **config: Any
-    ) -> Router:
+    def router(members: Sequence[FakeMember], *quality: float, routing: Routing | None = None, **config: Any) -> Router:
         pool = tuple(Member(name=member.name, model=f"org/{member.name}", strength=None) for member in members)
         settings = Config(pool=pool, routing=routing or Routing(price=0.0), **config)
         return Router(settings, pool=members, scoring=FakeScoring(*quality))  # type: ignore[arg-type]

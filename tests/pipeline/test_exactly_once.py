@@ -87,7 +87,8 @@ class Sink:
 
 
 moods = st.sampled_from(
-    ["calm"] * 6 + ["cancel at start", "cancel at chunk", "cancel at end", "break at start", "break at chunk", "break at end"]
+    ["calm"] * 6
+    + ["cancel at start", "cancel at chunk", "cancel at end", "break at start", "break at chunk", "break at end"]
 )
 member = st.integers(0, len(NAMES) - 1)
 id = st.one_of(st.integers(1, 3), st.integers(0, 12))

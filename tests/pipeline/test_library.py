@@ -15,7 +15,7 @@ from router.pipeline.decider import Decider
 from router.pool.base import Failure
 
 EVENTS = (
-    b'data: {"model":"large","choices":[{"index":0,"delta":{"role":"assistant","content":"4"},"finish_reason":null}]}\n\n'
+    b'data: {"model":"large","choices":[{"index":0,"delta":{"role":"x","content":"4"},"finish_reason":null}]}\n\n'
     b'data: {"model":"large","choices":[{"index":0,"delta":{"content":"2"},"finish_reason":null}]}\n\n',
     b'data: {"model":"large","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n'
     b'data: {"choices":[],"usage":{"prompt_tokens":9,"completion_tokens":2,"prompt_tokens_details":null}}\n\n'
@@ -140,7 +140,11 @@ async def test_a_caller_that_does_not_read_is_cut(two: Any, monkeypatch: pytest.
 
 @pytest.mark.parametrize(
     ("messages", "param"),
-    [([], "messages"), (["text"], r"messages\[0\]"), ([{"role": "user", "content": "a"}, {"content": "b"}], r"messages\[1\]")],
+    [
+        ([], "messages"),
+        (["text"], r"messages\[0\]"),
+        ([{"role": "user", "content": "a"}, {"content": "b"}], r"messages\[1\]"),
+    ],
 )
 def test_what_is_no_conversation(two: Any, messages: Any, param: str) -> None:
     with pytest.raises(BadRequest) as error:
@@ -150,7 +154,10 @@ def test_what_is_no_conversation(two: Any, messages: Any, param: str) -> None:
 
 def test_what_a_conversation_needs_is_seen(two: Any) -> None:
     pool = two()
-    image = {"role": "user", "content": [{"type": "text", "text": "what is it?"}, {"type": "image_url", "image_url": {}}]}
+    image = {
+        "role": "user",
+        "content": [{"type": "text", "text": "what is it?"}, {"type": "image_url", "image_url": {}}],
+    }
     with pytest.raises(BadRequest, match="no model of the pool can do"):
         pool.router.decide([image])
     pool.small.fields["capabilities"] |= {"vision"}

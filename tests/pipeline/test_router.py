@@ -87,9 +87,7 @@ def two_query(model: str) -> Any:
         ("router-mf-.5", (0.4, 0.8), "large", "threshold"),
     ],
 )
-def test_what_a_model_name_means(
-    two: Any, model: str, quality: tuple[float, float], chosen: str, reason: str
-) -> None:
+def test_what_a_model_name_means(two: Any, model: str, quality: tuple[float, float], chosen: str, reason: str) -> None:
     pool = two()
     # `strong` is fixed at start, from what an empty text scores: the second member.
     pool.router._decider.scoring.quality = quality
@@ -361,9 +359,7 @@ async def test_a_long_text_is_scored_on_another_thread(two: Any, monkeypatch: py
     assert pool.router.pending_bytes == 0
 
 
-async def test_a_long_text_that_is_cancelled_or_refused_meanwhile(
-    two: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_long_text_that_is_cancelled_or_refused_meanwhile(two: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(router_module, "_LARGE_BODY_BYTES", 100)
     pool, refused = two(), two()
     pool.submit(body=bytes(101)).cancel()

@@ -1,9 +1,9 @@
 """A host process without an engine that does what its script says, well or badly.
 
-`engine_args` script the start: `fail` (text for standard error, then exit 1), `slow_s`, `silent` (no Hello), `grandchild`
-(a process that outlives a killed host), `deaf` (answers no ping). A request's `user` field holds its script, JSON:
-`["chunk", text]`, `["done"]`, `["fail", status, code, retryable]`, `["sleep", s]`, `["die"]`, `["garbage"]`, `["hang"]`,
-`["stranger"]` (frames of an id that does not exist), `["twice"]` (a second end).
+`engine_args` script the start: `fail` (text for standard error, then exit 1), `slow_s`, `silent` (no Hello),
+`grandchild` (a process that outlives a killed host), `deaf` (answers no ping). A request's `user` field holds its
+script, JSON: `["chunk", text]`, `["done"]`, `["fail", status, code, retryable]`, `["sleep", s]`, `["die"]`,
+`["garbage"]`, `["hang"]`, `["stranger"]` (frames of an id that does not exist), `["twice"]` (a second end).
 """
 
 import asyncio

@@ -59,7 +59,8 @@ def test_submissions_to_a_closed_breaker_do_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "fault"), [(400, False), (404, False), (422, False), (429, False), (500, True), (502, True), (503, False)]
+    ("status", "fault"),
+    [(400, False), (404, False), (422, False), (429, False), (500, True), (502, True), (503, False)],
 )
 def test_a_clients_error_is_not_the_members_fault(status: int, fault: bool) -> None:
     assert is_members_fault(status) is fault

@@ -175,7 +175,7 @@ async def test_a_host_that_never_says_hello_times_out(make: Make) -> None:
 
 async def test_a_command_that_does_not_exist_is_named(folder: Path) -> None:
     member = EngineMember(Member(name="x", model="m"), Supervision(), folder, gpu_share=1.0, command=("/no/such",))
-    with pytest.raises(EngineStartError, match="its process could not be started: .*No such file"):
+    with pytest.raises(EngineStartError, match=r"its process could not be started: .*No such file"):
         await member.start()
 
 

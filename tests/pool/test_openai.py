@@ -230,9 +230,7 @@ async def test_two_thousand_requests_at_once_do_not_open_the_breaker(member: Ope
     assert not member.state().breaker_open
 
 
-async def test_an_upstream_that_goes_away_and_comes_back(
-    member: OpenAIMember, upstream: Upstream, heard: Any
-) -> None:
+async def test_an_upstream_that_goes_away_and_comes_back(member: OpenAIMember, upstream: Upstream, heard: Any) -> None:
     upstream.healthy = False
     await until(lambda: member.phase == "restarting")
     assert member.status().last_error == "loading"

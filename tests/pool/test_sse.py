@@ -1,6 +1,7 @@
 """Event streams on their way through: any split gives whole events, the same bytes, another model name."""
 
 import json
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -22,7 +23,7 @@ def test_any_split_gives_the_same_events(contents: list[str], cuts: list[int], n
     stream = (b"".join(map(event, contents)) + b": a comment\n\ndata: [DONE]\n\n").replace(b"\n", newline)
     edges = [0, *sorted(min(cut, len(stream)) for cut in cuts), len(stream)]
     passage = Passage("theirs", "ours")
-    out = [passage.feed(stream[a:b]) for a, b in zip(edges, edges[1:], strict=False)]
+    out = [passage.feed(stream[a:b]) for a, b in pairwise(edges)]
     assert all(piece.endswith(newline * 2) for piece in out if piece)
     assert b"".join(out) == stream.replace(b'"model": "theirs"', b'"model":"ours"')
     assert passage.finished
