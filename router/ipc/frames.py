@@ -9,7 +9,8 @@ from router.ipc.messages import MAX_FRAME_BYTES, Message
 
 HEADER_BYTES = 4
 _length = Struct("<I")
-_decode = msgspec.msgpack.Decoder[Message](Message).decode
+_decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
+_decode = _decoder.decode
 _encoder = msgspec.msgpack.Encoder()
 
 

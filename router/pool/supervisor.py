@@ -113,7 +113,7 @@ class Supervisor:
         return delay_s
 
     async def _watch(self) -> None:
-        """Ask engines that have been silent for `ping_s`; kill those that leave pings unanswered for `ping_timeout_s`."""
+        """Ask engines that are silent for `ping_s`; kill those that answer nothing for `ping_timeout_s`."""
         while True:
             await asyncio.sleep(self._supervision.ping_s)
             for member in self._members:
