@@ -44,7 +44,7 @@ class JsonProgress:
     """One JSON object a line on standard output."""
 
     def engine(self, event: StartEvent) -> None:
-        self._say(event=event.what, member=event.member, seconds=round(event.seconds, 3), why=event.why)
+        self._say(event=event.what, member=event.member, seconds=round(event.seconds, 3), why=event.why, log=event.log)
 
     def ready(
         self,
@@ -78,6 +78,8 @@ class Lines:
             _note(f"starting {event.member!r} ...")
         elif event.what == "ready":
             _note(f"{event.member!r} is ready after {event.seconds:.1f} s")
+        elif event.log:
+            _note(f"{event.member!r} failed after {event.seconds:.1f} s; all that it said is in {event.log}")
 
     def ready(
         self,

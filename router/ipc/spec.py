@@ -18,3 +18,5 @@ class HostSpec(msgspec.Struct, frozen=True, kw_only=True):
     fast_path: bool = True  #: render and stream plain requests without vLLM's serving classes
     load_interval_s: float = 0.05
     stream_buffer_bytes: int = 1 << 20  #: unsent answer bytes kept for one stream before it is cut
+    #: compile before the engine is said to be ready what the first request with logprobs would compile, for seconds
+    warm_up: bool = True

@@ -14,7 +14,7 @@ import msgspec
 
 from router import config as configuration
 from router.config import Config, Member, Routing
-from router.errors import EngineFailed, NoEngine, Overloaded, RouterError
+from router.errors import EngineFailed, EngineStartError, NoEngine, Overloaded, RouterError
 from router.heads import Placement
 from router.observe.metrics import Metrics
 from router.pipeline.base import MemberStatus, ModelCard
@@ -98,8 +98,8 @@ class Router:
             return
         try:
             await self._supervisor.start(self._on_event)
-        except BaseException:
-            self._remove_folder(keep_logs=True)
+        except BaseException as error:
+            self._remove_folder(keep_logs=isinstance(error, EngineStartError))
             raise
 
     async def stop(self) -> None:

@@ -27,6 +27,7 @@ class StartEvent(msgspec.Struct, frozen=True):
     what: Literal["starting", "ready", "failed"]
     seconds: float = 0.0
     why: str = ""
+    log: str = ""  #: an engine's log file
 
 
 class Supervisor:
@@ -71,7 +72,8 @@ class Supervisor:
             async with self._starting:
                 await member.start()
         except EngineStartError as error:
-            on_event(StartEvent(name, "failed", time.monotonic() - begun, error.why))
+            log_path = str(member.log_path) if isinstance(member, EngineMember) else ""
+            on_event(StartEvent(name, "failed", time.monotonic() - begun, error.why, log_path))
             raise
         on_event(StartEvent(name, "ready", time.monotonic() - begun))
 
