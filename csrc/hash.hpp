@@ -8,7 +8,7 @@
 namespace headgate {
 
 inline constexpr uint64_t kPrime = 0x9E3779B97F4A7C15ull;
-inline constexpr uint64_t kContinues = 0x2323;
+inline constexpr uint64_t kContinues = 0xD6E8FEB86659FD93ull;  // large, so that no short key is met
 inline constexpr uint32_t kBegin = 0x110000;
 inline constexpr uint32_t kEnd = 0x110001;
 inline constexpr size_t kLongestWord = 100;  // in code points: a longer one has no pieces, as in BERT

@@ -105,6 +105,7 @@ def bert():
 
 @settings(max_examples=300, deadline=None)
 @given(text=st.text(KNOWN_TO_ALL, max_size=80))
+@example(text="∐")  # a small constant for ## once took it for ##ı
 def test_equals_hugging_face(bert, text):
     theirs, ours = bert
     assert ours(text) == theirs(text)
