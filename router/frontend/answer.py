@@ -119,8 +119,8 @@ class Answer:
     def gone(self) -> None:
         if self._ended:
             return
-        self._end()
         self._cancel()
+        self._end()
         model = "" if self._decision is None else self._decision.model
         exchange = self._exchange
         route = "other" if exchange.route is None else exchange.route.name
@@ -138,6 +138,7 @@ class Answer:
 
     def _end(self) -> None:
         self._ended = True
+        self._ticket = None  # the ticket holds us: left standing, the two would wait for the cycle collector
         self._door.running -= 1
 
     def _collect(self, data: bytes) -> None:
