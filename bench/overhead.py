@@ -32,7 +32,7 @@ class Contestant(NamedTuple):
 
     def cpu_s(self) -> float:
         """CPU seconds of the router's own processes; the stub hosts behind Headgate stand for engines."""
-        return sum(p.cpu_s for p in cpu.tree(self.server.pid) if "stub_host.py" not in p.title)
+        return sum(p.cpu_s for p in cpu.tree(self.server.pid) if not p.title.endswith("stub_host.py"))
 
 
 class Sample(NamedTuple):
@@ -66,8 +66,8 @@ def measure(contestant: Contestant, connections: int, seconds: float) -> Sample:
     before = contestant.cpu_s()
     load = wrk.run(contestant.server.url, PATH, contestant.bodies, connections=connections, seconds=seconds)
     spent = contestant.cpu_s() - before
-    if load.errors or not load.requests:
-        raise RuntimeError(f"{contestant.name}: {load.errors} errors in {load.requests} requests")
+    if load.errors or not load.requests or not spent:
+        raise RuntimeError(f"{contestant.name}: {load.errors} errors in {load.requests} requests, {spent} s of CPU")
     return Sample(spent / load.requests * 1e6, load.per_s, load.p50_ms, load.p99_ms)
 
 
