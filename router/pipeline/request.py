@@ -21,6 +21,8 @@ from router.types import Decision, Query, Scores
 
 log = logging.getLogger("headgate.pipeline")
 
+_OUR_FAULT = "internal error; the server's log says more"
+
 
 class Desk(Protocol):
     """What a request needs of the pipeline."""
@@ -100,7 +102,7 @@ class Request:
             self.refuse(error)
         except Exception:
             log.exception("request %s could not be scored", self.query.request_id)
-            self.refuse(RouterError("internal error; the server's log says more"))
+            self.refuse(RouterError(_OUR_FAULT))
 
     def refuse(self, error: RouterError) -> None:
         """End in an error that arose before or outside the member."""
@@ -131,13 +133,13 @@ class Request:
     def done(self, done: Done) -> None:
         if self.ended:
             return
-        if not self.started and not self._start():
-            return
-        self._end()
         try:
-            self._sink.done(done)
+            if self.started or self._start():
+                self._end()
+                self._sink.done(done)
         except Exception:
             log.exception("request %s: its receiver failed at the end", self.query.request_id)
+            self.refuse(RouterError(_OUR_FAULT))
 
     def handoff(self, handoff: Handoff) -> None:
         self.refuse(EngineFailed(f"the answer was stopped ({handoff.why}), and nothing continues it"))
