@@ -16,7 +16,7 @@ from collections.abc import Coroutine
 import msgspec
 import uvloop
 
-from router.host.base import engine_failed
+from router.host.base import DIED, engine_failed
 from router.host.server import Server, remove_socket
 from router.host.warden import stand_guard
 from router.host.words import LastWords, root_cause
@@ -48,6 +48,8 @@ def main() -> int:
         why = root_cause(error, words.lines())
     finally:
         remove_socket(spec.socket)
+    if why == DIED:
+        why = root_cause(RuntimeError(f"EngineDeadError: {DIED}"), words.lines()[-60:])
     if why:
         words.say(f"headgate-host: error: {why}")
         return 1

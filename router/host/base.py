@@ -11,6 +11,9 @@ import msgspec
 from router.ipc.messages import Load, Submit
 from router.types import Usage
 
+#: What is said of an engine that is gone; its own last words may say more.
+DIED = "the engine died"
+
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """What an engine can do, told once when it is ready."""

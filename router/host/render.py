@@ -21,9 +21,12 @@ _BILLING_HEADER = "x-anthropic-billing-header"
 
 
 class Template(Protocol):
-    """The one method used of a Hugging Face tokenizer."""
+    """A model's chat template: the conversation as it stands before the model's answer.
 
-    def apply_chat_template(self, conversation: list[dict[str, Any]], **kwargs: Any) -> Any: ...
+    Raises whatever the template raises when it refuses the conversation.
+    """
+
+    def __call__(self, conversation: list[dict[str, Any]], variables: Mapping[str, Any]) -> str: ...
 
 
 class Renderer:
@@ -34,32 +37,21 @@ class Renderer:
         template: Template,
         encode: Callable[[str, bool], list[int]],
         *,
-        chat_template: str | None,
         content_format: ContentFormat = "string",
         defaults: Mapping[str, Any] | None = None,
     ) -> None:
         """`encode(text, add_special_tokens)`; `defaults` are template variables that requests may override."""
         self._template = template
         self._encode = encode
-        self._chat_template = chat_template
         self._defaults = dict(defaults or {})
         self.content_format = content_format
 
     def chat(
         self, messages: Sequence[ChatMessage], variables: Mapping[str, Any] | None, continue_text: str
     ) -> list[int]:
-        """Token ids of a conversation that the model is to answer; `continue_text` is what it said already.
-
-        Raises whatever the template raises when it refuses the conversation.
-        """
+        """Token ids of a conversation that the model is to answer; `continue_text` is what it said already."""
         conversation = [self._turn(message) for message in messages]
-        prompt = self._template.apply_chat_template(
-            conversation,
-            chat_template=self._chat_template,
-            tokenize=False,
-            add_generation_prompt=True,
-            **(self._defaults | dict(variables) if variables else self._defaults),
-        )
+        prompt = self._template(conversation, self._defaults | dict(variables) if variables else self._defaults)
         return self._encode(prompt + continue_text, False)
 
     def text(self, prompt: str, continue_text: str) -> list[int]:

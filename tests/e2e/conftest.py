@@ -58,7 +58,15 @@ def engine_args() -> dict[str, Any]:
 class HostProcess:
     """One `python -m router.host`, as a supervisor starts it."""
 
-    def __init__(self, model: Path | str, *, name: str = "tiny", fast_path: bool = True, **engine_args: Any) -> None:
+    def __init__(
+        self,
+        model: Path | str,
+        *,
+        name: str = "tiny",
+        fast_path: bool = True,
+        warm_up: bool = False,
+        **engine_args: Any,
+    ) -> None:
         self.folder = tempfile.TemporaryDirectory(prefix="hg-")
         self.socket = Path(self.folder.name) / "host.sock"
         self._log = (Path(self.folder.name) / "log").open("w+")
@@ -68,6 +76,7 @@ class HostProcess:
             "socket": str(self.socket),
             "engine_args": ENGINE_ARGS | engine_args,
             "fast_path": fast_path,
+            "warm_up": warm_up,
         }
         self.process = subprocess.Popen(
             [sys.executable, "-P", "-m", "router.host"],
@@ -85,9 +94,9 @@ class HostProcess:
         self._log.flush()
         return (Path(self.folder.name) / "log").read_text()
 
-    def members(self) -> list[str]:
-        """The living processes of the host's group, as their commands."""
-        found = []
+    def members(self) -> dict[int, str]:
+        """The living processes of the host's group, with their commands' names."""
+        found = {}
         for entry in Path("/proc").iterdir():
             if not entry.name.isdigit():
                 continue
@@ -98,7 +107,7 @@ class HostProcess:
             command, _, rest = stat.partition("(")[2].rpartition(")")
             fields = rest.split()
             if int(fields[2]) == self.process.pid and fields[0] != "Z":
-                found.append(command)
+                found[int(entry.name)] = command
         return found
 
     def kill(self) -> None:

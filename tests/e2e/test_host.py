@@ -3,7 +3,9 @@ the one that the others used."""
 
 import asyncio
 import json
+import os
 import re
+import signal
 import stat
 
 import pytest
@@ -23,6 +25,7 @@ TOOL = {"type": "function", "function": {"name": "add", "parameters": {"type": "
 def hosts(pair, start_host):
     return {
         "good": start_host(pair / "small", enable_auto_tool_choice=True, tool_call_parser="hermes"),
+        "victim": start_host(pair / "large", name="large", warm_up=True),
         "unknown argument": start_host(pair / "small", max_modell_len=100),
         "no such model": start_host("/nowhere/model"),
         "too little memory": start_host(pair / "small", kv_cache_memory_bytes=1),
@@ -407,8 +410,27 @@ async def test_draining_ends_with_the_last_answer(pair, hosts, client):
     assert (await asyncio.wait_for(client.controls.get(), 10)).op == "drained"
 
 
+async def test_a_dead_engine_core_fails_what_runs_and_ends_the_host(hosts, join_host):
+    host = hosts["victim"]
+    client = await join_host(host)
+    assert "warmed up in" in host.log()
+    ids = [client.submit("chat", {**ENDLESS, **way}) for way in ({}, SLOWLY, {"stream": False})]
+    for id in ids[:2]:
+        await client.next(id)
+    core = next(pid for pid, command in host.members().items() if command.startswith("VLLM::Engine"))
+    os.kill(core, signal.SIGKILL)
+    for id in ids:
+        while isinstance(end := await client.next(id), bytes):
+            pass
+        assert isinstance(end, Fail)
+        assert (end.status, end.code, end.retryable) == (502, "engine_failed", True)
+    assert error_line(host) != "nothing was said"
+    assert host.process.returncode == 1
+    client.channel.close()
+
+
 async def test_kill_9_takes_the_engine_core_along(hosts):
     host = hosts["good"]
-    assert any("VLLM::Engine" in member for member in host.members())
+    assert any("VLLM::Engine" in command for command in host.members().values())
     host.kill()
-    assert host.members() == []
+    assert not host.members()

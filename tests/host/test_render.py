@@ -9,8 +9,8 @@ from router.host.render import Renderer, renderable, size_of
 
 
 class Template:
-    def apply_chat_template(self, conversation, **kwargs):
-        self.kwargs = kwargs
+    def __call__(self, conversation, variables):
+        self.variables = variables
         return json.dumps(conversation) + "|"
 
 
@@ -27,13 +27,13 @@ def rendered(renderer, messages, variables=None, continue_text=""):
 
 def test_text_parts_are_joined_for_templates_that_want_strings():
     messages = [ChatMessage("user", [TextPart("a"), TextPart("b")]), ChatMessage("assistant", "c", name="n")]
-    conversation, _ = rendered(Renderer(Template(), encode, chat_template=None), messages)
+    conversation, _ = rendered(Renderer(Template(), encode), messages)
     assert conversation == [{"role": "user", "content": "a\nb"}, {"role": "assistant", "content": "c", "name": "n"}]
 
 
 def test_strings_become_parts_for_templates_that_loop_over_them():
     messages = [ChatMessage("user", [TextPart("a"), TextPart("b")]), ChatMessage("system", "c")]
-    renderer = Renderer(Template(), encode, chat_template=None, content_format="openai")
+    renderer = Renderer(Template(), encode, content_format="openai")
     conversation, _ = rendered(renderer, messages)
     assert conversation == [
         {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]},
@@ -43,20 +43,14 @@ def test_strings_become_parts_for_templates_that_loop_over_them():
 
 def test_a_partial_answer_follows_the_generation_prompt():
     template = Template()
-    renderer = Renderer(template, encode, chat_template="T", defaults={"a": 1, "b": 2})
+    renderer = Renderer(template, encode, defaults={"a": 1, "b": 2})
     _, rest = rendered(renderer, [ChatMessage("user", "x")], {"b": 3}, "so far")
     assert rest == "so far"
-    assert template.kwargs == {
-        "chat_template": "T",
-        "tokenize": False,
-        "add_generation_prompt": True,
-        "a": 1,
-        "b": 3,
-    }
+    assert template.variables == {"a": 1, "b": 3}
 
 
 def test_completions_get_their_special_tokens():
-    renderer = Renderer(Template(), encode, chat_template=None)
+    renderer = Renderer(Template(), encode)
     assert renderer.text("ab", "c") == [1, 97, 98, 99]
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -15,10 +16,12 @@ from router.host.adapter.fit import chat_renderer, completion_renderer, limits_o
 from router.host.adapter.outputs import LeanOutputs, drop_prometheus, install
 from router.host.adapter.slow import SlowWay
 from router.host.adapter.stats import LoadLogger
-from router.host.base import Answer, Facts
+from router.host.base import DIED, Answer, Facts
 from router.host.load import LoadMeter
 from router.ipc.messages import Load, Submit
 from router.ipc.spec import HostSpec
+
+logger = logging.getLogger("headgate.host")
 
 #: How often a silent engine is looked at; its death with requests in flight is told at once.
 _LOOK_S = 0.5
@@ -34,7 +37,7 @@ class VllmEngine:
         self._loop = asyncio.get_running_loop()
         self._changed: Callable[[], None] = lambda: None
         priorities = engine.vllm_config.scheduler_config.policy == "priority"
-        self._slow = SlowWay(app, spec.name, self._loop, priorities)
+        self._slow = SlowWay(app, spec.name, self._loop, priorities=priorities, dead=lambda: bool(engine.errored))
         self._fast: FastWay | None = None
         self.facts = _facts(engine, app)
 
@@ -52,6 +55,8 @@ class VllmEngine:
             changed.append(lambda: self._changed())
             if spec.fast_path:
                 await self._open_fast(spec, outputs)
+            if spec.warm_up:
+                await self._warm_up()
         except BaseException:
             engine.shutdown()
             raise
@@ -80,6 +85,13 @@ class VllmEngine:
             cached_details=completion.enable_prompt_tokens_details,
             force_usage=completion.enable_force_include_usage,
         )
+
+    async def _warm_up(self) -> None:
+        """The first request with logprobs compiles for 3 to 20 s, in which every other request stands still."""
+        started = self._loop.time()
+        await self._slow.ask("completions", {"prompt": [0], "max_tokens": 2})
+        await self._slow.ask("completions", {"prompt": [0], "max_tokens": 2, "logprobs": 1})
+        logger.info("warmed up in %.1f s", self._loop.time() - started)
 
     @property
     def ways(self) -> str:
@@ -116,7 +128,7 @@ class VllmEngine:
             await asyncio.sleep(_LOOK_S)
             # An abort makes no step, and no step no statistics: look at what the host itself knows.
             load_changed()
-        return "the engine died"
+        return DIED
 
     def close(self) -> None:
         self._engine.shutdown()

@@ -5,7 +5,7 @@ Not by knowing vLLM's renderers, which change with every version, but by compari
 
 import copy
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -13,7 +13,7 @@ import msgspec
 from router.host.adapter.slow import SlowWay
 from router.host.fields import ChatMessage
 from router.host.limits import Limits
-from router.host.render import ContentFormat, Renderer
+from router.host.render import ContentFormat, Renderer, Template
 
 logger = logging.getLogger("headgate.host")
 
@@ -63,12 +63,43 @@ def encoder(engine: Any) -> Callable[[str, bool], list[int]] | None:
     return encode
 
 
+def template_of(tokenizer: Any, chat_template: str | None) -> Template:
+    """The compiled template; where transformers does not let us at it, its slower method."""
+    try:
+        from transformers.utils.chat_template_utils import _compile_jinja_template
+
+        compiled = _compile_jinja_template(tokenizer.get_chat_template(chat_template))
+        special = dict(tokenizer.special_tokens_map)
+    except (ImportError, AttributeError, ValueError) as error:
+        logger.info("chat templates are rendered by transformers: %s", error)
+
+        def apply(conversation: list[dict[str, Any]], variables: Mapping[str, Any]) -> str:
+            prompt: str = tokenizer.apply_chat_template(
+                conversation, chat_template=chat_template, tokenize=False, add_generation_prompt=True, **variables
+            )
+            return prompt
+
+        return apply
+
+    def render(conversation: list[dict[str, Any]], variables: Mapping[str, Any]) -> str:
+        prompt: str = compiled.render(
+            messages=conversation, tools=None, documents=None, add_generation_prompt=True, **(special | dict(variables))
+        )
+        return prompt
+
+    return render
+
+
+def _no_template(conversation: list[dict[str, Any]], variables: Mapping[str, Any]) -> str:
+    raise ValueError("this renderer is for text completions")
+
+
 async def completion_renderer(engine: Any, slow: SlowWay) -> Renderer | None:
     """A renderer for text completions, proven on one text; None when vLLM tokenizes otherwise."""
     encode = encoder(engine)
     if encode is None:
         return None
-    renderer = Renderer(engine.renderer.tokenizer, encode, chat_template=None)
+    renderer = Renderer(_no_template, encode)
     wanted = await _ask(slow, {"prompt": _TEXT})
     return renderer if wanted is not None and renderer.text(_TEXT, "") == wanted else None
 
@@ -79,15 +110,11 @@ async def chat_renderer(engine: Any, state: Any, slow: SlowWay) -> Renderer | No
     encode = encoder(engine)
     if serving is None or encode is None or _parses(serving) or serving.response_role != "assistant":
         return None
+    template = template_of(engine.renderer.tokenizer, serving.chat_template)
+    defaults = getattr(serving, "default_chat_template_kwargs", None)
     formats: tuple[ContentFormat, ...] = ("string", "openai")
     for content_format in formats:
-        renderer = Renderer(
-            engine.renderer.tokenizer,
-            encode,
-            chat_template=serving.chat_template,
-            content_format=content_format,
-            defaults=getattr(serving, "default_chat_template_kwargs", None),
-        )
+        renderer = Renderer(template, encode, content_format=content_format, defaults=defaults)
         if await _same(renderer, slow):
             return renderer
     logger.warning("chat takes the slow way: its prompts could not be rendered as vLLM renders them")

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from router.host.base import Answer, Failure, engine_failed
+from router.host.base import DIED, Answer, Failure, engine_failed
 from router.host.fields import merge
 from router.ipc.messages import Submit
 from router.types import Kind, Usage
@@ -64,15 +64,25 @@ _object = msgspec.json.Decoder(dict[str, Any])
 class SlowWay:
     """Calls the application; one task per request."""
 
-    def __init__(self, app: App, served_name: str, loop: asyncio.AbstractEventLoop, priorities: bool = False) -> None:
+    def __init__(
+        self,
+        app: App,
+        served_name: str,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        priorities: bool = False,
+        dead: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """`dead` tells whether the engine is: then no answer is the request's own fault."""
         self._app = app
         self._name = served_name
         self._loop = loop
         self._priorities = priorities
+        self._dead = dead
         self._tasks: set[asyncio.Task[None]] = set()
 
     def start(self, submit: Submit, answer: Answer) -> Callable[[], None]:
-        call = _Call(answer, submit.kind)
+        call = _Call(answer, submit.kind, self._dead)
         try:
             body = self._body(submit)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -85,7 +95,7 @@ class SlowWay:
     async def ask(self, kind: Kind, body: dict[str, Any]) -> tuple[int, bytes]:
         """Status and body of one call that is nobody's request."""
         heard = _Heard()
-        call = _Call(heard, kind)
+        call = _Call(heard, kind, self._dead)
         await self._run(call, Submit(id=0, kind=kind, body=b""), msgspec.json.encode(body | {"model": self._name}))
         return call.status, b"".join(heard.chunks)
 
@@ -113,8 +123,9 @@ class SlowWay:
 class _Call:
     """One request and its response, as ASGI's two callables."""
 
-    def __init__(self, answer: Answer, kind: Kind) -> None:
+    def __init__(self, answer: Answer, kind: Kind, dead: Callable[[], bool]) -> None:
         self._answer = answer
+        self._dead = dead
         self._kind = kind
         self._gone = asyncio.Event()
         self._whole: list[bytes] = []
@@ -170,7 +181,9 @@ class _Call:
         if self.disconnected:
             return
         body = b"".join(self._whole)
-        if self._error is not None:
+        if self._dead() and (self._error is not None or self.status >= 400):
+            self._answer.fail(engine_failed(DIED))
+        elif self._error is not None:
             self._answer.fail(self._error)
         elif self.status == 0:
             self._answer.fail(engine_failed("vLLM's application gave no answer"))
@@ -244,8 +257,6 @@ def _failure(status: int, body: bytes, kind: Kind) -> Failure:
     error = _plain(heard.error or _Error(message=heard.message))
     too_long = status < 500 and _TOO_LONG.search(error.message) is not None
     code = "context_length_exceeded" if too_long else ""
-    if status >= 500 and "EngineDead" in error.message:
-        return engine_failed(error.message)
     type_ = _TYPES.get(status, "invalid_request_error" if status < 500 else "internal_error")
     content: dict[str, Any] = {"message": error.message, "type": type_, "param": error.param, "code": code or None}
     if kind == "messages":

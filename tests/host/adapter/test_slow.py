@@ -181,6 +181,16 @@ async def test_an_application_that_breaks_is_a_retryable_failure():
     assert (await ask(silent)).failure.status == 502
 
 
+async def test_a_dead_engine_is_nobodys_fault():
+    body = b'{"error":{"message":"EngineCore encountered an issue."}}'
+    for app in (answering(500, body), answering(200, [b"data: " + body + b"\n\n"], b"text/event-stream")):
+        heard = Heard()
+        way = SlowWay(app, "tiny", asyncio.get_running_loop(), dead=lambda: True)
+        way.start(Submit(id=1, kind="chat", body=b"{}"), heard)
+        await asyncio.wait_for(heard.ended.wait(), 5)
+        assert (heard.failure.status, heard.failure.code, heard.failure.retryable) == (502, "engine_failed", True)
+
+
 async def test_a_body_that_is_not_json_is_still_vllms_to_refuse():
     seen = {}
 
