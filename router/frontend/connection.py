@@ -82,7 +82,7 @@ class Connection(asyncio.Protocol):
         self.deadline = inf
         self.stalled = False
         self.door.left(self)
-        self._waiting.clear()
+        self._forget_waiting()
         active, self._active = self._active, None
         if active is not None:
             active.gone()
@@ -185,7 +185,7 @@ class Connection(asyncio.Protocol):
 
     def cut(self, error: RouterError) -> None:
         """End the running answer with `error`, then close."""
-        self._waiting.clear()
+        self._forget_waiting()
         active = self._active
         if active is not None and active.stream is not None:
             active.keep_alive = False
@@ -207,6 +207,7 @@ class Connection(asyncio.Protocol):
         try:
             while self._waiting and self._active is None:
                 exchange = self._active = self._waiting.pop(0)
+                self.door.body_bytes -= len(exchange.body)  # the pipeline bounds what it holds itself
                 exchange.run()
         finally:
             self._running = False
@@ -215,6 +216,11 @@ class Connection(asyncio.Protocol):
         self._waiting_bytes = 0
         if not self._reading:
             self._resume_reading()
+
+    def _forget_waiting(self) -> None:
+        for exchange in self._waiting:
+            self.door.body_bytes -= len(exchange.body)
+        self._waiting.clear()
 
     def _settle(self) -> None:
         """All answers are out: wait for the next request, or for the rest of one."""
@@ -250,7 +256,7 @@ class Connection(asyncio.Protocol):
 
     def _close_after(self, exchange: Exchange) -> None:
         transport = self._transport
-        self._waiting.clear()
+        self._forget_waiting()
         if self._reader is not None:
             self._reader.close()
         if transport is None:

@@ -46,7 +46,7 @@ T = TypeVar("T")
 
 
 def decode(kind: Kind, body: bytes, *, request_id: str = "", session_id: str = "", key_id: str = "",
-           slo_ttft_s: float | None = None) -> Query:  # fmt: skip
+           slo_ttft_s: float | None = None, deadline_s: float | None = None) -> Query:  # fmt: skip
     """The query in `body`. Raises `BadRequest` with the path of the offending field as `param`."""
     model, turns, stream, max_tokens, choices, needs = _READERS[kind](body)
     return Query(
@@ -58,6 +58,7 @@ def decode(kind: Kind, body: bytes, *, request_id: str = "", session_id: str = "
         choices=choices,
         needs=needs,
         slo_ttft_s=slo_ttft_s,
+        deadline_s=deadline_s,
         request_id=request_id,
         session_id=session_id,
         key_id=key_id,

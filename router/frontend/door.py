@@ -20,6 +20,7 @@ class Door:
     """State of one listening port."""
 
     __slots__ = (
+        "body_bytes",
         "connections",
         "date",
         "draining",
@@ -41,6 +42,7 @@ class Door:
         self.connections: set[Connection] = set()
         self.draining = False
         self.emptied = asyncio.Event()  #: set when the last connection of a draining door has closed
+        self.body_bytes = 0  #: of requests that are being read, or wait for an answer before theirs
         self.running = 0  #: answers that an engine owes
         self.tick_s = sweep_interval_s(limits)
         self.now = 0.0  #: the loop's time at the last sweep; all deadlines are counted from it

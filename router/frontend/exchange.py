@@ -91,9 +91,9 @@ class Exchange:
         given = self.headers.get(b"traceparent")
         return given.decode() if given is not None and _TRACEPARENT.fullmatch(given) else ""
 
-    @property
-    def slo_ttft_s(self) -> float | None:
-        given = self.headers.get(b"x-headgate-slo-ttft")
+    def seconds(self, header: bytes) -> float | None:
+        """The number of seconds in `header`. Raises `BadRequest` on anything else."""
+        given = self.headers.get(header)
         if given is None:
             return None
         try:
@@ -101,7 +101,7 @@ class Exchange:
         except ValueError:
             seconds = -1.0
         if not 0 < seconds < 1e9:
-            raise BadRequest("`x-headgate-slo-ttft`: expected seconds above 0", param="x-headgate-slo-ttft")
+            raise BadRequest(f"`{header.decode()}`: expected seconds above 0", param=header.decode())
         return seconds
 
     def run(self) -> None:

@@ -56,7 +56,8 @@ class Public:
                 request_id=exchange.identify(),
                 session_id=exchange.session_id,
                 key_id=exchange.key_id,
-                slo_ttft_s=exchange.slo_ttft_s,
+                slo_ttft_s=exchange.seconds(b"x-headgate-slo-ttft"),
+                deadline_s=exchange.seconds(b"x-headgate-deadline"),
             )
             Answer(exchange, query).submit(service, query)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import httptools
 
-from router.errors import BadRequest, ContentTooLarge, HeadersTooLarge, RouterError
+from router.errors import BadRequest, ContentTooLarge, HeadersTooLarge, Overloaded, RouterError
 from router.frontend.door import Door
 from router.frontend.exchange import Exchange
 
@@ -82,7 +82,7 @@ class Reader:
         """The last exchange of this connection is `error`: the rest of the input cannot be trusted, or used."""
         exchange = self._incoming or Exchange(self._connection, b"", {}, False, False)
         self._incoming = None
-        self._body = b""
+        self._let_go_of_body()
         self.phase = DEAF
         exchange.error = error
         exchange.keep_alive = False
@@ -93,7 +93,7 @@ class Reader:
         self.phase = DEAF
         self._parser = None
         self._incoming = None
-        self._body = b""
+        self._let_go_of_body()
 
     # httptools
 
@@ -148,13 +148,8 @@ class Reader:
                 self.refuse(exchange.error)
         elif self._body_bytes > self._door.limits.body_bytes:
             self.refuse(self._too_large())
-        elif not self._body:
-            self._body = data
         else:
-            # One growing buffer: a list of pieces of one byte each would take fifty times their size.
-            if isinstance(self._body, bytes):
-                self._body = bytearray(self._body)
-            self._body += data
+            self._keep(data)
 
     def on_message_complete(self) -> None:
         exchange = self._incoming
@@ -163,13 +158,31 @@ class Reader:
         self._incoming = None
         self.continue_due = False
         body = self._body
-        if body:
+        if body:  # from here on the connection answers for its size
             self._body = b""
             exchange.body = body if isinstance(body, bytes) else bytes(body)
         self.phase = IDLE if exchange.keep_alive else DEAF
         self._connection.take(exchange)
 
     # Within
+
+    def _keep(self, data: bytes) -> None:
+        door = self._door
+        door.body_bytes += len(data)
+        if door.body_bytes > door.limits.pending_bytes:
+            door.body_bytes -= len(data)
+            self.refuse(Overloaded("the bodies of unfinished requests fill their share of memory"))
+        elif not self._body:
+            self._body = data
+        else:
+            # One growing buffer: a list of pieces of one byte each would take fifty times their size.
+            if isinstance(self._body, bytes):
+                self._body = bytearray(self._body)
+            self._body += data
+
+    def _let_go_of_body(self) -> None:
+        self._door.body_bytes -= len(self._body)
+        self._body = b""
 
     def _check_head(self, headers: dict[bytes, bytes], version: str) -> None:
         """Refuse what is too large, and what two servers could read differently."""

@@ -2,12 +2,14 @@
 
 import asyncio
 import json
+from collections.abc import Awaitable, Callable
 
 import pytest
 
 from router.errors import ModelNotFound, Overloaded, UpstreamError
 from tests.frontend.conftest import Ask, House, ScriptedService, chat, get, post
 
+Until = Callable[[Callable[[], bool]], Awaitable[None]]
 BODY = b'{"messages":[{"role":"user","content":"hi"}]}'
 
 
@@ -140,6 +142,26 @@ async def test_a_huge_body_is_refused_before_it_is_sent(house: House, replying: 
     response = await client.response()
     assert response.status == 413
     assert response.headers["connection"] == "close"
+
+
+async def test_all_bodies_together_are_bounded(house: House, service: ScriptedService, until: Until) -> None:
+    frontend = await house.start(service, pending_bytes=10_000)
+    half, other, waiting = [await house.connect(frontend) for _ in range(3)]
+    unfinished = chat(user="x" * 6000)[:-1]
+    half.send(unfinished)
+    await until(lambda: frontend._public.body_bytes > 6000)
+    other.send(unfinished)
+    response = await other.response()
+    assert response.status == 429
+    assert "share of memory" in str(response.error["message"])
+    half.send(b"}")
+    await service.asked(1)
+    assert frontend._public.body_bytes == 0
+    waiting.send(chat() + chat(user="x" * 6000) * 2)
+    await service.asked(2)
+    await until(lambda: frontend._public.body_bytes > 6000)
+    await waiting.close()
+    await until(lambda: frontend._public.body_bytes == 0)
 
 
 async def test_one_byte_chunks_do_not_multiply_memory(house: House, replying: ScriptedService) -> None:

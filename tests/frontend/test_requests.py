@@ -61,14 +61,15 @@ async def test_the_query_and_body_reach_the_service(house: House, replying: Scri
     client = await house.connect(await house.start(replying, api_keys=("secret",)))
     trace = f"00-{'a' * 32}-{'b' * 16}-01"
     headers = ("Authorization: Bearer secret", "X-Request-Id: r.1", "X-Session-Id: s-2", f"traceparent: {trace}")
-    sent = chat(*headers, "X-Headgate-SLO-TTFT: 0.25", model="small", max_tokens=5, n=2)
+    sent = chat(*headers, "X-Headgate-SLO-TTFT: 0.25", "x-headgate-deadline: 9", model="small", max_tokens=5, n=2)
     client.send(sent)
     response = await client.response()
     assert response.headers["x-request-id"] == "r.1"
     (request,) = replying.requests
     query = request.query
     assert (query.kind, query.model, query.max_tokens, query.choices) == ("chat", "small", 5, 2)
-    assert (query.request_id, query.session_id, query.slo_ttft_s) == ("r.1", "s-2", 0.25)
+    assert (query.request_id, query.session_id) == ("r.1", "s-2")
+    assert (query.slo_ttft_s, query.deadline_s) == (0.25, 9.0)
     assert [(turn.role, turn.text) for turn in query.turns] == [("user", "hello")]
     assert query.key_id
     assert "secret" not in query.key_id
@@ -87,11 +88,12 @@ async def test_an_id_that_cannot_be_echoed_is_refused(ask: Ask, header: str) -> 
     assert "printable ASCII" in str(response.error["message"])
 
 
+@pytest.mark.parametrize("header", ["x-headgate-slo-ttft", "x-headgate-deadline"])
 @pytest.mark.parametrize("value", ["0", "-1", "nan", "inf", "soon"])
-async def test_a_bad_slo_is_refused(ask: Ask, value: str) -> None:
-    response = await ask(chat(f"x-headgate-slo-ttft: {value}"))
+async def test_bad_seconds_are_refused(ask: Ask, header: str, value: str) -> None:
+    response = await ask(chat(f"{header}: {value}"))
     assert response.status == 400
-    assert response.error["param"] == "x-headgate-slo-ttft"
+    assert response.error["param"] == header
 
 
 async def test_a_malformed_traceparent_is_as_none(house: House, replying: ScriptedService) -> None:

@@ -175,6 +175,7 @@ class Driver:
         self.connection.connection_lost(None)
         assert not self.door.connections
         assert self.door.running == 0
+        assert self.door.body_bytes == 0
         assert self.door.metrics.connections == 0
         assert not self.door.bugs, self.door.bugs
 
