@@ -1,0 +1,299 @@
+"""`headgate serve` with two real engines, as its clients see it; then its engines are killed, one after the other's back.
+
+The tests share one server and run in order.
+"""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+
+from router import Router
+from router.config import Config, Member, Routing
+
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(1200)]
+
+SUM = [{"role": "user", "content": "What is 12 + 30?"}]
+WEAK, STRONG = "router-mf-1", "router-mf-0"  # thresholds that one side always reaches
+LONG = {"temperature": 0, "max_tokens": 1500, "extra_body": {"ignore_eos": True}}
+
+
+class Server:
+    """One `headgate serve`."""
+
+    def __init__(self, config: dict[str, Any], env: dict[str, str]) -> None:
+        self.folder = tempfile.TemporaryDirectory(prefix="hg-")
+        path = Path(self.folder.name) / "headgate.yaml"
+        path.write_text(json.dumps(config))
+        self.log = (Path(self.folder.name) / "log").open("w+")
+        self.process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "router.cli.main", "serve", "--json", str(path)],
+            stdout=subprocess.PIPE,
+            stderr=self.log,
+            text=True,
+            env={**env, "TMPDIR": self.folder.name},
+        )
+
+    def wait_ready(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            event = json.loads(line)
+            if event["event"] == "serving":
+                self.url, self.admin = event["url"], event["admin_url"]
+                return
+        pytest.fail(self.said())
+
+    def said(self) -> str:
+        self.log.flush()
+        return (Path(self.folder.name) / "log").read_text()
+
+    def members(self) -> dict[str, Any]:
+        with urllib.request.urlopen(f"{self.admin}/members", timeout=10) as response:
+            return {member["name"]: member for member in json.load(response)["members"]}
+
+    def wait_for(self, member: str, within_s: float = 600, **state: Any) -> None:
+        give_up = time.monotonic() + within_s
+        while any(self.members()[member][key] != value for key, value in state.items()):
+            assert time.monotonic() < give_up, self.members()[member]
+            time.sleep(0.05)
+
+    def processes(self) -> list[str]:
+        """What was started by this server and still lives, frontend excluded."""
+        found = []
+        for entry in Path("/proc").iterdir():
+            if not entry.name.isdigit() or int(entry.name) == self.process.pid:
+                continue
+            try:
+                if self.folder.name in (entry / "environ").read_text():
+                    found.append((entry / "cmdline").read_text().replace("\0", " "))
+            except OSError:
+                continue
+        return found
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait(30)
+        if self.process.stdout is not None:
+            self.process.stdout.close()
+        self.log.close()
+        self.folder.cleanup()
+
+
+@pytest.fixture(scope="module")
+def server(pair: Path, engine_args: dict[str, Any], engine_env: dict[str, str]) -> Iterator[Server]:
+    engine_args.pop("max_model_len")
+    config = {
+        "server": {"port": 0, "admin_port": 0},
+        "pool": [
+            {"name": "small", "model": str(pair / "small"), "strength": 0.2, "engine_args": engine_args},
+            {"name": "large", "model": str(pair / "large"), "strength": 0.6, "engine_args": engine_args},
+        ],
+        "supervision": {"backoff_s": 0.2},
+    }
+    server = Server(config, engine_env)
+    try:
+        server.wait_ready()
+        yield server
+    finally:
+        server.close()
+
+
+@pytest.fixture
+def client(server: Server) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0, timeout=120) as client:
+        yield client
+
+
+def test_each_answer_says_where_it_came_from(client: openai.OpenAI) -> None:
+    for model, name, reason in (
+        (WEAK, "small", "threshold"),
+        (STRONG, "large", "threshold"),
+        ("small", "small", "pinned"),
+        ("auto", None, "utility"),
+    ):
+        raw = client.chat.completions.with_raw_response.create(model=model, messages=SUM, temperature=0)
+        answer = raw.parse()
+        assert answer.model == raw.headers["x-headgate-model"]
+        assert raw.headers["x-headgate-reason"] == reason
+        assert name in (None, answer.model)
+        assert answer.choices[0].message.content.endswith("42")
+        assert answer.choices[0].finish_reason == "stop"
+        assert answer.usage.total_tokens == answer.usage.prompt_tokens + answer.usage.completion_tokens
+
+
+def test_a_stream_is_the_whole_answer_in_pieces(client: openai.OpenAI) -> None:
+    whole = client.chat.completions.create(model="large", messages=SUM, temperature=0)
+    stream = client.chat.completions.create(
+        model="large", messages=SUM, temperature=0, stream=True, stream_options={"include_usage": True}
+    )
+    chunks = list(stream)
+    text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
+    assert text == whole.choices[0].message.content
+    assert len(chunks) > 3
+    assert {chunk.model for chunk in chunks} == {"large"}
+    assert chunks[-1].usage.completion_tokens == whole.usage.completion_tokens
+
+
+def test_stop_and_several_choices_and_logprobs(client: openai.OpenAI) -> None:
+    answer = client.chat.completions.create(
+        model="small", messages=SUM, temperature=0, n=2, stop=["2"], logprobs=True, top_logprobs=2
+    )
+    assert [choice.message.content for choice in answer.choices] == ["4", "4"]
+    assert [choice.index for choice in answer.choices] == [0, 1]
+    assert len(answer.choices[0].logprobs.content[0].top_logprobs) == 2
+
+
+def test_completions(client: openai.OpenAI) -> None:
+    answer = client.completions.create(model=STRONG, prompt="12+30=", max_tokens=4, temperature=0)
+    assert answer.object == "text_completion"
+    assert answer.model == "large"
+    assert answer.choices[0].text
+
+
+def test_structured_output_goes_through_vllms_own_classes(client: openai.OpenAI) -> None:
+    schema = {"type": "object", "properties": {"sum": {"enum": [42, 43]}}, "required": ["sum"]}
+    format = {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}
+    answer = client.chat.completions.create(
+        model="auto",
+        messages=SUM,
+        temperature=0,
+        max_tokens=60,
+        response_format=format,  # type: ignore[call-overload]
+    )
+    assert json.loads(answer.choices[0].message.content)["sum"] in (42, 43)
+
+
+def test_a_prompt_too_long_for_one_goes_to_the_larger_context(client: openai.OpenAI, server: Server) -> None:
+    contexts = {name: member["state"]["context_tokens"] for name, member in server.members().items()}
+    assert contexts["small"] < contexts["large"]
+    messages = [{"role": "user", "content": "1+" * (contexts["small"] // 2 + 40) + "1="}]
+    raw = client.chat.completions.with_raw_response.create(model=WEAK, messages=messages, max_tokens=5)
+    assert raw.headers["x-headgate-model"] == "large"
+    with pytest.raises(openai.BadRequestError, match="maximum context length") as error:
+        client.chat.completions.create(model="small", messages=messages, max_tokens=5)
+    assert error.value.code == "context_length_exceeded"
+    with pytest.raises(openai.BadRequestError, match="context"):
+        longer = [{"role": "user", "content": "1+" * contexts["large"] + "1="}]
+        client.chat.completions.create(model="auto", messages=longer, max_tokens=5)
+
+
+def test_an_unknown_model_is_told_what_there_is(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.NotFoundError, match="there are auto, small, large"):
+        client.chat.completions.create(model="medium", messages=SUM)
+
+
+def test_leaving_a_stream_stops_the_generation(client: openai.OpenAI, server: Server) -> None:
+    stream = client.chat.completions.create(model="large", messages=SUM, stream=True, **LONG)
+    next(iter(stream))
+    server.wait_for("large", in_flight=1, within_s=5)
+    stream.close()
+    server.wait_for("large", in_flight=0, within_s=5)
+    give_up = time.monotonic() + 5
+    while server.members()["large"]["state"]["running"]:
+        assert time.monotonic() < give_up, "the engine goes on"
+        time.sleep(0.05)
+
+
+def test_an_openai_member_over_this_very_server(server: Server) -> None:
+    """A running server as a member of another pool: streamed, named as ours, counted."""
+    member = Member(name="remote", kind="openai", url=server.url, model="large", strength=0.5)
+
+    async def ask() -> None:
+        async with Router(Config(pool=(member,), routing=Routing(price=0.0))) as router:
+            stream = router.chat(SUM, temperature=0)
+            chunks = [chunk async for chunk in stream]
+            assert "".join(chunk.text for chunk in chunks).endswith("42")
+            assert all(b'"model":"remote"' in chunk.raw for chunk in chunks)
+            assert chunks[-1].usage is not None
+            answer = await router.complete(SUM, temperature=0)
+            assert answer.text.endswith("42")
+            (status,) = router.members()
+            assert (status.in_flight, status.phase) == (0, "ready")
+            assert status.state.context_tokens == server.members()["large"]["state"]["context_tokens"]
+
+    asyncio.run(ask())
+
+
+def test_a_host_that_dies_before_its_first_token_is_replaced(client: openai.OpenAI, server: Server) -> None:
+    pid = server.members()["large"]["pid"]
+    os.kill(pid, signal.SIGSTOP)  # it holds the request and does not answer
+    with openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0, timeout=120) as other:
+        process = _killer(pid, after_s=1.0)
+        raw = other.chat.completions.with_raw_response.create(model=STRONG, messages=SUM, temperature=0)
+        process.wait()
+    assert (raw.headers["x-headgate-model"], raw.headers["x-headgate-reason"]) == ("small", "retry")
+    assert raw.parse().choices[0].message.content.endswith("42")
+
+
+def _killer(pid: int, after_s: float) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-c", f"import os,time; time.sleep({after_s}); os.kill({pid}, 9)"])
+
+
+def test_while_an_engine_is_away_the_other_serves(client: openai.OpenAI, server: Server) -> None:
+    answer = client.chat.completions.create(model="auto", messages=SUM, temperature=0)
+    assert answer.model == "small"
+    with pytest.raises(openai.InternalServerError, match="model 'large' is not available now") as error:
+        client.chat.completions.create(model="large", messages=SUM)
+    assert error.value.status_code == 503
+    assert int(error.value.response.headers["retry-after"]) >= 1
+
+
+def test_it_comes_back_and_serves(client: openai.OpenAI, server: Server) -> None:
+    server.wait_for("large", phase="ready")
+    answer = client.chat.completions.create(model="large", messages=SUM, temperature=0)
+    assert answer.choices[0].message.content.endswith("42")
+    member = server.members()["large"]
+    assert member["restarts"] == 1
+    assert "SIGKILL" in member["last_error"]
+
+
+def test_a_host_killed_mid_stream_ends_it_with_an_error(server: Server) -> None:
+    body = {"model": "large", "messages": SUM, "stream": True, "temperature": 0, "max_tokens": 1500, "ignore_eos": True}
+    request = urllib.request.Request(
+        f"{server.url}/v1/chat/completions", json.dumps(body).encode(), {"content-type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=60) as response:
+        assert response.readline().startswith(b"data: {")
+        os.kill(server.members()["large"]["pid"], signal.SIGKILL)
+        events = [line for line in response.read().decode().splitlines() if line]
+    assert events[-1] == "data: [DONE]"
+    error = json.loads(events[-2].removeprefix("data: "))["error"]
+    assert error["message"] == "engine 'large' was lost"
+    assert error["code"] == "engine_failed"
+
+
+def test_sigterm_ends_everything_well(server: Server) -> None:
+    server.process.send_signal(signal.SIGTERM)
+    assert server.process.wait(60) == 0
+    give_up = time.monotonic() + 15
+    while server.processes():
+        assert time.monotonic() < give_up, server.processes()
+        time.sleep(0.1)
+    assert "Traceback" not in server.said()
+
+
+def test_an_engine_that_fails_to_start_says_its_own_error(
+    pair: Path, engine_args: dict[str, Any], engine_env: dict[str, str]
+) -> None:
+    member = {"name": "one", "model": str(pair / "small"), "engine_args": {**engine_args, "kv_cache_memory_bytes": 1}}
+    server = Server({"server": {"port": 0, "admin_port": 0}, "pool": [member]}, engine_env)
+    try:
+        assert server.process.wait(600) == 1
+        last = server.said().strip().splitlines()[-1]
+        assert last.startswith("headgate: error: engine 'one' failed to start: ")
+        assert "KV cache" in last or "memory" in last, last
+        assert server.processes() == []
+    finally:
+        server.close()
