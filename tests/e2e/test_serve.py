@@ -1,4 +1,4 @@
-"""`headgate serve` with two real engines, as its clients see it; then its engines are killed, one after the other's back.
+"""`headgate serve` with two real engines, as its clients see it; then its engines are killed, and come back.
 
 The tests share one server and run in order.
 """
