@@ -1,8 +1,8 @@
 """One request and the answer it gets: exactly one, whatever happens. Knows the wire format, not the routes' meaning."""
 
 import re
-from functools import partial
-from random import Random, SystemRandom
+import secrets
+from itertools import count
 from time import perf_counter
 from typing import TYPE_CHECKING, Protocol
 
@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
 _ID = re.compile(rb"[\x21-\x7e]{1,256}")
 _TRACEPARENT = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-.*)?")
-#: Request ids must differ, not be secret: a seeded generator spares a system call each.
-_random = partial(Random(SystemRandom().getrandbits(128)).getrandbits, 96)
+#: Request ids must differ, not be secret: a random start per process, then a count.
+_process_id = secrets.token_hex(8)
+_next_number = count(1).__next__
 
 
 class Stream(Protocol):
@@ -77,7 +78,7 @@ class Exchange:
     def identify(self) -> str:
         """The client's `x-request-id`, else one of ours. Raises `BadRequest` on one that we would not echo."""
         given = self.headers.get(b"x-request-id")
-        self.request_id = f"{_random():024x}" if given is None else _clean_id(given, "x-request-id")
+        self.request_id = f"{_process_id}{_next_number():08x}" if given is None else _clean_id(given, "x-request-id")
         return self.request_id
 
     @property
