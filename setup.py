@@ -41,6 +41,7 @@ setup(
     ext_modules=cythonize(
         [scorer],
         include_path=["csrc"],
+        build_dir=f"build/cython-{BUILD}",  # the generated C++ differs between builds
         language_level=3,
         compiler_directives={
             "boundscheck": BUILD != "release",
