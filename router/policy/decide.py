@@ -40,13 +40,13 @@ def _logit(quality: float) -> float:
 
 def _candidates(terms: Sequence[Term]) -> list[int]:
     candidates = [i for i, term in enumerate(terms) if term.excluded is None]
+    if candidates:
+        return candidates
     for rule in SOFT_RULES:
-        if candidates:
-            break
         candidates = [i for i, term in enumerate(terms) if term.excluded == rule]
-    if not candidates:
-        raise _refusal(terms)
-    return candidates
+        if candidates:
+            return candidates
+    raise _refusal(terms)
 
 
 def _refusal(terms: Sequence[Term]) -> RouterError:

@@ -137,8 +137,11 @@ class EngineMember:
             self._link.send(Abort(id))
 
     def state(self) -> MemberState:
-        breaker = self._breaker
-        open = breaker.state != "closed" and breaker.is_open(time.monotonic())
+        # Asked for at every decision: what did not change since the last one is told without further calls.
+        state, closed = self._load.current, self._breaker.state == "closed"
+        if state is not None and closed and state.ready and self.phase == "ready" and not state.breaker_open:
+            return state
+        open = not closed and self._breaker.is_open(time.monotonic())
         return self._load.state(ready=self.phase == "ready", breaker_open=open)
 
     def status(self) -> MemberStatus:

@@ -26,13 +26,12 @@ class LoadTracker:
         "_member",
         "_prefill_tokens_per_s",
         "_reported",
-        "_state",
-        "_state_key",
         "_time_per_output_token_s",
         "_ttft_s",
         "_usd_per_s",
         "capabilities",
         "context_tokens",
+        "current",
         "in_flight",
     )
 
@@ -48,8 +47,7 @@ class LoadTracker:
         self._prefill_tokens_per_s = 0.0
         self._time_per_output_token_s = 0.0
         self._ttft_s = 0.0
-        self._state: MemberState | None = None
-        self._state_key = (False, False)
+        self.current: MemberState | None = None  #: the last `state`; None once something changed
         self.in_flight = 0
         self.context_tokens = member.context_tokens
         self.capabilities: frozenset[str] = frozenset(member.capabilities or ())
@@ -58,32 +56,32 @@ class LoadTracker:
         """The engine said what it can do."""
         self.capabilities = capabilities
         self.context_tokens = context_tokens
-        self._state = None
+        self.current = None
 
     def forget(self) -> None:
         """The engine is gone: its queue with it. Rates stay: its successor is the same model on the same GPU."""
         self._load = _NO_LOAD
         self._reported = False
         self._fresh_waiting = self._fresh_tokens = 0
-        self._state = None
+        self.current = None
 
     def reported(self, load: Load) -> None:
         self._load = load
         self._reported = True
         self._fresh_waiting = self._fresh_tokens = 0
-        self._state = None
+        self.current = None
 
     def submitted(self, prompt_tokens: int) -> None:
         self.in_flight += 1
         self._fresh_waiting += 1
         self._fresh_tokens += prompt_tokens
-        self._mean_prompt_tokens = _average(self._mean_prompt_tokens, prompt_tokens)
-        self._state = None
+        self._mean_prompt_tokens += _NEW * (prompt_tokens - self._mean_prompt_tokens)
+        self.current = None
 
     def ended(self) -> None:
         """A request finished, failed or was aborted."""
         self.in_flight -= 1
-        self._state = None
+        self.current = None
 
     def answered(self, usage: Usage, timings: Timings) -> None:
         """Learn from a finished answer. Zeroes mean unknown."""
@@ -101,11 +99,9 @@ class LoadTracker:
 
     def state(self, *, ready: bool, breaker_open: bool) -> MemberState:
         """The member as a decision sees it."""
-        key = (ready, breaker_open)
-        state = self._state
-        if state is None or key != self._state_key:
-            self._state_key = key
-            state = self._state = self._snapshot(ready, breaker_open)
+        state = self.current
+        if state is None or state.ready is not ready or state.breaker_open is not breaker_open:
+            state = self.current = self._snapshot(ready, breaker_open)
         return state
 
     def _snapshot(self, ready: bool, breaker_open: bool) -> MemberState:
@@ -119,7 +115,8 @@ class LoadTracker:
             context_tokens=self.context_tokens,
             capabilities=self.capabilities,
             running=load.running if self._reported else self.in_flight,
-            waiting=load.waiting + self._fresh_waiting if self._reported else 0,
+            # Between two load frames a fast engine answers more than it can ever have had waiting.
+            waiting=load.waiting + min(self._fresh_waiting, self.in_flight) if self._reported else 0,
             kv_use=load.kv_use,
             prefix_hit=load.prefix_hit,
             prefill_tokens_per_s=prefill,
@@ -131,15 +128,18 @@ class LoadTracker:
 
     def _queued_s(self, prefill_tokens_per_s: float, per_token_s: float) -> float:
         """Seconds until what waits ahead has been read: its prefill, and the slots that must first become free."""
+        load = self._load
         if not self._reported:
             # No engine tells its queue: what first tokens lately took beyond their own prefill was waiting.
             own_s = self._mean_prompt_tokens / prefill_tokens_per_s if prefill_tokens_per_s else 0.0
             return max(0.0, self._ttft_s - own_s)
-        load = self._load
         prefill_s = 0.0
         if prefill_tokens_per_s:
-            tokens = load.waiting * self._mean_prompt_tokens + self._fresh_tokens
+            fresh = min(self._fresh_tokens, self.in_flight * self._mean_prompt_tokens)
+            tokens = load.waiting * self._mean_prompt_tokens + fresh
             prefill_s = tokens * (1.0 - load.prefix_hit) / prefill_tokens_per_s
+        if not load.waiting:
+            return prefill_s
         # A request waits in vLLM only when slots or KV blocks are used up; one frees as an answer of the batch ends.
         slot_s = self._mean_output_tokens * per_token_s / max(load.running, 1)
         return prefill_s + load.waiting * slot_s
