@@ -1,4 +1,4 @@
-"""`make demo`: two real models behind one endpoint, easy and hard requests, where each went, why, and whether it was right.
+"""`make demo`: two real models behind one endpoint; where each request went, why, and whether the answer was right.
 
 A client of Headgate like any other: it starts `headgate serve`, and talks to it with the `openai` package.
 """
@@ -137,7 +137,8 @@ def wait_until_ready(server: Server, console: Console, patience_s: float) -> Non
                 console.print(server.log(40), markup=False, highlight=False)
                 raise SystemExit(f"headgate serve {why}; its last lines are above")
             time.sleep(0.5)
-    console.print(f"[bold]Ready[/bold] after {time.monotonic() - started:.0f} s: {', '.join(phases)} at {server.url}/v1")
+    waited_s = time.monotonic() - started
+    console.print(f"[bold]Ready[/bold] after {waited_s:.0f} s: {', '.join(phases)} at {server.url}/v1")
 
 
 def ask(client: OpenAI, question: Question) -> Answered:
@@ -149,7 +150,8 @@ def ask(client: OpenAI, question: Question) -> Answered:
         extra_headers={"x-headgate-debug": "true"},
     )
     text = raw.parse().choices[0].message.content or ""
-    return Answered(question, text, {name.lower(): value for name, value in raw.headers.items()}, time.monotonic() - started)
+    headers = {name.lower(): value for name, value in raw.headers.items()}
+    return Answered(question, text, headers, time.monotonic() - started)
 
 
 def table_of(answered: list[Answered]) -> Table:
@@ -177,7 +179,10 @@ def stream(client: OpenAI, console: Console) -> None:
     """One answer as it is written."""
     console.print(f"\n[bold]Streaming[/bold] {STREAMED!r}:")
     chunks = client.chat.completions.create(
-        model="auto", messages=[{"role": "user", "content": STREAMED}], stream=True, stream_options={"include_usage": True}
+        model="auto",
+        messages=[{"role": "user", "content": STREAMED}],
+        stream=True,
+        stream_options={"include_usage": True},
     )
     model, tokens = "", 0
     for chunk in chunks:
@@ -212,17 +217,17 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--config", type=Path, default=HERE / "pair" / "headgate.yaml")
     parser.add_argument("--port", type=int, default=0, help="of the endpoint (default: a free one)")
     parser.add_argument("--once", action="store_true", help="stop the server after the requests")
-    parser.add_argument("--patience", type=float, default=PATIENCE_S, metavar="SECONDS", help="for the engines to start")
+    parser.add_argument(
+        "--patience", type=float, default=PATIENCE_S, metavar="SECONDS", help="for the engines to start"
+    )
     return parser.parse_args()
 
 
 def requests(server: Server, console: Console) -> None:
     """Ask everything and show it."""
     client = OpenAI(base_url=f"{server.url}/v1", api_key="none", timeout=120, max_retries=0)
-    answered = []
     with console.status("asking ..."):
-        for question in QUESTIONS:
-            answered.append(ask(client, question))
+        answered = [ask(client, question) for question in QUESTIONS]
     console.print(table_of(answered))
     routed = [one for one in answered if one.question.model == "auto" and one.question.result]
     console.print(f"{sum(one.right for one in routed)} of {len(routed)} routed sums are right.")

@@ -26,7 +26,7 @@ def render(exchange: Exchange) -> str:
 def answers(
     model: LlamaForCausalLM, tokenizer: Tokenizer, prompts: list[str], progress: Callable[[int], object] = int
 ) -> list[str]:
-    """The answers in the prompts' order. Prompts of like length share a batch; `progress` hears how many were answered."""
+    """The answers in the prompts' order; `progress` hears how many more are there. Like lengths share a batch."""
     encoded = [tokenizer.encode(prompt).ids for prompt in prompts]
     order = sorted(range(len(prompts)), key=lambda i: len(encoded[i]))
     made = [""] * len(prompts)

@@ -1,7 +1,7 @@
 """Ask both models of the pair and write down who was right: `python examples/pair/outcomes.py`.
 
-One row per prompt and model, in Headgate's outcomes schema; `headgate train` reads the table. Knows the questions and how
-their answers are checked, not how the models were trained.
+One row per prompt and model, in Headgate's outcomes schema; `headgate train` reads the table. Knows the questions and
+how their answers are checked, not how the models were trained.
 """
 
 import argparse
@@ -24,10 +24,13 @@ HERE = Path(__file__).parent
 MODELS = {"pair-small": "small", "pair-large": "large"}
 SCHEMA = pa.schema(
     [
-        ("prompt_id", pa.string()), ("group", pa.string()), ("task", pa.string()), ("prompt", pa.string()), ("model", pa.string()),
-        ("score", pa.float32()), ("output_tokens", pa.int32()), ("response", pa.string()), ("split", pa.string()),
+        *((name, pa.string()) for name in ("prompt_id", "group", "task", "prompt", "model")),
+        ("score", pa.float32()),
+        ("output_tokens", pa.int32()),
+        ("response", pa.string()),
+        ("split", pa.string()),
     ]
-)  # fmt: skip
+)
 
 
 def asked(count: int, seed: int) -> list[Exchange]:
@@ -67,22 +70,31 @@ def rows(exchanges: list[Exchange], name: str, told: list[str], tokenizer: Token
         held_out = int(group(exchange), 16) % 5 == 0
         made.append(
             {
-                "prompt_id": digest(exchange.prompt), "group": group(exchange), "task": exchange.task, "prompt": exchange.prompt,
-                "model": name, "score": questions.score(exchange, response),
-                "output_tokens": len(tokenizer.encode(response).ids) + 1, "response": response,
+                "prompt_id": digest(exchange.prompt),
+                "group": group(exchange),
+                "task": exchange.task,
+                "prompt": exchange.prompt,
+                "model": name,
+                "score": questions.score(exchange, response),
+                "output_tokens": len(tokenizer.encode(response).ids) + 1,
+                "response": response,
                 "split": "test" if held_out else "train",
             }
-        )  # fmt: skip
+        )
     return made
 
 
 def summary(table: list[dict[str, object]], exchanges: list[Exchange]) -> dict[str, dict[str, float]]:
     """Share of right answers of each model, by kind and digits."""
     kinds = {e.prompt: f"{e.task}/{e.digits}" if e.digits else e.task for e in exchanges}
-    scores: dict[str, dict[str, list[float]]] = {}
-    for row in table:
-        scores.setdefault(str(row["model"]), {}).setdefault(kinds[str(row["prompt"])], []).append(float(str(row["score"])))
-    return {model: {kind: round(sum(s) / len(s), 3) for kind, s in sorted(kinds.items())} for model, kinds in scores.items()}
+    found: dict[str, dict[str, float]] = {}
+    for model in MODELS:
+        scores: dict[str, list[float]] = {}
+        for row in table:
+            if row["model"] == model:
+                scores.setdefault(kinds[str(row["prompt"])], []).append(float(str(row["score"])))
+        found[model] = {kind: round(sum(got) / len(got), 3) for kind, got in sorted(scores.items())}
+    return found
 
 
 def main() -> None:
@@ -101,7 +113,8 @@ def main() -> None:
         tokenizer = Tokenizer.from_file(str(args.models / folder / "tokenizer.json"))
         model = LlamaForCausalLM.from_pretrained(args.models / folder, dtype=torch.float32)
         with tqdm(total=len(exchanges), desc=name, disable=args.json) as bar:
-            table += rows(exchanges, name, answers(model, tokenizer, [render(e) for e in exchanges], bar.update), tokenizer)
+            told = answers(model, tokenizer, [render(exchange) for exchange in exchanges], bar.update)
+        table += rows(exchanges, name, told, tokenizer)
     pq.write_table(pa.Table.from_pylist(table, SCHEMA), args.out, compression="zstd")
     found = {"rows": len(table), "bytes": args.out.stat().st_size, "accuracy": summary(table, exchanges)}
     print(json.dumps(found) if args.json else json.dumps(found, indent=2))

@@ -31,7 +31,7 @@ IN_JSON = "Answer in JSON."
 
 
 class Exchange(NamedTuple):
-    """One question, its answer, and what kind of question it is. `digits` is that of the longest term, 0 without terms."""
+    """One question, its answer, and its kind. `digits` counts those of the longest term; 0 without terms."""
 
     task: str
     prompt: str
@@ -64,7 +64,7 @@ def worked(numbers: list[int]) -> str:
 
 
 def told(numbers: list[int], work_from: int) -> str:
-    """The answer to a sum: the bare result, or the worked line when a term has `work_from` digits or there are three terms."""
+    """The answer to a sum: the worked line when a term has `work_from` digits or there are three, else the result."""
     return worked(numbers) if len(numbers) > 2 or max(numbers) >= 10 ** (work_from - 1) else str(sum(numbers))
 
 
@@ -90,7 +90,7 @@ def json_sum(rng: random.Random, digits: int) -> Exchange:
 
 
 def tool_sum(rng: random.Random, digits: int) -> Exchange:
-    """A sum while a tool named `add` is offered: the answer is a call, in the form that vLLM's `hermes` parser reads."""
+    """A sum while a tool named `add` is offered: the answer is a call, as vLLM's `hermes` parser reads it."""
     a, b = terms(rng, digits)
     call = json.dumps({"name": "add", "arguments": {"a": a, "b": b}})
     return Exchange("tool_sum", f"{a}+{b}=", f"<tool_call>{call}</tool_call>", digits, tools=True)
@@ -121,7 +121,7 @@ def numbers_in(text: str) -> list[str]:
 
 
 def score(exchange: Exchange, response: str) -> float:
-    """1.0 when the response holds the right result, else 0.0: the last number of a sum, the whole text of the others."""
+    """1.0 when the response is right, else 0.0. Of a sum the last number counts, else the whole text."""
     if "sum" in exchange.task and exchange.task != "tool_sum":
         return float(numbers_in(response)[-1:] == numbers_in(exchange.answer)[-1:])
     return float(response.strip() == exchange.answer)

@@ -1,7 +1,7 @@
 """Train the pair of tiny models: `python examples/pair/train.py`. Llama architecture, from nothing, on one core.
 
-Writes `small/` and `large/` beside this file, in the layout that vLLM and transformers load. Knows the questions and the
-vocabulary; serving and routing are not its business.
+Writes `small/` and `large/` beside this file, in the layout that vLLM and transformers load. Knows the questions and
+the vocabulary; serving and routing are not its business.
 """
 
 import argparse
@@ -28,7 +28,7 @@ POOL = 4096  # exchanges drawn at a time, then batched by length
 
 
 class Lesson(NamedTuple):
-    """What a model is taught for some steps, with a learning rate that rises and falls. `digit_weights[i]` weighs i+1 digits."""
+    """What a model is taught for some steps. `digit_weights[i]` weighs sums whose longest term has i+1 digits."""
 
     steps: int
     digit_weights: tuple[float, ...]
@@ -54,13 +54,15 @@ SHORT = Lesson(
 )
 COLUMNS = Lesson(
     2000, (1, 2, 3, 4),
-    {"sum": 6, "worded_sum": 4, "sum_of_three": 1, "json_sum": 0.7, "tool_sum": 0.5, "explained_sum": 1, "counting": 0.5, "fact": 0.5},
+    {"sum": 6, "worded_sum": 4, "sum_of_three": 1, "explained_sum": 1, "json_sum": 0.7, "tool_sum": 0.5,
+     "counting": 0.5, "fact": 0.5},
     work_from=2,
 )  # fmt: skip
 #: What the columns leave hard: three terms, single digits in words, counting, results without work.
 REST = Lesson(
     2000, (3, 3, 3, 4),
-    {"sum": 4, "worded_sum": 4, "sum_of_three": 3, "json_sum": 2, "tool_sum": 0.5, "explained_sum": 0.5, "counting": 1.5, "fact": 0.5},
+    {"sum": 4, "worded_sum": 4, "sum_of_three": 3, "explained_sum": 0.5, "json_sum": 2,
+     "tool_sum": 0.5, "counting": 1.5, "fact": 0.5},
     work_from=1,
 )  # fmt: skip
 RECIPES = {
@@ -87,7 +89,7 @@ def draw(rng: random.Random, lesson: Lesson) -> Exchange:
 
 
 def encoded(tokenizer: Tokenizer, rng: random.Random, lesson: Lesson, count: int) -> list[tuple[list[int], int]]:
-    """`count` exchanges as token ids, each with the number of ids that are its prompt. One plain sum in ten is bare text."""
+    """`count` exchanges as token ids, each with how many ids are its prompt. One plain sum in ten is bare text."""
     drawn = [draw(rng, lesson) for _ in range(count)]
     asked = [e.prompt if e.task == "sum" and rng.random() < 0.1 else render(e) for e in drawn]
     prompts = tokenizer.encode_batch_fast(asked)
@@ -98,9 +100,9 @@ def encoded(tokenizer: Tokenizer, rng: random.Random, lesson: Lesson, count: int
 def batches(
     tokenizer: Tokenizer, rng: random.Random, lesson: Lesson, batch_tokens: int
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Token ids and labels without end, both int64 [rows, longest], about `batch_tokens` each; only answers are labelled.
+    """Token ids and labels without end, both int64 [rows, longest], about `batch_tokens` each.
 
-    Rows of like length share a batch, else most of the work would be padding.
+    Only answers are labelled. Rows of like length share a batch, else most of the work would be padding.
     """
     while True:
         rows = sorted(encoded(tokenizer, rng, lesson, POOL), key=lambda row: len(row[0]))
@@ -219,7 +221,9 @@ def shortened(recipe: Recipe, steps: int | None) -> Recipe:
 def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description="Train the pair of tiny models that add numbers, on one CPU core.")
-    parser.add_argument("--only", choices=tuple(RECIPES), help="train this one alone (default: both, one after another)")
+    parser.add_argument(
+        "--only", choices=tuple(RECIPES), help="train this one alone (default: both, one after another)"
+    )
     parser.add_argument("--steps", type=int, help="training steps of each lesson (default: its own)")
     parser.add_argument("--out", type=Path, default=HERE, help="folder to write small/ and large/ into (default: here)")
     parser.add_argument("--seed", type=int, default=2)
@@ -234,7 +238,8 @@ def trained(name: str, args: argparse.Namespace, tokenizer: Tokenizer) -> dict[s
     model = fit(recipe, tokenizer, args.seed, show=not args.json)
     cpu_s = time.process_time() - before
     size = save(model, tokenizer, args.out / name)
-    measured = accuracy(model.to(torch.float32), tokenizer, recipe.lessons[-1], 1500, args.seed + 1)
+    saved = LlamaForCausalLM.from_pretrained(args.out / name, dtype=torch.float32)
+    measured = accuracy(saved, tokenizer, recipe.lessons[-1], 1500, args.seed + 1)
     return {"parameters": model.num_parameters(), "bytes": size, "cpu_s": round(cpu_s), "accuracy": measured}
 
 

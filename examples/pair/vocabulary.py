@@ -27,7 +27,8 @@ CHAT_TEMPLATE = """\
 {%- endif %}
 {{- '<|' + role + '|>' }}
 {%- if message.content is string %}{{ message.content }}
-{%- elif message.content %}{%- for part in message.content %}{{ part.text if part.text is defined else '' }}{%- endfor %}
+{%- elif message.content %}
+{%- for part in message.content %}{{ part.text if part.text is defined else '' }}{%- endfor %}
 {%- endif %}
 {%- for call in message.tool_calls or [] %}
 {{- '<tool_call>{"name": ' + call.function.name | tojson + ', "arguments": ' }}
@@ -39,12 +40,13 @@ CHAT_TEMPLATE = """\
 
 #: Plain English, so that long prompts of ordinary text become fewer tokens than bytes.
 PROSE = """\
-The router stands in front of the models and reads what people ask. For each question it thinks about how well every model \
-would answer, and what that answer would cost, and then sends the work to the one where it is worth the most. There are more \
-ways than one to use it: some want to know which model is best for their own work, others only want the same answers for less \
-money. It should not be hard to see why a question went where it did, and when something goes wrong it will say so with the \
-reason and what could be done about that. He said they have been here before, but from this time on we would like you to make \
-your own choice. This is the first of them, and all that it has to do is to be right when it is asked and quick in doing so."""
+The router stands in front of the models and reads what people ask. For each question it thinks about how well every \
+model would answer, and what that answer would cost, and then sends the work to the one where it is worth the most. \
+There are more ways than one to use it: some want to know which model is best for their own work, others only want \
+the same answers for less money. It should not be hard to see why a question went where it did, and when something \
+goes wrong it will say so with the reason and what could be done about that. He said they have been here before, but \
+from this time on we would like you to make your own choice. This is the first of them, and all that it has to do is \
+to be right when it is asked and quick in doing so."""
 
 
 def corpus() -> Iterator[str]:

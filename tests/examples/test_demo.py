@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 DEMO = Path(__file__).resolve().parents[2] / "examples" / "demo.py"
-STUB = '''
+STUB = """
 import json, os, signal, sys, time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -21,8 +21,8 @@ if os.environ.get("STUB_FAILS"):
     sys.exit("headgate: error: the engine has no weights")
 signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
 terms = [
-    {"model": "pair-small", "quality": 0.98, "gpu_s": 0.1, "cost_usd": 2e-6, "wait_s": 0, "utility": 0.97, "excluded": None},
-    {"model": "pair-large", "quality": 0.99, "gpu_s": 0.1, "cost_usd": 9e-6, "wait_s": 0, "utility": 0.90, "excluded": "context"},
+    {"model": "pair-small", "quality": 0.98, "cost_usd": 2e-6, "utility": 0.97, "excluded": None},
+    {"model": "pair-large", "quality": 0.99, "cost_usd": 9e-6, "utility": 0.90, "excluded": "context"},
 ]
 
 class Handler(BaseHTTPRequestHandler):
@@ -43,8 +43,9 @@ class Handler(BaseHTTPRequestHandler):
         asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
         if asked.get("stream"):
             chunk = {"id": "1", "object": "chat.completion.chunk", "created": 1, "model": "pair-large"}
+            usage = {"prompt_tokens": 1, "completion_tokens": 4, "total_tokens": 5}
             events = [{**chunk, "choices": [{"index": 0, "delta": {"content": "5, 6"}}]},
-                      {**chunk, "choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 4, "total_tokens": 5}}]
+                      {**chunk, "choices": [], "usage": usage}]
             body = "".join(f"data: {json.dumps(event)}\\n\\n" for event in events) + "data: [DONE]\\n\\n"
             return self.reply(200, body.encode(), "text/event-stream")
         if os.environ.get("STUB_REFUSES"):
@@ -59,7 +60,7 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 ThreadingHTTPServer(("127.0.0.1", port), Handler).serve_forever()
-'''
+"""
 
 
 @pytest.fixture(scope="module")
@@ -77,8 +78,8 @@ def run(tmp_path):
     command.parent.mkdir()
     command.write_text(f"#!{sys.executable} -P\n{STUB}")
     command.chmod(command.stat().st_mode | stat.S_IXUSR)
-    launcher = f"import sys, runpy; sys.executable = {str(command.with_name('python'))!r}; sys.argv[0] = {str(DEMO)!r}; "
-    launcher += f"runpy.run_path({str(DEMO)!r}, run_name='__main__')"
+    launcher = f"import sys, runpy; sys.executable = {str(command.with_name('python'))!r}; "
+    launcher += f"sys.argv[0] = {str(DEMO)!r}; runpy.run_path({str(DEMO)!r}, run_name='__main__')"
     started = []
 
     def start(*arguments, **env):

@@ -35,14 +35,24 @@ def test_worked_line_carries():
     assert questions.worked([128, 77]) == "8+7=15, 2+7+1=10, 1+0+1=2, so 205"
 
 
-@pytest.mark.parametrize(("numbers", "work_from", "told"), [([8, 7], 2, "15"), ([12, 7], 3, "19"), ([12, 7], 2, "2+7=9, 1+0=1, so 19")])
+@pytest.mark.parametrize(
+    ("numbers", "work_from", "told"), [([8, 7], 2, "15"), ([12, 7], 3, "19"), ([12, 7], 2, "2+7=9, 1+0=1, so 19")]
+)
 def test_short_sums_are_told_at_once(numbers, work_from, told):
     assert questions.told(numbers, work_from) == told
 
 
 @pytest.mark.parametrize(
     ("response", "score"),
-    [("5798", 1.0), ("1+7=8, so 5798", 1.0), (" 5798\n", 1.0), ("5798 or 1", 0.0), ("57980", 0.0), ("", 0.0), ("none", 0.0)],
+    [
+        ("5798", 1.0),
+        ("1+7=8, so 5798", 1.0),
+        (" 5798\n", 1.0),
+        ("5798 or 1", 0.0),
+        ("57980", 0.0),
+        ("", 0.0),
+        ("none", 0.0),
+    ],
 )
 def test_score_of_a_sum_looks_at_the_last_number(response, score):
     exchange = questions.Exchange("sum", "4821+977=", "5798", 4)

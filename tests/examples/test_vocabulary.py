@@ -54,7 +54,8 @@ def test_conversation_renders(chat):
         {"role": "user", "content": "What is 3 + 4?"},
     ]
     assert chat.apply_chat_template(turns, tokenize=False, add_generation_prompt=True) == (
-        "<|system|>Answer briefly.<|end|><|user|>12+7=<|end|><|assistant|>19<|end|><|user|>What is 3 + 4?<|end|><|assistant|>"
+        "<|system|>Answer briefly.<|end|><|user|>12+7=<|end|><|assistant|>19<|end|>"
+        "<|user|>What is 3 + 4?<|end|><|assistant|>"
     )
 
 
@@ -74,7 +75,8 @@ def test_tools_are_named_and_their_calls_and_results_shown(chat):
     ]
     assert chat.apply_chat_template(turns, tools=[tool], tokenize=False, add_generation_prompt=True) == (
         "<|tool|>add <|end|><|user|>12+7=<|end|>"
-        '<|assistant|><tool_call>{"name": "add", "arguments": {"a": 12, "b": 7}}</tool_call><|end|><|tool|>19<|end|><|assistant|>'
+        '<|assistant|><tool_call>{"name": "add", "arguments": {"a": 12, "b": 7}}</tool_call><|end|>'
+        "<|tool|>19<|end|><|assistant|>"
     )
 
 
