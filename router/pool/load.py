@@ -75,7 +75,8 @@ class LoadTracker:
         self.in_flight += 1
         self._fresh_waiting += 1
         self._fresh_tokens += prompt_tokens
-        self._mean_prompt_tokens += _NEW * (prompt_tokens - self._mean_prompt_tokens)
+        mean = self._mean_prompt_tokens or prompt_tokens
+        self._mean_prompt_tokens = mean + _NEW * (prompt_tokens - mean)
         self.current = None
 
     def ended(self) -> None:
@@ -135,8 +136,8 @@ class LoadTracker:
             return max(0.0, self._ttft_s - own_s)
         prefill_s = 0.0
         if prefill_tokens_per_s:
-            fresh = min(self._fresh_tokens, self.in_flight * self._mean_prompt_tokens)
-            tokens = load.waiting * self._mean_prompt_tokens + fresh
+            fresh_share = min(1.0, self.in_flight / self._fresh_waiting) if self._fresh_waiting else 0.0
+            tokens = load.waiting * self._mean_prompt_tokens + fresh_share * self._fresh_tokens
             prefill_s = tokens * (1.0 - load.prefix_hit) / prefill_tokens_per_s
         if not load.waiting:
             return prefill_s
