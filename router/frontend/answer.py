@@ -30,6 +30,7 @@ class Answer:
         "_overhead_s",
         "_stream",
         "_ticket",
+        "_under_way",
     )
 
     def __init__(self, exchange: Exchange, query: Query) -> None:
@@ -40,6 +41,7 @@ class Answer:
         self._decision: Decision | None = None
         self._ticket: Ticket | None = None
         self._ended = False
+        self._under_way = False  #: chunks go out framed and without further ado
         self._head: bytes | None = None  #: of a stream: due with the first chunk
         self._body = b""
         self._overhead_s = 0.0
@@ -66,17 +68,13 @@ class Answer:
             self._head = self._stream_head(decision)
 
     def chunk(self, data: bytes) -> None:
-        if self._ended or not data:
-            return
-        if not self._stream:
-            self._collect(data)
-            return
-        exchange = self._exchange
-        frame = data if exchange.old_client else b"%x\r\n%b\r\n" % (len(data), data)
-        if self._head is not None:
-            frame = self._head + frame
-            self._head = None
-        self._connection.stream(frame)
+        if self._under_way and data:
+            self._connection.stream(b"%x\r\n%b\r\n" % (len(data), data))
+        elif data and not self._ended:
+            if self._stream:
+                self._stream_plainly(data)
+            else:
+                self._collect(data)
 
     def done(self, done: Done) -> None:
         if self._ended:
@@ -138,8 +136,18 @@ class Answer:
 
     def _end(self) -> None:
         self._ended = True
+        self._under_way = False
         self._ticket = None  # the ticket holds us: left standing, the two would wait for the cycle collector
         self._door.running -= 1
+
+    def _stream_plainly(self, data: bytes) -> None:
+        """The first chunk, with the head; and for HTTP/1.0 all others."""
+        framed = data if self._exchange.old_client else wire.framed(data)
+        if self._head is not None:
+            framed = self._head + framed
+            self._head = None
+            self._under_way = not self._exchange.old_client
+        self._connection.stream(framed)
 
     def _collect(self, data: bytes) -> None:
         """JSON comes whole, or in few large pieces."""

@@ -19,6 +19,8 @@ IDLE, HEAD, BODY, DEAF = range(4)
 
 #: A refused body this small is read and dropped, so that the connection lives on.
 SMALL_BODY_BYTES = 64 * 1024
+#: Request headers that few send, and that need a look.
+_UNUSUAL = frozenset((b"content-encoding", b"expect", b"origin"))
 
 
 class Reader:
@@ -218,14 +220,14 @@ class Reader:
                 raise route.wrong_method(exchange.method)
             if length > door.limits.body_bytes:
                 raise self._too_large()
-            if has_body:
-                self._check_body(exchange, headers)
+            if not _UNUSUAL.isdisjoint(headers):
+                self._check_unusual(exchange, headers)
         except RouterError as error:
             exchange.error = error
             if has_body and (length > SMALL_BODY_BYTES or b"expect" in headers):
                 self.refuse(error)
 
-    def _check_body(self, exchange: Exchange, headers: dict[bytes, bytes]) -> None:
+    def _check_unusual(self, exchange: Exchange, headers: dict[bytes, bytes]) -> None:
         if headers.get(b"content-encoding", b"identity").lower() != b"identity":
             raise BadRequest("`content-encoding`: compressed bodies are not accepted", param="content-encoding")
         # A web page can send plain text to a loopback port without asking; JSON needs the server's consent.

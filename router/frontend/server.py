@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import ipaddress
 import logging
 import resource
 from collections.abc import Callable
@@ -89,6 +90,8 @@ class Frontend:
         except BaseException:
             await self.stop()
             raise
+        if not config.api_keys and not _is_loopback(config.host):
+            _log.warning("%s: whoever reaches the public port can use it; set `$.server.api_keys`", config.host)
         self._ports = {name: _port(server) for name, server in self._servers.items()}
 
     def begin_drain(self) -> None:
@@ -167,6 +170,13 @@ async def _listen(door: Door, host: str, port: int, setting: str) -> asyncio.Ser
         raise ConfigError(f"cannot listen on {host}, port {port}: {_reason(error)} - at {at}") from error
     except OverflowError as error:
         raise ConfigError(f"a port is 0 to 65535, got {port} - at `$.server.{setting}port`") from error
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _reason(error: OSError) -> str:

@@ -143,6 +143,16 @@ async def test_a_port_in_use_is_named(replying: ScriptedService, which: str) -> 
     await asyncio.sleep(0)
 
 
+async def test_an_open_door_to_the_network_is_warned_of(
+    house: House, replying: ScriptedService, caplog: pytest.LogCaptureFixture
+) -> None:
+    for host, keys, warned in (("127.0.0.1", (), False), ("0.0.0.0", ("k",), False), ("0.0.0.0", (), True)):
+        frontend = Frontend(Server(host=host, port=0, admin_port=0, api_keys=keys), replying, Metrics(process=False))
+        await frontend.start()
+        house.frontends.append(frontend)
+        assert ("whoever reaches the public port" in caplog.text) is warned
+
+
 async def test_a_host_that_is_not_ours_is_named(replying: ScriptedService) -> None:
     frontend = Frontend(Server(host="192.0.2.1", port=0, admin_port=0), replying, Metrics(process=False))
     with pytest.raises(
