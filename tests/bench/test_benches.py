@@ -1,0 +1,82 @@
+"""Each bench runs end to end in its quick mode and ends with the fields that the figures are read from."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+import upstream
+
+
+def run(root, name, *arguments, timeout_s=240):
+    command = [sys.executable, str(root / "bench" / name), "--quick", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def is_spread(value):
+    return value["min"] <= value["median"] <= value["max"] and value["runs"]
+
+
+@pytest.mark.skipif(bool(upstream.missing_tools()), reason=upstream.missing_tools() or "nginx and wrk are here")
+def test_overhead(root):
+    result = run(root, "overhead.py", "--peers", "")
+    assert result["headgate_cpu_us"] > 0
+    assert result["ratio"] is None
+    assert result["peers"] == {}
+    assert is_spread(result["headgate"]["cpu_us"])
+    assert sum(result["answered_by"].values()) == 64
+
+
+def test_streaming(root):
+    result = run(root, "streaming.py")
+    assert result["cpu_us_per_token"] > 0
+    assert result["lost"] == result["lost_any_level"] == 0
+    assert is_spread(result["streams"]["512"]["cpu_us"])
+    assert result["streams"]["512"]["tokens"]["median"] == 2 * 512 * 32
+
+
+def test_memory(root):
+    result = run(root, "memory.py")
+    assert 10 < result["rss_mb"] < 200
+    assert abs(result["growth_mb"]) < 50
+    assert result["requests"] == 2_000
+    assert result["ended"] == {
+        "answer": 1200,
+        "stream": 400,
+        "left": 160,
+        "malformed": 60,
+        "unknown model": 60,
+        "unknown route": 60,
+        "engine error": 60,
+    }
+
+
+@pytest.mark.engine
+@pytest.mark.timeout(600)
+def test_engine(root):
+    result = run(root, "engine.py", timeout_s=580)
+    for field in ("cpu_ratio_request", "cpu_ratio_token", "rps_ratio", "ttft_p50_ratio"):
+        assert result[field] > 0
+    for server in ("vllm", "headgate"):
+        assert is_spread(result["servers"][server]["cpu_us_request"])
+    assert result["target"] == "small"
+
+
+def test_help_says_what_each_is_for(root):
+    for name in ("overhead.py", "streaming.py", "memory.py", "engine.py", "gpu/drive.py"):
+        command = [sys.executable, str(root / "bench" / name), "--help"]
+        said = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+        assert "--quick" in said
+        assert "--runs" in said
+
+
+def test_the_gpu_run_says_what_is_missing(root):
+    bash = shutil.which("bash")
+    assert bash is not None
+    script = [bash, str(root / "bench" / "gpu" / "run.sh")]
+    done = subprocess.run(script, capture_output=True, text=True, env={"PYTHON": "/nowhere", "PATH": "/usr/bin:/bin"})
+    assert done.returncode == 2
+    assert "no Python at /nowhere" in done.stderr
