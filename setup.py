@@ -12,7 +12,7 @@ from setuptools import Extension, find_packages, setup
 
 BUILD = os.environ.get("HEADGATE_BUILD", "release")
 FLAGS = {
-    "release": (["-O3"], []),
+    "release": (["-O3", "-g0"], ["-Wl,-s"]),
     "debug": (["-O0", "-g3"], []),
     "sanitize": (
         ["-O1", "-g", "-fno-omit-frame-pointer", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"],
