@@ -28,7 +28,7 @@ scorer = Extension(
     "router.native.scorer",
     sources=["router/native/scorer.pyx"],
     include_dirs=["csrc"],
-    depends=[f"csrc/{name}" for name in sorted(os.listdir("csrc")) if name.endswith((".hpp", ".pxd"))],
+    depends=["setup.py", *(f"csrc/{name}" for name in sorted(os.listdir("csrc")) if name.endswith((".hpp", ".pxd")))],
     extra_compile_args=["-std=c++20", "-fvisibility=hidden", *compile_args],
     extra_link_args=link_args,
     language="c++",

@@ -1,4 +1,4 @@
-"""Micro-benchmarks of the scorer and the decision under pytest-benchmark: `make bench`. Correctness is tested elsewhere."""
+"""Micro-benchmarks of the scorer and the decision under pytest-benchmark: `make bench`."""
 
 import sys
 from pathlib import Path
@@ -9,8 +9,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import decision
 
-from router.heads import load
-from router.native.scorer import Scorer, isas
+from router.heads import DEFAULT, load
+from router.heads.checkpoint import read
+from router.native.scorer import Encoder, Scorer, isas
 
 WORDS = decision.prose()
 SHORT = decision.windows(WORDS, decision.SHORT, 1)[0]
@@ -19,9 +20,6 @@ LONG = decision.windows(WORDS, decision.LONG, 1)[0]
 
 @pytest.fixture(scope="module")
 def checkpoint():
-    from router.heads import DEFAULT
-    from router.heads.checkpoint import read
-
     return read(DEFAULT)
 
 
@@ -33,15 +31,11 @@ def test_decide(benchmark, models, text):
 
 @pytest.mark.parametrize("isa", isas())
 def test_score(benchmark, checkpoint, isa):
-    from router.native.scorer import Encoder
-
     encoder = Encoder(checkpoint.meta.encoder, checkpoint.vocab)
     benchmark(Scorer(encoder, checkpoint.table, checkpoint.vectors, checkpoint.bias, isa).score, ((SHORT, 1.0),))
 
 
 def test_tokenise(benchmark, checkpoint):
-    from router.native.scorer import Encoder
-
     benchmark(Encoder(checkpoint.meta.encoder, checkpoint.vocab).pieces, SHORT)
 
 
