@@ -1,14 +1,12 @@
 """What `headgate serve` tells while it starts and once it is ready: a spinner, plain lines, or JSON lines."""
 
 import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
 from router.config import Config
 from router.heads.base import Placement
-from router.pool.base import MemberStatus
 from router.pool.supervisor import StartEvent
 from router.version import __version__
 
@@ -16,20 +14,31 @@ if TYPE_CHECKING:
     from rich.status import Status
 
 
+class ServedMember(msgspec.Struct, frozen=True):
+    """One model that answers."""
+
+    name: str
+    model: str  #: path, hub id or URL
+    placement: Placement
+    log: str = ""  #: an engine's
+
+
+class Ready(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag="serving"):
+    """All that one needs to use the server."""
+
+    version: str = __version__
+    url: str
+    admin_url: str
+    guarded: bool  #: by an API key
+    members: tuple[ServedMember, ...]
+
+
 class Progress(Protocol):
     def engine(self, event: StartEvent) -> None:
         """A member starts, is ready, or failed."""
         ...
 
-    def ready(
-        self,
-        config: Config,
-        members: Sequence[MemberStatus],
-        placements: Sequence[Placement],
-        *,
-        port: int,
-        admin_port: int,
-    ) -> None: ...
+    def ready(self, ready: Ready) -> None: ...
 
     def close(self) -> None: ...
 
@@ -41,33 +50,19 @@ def progress(*, json: bool) -> Progress:
 
 
 class JsonProgress:
-    """One JSON object a line on standard output."""
+    """One JSON object a line on standard output; `event` says of what."""
 
     def engine(self, event: StartEvent) -> None:
-        self._say(event=event.what, member=event.member, seconds=round(event.seconds, 3), why=event.why, log=event.log)
+        fields = msgspec.structs.asdict(event)
+        self._say({"event": fields.pop("what"), **fields})
 
-    def ready(
-        self,
-        config: Config,
-        members: Sequence[MemberStatus],
-        placements: Sequence[Placement],
-        *,
-        port: int,
-        admin_port: int,
-    ) -> None:
-        self._say(
-            event="serving",
-            version=__version__,
-            url=_url(config.server.host, port),
-            admin_url=_url(config.server.admin_host, admin_port),
-            members=[member.name for member in members],
-            placements=placements,
-        )
+    def ready(self, ready: Ready) -> None:
+        self._say(ready)
 
     def close(self) -> None: ...
 
-    def _say(self, **fields: Any) -> None:
-        print(msgspec.json.encode(fields).decode(), flush=True)
+    def _say(self, what: object) -> None:
+        print(msgspec.json.encode(what).decode(), flush=True)
 
 
 class Lines:
@@ -81,16 +76,8 @@ class Lines:
         elif event.log:
             _note(f"{event.member!r} failed after {event.seconds:.1f} s; all that it said is in {event.log}")
 
-    def ready(
-        self,
-        config: Config,
-        members: Sequence[MemberStatus],
-        placements: Sequence[Placement],
-        *,
-        port: int,
-        admin_port: int,
-    ) -> None:
-        print(ready_text(config, members, placements, port=port, admin_port=admin_port), flush=True)
+    def ready(self, ready: Ready) -> None:
+        print(ready_text(ready), flush=True)
 
     def close(self) -> None: ...
 
@@ -117,24 +104,40 @@ class Spinner(Lines):
             self._status = None
 
 
-def ready_text(
-    config: Config, members: Sequence[MemberStatus], placements: Sequence[Placement], *, port: int, admin_port: int
-) -> str:
-    """Where it is, what answers there, and what to try next."""
-    url, admin = _url(config.server.host, port), _url(config.server.admin_host, admin_port)
-    key = " -H 'authorization: Bearer YOUR_KEY'" if config.server.api_keys else ""
-    lines = [f"Headgate {__version__} is ready: {url}/v1   (admin: {admin})", ""]
-    width = max(len(member.name) for member in members)
-    for member, placement in zip(config.pool, placements, strict=True):
-        lines.append(f"  {member.name:<{width}}  {member.model or member.url}, {placement_text(placement)}")
-    lines += [
-        "",
-        "Try:",
-        f"  curl {url}/v1/chat/completions -H 'content-type: application/json'{key} \\",
-        """    -d '{"model": "auto", "messages": [{"role": "user", "content": "What is 2 + 2?"}]}' -i""",
-        f"  curl {admin}/metrics",
+def ready_of(
+    config: Config, placements: tuple[Placement, ...], logs: dict[str, str], *, port: int, admin_port: int
+) -> Ready:
+    members = [
+        ServedMember(member.name, member.model or member.url, placement, logs.get(member.name, ""))
+        for member, placement in zip(config.pool, placements, strict=True)
     ]
-    return "\n".join(lines)
+    return Ready(
+        url=_url(config.server.host, port),
+        admin_url=_url(config.server.admin_host, admin_port),
+        guarded=bool(config.server.api_keys),
+        members=tuple(members),
+    )
+
+
+def ready_text(ready: Ready) -> str:
+    """Where it is, what answers there, and what to try next."""
+    key = " -H 'authorization: Bearer YOUR_KEY'" if ready.guarded else ""
+    width = max(len(member.name) for member in ready.members)
+    members = [f"  {m.name:<{width}}  {m.model}, {placement_text(m.placement)}" for m in ready.members]
+    logs = [f"  {m.name:<{width}}  {m.log}" for m in ready.members if m.log]
+    return "\n".join(
+        [
+            f"Headgate {ready.version} is ready: {ready.url}/v1   (admin: {ready.admin_url})",
+            "",
+            *members,
+            *(["", "Engine logs:", *logs] if logs else []),
+            "",
+            "Try:",
+            f"  curl {ready.url}/v1/chat/completions -H 'content-type: application/json'{key} \\",
+            """    -d '{"model": "auto", "messages": [{"role": "user", "content": "What is 2 + 2?"}]}' -i""",
+            f"  curl {ready.admin_url}/metrics",
+        ]
+    )
 
 
 def placement_text(placement: Placement) -> str:

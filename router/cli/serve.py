@@ -7,7 +7,7 @@ import logging
 import shlex
 import signal
 import sys
-from pathlib import Path
+from collections.abc import Callable
 
 from router.cli.flags import add_config_arguments, config_of
 from router.config import Config
@@ -29,8 +29,10 @@ def run(args: argparse.Namespace) -> int:
         level=args.log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
     config = config_of(args)
+    _warn(config)
     command = tuple(shlex.split(args.host_command)) if args.host_command else None
-    uvloop.run(Serving(config, path=args.config, json=args.json, host_command=command).run())
+    again = (lambda: config_of(args)) if args.config is not None else None
+    uvloop.run(Serving(config, again=again, json=args.json, host_command=command).run())
     return 0
 
 
@@ -38,11 +40,16 @@ class Serving:
     """One run of the server.
 
     SIGTERM, SIGINT: no new connections; running answers finish, within `limits.drain_s`; a second one ends at once.
-    SIGHUP: the routing settings of the config file are read again.
+    SIGHUP: the routing settings are read again, by `again`.
     """
 
     def __init__(
-        self, config: Config, *, path: Path | None, json: bool, host_command: tuple[str, ...] | None = None
+        self,
+        config: Config,
+        *,
+        again: Callable[[], Config] | None = None,
+        json: bool = False,
+        host_command: tuple[str, ...] | None = None,
     ) -> None:
         from router.cli.progress import progress
         from router.frontend.server import Frontend
@@ -50,7 +57,7 @@ class Serving:
         from router.pipeline.router import Router
 
         metrics = Metrics()
-        self._path = path
+        self._again = again
         self._progress = progress(json=json)
         self._router = Router(config, metrics=metrics, host_command=host_command, on_event=self._progress.engine)
         self._frontend = Frontend(config.server, self._router, metrics, shown_config=self._router.config)
@@ -94,14 +101,12 @@ class Serving:
         await asyncio.gather(draining, at_once, return_exceptions=True)
 
     def _announce(self) -> None:
+        from router.cli.progress import ready_of
+
         settle()
-        self._progress.ready(
-            self._router.config,
-            self._router.members(),
-            self._router.placements,
-            port=self._frontend.port,
-            admin_port=self._frontend.admin_port,
-        )
+        router, frontend = self._router, self._frontend
+        ports = {"port": frontend.port, "admin_port": frontend.admin_port}
+        self._progress.ready(ready_of(router.config, router.placements, router.logs, **ports))
 
     def _watch_signals(self) -> None:
         loop = asyncio.get_running_loop()
@@ -119,19 +124,23 @@ class Serving:
             self._now.set()
 
     def _reload(self) -> None:
-        from router import config as configuration
         from router.errors import ConfigError
 
-        if self._path is None:
+        if self._again is None:
             log.warning("SIGHUP: there is no config file to read again")
             return
         try:
-            config = configuration.load(self._path)
-            self._router.reload(config.routing)
+            self._router.reload(self._again().routing)
         except ConfigError as error:
             log.error("SIGHUP: nothing was changed: %s", error)
             return
-        log.info("SIGHUP: routing settings were read again from %s", self._path)
+        log.info("SIGHUP: the routing settings were read again; all others need a restart")
+
+
+def _warn(config: Config) -> None:
+    server = config.server
+    if not server.api_keys and server.host not in ("127.0.0.1", "::1", "localhost"):
+        log.warning("%s can be reached from other machines, and no API key guards it", server.host)
 
 
 def settle() -> None:

@@ -26,6 +26,7 @@ from router.pipeline.scoring import Scoring
 from router.pipeline.sink import Sink
 from router.pool import PoolMember, build
 from router.pool.base import Failure
+from router.pool.engine import EngineMember
 from router.pool.environment import this_machine, with_engine_defaults
 from router.pool.folder import RuntimeFolder
 from router.pool.supervisor import StartEvent, Supervisor
@@ -123,6 +124,11 @@ class Router:
         """Decide by `routing` from now on. Raises `ConfigError` and changes nothing when its checkpoint is refused."""
         self._decider.reload(routing)
         self.config = msgspec.structs.replace(self.config, routing=routing)
+
+    @property
+    def logs(self) -> dict[str, str]:
+        """The engines' log files, by member."""
+        return {member.name: str(member.log_path) for member in self.pool if isinstance(member, EngineMember)}
 
     @property
     def placements(self) -> tuple[Placement, ...]:

@@ -18,6 +18,8 @@ _GPU_MEMORY = 0.9
 #: Of a CPU machine's memory, by the KV caches of all engines together, and by one at most.
 _CPU_MEMORY = 0.3
 _MOST_KV_BYTES = 4 << 30
+#: vLLM's: the model's own context, or what its share of the memory holds of it.
+_AS_LONG_AS_FITS = -1
 
 
 class Machine(msgspec.Struct, frozen=True):
@@ -59,12 +61,14 @@ def with_engine_defaults(pool: tuple[Member, ...], machine: Machine) -> tuple[Me
     if machine.gpu:
         if len(engines) > 1 and not sized:
             defaults["gpu_memory_utilization"] = round(_GPU_MEMORY / len(engines), 3)
+            defaults["max_model_len"] = _AS_LONG_AS_FITS
     elif engines:
         defaults["block_size"] = 32  # 128, the default, hides prefix hits on short prompts
         defaults["enforce_eager"] = True
         if not sized:
             share = int(_CPU_MEMORY * machine.memory_bytes / len(engines))
             defaults["kv_cache_memory_bytes"] = min(_MOST_KV_BYTES, share)
+            defaults["max_model_len"] = _AS_LONG_AS_FITS
     return tuple(_with_defaults(member, defaults) if member.kind == "engine" else member for member in pool)
 
 

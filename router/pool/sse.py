@@ -10,6 +10,8 @@ import msgspec
 from router.errors import BadRequest, EngineFailed
 from router.types import Usage
 
+#: The events that end an answer of the messages and responses APIs, which know no [DONE].
+_LAST = re.compile(rb"event: ?(message_stop|error|response\.(completed|incomplete|failed))\r?\n")
 _MODEL = re.compile(rb'"model"\s*:\s*"(?:[^"\\]|\\.)*"')
 #: An event that no upstream ends is not kept for ever.
 _LARGEST_EVENT_BYTES = 16 * 1024 * 1024
@@ -20,18 +22,28 @@ class _Details(msgspec.Struct):
 
 
 class _Usage(msgspec.Struct):
-    prompt_tokens: int | None = 0
-    completion_tokens: int | None = 0
+    """Of chat and completions; `input_` and `output_tokens` of responses and messages."""
+
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
     prompt_tokens_details: _Details | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
 
 
 class _Choice(msgspec.Struct):
     finish_reason: str | None = None
 
 
+class _Inner(msgspec.Struct):
+    usage: _Usage | None = None
+
+
 class _Answer(msgspec.Struct):
     usage: _Usage | None = None
     choices: list[_Choice] = []
+    response: _Inner | None = None  # of `response.completed`
+    message: _Inner | None = None  # of `message_start`
 
 
 _decode = msgspec.json.Decoder(_Answer).decode
@@ -90,12 +102,10 @@ class Passage:
         return b"".join(renamed)
 
     def _look_at(self, event: bytes) -> None:
-        data = event.strip()
-        if data.startswith(b"data:"):
-            data = data[5:].strip()
-        if data == b"[DONE]" or b'"message_stop"' in event or b"response.completed" in event:
+        data = event[event.find(b"data:") + 5 :].strip()
+        if data == b"[DONE]" or (event.startswith(b"event:") and _LAST.match(event)):
             self.finished = True
-        elif b'"usage"' in data or (b'"finish_reason"' in data and b'"finish_reason":null' not in data):
+        if b'"usage"' in data or (b'"finish_reason"' in data and b'"finish_reason":null' not in data):
             self._note(data)
 
     def _renamed(self, event: bytes) -> bytes:
@@ -107,12 +117,20 @@ class Passage:
             answer = _decode(json)
         except (msgspec.DecodeError, UnicodeDecodeError):
             return  # of another API's shape: passed on all the same, only not counted
-        if answer.usage is not None:
-            usage = answer.usage
-            cached = usage.prompt_tokens_details.cached_tokens if usage.prompt_tokens_details else 0
-            self.usage = Usage(usage.prompt_tokens or 0, usage.completion_tokens or 0, cached or 0)
+        for holder in (answer, answer.response, answer.message):
+            if holder is not None and holder.usage is not None:
+                self._count(holder.usage)
         for choice in answer.choices:
             self.finish_reason = choice.finish_reason or self.finish_reason
+
+    def _count(self, usage: _Usage) -> None:
+        """Keep the largest counts: the messages API tells those of the prompt first and those of the answer last."""
+        cached = usage.prompt_tokens_details.cached_tokens if usage.prompt_tokens_details else 0
+        self.usage = Usage(
+            max(self.usage.prompt_tokens, usage.prompt_tokens or usage.input_tokens or 0),
+            max(self.usage.completion_tokens, usage.completion_tokens or usage.output_tokens or 0),
+            max(self.usage.cached_tokens, cached or 0),
+        )
 
 
 def _split(events: bytes) -> list[bytes]:

@@ -50,8 +50,8 @@ def config(tmp_path: Path, checkpoint: Path) -> Callable[..., Path]:
         tree = {
             "server": {"port": 0, "admin_port": 0},
             "pool": [
-                {"name": "small", "model": "stub", "like": "llama-3.1-8b-instruct"},
-                {"name": "large", "model": "stub", "strength": 0.6},
+                {"name": "small", "model": "stub", "like": "llama-3.1-8b-instruct", "gpu_share": 0.1},
+                {"name": "large", "model": "stub", "strength": 0.6, "gpu_share": 0.9},
             ],
             "routing": {"checkpoint": str(checkpoint), "price": 0.0},
             "supervision": {"backoff_s": 0.1, "stop_timeout_s": 2.0},

@@ -27,7 +27,9 @@ def test_starts_answers_and_ends_well(serve: Any, config: Callable[..., Path]) -
         ("starting", "large"),
         ("ready", "large"),
     ]
-    assert server.events[4]["members"] == ["small", "large"]
+    assert [member["name"] for member in server.events[4]["members"]] == ["small", "large"]
+    assert server.events[4]["members"][0]["placement"]["reference"] == "llama-3.1-8b-instruct"
+    assert Path(server.events[4]["members"][0]["log"]).exists()
     with server.post({"model": "auto", "messages": MESSAGES}) as response:
         assert json.load(response)["model"] == "large"
         assert response.headers["x-headgate-model"] == "large"

@@ -23,6 +23,7 @@ def test_engines_on_a_cpu_share_its_cores_and_memory() -> None:
     for member in with_engine_defaults(PAIR, CPU):
         assert member.engine_args["kv_cache_memory_bytes"] == int(0.3 * (10 << 30) / 2)
         assert member.engine_args["block_size"] == 32
+        assert member.engine_args["max_model_len"] == -1
 
 
 def test_what_the_user_says_stays() -> None:
@@ -34,7 +35,9 @@ def test_what_the_user_says_stays() -> None:
 
 
 def test_engines_on_a_gpu_share_its_memory_unless_sized() -> None:
-    assert [m.engine_args for m in with_engine_defaults(PAIR, GPU)] == [{"gpu_memory_utilization": 0.45}] * 2
+    assert [m.engine_args for m in with_engine_defaults(PAIR, GPU)] == [
+        {"gpu_memory_utilization": 0.45, "max_model_len": -1}
+    ] * 2
     assert with_engine_defaults(PAIR[:1], GPU) == PAIR[:1]
     sized = (Member(name="a", model="x", engine_args={"kv-cache-memory-bytes": 1}), PAIR[1])
     assert with_engine_defaults(sized, GPU) == sized

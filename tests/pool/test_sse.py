@@ -37,6 +37,34 @@ def test_a_text_that_looks_like_a_key_is_left_alone(content: str) -> None:
     assert json.loads(out[6:])["model"] == "ours"
 
 
+@pytest.mark.parametrize(
+    ("stream", "usage"),
+    [
+        (
+            b'event: message_start\ndata: {"type":"message_start","message":{"usage":{"input_tokens":9}}}\n\n'
+            b'event: message_delta\ndata: {"type":"message_delta","usage":{"output_tokens":4}}\n\n'
+            b'event: message_stop\ndata: {"type":"message_stop"}\n\n',
+            (9, 4),
+        ),
+        (
+            b'event: response.created\ndata: {"type":"response.created","response":{"usage":null}}\n\n'
+            b"event: response.completed\n"
+            b'data: {"type":"response.completed","response":{"usage":{"input_tokens":3,"output_tokens":2}}}\n\n',
+            (3, 2),
+        ),
+    ],
+    ids=["messages", "responses"],
+)
+def test_streams_of_other_apis_end_and_are_counted(stream: bytes, usage: tuple[int, int]) -> None:
+    passage = Passage("theirs", "ours")
+    last = stream.rindex(b"event: ")
+    passage.feed(stream[:last])
+    assert not passage.finished
+    passage.feed(stream[last:])
+    assert passage.finished
+    assert (passage.usage.prompt_tokens, passage.usage.completion_tokens) == usage
+
+
 def test_the_same_name_passes_untouched() -> None:
     stream = event("x") * 3
     assert Passage("theirs", "theirs").feed(stream) == stream
