@@ -29,7 +29,6 @@ def run(args: argparse.Namespace) -> int:
         level=args.log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
     config = config_of(args)
-    _warn(config)
     command = tuple(shlex.split(args.host_command)) if args.host_command else None
     again = (lambda: config_of(args)) if args.config is not None else None
     uvloop.run(Serving(config, again=again, json=args.json, host_command=command).run())
@@ -135,12 +134,6 @@ class Serving:
             log.error("SIGHUP: nothing was changed: %s", error)
             return
         log.info("SIGHUP: the routing settings were read again; all others need a restart")
-
-
-def _warn(config: Config) -> None:
-    server = config.server
-    if not server.api_keys and server.host not in ("127.0.0.1", "::1", "localhost"):
-        log.warning("%s can be reached from other machines, and no API key guards it", server.host)
 
 
 def settle() -> None:
