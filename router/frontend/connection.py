@@ -77,8 +77,9 @@ class Connection(asyncio.Protocol):
         if self._transport is None:
             return
         self._transport = None
-        if self._reader is not None:
-            self._reader.close()
+        reader, self._reader = self._reader, None  # it holds us: the two would wait for the cycle collector
+        if reader is not None:
+            reader.close()
         self.deadline = inf
         self.stalled = False
         self.door.left(self)
@@ -90,6 +91,8 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         reader = self._reader
         if reader is None:
+            if self._transport is None:
+                return
             reader = self._reader = Reader(self, self.door)
         reader.feed(data)
         if self._waiting:

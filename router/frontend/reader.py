@@ -223,7 +223,7 @@ class Reader:
             if not _UNUSUAL.isdisjoint(headers):
                 self._check_unusual(exchange, headers)
         except RouterError as error:
-            exchange.error = error
+            exchange.error = error.with_traceback(None)  # which holds this frame, and the frame the exchange
             if has_body and (length > SMALL_BODY_BYTES or b"expect" in headers):
                 self.refuse(error)
 
