@@ -19,7 +19,7 @@ import uvloop
 from router.host.base import DIED, engine_failed
 from router.host.server import Server, remove_socket
 from router.host.warden import stand_guard
-from router.host.words import LastWords, root_cause
+from router.host.words import LastWords, last_error, root_cause
 from router.ipc.spec import HostSpec
 
 logger = logging.getLogger("headgate.host")
@@ -36,24 +36,33 @@ def main() -> int:
         return 2
     stand_guard()
     words = LastWords()
-    logging.basicConfig(level=logging.WARNING, format="headgate-host: %(levelname)s %(message)s", stream=sys.stderr)
-    logger.setLevel(logging.INFO)
+    _log_to_stderr()
     listener = _listen(spec.socket)
     try:
         why = uvloop.run(_serve(spec, listener))
     except KeyboardInterrupt:
         why = ""
     except BaseException as error:  # whatever it was, the supervisor shows our last line
-        logging.exception("the engine host failed")
+        logger.exception("the engine host failed")
         why = root_cause(error, words.lines())
     finally:
         remove_socket(spec.socket)
     if why == DIED:
-        why = root_cause(RuntimeError(f"EngineDeadError: {DIED}"), words.lines()[-60:])
+        cause = last_error(words.lines()[-100:])
+        why = f"{DIED}: {cause}" if cause else DIED
     if why:
         words.say(f"headgate-host: error: {why}")
         return 1
     return 0
+
+
+def _log_to_stderr() -> None:
+    """A handler of our own: what vLLM and its libraries do to the root logger is their affair."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("headgate-host: %(levelname)s %(message)s"))
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
 
 
 def _listen(path: str) -> socket.socket:

@@ -50,11 +50,16 @@ def root_cause(error: BaseException, lines: list[str]) -> str:
     own = _own(error)
     if own and not _hollow(f"{type(error).__name__}: {own}"):
         return own
+    return last_error(lines) or own or type(error).__name__
+
+
+def last_error(lines: list[str]) -> str:
+    """The last telling error among printed lines, or empty."""
     for line in reversed(lines):
         match = _ERROR.search(line)
         if match and not _hollow(line):
             return f"{match.group(1).rpartition('.')[2]}: {match.group(2).strip()}"
-    return own or type(error).__name__
+    return ""
 
 
 def _own(error: BaseException) -> str:

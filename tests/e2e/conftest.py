@@ -225,7 +225,11 @@ async def connect(host: HostProcess) -> HostClient:
     hello = asyncio.ensure_future(client.hello())
     await asyncio.wait([lost, hello], return_when=asyncio.FIRST_COMPLETED)
     lost.cancel()
-    assert hello.done(), host.log()[-4000:]
+    if not hello.done() or hello.exception() is not None:
+        assert client.channel is not None
+        client.channel.abort()
+        await asyncio.sleep(0)
+        pytest.fail(f"the host did not become ready:\n{host.log()[-4000:]}")
     return client
 
 

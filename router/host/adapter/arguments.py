@@ -4,7 +4,9 @@ Knows vLLM's argument parser, not its engine.
 """
 
 import argparse
+import contextlib
 import difflib
+import importlib
 import json
 from typing import Any, NoReturn
 
@@ -50,15 +52,18 @@ def parse(spec: HostSpec) -> argparse.Namespace:
     return args
 
 
+def _cli_args() -> Any:
+    """vLLM's module of serve arguments, wherever this version keeps it."""
+    for name in ("common", "launchers", "openai"):  # 0.33; 0.29 to 0.32; 0.25 to 0.28
+        with contextlib.suppress(ModuleNotFoundError):
+            return importlib.import_module(f"vllm.entrypoints.{name}.cli_args")
+    raise ConfigError("this vLLM keeps its serve arguments where none from 0.25 to 0.33 does")
+
+
 def _parser() -> argparse.ArgumentParser:
     from vllm.utils.argparse_utils import FlexibleArgumentParser
 
-    try:
-        from vllm.entrypoints.launchers.cli_args import make_arg_parser  # 0.29 and later
-    except ImportError:
-        from vllm.entrypoints.openai.cli_args import make_arg_parser
-
-    parser: argparse.ArgumentParser = make_arg_parser(FlexibleArgumentParser())
+    parser: argparse.ArgumentParser = _cli_args().make_arg_parser(FlexibleArgumentParser())
 
     def refuse(message: str) -> NoReturn:
         raise ConfigError(f"engine_args: {message}")
@@ -69,12 +74,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _validate(args: argparse.Namespace) -> None:
     try:
-        from vllm.entrypoints.launchers.cli_args import validate_parsed_serve_args
-    except ImportError:
-        from vllm.entrypoints.openai.cli_args import validate_parsed_serve_args
-
-    try:
-        validate_parsed_serve_args(args)
+        _cli_args().validate_parsed_serve_args(args)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"engine_args: {error}") from error
 

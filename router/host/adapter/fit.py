@@ -56,8 +56,11 @@ def encoder(engine: Any) -> Callable[[str, bool], list[int]] | None:
     tokenizer.no_truncation()
     tokenizer.no_padding()
 
+    # Unlike `encode`, a batch of one releases the GIL: other streams go on while a long prompt is cut up.
+    batch = getattr(tokenizer, "encode_batch_fast", tokenizer.encode_batch)
+
     def encode(text: str, add_special_tokens: bool) -> list[int]:
-        ids: list[int] = tokenizer.encode(text, add_special_tokens=add_special_tokens).ids
+        ids: list[int] = batch([text], add_special_tokens=add_special_tokens)[0].ids
         return ids
 
     return encode

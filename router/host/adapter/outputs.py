@@ -7,7 +7,7 @@ its outputs from vLLM's collectors instead.
 
 from typing import Any, Protocol
 
-from vllm.v1.engine import FinishReason
+from vllm.v1.engine import EngineCoreOutput, FinishReason
 from vllm.v1.engine.output_processor import OutputProcessor, OutputProcessorOutput
 
 from router.host.load import LoadMeter
@@ -37,6 +37,8 @@ class LeanOutputs:
         self._states = processor.request_states
         self._meter = meter
         self._listeners: dict[str, Listener] = {}
+        # From 0.33 on an output may say that a paused engine refused the request; the original knows how to tell.
+        self._may_refuse = "error" in EngineCoreOutput.__struct_fields__
 
     def listen(self, request_id: str, listener: Listener) -> None:
         """From now on outputs of `request_id` go to `listener`, unless it ended already."""
@@ -59,7 +61,7 @@ class LeanOutputs:
             if output.events is not None and engine_core_timestamp is not None:
                 self._prefilled(output, engine_core_timestamp)
             listener = listeners.get(output.request_id)
-            if listener is None:
+            if listener is None or (self._may_refuse and output.error is not None):
                 others.append(output)
             elif self._tell(listener, output):
                 aborts.append(output.request_id)

@@ -29,7 +29,8 @@ _TYPES = {400: "invalid_request_error", 401: "authentication_error", 404: "not_f
 _FINISH = re.compile(rb'"(?:finish_reason|stop_reason)":\s?"(\w+)"')
 _EVENT_ERROR = re.compile(rb'^(?:event: error\r?\n)?data: (\{"(?:error|type":\s?"error).*)', re.DOTALL)
 _TOO_LONG = re.compile(r"maximum context length|maximum model length|max_model_len|max_total_tokens")
-_REPORT = re.compile(r"""'loc': 'body\.([^']*)', 'msg': (?:'((?:[^'\\]|\\.)*)'|"([^"]*)")""")
+#: One reason in pydantic's report: where, as 0.30 and later write it or as earlier versions do, and what.
+_REPORT = re.compile(r"""'loc': (?:'body\.([^']*)'|\('body', ([^)]*)\)), 'msg': (?:'((?:[^'\\]|\\.)*)'|"([^"]*)")""")
 #: vLLM's refusals that say how an engine was configured, not that the request is wrong: another member may do it.
 _NOT_CONFIGURED = re.compile(r"requires --|does not support|is not supported by this model")
 
@@ -269,10 +270,13 @@ def _failure(status: int, body: bytes, kind: Kind) -> Failure:
 
 def _plain(error: _Error) -> _Error:
     """pydantic's report of a bad body in plain words."""
-    found = _REPORT.findall(error.message)
+    found = [
+        (path or steps.rstrip(",").replace("'", "").replace(", ", "."), single or double)
+        for path, steps, single, double in _REPORT.findall(error.message)
+    ]
     if not found:
         return error
-    reasons = [f"{where}: {single or double}" for where, single, double in found]
+    reasons = [f"{where}: {what}" for where, what in found]
     param = found[0][0] if error.param is None or error.param.startswith("body.") else error.param
     return _Error(message="; ".join(reasons).replace("Value error, ", ""), param=param)
 

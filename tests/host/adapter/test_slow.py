@@ -145,6 +145,10 @@ async def test_a_pydantic_report_is_put_in_plain_words():
     heard = await ask(answering(400, json.dumps({"error": {"message": report, "param": "body.n"}}).encode()))
     assert error_of(heard)["message"] == "n: Input should be an integer; max_tokens: can't be 0"
     assert error_of(heard)["param"] == "n"
+    older = report.replace("'body.n'", "('body', 'n')").replace("'body.max_tokens'", "('body', 'messages', 0, 'user')")
+    heard = await ask(answering(400, json.dumps({"error": {"message": older, "param": "body.n"}}).encode()))
+    assert error_of(heard)["message"] == "n: Input should be an integer; messages.0.user: can't be 0"
+    assert error_of(heard)["param"] == "n"
 
 
 @pytest.mark.parametrize(
