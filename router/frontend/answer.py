@@ -19,32 +19,20 @@ from router.types import Decision, Query
 class Answer:
     """Created by an inference route; ends its exchange exactly once. `kind` and options are those of `query`."""
 
-    __slots__ = (
-        "_body",
-        "_connection",
-        "_decision",
-        "_door",
-        "_ended",
-        "_exchange",
-        "_head",
-        "_overhead_s",
-        "_stream",
-        "_ticket",
-        "_under_way",
-    )
+    # On the class, not set for each, as in `Exchange`.
+    _decision: Decision | None = None
+    _ticket: Ticket | None = None
+    _ended = False
+    _under_way = False  #: chunks go out framed and without further ado
+    _head: bytes | None = None  #: of a stream: due with the first chunk
+    _body = b""
+    _overhead_s = 0.0
 
     def __init__(self, exchange: Exchange, query: Query) -> None:
         self._exchange = exchange
         self._connection = exchange.connection
         self._door = exchange.connection.door
         self._stream = query.stream
-        self._decision: Decision | None = None
-        self._ticket: Ticket | None = None
-        self._ended = False
-        self._under_way = False  #: chunks go out framed and without further ado
-        self._head: bytes | None = None  #: of a stream: due with the first chunk
-        self._body = b""
-        self._overhead_s = 0.0
 
     def submit(self, service: Service, query: Query) -> None:
         """Raises what the service refuses with."""
@@ -184,13 +172,13 @@ class Answer:
             lines += f"x-headgate-score: {decision.score:.4f}\r\n"
         if decision.threshold is not None:
             lines += f"x-headgate-threshold: {decision.threshold:.4f}\r\n"
-        if b"x-headgate-debug" in self._exchange.headers:
+        if self._exchange.explained:
             lines += self._terms(decision)
         return lines
 
     def _terms(self, decision: Decision) -> str:
         """Every term of the decision as ASCII JSON, if asked for; infinite figures become null."""
-        if self._exchange.headers[b"x-headgate-debug"].lower() not in (b"true", b"1"):
+        if self._exchange.headers.get(b"x-headgate-debug", b"").lower() not in (b"true", b"1"):
             return ""
         terms = json.dumps(msgspec.json.decode(msgspec.json.encode(decision.terms)), separators=(",", ":"))
         return f"x-headgate-terms: {terms}\r\n"

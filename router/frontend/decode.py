@@ -45,8 +45,7 @@ _MISSING = re.compile(r"^Object missing required field `([^`]+)`")
 T = TypeVar("T")
 
 
-def decode(kind: Kind, body: bytes, *, request_id: str = "", session_id: str = "", key_id: str = "",
-           slo_ttft_s: float | None = None, deadline_s: float | None = None) -> Query:  # fmt: skip
+def decode(kind: Kind, body: bytes, request_id: str = "", key_id: str = "") -> Query:
     """The query in `body`. Raises `BadRequest` with the path of the offending field as `param`."""
     model, turns, stream, max_tokens, choices, needs = _READERS[kind](body)
     return Query(
@@ -57,10 +56,7 @@ def decode(kind: Kind, body: bytes, *, request_id: str = "", session_id: str = "
         max_tokens=max_tokens,
         choices=choices,
         needs=needs,
-        slo_ttft_s=slo_ttft_s,
-        deadline_s=deadline_s,
         request_id=request_id,
-        session_id=session_id,
         key_id=key_id,
     )
 

@@ -14,6 +14,11 @@ if TYPE_CHECKING:
     from router.frontend.connection import Connection
     from router.frontend.routes import Handler, Route
 
+#: Request headers that say something of the request beyond its body.
+EXPLAINED = frozenset((
+    b"x-request-id", b"x-session-id", b"traceparent",
+    b"x-headgate-debug", b"x-headgate-deadline", b"x-headgate-slo-ttft",
+))  # fmt: skip
 _ID = re.compile(rb"[\x21-\x7e]{1,256}")
 _TRACEPARENT = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-.*)?")
 #: Request ids must differ, not be secret: a random start per process, then a count.
@@ -36,22 +41,17 @@ class Stream(Protocol):
 class Exchange:
     """Made at the end of a request's head; `run` is called when all earlier answers of its connection are out."""
 
-    __slots__ = (
-        "body",
-        "connection",
-        "error",
-        "handler",
-        "headers",
-        "keep_alive",
-        "key_id",
-        "method",
-        "old_client",
-        "path",
-        "received_s",
-        "request_id",
-        "route",
-        "stream",
-    )
+    # On the class, not set for each: most requests never touch most of them.
+    path = b""
+    body = b""
+    key_id = ""
+    request_id = ""  #: set by `identify`
+    explained = False  #: has one of the headers of `EXPLAINED`
+    received_s = 0.0
+    route: "Route | None" = None
+    handler: "Handler | None" = None
+    error: RouterError | None = None  #: refused before it was run
+    stream: Stream | None = None
 
     def __init__(
         self, connection: "Connection", method: bytes, headers: dict[bytes, bytes], keep_alive: bool, old_client: bool
@@ -61,15 +61,6 @@ class Exchange:
         self.headers = headers
         self.keep_alive = keep_alive
         self.old_client = old_client  #: HTTP/1.0: knows no chunks
-        self.path = b""
-        self.body = b""
-        self.key_id = ""
-        self.route: Route | None = None
-        self.handler: Handler | None = None
-        self.error: RouterError | None = None  #: refused before it was run
-        self.stream: Stream | None = None
-        self.received_s = 0.0
-        self.request_id = ""  #: set by `identify`
 
     @property
     def dialect(self) -> Dialect:
@@ -77,7 +68,7 @@ class Exchange:
 
     def identify(self) -> str:
         """The client's `x-request-id`, else one of ours. Raises `BadRequest` on one that we would not echo."""
-        given = self.headers.get(b"x-request-id")
+        given = self.headers.get(b"x-request-id") if self.explained else None
         self.request_id = f"{_process_id}{_next_number():08x}" if given is None else _clean_id(given, "x-request-id")
         return self.request_id
 
@@ -89,7 +80,7 @@ class Exchange:
     @property
     def traceparent(self) -> str:
         """A malformed one is as none: W3C Trace Context has the receiver start a new trace."""
-        given = self.headers.get(b"traceparent")
+        given = self.headers.get(b"traceparent") if self.explained else None
         return given.decode() if given is not None and _TRACEPARENT.fullmatch(given) else ""
 
     def seconds(self, header: bytes) -> float | None:
@@ -124,16 +115,13 @@ class Exchange:
         self, status: int, body: bytes, content_type: str = wire.JSON, headers: str = "", model: str = ""
     ) -> None:
         """Send a whole answer."""
-        keep = self.keep_alive = self.keep_alive and not self.connection.door.draining
-        head = wire.head(
-            status,
-            content_type,
-            len(body),
-            self.connection.door.date + headers,
-            keep_alive=keep,
-            old_client=self.old_client,
-        )
-        self.connection.write(head if self.method == b"HEAD" else head + body)
+        connection = self.connection
+        door = connection.door
+        if door.draining:
+            self.keep_alive = False
+        ending = "" if self.keep_alive and not self.old_client else wire.connection(self.keep_alive, self.old_client)
+        head = wire.head(status, content_type, len(body), f"{door.date}{headers}{ending}")
+        connection.write(head if self.method == b"HEAD" else head + body)
         self.finish(status, model)
 
     def refuse(self, error: RouterError, headers: str = "", model: str = "") -> None:

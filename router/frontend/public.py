@@ -12,7 +12,7 @@ from router.frontend.exchange import Exchange
 from router.frontend.routes import Handler, Route, Routes
 from router.observe.metrics import CONTENT_TYPE, Metrics
 from router.pipeline.base import ModelCard, Service
-from router.types import Kind
+from router.types import Kind, Query
 from router.version import __version__
 
 _encode = msgspec.json.Encoder().encode
@@ -50,15 +50,9 @@ class Public:
             door = exchange.connection.door
             if door.running >= door.limits.in_flight:
                 raise Overloaded(f"{door.running} requests are in flight, the most that are accepted")
-            query = decode(
-                kind,
-                exchange.body,
-                request_id=exchange.identify(),
-                session_id=exchange.session_id,
-                key_id=exchange.key_id,
-                slo_ttft_s=exchange.seconds(b"x-headgate-slo-ttft"),
-                deadline_s=exchange.seconds(b"x-headgate-deadline"),
-            )
+            query = decode(kind, exchange.body, exchange.identify(), exchange.key_id)
+            if exchange.explained:
+                query = _explained(query, exchange)
             Answer(exchange, query).submit(service, query)
 
         return handle
@@ -97,6 +91,16 @@ def probes(service: Service, metrics: Metrics, draining: Callable[[], bool]) -> 
         Route("/health", {"GET": health}, open=True),
         Route("/ready", {"GET": ready}, open=True),
         Route("/metrics", {"GET": show_metrics}, open=True),
+    )
+
+
+def _explained(query: Query, exchange: Exchange) -> Query:
+    """`query` with what the request's headers say. Raises `BadRequest`."""
+    return msgspec.structs.replace(
+        query,
+        session_id=exchange.session_id,
+        slo_ttft_s=exchange.seconds(b"x-headgate-slo-ttft"),
+        deadline_s=exchange.seconds(b"x-headgate-deadline"),
     )
 
 

@@ -10,7 +10,7 @@ import httptools
 
 from router.errors import BadRequest, ContentTooLarge, HeadersTooLarge, Overloaded, RouterError
 from router.frontend.door import Door
-from router.frontend.exchange import Exchange
+from router.frontend.exchange import EXPLAINED, Exchange
 
 if TYPE_CHECKING:
     from router.frontend.connection import Connection
@@ -20,7 +20,7 @@ IDLE, HEAD, BODY, DEAF = range(4)
 #: A refused body this small is read and dropped, so that the connection lives on.
 SMALL_BODY_BYTES = 64 * 1024
 #: Request headers that few send, and that need a look.
-_UNUSUAL = frozenset((b"content-encoding", b"expect", b"origin"))
+_UNUSUAL = frozenset((b"content-encoding", b"expect", b"origin")) | EXPLAINED
 
 
 class Reader:
@@ -69,6 +69,8 @@ class Reader:
         parser = self._parser
         if parser is None or self.phase == DEAF:
             return
+        if self.phase == IDLE:
+            self.phase = HEAD
         self._read_bytes = len(data)
         self._quiet_bytes += len(data)
         try:
@@ -99,16 +101,10 @@ class Reader:
 
     # httptools
 
-    def on_message_begin(self) -> None:
-        if self.phase == DEAF or self._replaying:
-            return
-        self.phase = HEAD
-        self._target = b""
-        self._quiet_bytes = 0
-        self._raw_headers.clear()
-
     def on_url(self, url: bytes) -> None:
         self._quiet_bytes = 0
+        if self.phase == IDLE:
+            self.phase = HEAD
         if self.phase != HEAD:
             return
         self._target = self._target + url if self._target else url
@@ -124,6 +120,7 @@ class Reader:
         self._body_bytes = 0
         self._upgrading = parser.should_upgrade()
         headers = {name.lower(): value for name, value in self._raw_headers.items()}
+        self._raw_headers.clear()
         version = parser.get_http_version()
         exchange = self._incoming = Exchange(
             self._connection, parser.get_method(), headers, parser.should_keep_alive(), version == "1.0"
@@ -158,7 +155,11 @@ class Reader:
         if exchange is None or self._upgrading:
             return
         self._incoming = None
+        self._target = b""
+        self._quiet_bytes = 0
         self.continue_due = False
+        if self._raw_headers:  # trailers
+            self._raw_headers.clear()
         body = self._body
         if body:  # from here on the connection answers for its size
             self._body = b""
@@ -210,6 +211,9 @@ class Reader:
         door = self._door
         length = int(headers.get(b"content-length", b"0"))
         has_body = length > 0 or b"transfer-encoding" in headers
+        unusual = not _UNUSUAL.isdisjoint(headers)
+        if unusual:
+            exchange.explained = not EXPLAINED.isdisjoint(headers)
         try:
             route, exchange.path = door.routes.find(self._target)
             exchange.route = route
@@ -220,7 +224,7 @@ class Reader:
                 raise route.wrong_method(exchange.method)
             if length > door.limits.body_bytes:
                 raise self._too_large()
-            if not _UNUSUAL.isdisjoint(headers):
+            if unusual:
                 self._check_unusual(exchange, headers)
         except RouterError as error:
             exchange.error = error.with_traceback(None)  # which holds this frame, and the frame the exchange

@@ -40,10 +40,10 @@ def status_line(status: int) -> str:
     return line if line is not None else f"HTTP/1.1 {status} Status\r\n"
 
 
-def head(status: int, content_type: str, length: int, extra: str, *, keep_alive: bool, old_client: bool) -> bytes:
+def head(status: int, content_type: str, length: int, extra: str) -> bytes:
     """The head of an answer whose length is known. `extra` holds header lines. 204 has neither type nor length."""
     entity = "" if status == 204 else f"content-type: {content_type}\r\ncontent-length: {length}\r\n"
-    return f"{status_line(status)}{entity}{extra}{connection(keep_alive, old_client)}\r\n".encode("latin-1")
+    return f"{status_line(status)}{entity}{extra}\r\n".encode("latin-1")
 
 
 def stream_head(extra: str, *, keep_alive: bool, old_client: bool) -> bytes:

@@ -52,6 +52,11 @@ class Histogram:
         self.counts[bisect_left(self.bounds, value)] += 1
         self.sum += value
 
+    def add(self, other: "Histogram") -> None:
+        """Of the same bounds."""
+        self.counts = [a + b for a, b in zip(self.counts, other.counts, strict=True)]
+        self.sum += other.sum
+
     def buckets(self) -> list[tuple[str, float]]:
         """Cumulative, as Prometheus wants them."""
         names = [*map(str, self.bounds), "+Inf"]
@@ -67,11 +72,14 @@ class Labelled:
         self._bounds = bounds
         self.children: dict[str, Histogram] = {}
 
-    def observe(self, label: str, value: float) -> None:
+    def child(self, label: str) -> Histogram:
         child = self.children.get(label)
         if child is None:
             child = self.children[label] = Histogram(self._bounds)
-        child.observe(value)
+        return child
+
+    def observe(self, label: str, value: float) -> None:
+        self.child(label).observe(value)
 
 
 class Metrics(Collector):
@@ -79,7 +87,7 @@ class Metrics(Collector):
 
     def __init__(self, *, process: bool = True) -> None:
         self.connections = 0  #: open client connections
-        self._requests: dict[tuple[str, str, int], int] = {}
+        self._requests: dict[tuple[str, str, int], Histogram] = {}  #: of seconds, by route, model, status
         self._errors: dict[str, int] = {}
         self._decisions: dict[tuple[str, str], int] = {}
         self._tokens: dict[str, list[int]] = {}
@@ -87,7 +95,6 @@ class Metrics(Collector):
         self._overhead_seconds = Histogram(OVERHEAD_BOUNDS_S)
         self._first_token = Labelled(LATENCY_BOUNDS_S)
         self._output_token = Labelled(TOKEN_BOUNDS_S)
-        self._request_seconds = Labelled(LATENCY_BOUNDS_S)
         self._members: Callable[[], Iterable[MemberGauges]] = tuple
         self._registry = CollectorRegistry()
         self._registry.register(self)
@@ -100,9 +107,11 @@ class Metrics(Collector):
 
     def request(self, route: str, model: str, status: int, seconds: float) -> None:
         """A request was answered; `seconds` from its last byte in to its last byte out."""
-        key = (route, model, status)
-        self._requests[key] = self._requests.get(key, 0) + 1
-        self._request_seconds.observe(route, seconds)
+        histogram = self._requests.get((route, model, status))
+        if histogram is None:
+            histogram = self._requests[route, model, status] = Histogram(LATENCY_BOUNDS_S)
+        histogram.counts[bisect_left(LATENCY_BOUNDS_S, seconds)] += 1
+        histogram.sum += seconds
 
     def error(self, type: str) -> None:
         self._errors[type] = self._errors.get(type, 0) + 1
@@ -139,7 +148,8 @@ class Metrics(Collector):
 
     def collect(self) -> Iterator[Metric]:
         members = tuple(self._members())
-        yield _counter("requests", "Requests answered.", ("route", "model", "status"), self._requests)
+        requests = {key: sum(histogram.counts) for key, histogram in self._requests.items()}
+        yield _counter("requests", "Requests answered.", ("route", "model", "status"), requests)
         yield _counter("errors", "Requests that ended in an error.", ("type",), self._errors)
         yield _counter("decisions", "Routing decisions.", ("model", "reason"), self._decisions)
         tokens = {
@@ -150,10 +160,16 @@ class Metrics(Collector):
         yield _histogram("overhead_seconds", "Last byte in to hand-over to an engine.", self._overhead_seconds)
         yield _labelled("time_to_first_token_seconds", "Of streamed answers.", "model", self._first_token)
         yield _labelled("time_per_output_token_seconds", "Mean of an answer.", "model", self._output_token)
-        yield _labelled("request_seconds", "Last byte in to last byte out.", "route", self._request_seconds)
+        yield _labelled("request_seconds", "Last byte in to last byte out.", "route", self._seconds_by_route())
         yield _gauge("connections", "Open client connections.", self.connections)
         yield _gauge("requests_in_flight", "Accepted and unfinished.", sum(member.in_flight for member in members))
         yield from _member_families(members)
+
+    def _seconds_by_route(self) -> Labelled:
+        merged = Labelled(LATENCY_BOUNDS_S)
+        for (route, _, _), histogram in self._requests.items():
+            merged.child(route).add(histogram)
+        return merged
 
 
 def _counter(

@@ -88,6 +88,13 @@ async def test_an_id_that_cannot_be_echoed_is_refused(ask: Ask, header: str) -> 
     assert "printable ASCII" in str(response.error["message"])
 
 
+@pytest.mark.parametrize("data", [get("/none", "x-request-id: r"), chat("x-request-id: r", n=0)])
+async def test_refusals_echo_the_request_id(ask: Ask, data: bytes) -> None:
+    response = await ask(data)
+    assert response.status >= 400
+    assert response.headers["x-request-id"] == "r"
+
+
 @pytest.mark.parametrize("header", ["x-headgate-slo-ttft", "x-headgate-deadline"])
 @pytest.mark.parametrize("value", ["0", "-1", "nan", "inf", "soon"])
 async def test_bad_seconds_are_refused(ask: Ask, header: str, value: str) -> None:
