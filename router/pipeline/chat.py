@@ -3,7 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import msgspec
 
@@ -67,6 +67,10 @@ class _Answer(msgspec.Struct):
 _decode = msgspec.json.Decoder(_Answer).decode
 
 
+#: A query, and the body that goes with it.
+Asked: TypeAlias = tuple[Query, bytes]
+
+
 class Submitter(Protocol):
     """The pipeline, as far as an answer needs it."""
 
@@ -127,12 +131,9 @@ class _Inbox:
 class ChatStream:
     """An asynchronous iterator of `ChatChunk`. `decision` is known from the first chunk on."""
 
-    def __init__(
-        self, router: Submitter, messages: str | Conversation, model: str, parameters: Mapping[str, Any]
-    ) -> None:
+    def __init__(self, router: Submitter, asked: Asked) -> None:
         self._router = router
-        parameters = {"stream_options": {"include_usage": True}, **parameters}
-        self._request = _request(messages, model, parameters, stream=True)
+        self._asked = asked
         self._inbox: _Inbox | None = None
         self._events: deque[bytes] = deque()
 
@@ -145,7 +146,7 @@ class ChatStream:
 
     async def __anext__(self) -> ChatChunk:
         if self._inbox is None:
-            self._inbox = _submit(self._router, *self._request)
+            self._inbox = _submit(self._router, self._asked)
         while not self._events:
             try:
                 data = await self._inbox.next()
@@ -173,10 +174,9 @@ class ChatStream:
             self._inbox.cancel()
 
 
-async def complete(
-    router: Submitter, messages: str | Conversation, model: str, parameters: Mapping[str, Any]
-) -> Completion:
-    inbox = _submit(router, *_request(messages, model, parameters, stream=False))
+async def complete(router: Submitter, asked: Asked) -> Completion:
+    """The whole of an answer that is not streamed."""
+    inbox = _submit(router, asked)
     try:
         parts: list[bytes] = []
         while (data := await inbox.next()) is not None:
@@ -197,27 +197,34 @@ async def complete(
     )
 
 
-def _request(
-    messages: str | Conversation, model: str, parameters: Mapping[str, Any], *, stream: bool
-) -> tuple[Query, bytes]:
-    max_tokens = parameters.get("max_completion_tokens", parameters.get("max_tokens"))
+def ask(
+    messages: str | Conversation,
+    model: str,
+    parameters: Mapping[str, Any],
+    *,
+    stream: bool,
+    deadline_s: float | None = None,
+) -> Asked:
+    """The query and the body that a client would have sent. Raises `BadRequest` where `messages` are none."""
+    if isinstance(messages, str):
+        messages = [{"role": "user", "content": messages}]
+    if stream:
+        parameters = {"stream_options": {"include_usage": True}, **parameters}
     query = query_of(
         messages,
         model=model,
-        max_tokens=max_tokens,
+        max_tokens=parameters.get("max_completion_tokens", parameters.get("max_tokens")),
         stream=stream,
         choices=parameters.get("n") or 1,
         parameters=parameters,
+        deadline_s=deadline_s,
     )
-    if isinstance(messages, str):
-        messages = [{"role": "user", "content": messages}]
-    body = {**parameters, "model": model, "messages": messages, "stream": stream}
-    return query, msgspec.json.encode(body)
+    return query, msgspec.json.encode({**parameters, "model": model, "messages": messages, "stream": stream})
 
 
-def _submit(router: Submitter, query: Query, body: bytes) -> _Inbox:
+def _submit(router: Submitter, asked: Asked) -> _Inbox:
     inbox = _Inbox()
-    inbox.ticket = router.submit(query, body, inbox)
+    inbox.ticket = router.submit(*asked, inbox)
     return inbox
 
 

@@ -21,7 +21,7 @@ def query_of(
     stream: bool = False,
     choices: int = 1,
     parameters: Mapping[str, Any] | None = None,
-    request_id: str = "",
+    deadline_s: float | None = None,
 ) -> Query:
     """Raises `BadRequest` where a message is none."""
     messages: Conversation = [{"role": "user", "content": what}] if isinstance(what, str) else what
@@ -37,7 +37,7 @@ def query_of(
         max_tokens=max_tokens,
         choices=choices,
         needs=frozenset(needs),
-        request_id=request_id,
+        deadline_s=deadline_s,
     )
 
 

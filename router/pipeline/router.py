@@ -18,7 +18,7 @@ from router.errors import EngineFailed, EngineStartError, NoEngine, Overloaded, 
 from router.heads import Placement
 from router.observe.metrics import Metrics
 from router.pipeline.base import MemberStatus, ModelCard
-from router.pipeline.chat import ChatStream, Completion, complete
+from router.pipeline.chat import ChatStream, Completion, ask, complete
 from router.pipeline.conversation import Conversation, query_of
 from router.pipeline.decider import Decider, decider_of
 from router.pipeline.request import Request
@@ -30,7 +30,7 @@ from router.pool.engine import EngineMember
 from router.pool.environment import this_machine, with_engine_defaults
 from router.pool.folder import RuntimeFolder
 from router.pool.supervisor import StartEvent, Supervisor
-from router.types import Decision, MemberState, Query, Snapshot
+from router.types import Decision, MemberState, Query, Scores, Snapshot
 
 #: Bodies above this are scored on another thread (the call releases the GIL): some milliseconds of text.
 _LARGE_BODY_BYTES = 256 * 1024
@@ -146,9 +146,8 @@ class Router:
         else:
             begun = time.perf_counter()
             request.begin(self._decider.scoring.score(query))
-            decision = request.decision
-            assert decision is not None
-            self.metrics.decided(decision.model, decision.reason, time.perf_counter() - begun)
+            assert request.decision is not None
+            self._count(request.decision, begun)
         self._requests.add(request)
         self.pending_bytes += len(body)
         return request
@@ -180,16 +179,20 @@ class Router:
 
     # Library
 
-    def chat(self, messages: str | Conversation, *, model: str = "auto", **parameters: Any) -> ChatStream:
-        """The answer, chunk by chunk. `parameters` are those of OpenAI's chat API.
+    def chat(
+        self, messages: str | Conversation, *, model: str = "auto", deadline_s: float | None = None, **parameters: Any
+    ) -> ChatStream:
+        """The answer, chunk by chunk. `parameters` are those of OpenAI's chat API. Raises `RouterError` as it is read.
 
         Nothing happens before the first chunk is asked for; leaving the loop aborts the generation.
         """
-        return ChatStream(self, messages, model, parameters)
+        return ChatStream(self, ask(messages, model, parameters, stream=True, deadline_s=deadline_s))
 
-    async def complete(self, messages: str | Conversation, *, model: str = "auto", **parameters: Any) -> Completion:
+    async def complete(
+        self, messages: str | Conversation, *, model: str = "auto", deadline_s: float | None = None, **parameters: Any
+    ) -> Completion:
         """The whole answer. Raises `RouterError`."""
-        return await complete(self, messages, model, parameters)
+        return await complete(self, ask(messages, model, parameters, stream=False, deadline_s=deadline_s))
 
     # Desk of the requests
 
@@ -232,8 +235,18 @@ class Router:
     def _score_elsewhere(self, request: Request) -> None:
         """Score a long text without holding up the event loop; the request is accepted, its errors go to the sink."""
         scoring = self._decider.scoring
-        scored = asyncio.get_running_loop().run_in_executor(None, scoring.score, request.query)
-        scored.add_done_callback(request.scored)
+        begun = time.perf_counter()
+
+        def scored(future: "asyncio.Future[Scores]") -> None:
+            request.scored(future)
+            if request.decision is not None:
+                self._count(request.decision, begun)
+
+        future = asyncio.get_running_loop().run_in_executor(None, scoring.score, request.query)
+        future.add_done_callback(scored)
+
+    def _count(self, decision: Decision, begun: float) -> None:
+        self.metrics.decided(decision.model, decision.reason, time.perf_counter() - begun)
 
     def _remove_folder(self, *, keep_logs: bool) -> None:
         folder, self._folder = self._folder, None

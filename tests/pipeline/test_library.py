@@ -8,7 +8,7 @@ import pytest
 
 from router import Router
 from router.config import Config, Member, Routing
-from router.errors import BadRequest, EngineFailed, NoEngine, Overloaded
+from router.errors import BadRequest, DeadlineExceeded, EngineFailed, NoEngine, Overloaded
 from router.ipc.messages import Done
 from router.pipeline import chat as chat_module
 from router.pipeline.decider import Decider
@@ -190,3 +190,10 @@ def test_a_decider_alone(kit: Any) -> None:
     assert decider.decide("x").model == "a"
     assert decider.decide("x", model="router-mf-0.5").model == "b"
     assert decider.decide("x", model="router-mf-0.5").threshold == 0.5
+
+
+async def test_an_answer_may_have_a_deadline(two: Any) -> None:
+    pool = two()
+    with pytest.raises(DeadlineExceeded, match=r"not complete within 0\.05 s"):
+        await pool.router.complete("x", deadline_s=0.05)
+    assert pool.large.calls[0].aborted == 1

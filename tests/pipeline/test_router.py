@@ -370,3 +370,17 @@ async def test_a_long_text_that_is_cancelled_or_refused_meanwhile(two: Any, monk
     assert isinstance(refused.sink.end, NoEngine)
     assert pool.router.in_flight() == refused.router.in_flight() == 0
     assert pool.router.pending_bytes == refused.router.pending_bytes == 0
+
+
+async def test_every_decision_is_counted(two: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(router_module, "_LARGE_BODY_BYTES", 100)
+    pool = two()
+    pool.submit()
+    pool.submit(body=bytes(101))
+    await asyncio.sleep(0.1)
+    pool.submit("small")
+    pool.large.calls[0].receiver.fail(DIED)
+    text = pool.router.metrics.render().decode()
+    assert 'headgate_decisions_total{model="large",reason="utility"} 2.0' in text
+    assert 'headgate_decisions_total{model="small",reason="pinned"} 1.0' in text
+    assert 'headgate_decisions_total{model="small",reason="retry"} 1.0' in text
