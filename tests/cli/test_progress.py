@@ -1,0 +1,98 @@
+"""What a user sees while engines start, and once they are up."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from router import Router
+from router.cli.progress import JsonProgress, Lines, Ready, ServedMember, Spinner, placement_text, progress, ready_text
+from router.heads.base import Placement
+from router.pool.supervisor import StartEvent
+
+READY = Ready(
+    version="1.2.3",
+    url="http://127.0.0.1:8000",
+    admin_url="http://127.0.0.1:8001",
+    guarded=True,
+    members=(
+        ServedMember("s", "org/small", Placement(name="s", by="size", strength=0.271), "/tmp/s.log"),
+        ServedMember("large", "http://other:8000", Placement(name="large", by="like", reference="llama-3.1-70b")),
+    ),
+)
+
+
+def test_the_ready_text_has_all_that_one_needs() -> None:
+    text = ready_text(READY)
+    assert text.startswith("Headgate 1.2.3 is ready: http://127.0.0.1:8000/v1   (admin: http://127.0.0.1:8001)\n")
+    assert "  s      org/small, scored by strength 0.27, a guess from its size\n" in text
+    assert "  large  http://other:8000, scored as llama-3.1-70b\n" in text
+    assert "  s      /tmp/s.log\n" in text
+    assert "curl http://127.0.0.1:8000/v1/chat/completions" in text
+    assert "authorization: Bearer YOUR_KEY" in text
+
+
+@pytest.mark.parametrize(
+    ("placement", "text"),
+    [
+        (Placement(name="x", by="name", reference="qwen"), "scored as qwen"),
+        (Placement(name="x", by="strength", strength=0.44), "scored by strength 0.44"),
+        (Placement(name="x", by="default"), "scored as an average model: nothing is known of it"),
+    ],
+)
+def test_placements_in_words(placement: Placement, text: str) -> None:
+    assert placement_text(placement).startswith(text)
+
+
+def test_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = Lines()
+    for event in (
+        StartEvent("a", "starting"),
+        StartEvent("a", "ready", 1.25),
+        StartEvent("b", "failed", 2.0, "why", "/tmp/b.log"),
+    ):
+        lines.engine(event)
+    lines.ready(READY)
+    out, err = capsys.readouterr()
+    assert err.splitlines() == [
+        "headgate: starting 'a' ...",
+        "headgate: 'a' is ready after 1.2 s",
+        "headgate: 'b' failed after 2.0 s; all that it said is in /tmp/b.log",
+    ]
+    assert out == ready_text(READY) + "\n"
+
+
+def test_a_spinner_stops_and_leaves_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    spinner = Spinner()
+    spinner.engine(StartEvent("a", "starting"))
+    spinner.engine(StartEvent("a", "ready", 1.0))
+    spinner.close()
+    assert "headgate: 'a' is ready after 1.0 s" in capsys.readouterr().err
+
+
+def test_json_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    said = progress(json=True)
+    assert isinstance(said, JsonProgress)
+    said.engine(StartEvent("a", "ready", 1.5))
+    said.ready(READY)
+    first, last = map(json.loads, capsys.readouterr().out.splitlines())
+    assert first == {"event": "ready", "member": "a", "seconds": 1.5, "why": "", "log": ""}
+    assert last["event"] == "serving"
+    assert last["members"][0]["placement"]["by"] == "size"
+
+
+def test_a_terminal_gets_a_spinner(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    assert isinstance(progress(json=False), Spinner)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: False, raising=False)
+    assert type(progress(json=False)) is Lines
+
+
+def test_the_same_config_decides_without_engines(config: Callable[..., Path]) -> None:
+    router = Router.from_config(config(), start=False)
+    decision = router.decide("what is 2 + 2?")
+    assert decision.model == "large"
+    assert [placement.by for placement in router.placements] == ["like", "strength"]
+    assert Router.from_config(str(config()), start=False).decide("x", model="small").reason == "pinned"
