@@ -5,6 +5,7 @@ Knows no HTTP; `frontend` and the library submit to it. All calls come from one 
 
 import asyncio
 import time
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -72,6 +73,7 @@ class Router:
         self._folder: RuntimeFolder | None = None
         if pool is None and start:
             self._folder = RuntimeFolder(config.supervision.runtime_dir, configuration.runtime_root())
+            self._forgotten = weakref.finalize(self, self._folder.remove)  # made, and never started
             environment = configuration.inherited_environment()
             pool = build(config, self._folder.path, environment, host_command=host_command)
         self.pool: tuple[PoolMember, ...] = tuple(pool or ())
@@ -251,6 +253,7 @@ class Router:
     def _remove_folder(self, *, keep_logs: bool) -> None:
         folder, self._folder = self._folder, None
         if folder is not None:
+            self._forgotten.detach()
             folder.remove(keep_logs=keep_logs)
 
 

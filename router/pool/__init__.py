@@ -20,10 +20,11 @@ def build(
     """The members of `config.pool`, none of them started. Sockets are made in `folder`, logs too unless configured."""
     from router.pool.engine import EngineMember
     from router.pool.environment import environment, this_machine
+    from router.pool.folder import log_folder_of
     from router.pool.openai import OpenAIMember
     from router.pool.process import HOST_COMMAND
 
-    log_folder = Path(config.supervision.log_dir) if config.supervision.log_dir else folder
+    log_folder = log_folder_of(config.supervision.log_dir) if config.supervision.log_dir else folder
     machine, engines = this_machine(), sum(member.kind == "engine" for member in config.pool)
     members: list[PoolMember] = []
     for member, share in zip(config.pool, gpu_shares(config.pool), strict=True):

@@ -37,6 +37,16 @@ class RuntimeFolder:
                 self.path.rmdir()
 
 
+def log_folder_of(configured: str) -> Path:
+    """The folder for engine logs, made if missing. Raises `ConfigError`."""
+    folder = Path(configured)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{folder}: {error.strerror} - at `$.supervision.log_dir`") from error
+    return folder.resolve()
+
+
 def _private(folder: Path) -> Path:
     """`folder`, made if missing. Raises `ConfigError` if others could reach the sockets in it."""
     try:

@@ -1,7 +1,9 @@
 """What a user sees while engines start, and once they are up."""
 
+import gc
 import json
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -96,3 +98,16 @@ def test_the_same_config_decides_without_engines(config: Callable[..., Path]) ->
     assert decision.model == "large"
     assert [placement.by for placement in router.placements] == ["like", "strength"]
     assert Router.from_config(str(config()), start=False).decide("x", model="small").reason == "pinned"
+
+
+def test_a_router_that_is_never_started_leaves_nothing(
+    config: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("router.config.runtime_root", lambda: Path(tempfile.mkdtemp(prefix="hg-", dir="/tmp")))
+    router = Router.from_config(config())
+    folder = router._folder.path
+    assert folder.is_dir()
+    del router
+    gc.collect()
+    assert not folder.exists()
+    folder.parent.rmdir()

@@ -7,7 +7,7 @@ import pytest
 from router.config import Member
 from router.errors import ConfigError
 from router.pool.environment import Machine, environment, this_machine, with_engine_defaults
-from router.pool.folder import RuntimeFolder
+from router.pool.folder import RuntimeFolder, log_folder_of
 
 CPU = Machine(gpu=False, cpus=8, memory_bytes=10 << 30)
 GPU = Machine(gpu=True, cpus=8, memory_bytes=100 << 30)
@@ -81,3 +81,10 @@ def test_a_configured_folder_must_be_ours_alone(tmp_path: Path) -> None:
     assert made.path.stat().st_mode & 0o777 == 0o700
     made.remove()
     assert made.path.exists()
+
+
+def test_a_folder_for_logs_is_made(tmp_path: Path) -> None:
+    assert log_folder_of(str(tmp_path / "a" / "logs")).is_dir()
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match=r"at `\$\.supervision\.log_dir`"):
+        log_folder_of(str(tmp_path / "file" / "logs"))
