@@ -1,15 +1,13 @@
-"""vLLM's own engine and API application in this process: what `vllm serve` builds, less HTTP.
-
-The modules moved between 0.25 and 0.33; this is the one place that follows them.
-"""
+"""vLLM's own engine and API application in this process: what `vllm serve` builds, less HTTP."""
 
 import argparse
-import importlib
 import os
 from collections.abc import Callable
 from typing import Any
 
 import vllm.envs
+
+from router.host.adapter import moved
 
 
 def start_engine(args: argparse.Namespace, stat_logger: Callable[[int], Any]) -> Any:
@@ -35,10 +33,11 @@ async def build_app(engine: Any, args: argparse.Namespace) -> Any:
     """The ASGI application of `vllm serve` on `engine`; `app.state` holds the serving classes."""
     # Our own keys guard the doors; vLLM's would only refuse our own calls.
     os.environ.pop("VLLM_API_KEY", None)
-    entrypoint = _entrypoint()
+    before = "vllm.entrypoints.openai.api_server"  # until 0.28
     tasks = await engine.get_supported_tasks()
-    app = entrypoint.build_app(args, tasks, engine.model_config)
-    await entrypoint.init_app_state(engine, app.state, args, tasks)
+    app = moved.find("vllm.entrypoints.launchers.app", before).build_app(args, tasks, engine.model_config)
+    state = moved.find("vllm.entrypoints.launchers.api_server.app_state", before)
+    await state.init_app_state(engine, app.state, args, tasks)
     app.state.server = _NoServer()
     if cache := getattr(vllm.envs, "enable_envs_cache", None):
         cache()  # vLLM looks its environment up per request; it is settled now
@@ -49,21 +48,6 @@ class _NoServer:
     """vLLM's error handlers tell the HTTP server to exit when the engine is dead; we watch the engine ourselves."""
 
     should_exit = False
-
-
-class _Entrypoint:
-    """`build_app` and `init_app_state`, wherever they live."""
-
-    def __init__(self, app: str, state: str) -> None:
-        self.build_app = importlib.import_module(app).build_app
-        self.init_app_state = importlib.import_module(state).init_app_state
-
-
-def _entrypoint() -> _Entrypoint:
-    try:  # 0.29 and later
-        return _Entrypoint("vllm.entrypoints.launchers.app", "vllm.entrypoints.launchers.api_server.app_state")
-    except ImportError:
-        return _Entrypoint("vllm.entrypoints.openai.api_server", "vllm.entrypoints.openai.api_server")
 
 
 def _import_plugins(args: argparse.Namespace) -> None:

@@ -4,13 +4,12 @@ Knows vLLM's argument parser, not its engine.
 """
 
 import argparse
-import contextlib
 import difflib
-import importlib
 import json
 from typing import Any, NoReturn
 
 from router.errors import ConfigError
+from router.host.adapter import moved
 from router.ipc.spec import HostSpec
 
 #: vLLM's options that Headgate answers for itself, and where they are set instead.
@@ -53,11 +52,8 @@ def parse(spec: HostSpec) -> argparse.Namespace:
 
 
 def _cli_args() -> Any:
-    """vLLM's module of serve arguments, wherever this version keeps it."""
-    for name in ("common", "launchers", "openai"):  # 0.33; 0.29 to 0.32; 0.25 to 0.28
-        with contextlib.suppress(ModuleNotFoundError):
-            return importlib.import_module(f"vllm.entrypoints.{name}.cli_args")
-    raise ConfigError("this vLLM keeps its serve arguments where none from 0.25 to 0.33 does")
+    # 0.33; 0.29 to 0.32; 0.25 to 0.28
+    return moved.find(*(f"vllm.entrypoints.{room}.cli_args" for room in ("common", "launchers", "openai")))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -276,8 +276,10 @@ def _plain(error: _Error) -> _Error:
     ]
     if not found:
         return error
-    reasons = [f"{where}: {what}" for where, what in found]
-    param = found[0][0] if error.param is None or error.param.startswith("body.") else error.param
+    # A position alone is where the JSON itself breaks off: no field to name.
+    reasons = [what if where.isdigit() else f"{where}: {what}" for where, what in found]
+    first = None if found[0][0].isdigit() else found[0][0]
+    param = first if error.param is None or error.param.startswith("body.") else error.param
     return _Error(message="; ".join(reasons).replace("Value error, ", ""), param=param)
 
 

@@ -111,6 +111,13 @@ async def test_events_pass_as_they_come():
     assert (heard.usage, heard.finish_reason) == (Usage(7, 3, 4), "length")
 
 
+async def test_broken_json_names_no_field():
+    report = "1 validation error:\n  {'type': 'json_invalid', 'loc': 'body.12', 'msg': 'JSON decode error'}"
+    heard = await ask(answering(400, json.dumps({"error": {"message": report, "param": "body.12"}}).encode()))
+    assert error_of(heard)["message"] == "JSON decode error"
+    assert error_of(heard)["param"] is None
+
+
 async def test_an_error_in_a_stream_ends_it_as_an_error():
     events = [b'data: {"a":1}\n\n', b'data: {"error": {"message": "broke", "code": 500}}\n\n', b"data: [DONE]\n\n"]
     heard = await ask(answering(200, events, b"text/event-stream"))
