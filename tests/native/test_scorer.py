@@ -164,7 +164,10 @@ def test_read_only_arrays_are_taken(model):
     [
         ({"table": lambda m: m.table[:-1]}, r"table: expected float16 \[\d+, 32\], got float16 \[\d+, 32\]"),
         ({"table": lambda m: m.table.astype(np.float32)}, r"table: expected float16 .* got float32"),
-        ({"vectors": lambda m: np.zeros((3, 20), np.float32)}, "vectors: expected a multiple of 16 columns, at most 256, got 20"),
+        (
+            {"vectors": lambda m: np.zeros((3, 20), np.float32)},
+            "vectors: expected a multiple of 16 columns, at most 256, got 20",
+        ),
         ({"bias": lambda m: m.bias[:2].copy()}, r"bias: expected \[3\] of at least 1, got \[2\]"),
         ({"isa": lambda m: "mmx"}, "isa: this machine can run .*portable, got 'mmx'"),
     ],
