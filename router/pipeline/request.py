@@ -24,6 +24,21 @@ log = logging.getLogger("headgate.pipeline")
 _OUR_FAULT = "internal error; the server's log says more"
 
 
+class _Nobody:
+    """A `Sink` after the end."""
+
+    def start(self, decision: Decision) -> None: ...
+
+    def chunk(self, data: bytes) -> None: ...
+
+    def done(self, done: Done) -> None: ...
+
+    def fail(self, error: RouterError) -> None: ...
+
+
+_NOBODY = _Nobody()
+
+
 class Desk(Protocol):
     """What a request needs of the pipeline."""
 
@@ -108,8 +123,7 @@ class Request:
         """End in an error that arose before or outside the member."""
         if not self.ended:
             self._abort()
-            self._end()
-            self._tell_failure(error)
+            self._tell_failure(self._end(), error)
 
     # Ticket
 
@@ -135,8 +149,7 @@ class Request:
             return
         try:
             if self.started or self._start():
-                self._end()
-                self._sink.done(done)
+                self._end().done(done)
         except Exception:
             log.exception("request %s: its receiver failed at the end", self.query.request_id)
             self.refuse(RouterError(_OUR_FAULT))
@@ -148,8 +161,7 @@ class Request:
         if self.ended:
             return
         if self.started or not self._retry(failure):
-            self._end()
-            self._tell_failure(failure.error)
+            self._tell_failure(self._end(), failure.error)
 
     def _start(self) -> bool:
         """False when the sink cancelled."""
@@ -198,21 +210,24 @@ class Request:
         if call is not None:
             call.abort()
 
-    def _end(self) -> None:
+    def _end(self) -> Sink:
+        """The sink, to be told. Sink, request and call hold one another: they part here, not in the cycle collector."""
+        sink, self._sink = self._sink, _NOBODY
         self.ended = True
         self._call = None
         self._let_go_of_body()
         if self._timer is not None:
             self._timer.cancel()
         self._desk.ended(self)
+        return sink
 
     def _let_go_of_body(self) -> None:
         self._desk.pending_bytes -= self.held_bytes
         self.held_bytes = 0
         self.body = b""
 
-    def _tell_failure(self, error: RouterError) -> None:
+    def _tell_failure(self, sink: Sink, error: RouterError) -> None:
         try:
-            self._sink.fail(error)
+            sink.fail(error)
         except Exception:
             log.exception("request %s: its receiver failed at an error", self.query.request_id)

@@ -1,6 +1,7 @@
 """A request's way: admitted, decided, submitted, retried, ended; and what the doors see of the pool."""
 
 import asyncio
+import gc
 from typing import Any
 
 import pytest
@@ -384,3 +385,26 @@ async def test_every_decision_is_counted(two: Any, monkeypatch: pytest.MonkeyPat
     assert 'headgate_decisions_total{model="large",reason="utility"} 2.0' in text
     assert 'headgate_decisions_total{model="small",reason="pinned"} 1.0' in text
     assert 'headgate_decisions_total{model="small",reason="retry"} 1.0' in text
+
+
+def test_a_finished_request_leaves_no_cycle(two: Any) -> None:
+    pool = two()
+    gc.collect()
+    gc.disable()
+    try:
+        for end in ("done", "fail", "cancel"):
+            for _ in range(20):
+                pool.sink = sink = type(pool.sink)()
+                sink.ticket = pool.submit()
+                call = pool.large.calls.pop()
+                if end == "cancel":
+                    sink.ticket.cancel()
+                elif end == "done":
+                    call.chunk(b"a")
+                    call.receiver.done(Done(id=1))
+                else:
+                    call.receiver.fail(REFUSED)
+        del sink, call
+        assert gc.collect() < 20
+    finally:
+        gc.enable()
