@@ -27,7 +27,7 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     headers: int = 128
     connections: int = 20_000
     in_flight: int = 2_048  #: accepted and unfinished requests; over it 429
-    waiting: int = 1_024  #: requests that wait in one engine; when every engine has so many, 429
+    waiting: int = 2_048  #: requests that wait in one engine; when every engine has so many, 429
     pending_bytes: int = 512 * 1024 * 1024  #: bodies kept until their first answer byte; over it 429
     header_timeout_s: float = 10.0  #: from a request's first byte to the end of its headers
     body_timeout_s: float = 60.0

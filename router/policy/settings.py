@@ -17,5 +17,5 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     weak: int = 0
     pinned: int = -1
     slo_ttft_s: float | None = None
-    most_waiting: int = 1_024  #: members with so many requests waiting take no more
+    most_waiting: int = 2_048  #: members with so many requests waiting take no more
     excluded: frozenset[int] = frozenset()  #: members already tried for this request

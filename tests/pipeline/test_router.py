@@ -157,9 +157,9 @@ def test_over_the_bound_of_pending_bytes(two: Any) -> None:
 
 def test_full_queues_are_429(two: Any) -> None:
     pool = two()
-    pool.large.fields["waiting"] = 1024
+    pool.large.fields["waiting"] = 2048
     assert pool.router.decide(two_query("auto")).model == "small"
-    pool.small.fields["waiting"] = 1024
+    pool.small.fields["waiting"] = 2048
     with pytest.raises(Overloaded, match="full queue"):
         pool.submit()
     with pytest.raises(Overloaded, match="model 'small' has a full queue"):

@@ -126,7 +126,7 @@ def test_a_threshold_without_one_of_its_two_falls_back_to_utility() -> None:
         ({"breaker_open": True}, "breaker_open"),
         ({"capabilities": frozenset()}, "capability"),
         ({"context_tokens": 49}, "context"),
-        ({"waiting": 1024}, "queue_full"),
+        ({"waiting": 2048}, "queue_full"),
     ],
 )
 def test_a_member_that_breaks_a_rule_is_passed_over(fields: dict[str, Any], rule: str) -> None:
@@ -163,7 +163,7 @@ def test_members_tried_before_are_passed_over() -> None:
 @pytest.mark.parametrize(
     ("fields", "error", "message"),
     [
-        (({"ready": False}, {"waiting": 2000}), Overloaded, "full queue .small: not_ready, large: queue_full"),
+        (({"ready": False}, {"waiting": 3000}), Overloaded, "full queue .small: not_ready, large: queue_full"),
         (({"ready": False}, {"capabilities": frozenset()}), NoEngine, "now .small: not_ready, large: capability"),
         (({"context_tokens": 1}, {"capabilities": frozenset()}), ContextTooLong, "longer than the context of any"),
         (({"capabilities": frozenset()},) * 2, BadRequest, "can do what this request asks"),
@@ -184,7 +184,7 @@ def test_a_pin_is_no_choice() -> None:
     assert choose(member("a", capabilities=frozenset()), quality=(0.5,), rule="pinned", pinned=0).model == "a"
 
 
-@pytest.mark.parametrize(("fields", "error"), [({"ready": False}, NoEngine), ({"waiting": 1024}, Overloaded)])
+@pytest.mark.parametrize(("fields", "error"), [({"ready": False}, NoEngine), ({"waiting": 2048}, Overloaded)])
 def test_a_pin_goes_nowhere_else(fields: dict[str, Any], error: type[Exception]) -> None:
     with pytest.raises(error, match="model 'small'"):
         choose(member("small", **fields), LARGE, rule="pinned", pinned=0)
