@@ -5,6 +5,7 @@ imported, and nothing prints past the copied standard error.
 """
 
 import asyncio
+import contextlib
 import gc
 import logging
 import os
@@ -37,18 +38,17 @@ def main() -> int:
     stand_guard()
     words = LastWords()
     _log_to_stderr()
-    listener = _listen(spec.socket)
     try:
-        why = uvloop.run(_serve(spec, listener))
+        why = uvloop.run(_serve(spec, _listen(spec.socket)))
     except KeyboardInterrupt:
         why = ""
     except BaseException as error:  # whatever it was, the supervisor shows our last line
         logger.exception("the engine host failed")
-        why = root_cause(error, words.lines())
+        why = root_cause(error, words.settled())
     finally:
         remove_socket(spec.socket)
     if why == DIED:
-        cause = last_error(words.lines()[-100:])
+        cause = last_error(words.settled()[-100:])
         why = f"{DIED}: {cause}" if cause else DIED
     if why:
         words.say(f"headgate-host: error: {why}")
@@ -127,7 +127,8 @@ def _stop_at_end_of_input(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) 
             loop.remove_reader(0)
             stop.set()
 
-    loop.add_reader(0, readable)
+    with contextlib.suppress(PermissionError):  # a plain file has no other end
+        loop.add_reader(0, readable)
 
 
 if __name__ == "__main__":

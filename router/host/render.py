@@ -58,6 +58,10 @@ class Renderer:
         """Token ids of a text completion's prompt."""
         return self._encode(prompt + continue_text, True)
 
+    def tokens(self, prompt: list[int], continue_text: str) -> list[int]:
+        """A prompt that is token ids already."""
+        return prompt + self._encode(continue_text, False) if continue_text else prompt
+
     def _turn(self, message: ChatMessage) -> dict[str, Any]:
         content: Any = message.content
         if self.content_format == "string":

@@ -7,11 +7,13 @@ vLLM prints the root cause in a child process and raises only `See root cause ab
 import os
 import re
 import threading
+import time
 from collections import deque
 
 from router.errors import HeadgateError
 
 _KEPT_LINES = 400
+_SETTLE_S = 0.2
 _ERROR = re.compile(r"(?:^|[\s\]])((?:[A-Za-z_][\w]*\.)*[A-Z]\w*(?:Error|Exception|Exit|Interrupt)): (\S.*)$")
 #: Errors that only say that something else went wrong.
 _HOLLOW = ("root cause", "See stack trace", "EngineDeadError", "EngineGenerateError", "initialization failed")
@@ -32,6 +34,11 @@ class LastWords:
 
     def lines(self) -> list[str]:
         return list(self._lines)
+
+    def settled(self) -> list[str]:
+        """The same, after what children wrote a moment ago has come through."""
+        time.sleep(_SETTLE_S)
+        return self.lines()
 
     def say(self, line: str) -> None:
         """Write a line of our own, past the pipe: it is out when this returns."""

@@ -317,9 +317,10 @@ async def test_bad_requests_get_vllms_own_words(client, body, param, message):
 
 
 async def test_malformed_json_is_a_bad_request(client):
-    fail, error = await client.refusal("chat", b'{"messages": [')
-    assert fail.status == 400
-    assert "JSON" in error["message"]
+    for overrides in (b"", b'{"n": 1}'):
+        fail, error = await client.refusal("chat", b'{"messages": [', overrides=overrides)
+        assert fail.status == 400
+        assert "JSON" in error["message"]
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,8 @@ def test_a_partial_answer_follows_the_generation_prompt():
 def test_completions_get_their_special_tokens():
     renderer = Renderer(Template(), encode)
     assert renderer.text("ab", "c") == [1, 97, 98, 99]
+    assert renderer.tokens([5, 6], "") == [5, 6]
+    assert renderer.tokens([5, 6], "c") == [5, 6, 0, 99]
 
 
 @pytest.mark.parametrize("name", ["tools", "documents", "tokenize", "chat_template", "add_generation_prompt"])

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeAlias
 
+import msgspec
 from vllm.inputs import tokens_input
 from vllm.sampling_params import RequestOutputKind, SamplingParams
 
@@ -84,7 +85,11 @@ class FastWay:
 
     def start(self, submit: Submit, answer: Answer) -> Callable[[], None] | None:
         """Begin to answer; None when the request is not for this way."""
-        fields = decode(submit.kind, merge(submit.body, submit.overrides) if submit.overrides else submit.body)
+        try:
+            body = merge(submit.body, submit.overrides)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return None
+        fields = decode(submit.kind, body)
         if fields is None or (fields.priority and not self._priorities):
             return None
         if isinstance(fields, ChatBody) and not (
@@ -111,7 +116,7 @@ class FastWay:
             size = size_of(fields.messages)
             call = partial(self._renderer.chat, fields.messages, fields.chat_template_kwargs, continue_text)
         elif isinstance(fields.prompt, list):
-            return fields.prompt
+            return self._renderer.tokens(fields.prompt, continue_text)
         else:
             size = len(fields.prompt)
             call = partial(self._renderer.text, fields.prompt, continue_text)
@@ -255,6 +260,12 @@ class Generation:
         if self._aborted:
             return
         try:
+            if finish_reason is None and self._opened:  # a token in mid-stream: most of all that happens here
+                assert self._writer is not None
+                self._tokens[0] = total = self._tokens[0] + tokens
+                if text or self._continuous:
+                    self._answer.chunk(self._writer.text(0, text, total))
+                return
             self._hear([(0, text, tokens, finish_reason, stop_reason)], finish_reason is not None, cached)
         except Exception as error:
             self._broken(error)
