@@ -40,6 +40,7 @@ _CAPABILITIES = frozenset({"chat", "completions", "tools", "structured", "logpro
 #: A burst of new connections overflows an upstream's listen queue, and TCP tries again after 1, 2, 4, 8 s; that must
 #: not look like a dead upstream. One that is really gone is found by probing, or refuses at once.
 _CONNECT_S = 20.0
+_ASK_AGAIN_S = 0.5
 _SILENT_S = 300.0  #: an answer that brings nothing for so long is taken for dead
 _LARGEST_ANSWER_BYTES = 64 * 1024 * 1024
 
@@ -88,6 +89,7 @@ class OpenAIMember:
             self._load.described(_CAPABILITIES, member.context_tokens)
         self._breaker = Breaker(supervision.breaker_failures, supervision.breaker_open_s)
         self._heard_s = 0.0  # monotonic; of the last whole answer
+        self._loading = False  # it answers, but not yet with models
         self._calls: set[HttpCall] = set()
         self._session: aiohttp.ClientSession | None = None
         self._probe: asyncio.Task[None] | None = None
@@ -132,7 +134,9 @@ class OpenAIMember:
         connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=60.0)
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S, sock_read=_SILENT_S)
         self._session = aiohttp.ClientSession(connector=connector, timeout=timeout, headers=headers)
-        why = await self._ask()
+        give_up = time.monotonic() + self._supervision.start_timeout_s
+        while (why := await self._ask()) and self._loading and time.monotonic() < give_up:
+            await asyncio.sleep(_ASK_AGAIN_S)
         if why:
             self.last_error = why
             self.phase = "failed"
@@ -278,6 +282,7 @@ class OpenAIMember:
         import aiohttp
 
         assert self._session is not None
+        self._loading = False
         url = self._base + "/v1/models"
         try:
             async with self._session.get(
@@ -286,6 +291,7 @@ class OpenAIMember:
                 body = await response.content.read(1 << 20)
                 if response.status in (404, 405):
                     return ""  # alive, and without a list of models
+                self._loading = response.status == 503
                 if response.status >= 400:
                     return failure_of(response.status, body, "", retryable=False).error.message
         except (aiohttp.ClientError, TimeoutError) as error:

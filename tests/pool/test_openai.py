@@ -261,3 +261,20 @@ async def test_an_url_where_nothing_listens_is_named(unused_tcp_port: int) -> No
     with pytest.raises(EngineStartError, match=f"'gone' failed to start: http://127.0.0.1:{unused_tcp_port}/v1/models"):
         await made.start()
     await made.stop()
+
+
+async def test_an_upstream_that_is_loading_is_waited_for(upstream: Upstream) -> None:
+    upstream.healthy = False
+    settings = Member(name="ours", kind="openai", url=upstream.url, model="org/their-name")
+    made = OpenAIMember(settings, Supervision(), gpu_share=1.0)
+    starting = asyncio.create_task(made.start())
+    await asyncio.sleep(0.1)
+    assert made.phase == "starting"
+    upstream.healthy = True
+    await starting
+    assert made.phase == "ready"
+    await made.stop()
+    upstream.healthy = False
+    impatient = OpenAIMember(settings, Supervision(start_timeout_s=0.1), gpu_share=1.0)
+    with pytest.raises(EngineStartError, match="'ours' failed to start: loading"):
+        await impatient.start()
