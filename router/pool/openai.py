@@ -134,9 +134,7 @@ class OpenAIMember:
         connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=60.0)
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S, sock_read=_SILENT_S)
         self._session = aiohttp.ClientSession(connector=connector, timeout=timeout, headers=headers)
-        give_up = time.monotonic() + self._supervision.start_timeout_s
-        while (why := await self._ask()) and self._loading and time.monotonic() < give_up:
-            await asyncio.sleep(_ASK_AGAIN_S)  # noqa: ASYNC110 - what changes is on another machine
+        why = await self._loaded(time.monotonic() + self._supervision.start_timeout_s)
         if why:
             self.last_error = why
             self.phase = "failed"
@@ -260,6 +258,14 @@ class OpenAIMember:
             call.receiver.fail(failure)
 
     # Readiness
+
+    async def _loaded(self, give_up: float) -> str:
+        """Wait for a server that is up and loading; why it cannot serve, or empty."""
+        while True:
+            why = await self._ask()
+            if not self._loading or time.monotonic() > give_up:
+                return why
+            await asyncio.sleep(_ASK_AGAIN_S)
 
     async def _keep_probing(self) -> None:
         """A URL that stops answering is not ready until it answers again; requests under way fail by themselves."""
