@@ -211,20 +211,19 @@ class EngineMember:
 
     def received(self, message: Message) -> None:
         """Every message of the host after its Hello."""
-        kind = type(message)
         self.last_heard_s = time.monotonic()
-        if kind is Chunks:
-            self._chunks(message)  # type: ignore[arg-type]
-        elif kind is Done:
-            self._done(message)  # type: ignore[arg-type]
-        elif kind is Load:
-            self._load.reported(message)  # type: ignore[arg-type]
-        elif kind is Fail:
-            self._fail(message)  # type: ignore[arg-type]
-        elif kind is Handoff:
-            self._handoff(message)  # type: ignore[arg-type]
-        elif kind is not Control and kind is not Hello:
-            raise ProtocolError(f"a host does not send {kind.__name__}")
+        if isinstance(message, Chunks):
+            self._chunks(message)
+        elif isinstance(message, Done):
+            self._done(message)
+        elif isinstance(message, Load):
+            self._load.reported(message)
+        elif isinstance(message, Fail):
+            self._fail(message)
+        elif isinstance(message, Handoff):
+            self._handoff(message)
+        elif not isinstance(message, Control | Hello):
+            raise ProtocolError(f"a host does not send {type(message).__name__}")
 
     def _chunks(self, chunks: Chunks) -> None:
         calls = self._calls
