@@ -84,8 +84,9 @@ class Bagger {
   Bagger(const Encoder& encoder, Scratch& scratch, Sink& sink) : encoder_(encoder), scratch_(scratch), sink_(sink) {
     for (uint32_t i = 0; i < encoder.n_word_orders && encoder.word_rows; ++i) {
       const uint32_t order = encoder.word_orders[i];
+      Order* const list = order == 1 ? unigrams_ + n_unigrams_++ : longer_ + n_longer_++;
+      *list = {order, encoder.salt(kWordGroup, order)};
       longest_order_ = std::max(longest_order_, order);
-      word_salts_[i] = encoder.salt(kWordGroup, order);
     }
     for (uint32_t i = 0; i < encoder.n_char_orders; ++i) {
       char_salts_[i] = encoder.salt(kCharGroup, encoder.char_orders[i]);
@@ -139,7 +140,7 @@ class Bagger {
     ++tally_.counts[kWords];
     tally_.counts[kLongest] = std::max<uint64_t>(tally_.counts[kLongest], word.length);
     const uint64_t key = word.key(), hash = mix(key);
-    if (longest_order_) word_grams(key, hash);
+    if (n_longer_) word_grams(key, hash);
     const size_t cell = static_cast<size_t>(word.prefix - scratch_.cells.data());
     const size_t mask = scratch_.slots.size() - 1;
     size_t slot = hash & mask;
@@ -153,7 +154,7 @@ class Bagger {
     scratch_.pending.push_back({cell, word.length, scratch_.entries.size()});
     scratch_.entries.push_back({hash, 1, 0});
     scratch_.slots[slot] = static_cast<uint32_t>(scratch_.entries.size());
-    if (longest_order_) unigrams(key);
+    if (n_unigrams_) unigrams(key);
     const bool full = scratch_.entries.size() == kMemory || word.length > kLongestWord;
     if (scratch_.pending.size() < kPending && !full) return cell + word.length + 3;
     fill();
@@ -197,33 +198,34 @@ class Bagger {
   }
 
   void unigrams(uint64_t key) {
-    uint32_t* out = room(kWordGroup, encoder_.n_word_orders);
-    for (uint32_t i = 0; i < encoder_.n_word_orders; ++i) {
-      if (encoder_.word_orders[i] != 1) continue;
-      *out++ = row(kWordGroup, encoder_.word_rows, key ^ word_salts_[i]);
-      ++scratch_.groups[kWordGroup].used;
-    }
+    uint32_t* const out = room(kWordGroup, n_unigrams_);
+    for (uint32_t i = 0; i < n_unigrams_; ++i) out[i] = row(kWordGroup, encoder_.word_rows, key ^ unigrams_[i].salt);
+    scratch_.groups[kWordGroup].used += n_unigrams_;
   }
 
   // N-grams, n > 1, that end here: each row once a text.
   void word_grams(uint64_t key, uint64_t hash) {
-    uint32_t* out = room(kWordGroup, encoder_.n_word_orders);
-    for (uint32_t i = 0; i < encoder_.n_word_orders; ++i) {
-      const uint32_t order = encoder_.word_orders[i];
-      if (order == 1 || order > seen_ + 1) continue;
-      const uint64_t gram = mixed_[order - 1] * kPrime + key;
-      const uint32_t found = row(kWordGroup, encoder_.word_rows, gram ^ word_salts_[i]);
-      const uint32_t bit = found - encoder_.base[kWordGroup];
-      uint64_t& bits = scratch_.met[bit / 64];
-      const uint64_t fresh = ~(bits >> (bit % 64)) & 1;
-      bits |= 1ull << (bit % 64);
-      *out = found;
-      out += fresh;
-      scratch_.groups[kWordGroup].used += fresh;
+    uint32_t* const begin = room(kWordGroup, n_longer_);
+    uint32_t* out = begin;
+    for (uint32_t i = 0; i < n_longer_ && seen_ > 0; ++i) {
+      const Order order = longer_[i];
+      if (order.n > seen_ + 1) continue;
+      const uint64_t gram = mixed_[order.n - 1] * kPrime + key;
+      *out = row(kWordGroup, encoder_.word_rows, gram ^ order.salt);
+      out += meet(*out - encoder_.base[kWordGroup]);
     }
-    for (size_t n = longest_order_; n > 1; --n) mixed_[n] = mix(mixed_[n - 1] * kPrime + key);
+    scratch_.groups[kWordGroup].used += static_cast<size_t>(out - begin);
+    for (size_t n = longest_order_ - 1; n > 1; --n) mixed_[n] = mix(mixed_[n - 1] * kPrime + key);
     mixed_[1] = hash;
     ++seen_;
+  }
+
+  // 1 where the row of word n-grams is new to this text, else 0.
+  uint64_t meet(uint32_t bit) {
+    uint64_t& bits = scratch_.met[bit / 64];
+    const uint64_t fresh = ~(bits >> (bit % 64)) & 1;
+    bits |= 1ull << (bit % 64);
+    return fresh;
   }
 
   void char_grams(const Word& word) {
@@ -270,14 +272,20 @@ class Bagger {
     rows.used = 0;
   }
 
+  struct Order {
+    uint32_t n;
+    uint64_t salt;
+  };
+
   const Encoder& encoder_;
   Scratch& scratch_;
   Sink& sink_;
   Tally tally_;
-  uint32_t longest_order_ = 0;
+  Order unigrams_[kMaxOrder], longer_[kMaxOrder];
+  uint32_t n_unigrams_ = 0, n_longer_ = 0, longest_order_ = 0;
   uint64_t seen_ = 0;                   // words
   uint64_t mixed_[kMaxOrder + 1] = {};  // [n]: the mixed key of the n words before this one
-  uint64_t word_salts_[kMaxOrder], char_salts_[kMaxOrder];
+  uint64_t char_salts_[kMaxOrder];
 };
 
 // Rows of one text, appended: a line of a CSR matrix, its weights still to come.
