@@ -281,10 +281,11 @@ class EngineMember:
             self.on_lost()
 
     def _fail_calls(self, why: str) -> None:
-        calls, self._calls = self._calls, {}
+        calls = tuple(self._calls.values())
+        self._calls.clear()
         for _ in calls:
             self._load.ended()
-        for call in calls.values():
+        for call in calls:
             call.receiver.fail(Failure(EngineFailed(why), retryable=True))
 
     async def _release(self) -> None:
