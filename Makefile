@@ -41,6 +41,10 @@ format: $(READY)  ## rewrite to style
 bench: $(READY)  ## micro-benchmarks; the figures of docs/performance.md have a command each
 	$(BIN)/python -P -m pytest bench --benchmark-only
 
+fuzz: $(READY)  ## minutes of mutated frames and HTTP requests; a failure prints the seed that repeats it
+	HEADGATE_FUZZ_ROUNDS=$${HEADGATE_FUZZ_ROUNDS:-200000} HEADGATE_FUZZ_SEED=$${HEADGATE_FUZZ_SEED:-$$(date +%s)} \
+	  $(BIN)/python -P -m pytest tests/fuzz --timeout 0
+
 wheel: $(READY)  ## a wheel in dist/
 	$(BIN)/python -P -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
 
