@@ -83,10 +83,10 @@ def test_every_client_is_told_how_it_ended(serve: Any, config: Callable[..., Pat
     assert ended["answer"] > REQUESTS / 20, ended
     assert ended["error event"] > 0, ended
     give_up = time.monotonic() + 10
-    while any(member["in_flight"] for member in (members := members_of(server))):
-        assert time.monotonic() < give_up, members
+    while any(member["in_flight"] for member in members_of(server)):
+        assert time.monotonic() < give_up, members_of(server)
         time.sleep(0.05)
-    assert sum(member["restarts"] for member in members) > 0
+    assert sum(member["restarts"] for member in members_of(server)) > 0
     server.signal(signal.SIGTERM)
     code, error = server.end()
     assert code == 0
