@@ -29,6 +29,10 @@ AUTO = "auto"
 #: Engines keep token counts in 32 bits; larger numbers are a client's bug, said so before they overflow a float.
 MAX_TOKENS = 2**31 - 1
 MAX_CHOICES = 1_024
+MAX_MODEL_CHARACTERS = 1_024
+#: An object of two bytes takes fifty when decoded: bodies of nothing else would take gigabytes.
+MAX_CONTAINERS = 1_000_000
+_LARGE_BODY_BYTES = 1 << 20
 
 _PART_NEEDS = {
     "image_url": "vision",
@@ -47,7 +51,11 @@ T = TypeVar("T")
 
 def decode(kind: Kind, body: bytes, request_id: str = "", key_id: str = "") -> Query:
     """The query in `body`. Raises `BadRequest` with the path of the offending field as `param`."""
+    if len(body) > _LARGE_BODY_BYTES:
+        _check_containers(body)
     model, turns, stream, max_tokens, choices, needs = _READERS[kind](body)
+    if model is not None and len(model) > MAX_MODEL_CHARACTERS:
+        raise BadRequest(f"`model`: expected at most {MAX_MODEL_CHARACTERS} characters", param="model")
     return Query(
         kind=kind,
         model=model or AUTO,
@@ -211,6 +219,12 @@ def _one_vocabulary(model: str | None, param: str) -> None:
 def is_route(model: str) -> bool:
     """Whether `model` leaves the choice to us instead of naming a member."""
     return model in RESERVED_NAMES or model.startswith("router-")
+
+
+def _check_containers(body: bytes) -> None:
+    """Counts braces in texts as well, which errs on the safe side by far."""
+    if body.count(b"{") + body.count(b"[") > MAX_CONTAINERS:
+        raise BadRequest(f"the body holds more than {MAX_CONTAINERS} objects and lists")
 
 
 def _given(raw: msgspec.Raw) -> bool:

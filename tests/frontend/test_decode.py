@@ -178,6 +178,19 @@ def test_nothing_but_bad_request_escapes(kind: Kind, body: bytes) -> None:
         decode(kind, body)
 
 
+@pytest.mark.parametrize("unit", [b"{},", b"[],", b'{"role":""},'])
+def test_bodies_that_would_explode_in_memory_are_refused(unit: bytes) -> None:
+    many = unit * (16 * 1024 * 1024 // len(unit))
+    for body in (b'{"messages":[{"role":"u","content":[%b""]}]}', b'{"messages":[%b{"role":""}]}', b'{"x":[%b0]}'):
+        with pytest.raises(BadRequest, match="more than 1000000 objects and lists"):
+            decode("chat", body % many)
+
+
+def test_a_huge_model_name_is_not_echoed() -> None:
+    with pytest.raises(BadRequest, match="`model`: expected at most 1024 characters"):
+        read("chat", messages=USER, model="m" * 1_000_000)
+
+
 def test_thirty_two_megabytes_do_not_hold_the_loop_for_long() -> None:
     """A second is far above what it takes, and far below what would be noticed as a hang."""
     body = b'{"messages":[{"role":"user","content":"' + b"word \\n" * (32 * 1024 * 1024 // 7) + b'"}]}'
