@@ -1,0 +1,114 @@
+"""`headgate train`: outcome tables to a checkpoint, with progress, and held-out figures on standard output."""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from router.learn.training import Report
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("tables", nargs="+", type=Path, metavar="TABLE", help="outcomes: .parquet or .jsonl")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the checkpoint to write")
+    parser.add_argument(
+        "--size", choices=("small", "default"), default="default", help="small: no static table, <= 1 MB"
+    )
+    parser.add_argument(
+        "--pair",
+        action="append",
+        default=[],
+        metavar="WEAK,STRONG",
+        help="report this pair (default: a table's extremes)",
+    )
+    parser.add_argument("--folds", type=_folds, default=5, help="held-out folds (default: 5)")
+    parser.add_argument("--seed", type=int, default=None, help="of hashing and folds (default: the recipe's)")
+    parser.add_argument("--json", action="store_true", help="the report as one JSON object")
+
+
+def run(args: argparse.Namespace) -> int:
+    import msgspec
+
+    from router.errors import ConfigError
+
+    try:
+        from router.learn.recipe import SIZES
+        from router.learn.training import run as train
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"training needs {error.name}: pip install 'headgate[train]'") from error
+    recipe = SIZES[args.size]
+    if args.seed is not None:
+        recipe = msgspec.structs.replace(recipe, seed=args.seed)
+    with _Bar(quiet=args.json or not sys.stderr.isatty()) as bar:
+        report = train(
+            args.tables, args.out, recipe, folds=args.folds, pairs=_pairs(args.pair), command=_command(args),
+            on_stage=bar.stage, on_step=bar.step,
+        )  # fmt: skip
+    print(msgspec.json.encode(report).decode() if args.json else _text(report))
+    return 0
+
+
+def _folds(text: str) -> int:
+    folds = int(text)
+    if not 2 <= folds <= 50:
+        raise argparse.ArgumentTypeError(f"expected 2 to 50, got {folds}")
+    return folds
+
+
+def _pairs(texts: Sequence[str]) -> list[tuple[str, str]]:
+    from router.errors import ConfigError
+    from router.learn.outcomes import model_name
+
+    out = []
+    for text in texts:
+        weak, comma, strong = text.partition(",")
+        if not comma or not weak or not strong:
+            raise ConfigError(f"--pair: expected WEAK,STRONG, got {text!r}")
+        out.append((model_name(weak), model_name(strong)))
+    return out
+
+
+def _command(args: argparse.Namespace) -> str:
+    """The command again, without paths of this machine: what the checkpoint says it was made by."""
+    parts = ["headgate train", *(table.name for table in args.tables), "--size", args.size, "--folds", str(args.folds)]
+    return " ".join(parts if args.seed is None else [*parts, "--seed", str(args.seed)])
+
+
+def _text(report: "Report") -> str:
+    lines = [f"{report.out}: {report.bytes / 1e6:.2f} MB, {report.prompts} prompts, {len(report.models)} models", ""]
+    lines.append("Held out (APGR: 0.5 is chance; CPT: share of strong calls that reaches 50 and 80 % of the gain):")
+    for held in report.held_out:
+        f = held.figures
+        lines.append(
+            f"  {held.weak} -> {held.strong} ({held.table}, {f.prompts} prompts): "
+            f"APGR {f.apgr:.3f} [{f.low:.3f}, {f.high:.3f}], CPT50 {f.cpt50:.1%}, CPT80 {f.cpt80:.1%}"
+        )
+    return "\n".join(lines)
+
+
+class _Bar:
+    """A progress bar on standard error; or nothing."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+        columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+        self._progress = Progress(*columns, console=Console(stderr=True), disable=quiet)
+        self._advance: Callable[[], None] = lambda: None
+
+    def __enter__(self) -> "_Bar":
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def stage(self, name: str, steps: int) -> None:
+        task = self._progress.add_task(name, total=steps)
+        self._advance = lambda: self._progress.advance(task)
+
+    def step(self) -> None:
+        self._advance()

@@ -1,0 +1,89 @@
+"""Several outcome tables as one: prompts one below the other, a column per model and table. Knows no features."""
+
+from collections.abc import Sequence
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from router.learn.outcomes import Outcomes, Prompt
+
+STRENGTH_TASK = "mmlu_pro/"  #: the benchmark whose accuracy is a model's strength
+TASK_PRIOR = 10  #: prompts' worth of the overall mean in a task's mean
+
+Floats = npt.NDArray[np.float32]
+
+
+class Column(msgspec.Struct, frozen=True):
+    """A model as one table scored it: two tables ask and judge differently, so a model in both has two columns."""
+
+    table: int
+    model: str
+
+
+class Corpus(msgspec.Struct, frozen=True):
+    """`scores[i, j]`: NaN where prompt i was not asked of column j. `table[i]`: the table that prompt i is from."""
+
+    prompts: tuple[Prompt, ...]
+    columns: tuple[Column, ...]
+    scores: Floats
+    table: npt.NDArray[np.int64]
+
+    @property
+    def tasks(self) -> npt.NDArray[np.str_]:
+        return np.array([prompt.task for prompt in self.prompts])
+
+    def column(self, model: str, table: int | None = None) -> int:
+        """The column that speaks for a model: that of the table where it has most labels, unless one is named."""
+        found = [i for i, c in enumerate(self.columns) if c.model == model and table in (None, c.table)]
+        if not found:
+            raise KeyError(model)
+        return max(found, key=lambda i: int(np.isfinite(self.scores[:, i]).sum()))
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Each model once."""
+        return tuple(dict.fromkeys(column.model for column in self.columns))
+
+
+def join(tables: Sequence[Outcomes]) -> Corpus:
+    columns = tuple(Column(t, model) for t, table in enumerate(tables) for model in table.models)
+    prompts = tuple(prompt for table in tables for prompt in table.prompts)
+    scores = np.full((len(prompts), len(columns)), np.nan, np.float32)
+    row = column = 0
+    for table in tables:
+        rows, models = table.scores.shape
+        scores[row : row + rows, column : column + models] = table.scores
+        row, column = row + rows, column + models
+    return Corpus(prompts, columns, scores, np.repeat(np.arange(len(tables)), [len(t.prompts) for t in tables]))
+
+
+def strengths(corpus: Corpus, rows: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
+    """Each column's MMLU-Pro accuracy over those of `rows` that it answered; NaN where it answered none."""
+    scores = corpus.scores[rows & np.char.startswith(corpus.tasks, STRENGTH_TASK)]
+    known = np.isfinite(scores)
+    total = np.where(known, scores, 0).sum(0, dtype=np.float64)
+    return np.where(known.any(0), total / np.maximum(known.sum(0), 1), np.nan)
+
+
+def label_weights(scores: Floats, alike: float) -> Floats:
+    """0 where unknown. Labels of one prompt correlate by `alike`: each of n weighs 1 / (1 + (n - 1) * alike)."""
+    known = np.isfinite(scores)
+    each = 1 / (1 + (np.maximum(known.sum(1), 1) - 1) * alike)
+    return np.asarray(known * each[:, None], np.float32)
+
+
+def smoothed(corpus: Corpus, rows: npt.NDArray[np.bool_], share: float) -> Floats:
+    """Scores of `rows` drawn towards the mean of their task (of those rows): what a task has in common is learnt
+    with the noise of thousands of labels, not of one. Unknown scores become 0."""
+    scores = corpus.scores[rows]
+    known = np.isfinite(scores)
+    filled = np.where(known, scores, 0)
+    tasks, index = np.unique(corpus.tasks[rows], return_inverse=True)
+    total, count = np.zeros((len(tasks), scores.shape[1])), np.zeros((len(tasks), scores.shape[1]))
+    np.add.at(total, index, filled)
+    np.add.at(count, index, known)
+    overall = total.sum(0) / np.maximum(count.sum(0), 1)
+    means = (total + TASK_PRIOR * overall) / (count + TASK_PRIOR)
+    weight = np.where(tasks == "", 0.0, share)[index, None]
+    return np.asarray(np.where(known, (1 - weight) * filled + weight * means[index], 0), np.float32)

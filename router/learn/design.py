@@ -1,0 +1,104 @@
+"""Texts to the matrix that training sees, and its weights back to rows of the folded table.
+
+A design has sparse columns, one a table row in use, and dense ones that are linear in table rows: the static embedding
+of the pieces, and a slope over each shape family's buckets. So whatever is learnt folds into one table.
+"""
+
+from collections.abc import Sequence
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+
+from router.learn.recipe import Recipe
+from router.native.scorer import Encoder
+from router.native.spec import EncoderSpec
+
+Floats = npt.NDArray[np.float32]
+BUCKETS = 16
+
+
+class Matrix(msgspec.Struct, frozen=True):
+    """[prompts, features], the sparse columns before the dense ones."""
+
+    sparse: sparse.csr_matrix
+    dense: Floats
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.sparse.shape[0], self.sparse.shape[1] + self.dense.shape[1]
+
+    def dot(self, weights: Floats) -> Floats:
+        """[prompts, n] of weights [features, n]."""
+        n = self.sparse.shape[1]
+        return np.asarray(self.sparse @ weights[:n] + self.dense @ weights[n:], np.float32)
+
+    def rows(self, chosen: npt.NDArray[np.bool_]) -> "Matrix":
+        return Matrix(self.sparse[chosen], self.dense[chosen])
+
+
+class Design(msgspec.Struct, frozen=True):
+    """`bags` [prompts, table rows] are the pooled rows; `dense` [table rows, d] makes the dense columns of them."""
+
+    spec: EncoderSpec
+    bags: sparse.csr_matrix
+    scale: Floats  #: [table rows]: how freely a row may move
+    dense: Floats
+
+    def rows_in_use(self, train: npt.NDArray[np.bool_], min_prompts: int) -> npt.NDArray[np.int64]:
+        """Table rows that may move and that stand in enough training prompts."""
+        seen = np.bincount(self.bags[train].indices, minlength=self.bags.shape[1])
+        return np.flatnonzero((seen >= min_prompts) & (self.scale > 0))
+
+    def matrix(self, rows: npt.NDArray[np.int64]) -> Matrix:
+        """The training matrix [prompts, len(rows) + d]."""
+        own = (self.bags[:, rows] @ sparse.diags_array(self.scale[rows])).tocsr().astype(np.float32)
+        return Matrix(own, np.asarray(self.bags @ self.dense, np.float32))
+
+    def fold(self, rows: npt.NDArray[np.int64], weights: Floats) -> Floats:
+        """Weights [len(rows) + d, n] of `matrix(rows)` to a table [table rows, n]."""
+        table = self.dense @ weights[len(rows) :]
+        table[rows] += self.scale[rows, None] * weights[: len(rows)]
+        return np.asarray(table, np.float32)
+
+
+def bags(encoder: Encoder, texts: Sequence[str]) -> sparse.csr_matrix:
+    """The pooled rows of each text: [texts, table rows]."""
+    indptr, rows, weights, _ = encoder.featurise(texts)
+    matrix = sparse.csr_matrix((weights, rows, indptr), shape=(len(texts), encoder.spec.rows))
+    matrix.sum_duplicates()
+    return matrix
+
+
+def design(encoder: Encoder, texts: Sequence[str], recipe: Recipe, static: Floats) -> Design:
+    """`static` [pieces, d]: the static table, or d = 0."""
+    spec = encoder.spec
+    matrix = bags(encoder, texts)
+    pieces, words, chars, shape = spec.bases
+    scale = np.zeros(spec.rows, np.float32)
+    scale[pieces:words] = recipe.piece_scale
+    scale[words:chars] = recipe.word_scale
+    scale[chars:shape] = recipe.char_scale
+    scale[shape:] = recipe.shape_scale
+    dense = np.concatenate([_static(spec, matrix, static, recipe), _slopes(spec, recipe)], axis=1)
+    return Design(spec, matrix, scale, dense)
+
+
+def _static(spec: EncoderSpec, matrix: sparse.csr_matrix, static: Floats, recipe: Recipe) -> Floats:
+    out = np.zeros((spec.rows, static.shape[1]), np.float32)
+    if out.shape[1]:
+        out[: spec.pieces] = static
+        spread = np.sqrt(((matrix @ out) ** 2).sum(1).mean())
+        out *= recipe.static_scale / max(spread, 1e-6)
+    return out
+
+
+def _slopes(spec: EncoderSpec, recipe: Recipe) -> Floats:
+    """A family's column rises by a quarter of the scale a doubling of its count."""
+    families = spec.shape_rows // BUCKETS if recipe.slope_scale else 0
+    out = np.zeros((spec.rows, families), np.float32)
+    for family in range(families):
+        first = spec.bases[3] + BUCKETS * family
+        out[first : first + BUCKETS, family] = recipe.slope_scale * (np.arange(BUCKETS) - 4) / 4
+    return out

@@ -1,0 +1,94 @@
+"""Held-out figures of a pair of models: APGR, CPT50 and CPT80, with an interval. Knows logits, not their origin."""
+
+from collections.abc import Sequence
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from router.errors import ConfigError
+from router.learn import metrics
+from router.learn.corpus import Corpus
+from router.learn.logistic import sigmoid
+
+Floats = npt.NDArray[np.float32]
+Rows = npt.NDArray[np.bool_]
+
+
+class Pair(msgspec.Struct, frozen=True):
+    """Two columns of a corpus, the weak one first, and the prompts that both have answered."""
+
+    weak: int
+    strong: int
+    rows: Rows
+
+
+class Figures(msgspec.Struct, frozen=True):
+    """One router on one pair."""
+
+    apgr: float
+    cpt50: float
+    cpt80: float
+    low: float  #: of the bootstrap's central 95 % of APGR
+    high: float
+    prompts: int
+
+
+def pair(corpus: Corpus, weak: str, strong: str, table: int | None = None) -> Pair:
+    """Raises ConfigError where a model is unknown, or the weak one is the better one."""
+    for name in (weak, strong):
+        if name not in corpus.models:
+            raise ConfigError(f"--pair: expected two of {', '.join(corpus.models)}; got {name!r}")
+    return _checked(corpus, corpus.column(weak, table), corpus.column(strong, table))
+
+
+def widest_pair(corpus: Corpus, table: int) -> Pair:
+    """The weakest and the strongest model of a table, by mean score over what each answered."""
+    columns = [i for i, column in enumerate(corpus.columns) if column.table == table]
+    if len(columns) < 2:
+        raise ConfigError(
+            f"expected at least two models to route between, got {corpus.columns[columns[0]].model!r} only"
+        )
+    means = [float(np.nanmean(corpus.scores[:, i])) for i in columns]
+    return _checked(corpus, columns[int(np.argmin(means))], columns[int(np.argmax(means))])
+
+
+def preference(logits: Floats, at: Pair) -> Floats:
+    """Predicted gain of the strong model over the weak one, for the pair's prompts."""
+    return sigmoid(logits[at.rows, at.strong]) - sigmoid(logits[at.rows, at.weak])
+
+
+def figures(corpus: Corpus, at: Pair, preferred: Floats, draws: int = 200) -> Figures:
+    """`preferred`: one number for each of the pair's prompts."""
+    weak, strong = labels(corpus, at)
+    curve = metrics.curve(weak, strong, preferred)
+    spread = metrics.interval(metrics.bootstrap(weak, strong, [preferred], draws)[:, 0])
+    return Figures(curve.apgr, curve.cpt(0.5), curve.cpt(0.8), spread.low, spread.high, len(weak))
+
+
+def labels(corpus: Corpus, at: Pair) -> tuple[Floats, Floats]:
+    """Scores of the weak and of the strong model on the pair's prompts."""
+    return corpus.scores[at.rows, at.weak], corpus.scores[at.rows, at.strong]
+
+
+def within(at: Pair, rows: Rows) -> Pair:
+    """The pair on some prompts only."""
+    return Pair(at.weak, at.strong, at.rows & rows)
+
+
+def apgr_of(corpus: Corpus, at: Pair, preferred: Sequence[float] | Floats) -> float:
+    """APGR alone."""
+    weak, strong = labels(corpus, at)
+    return metrics.curve(weak, strong, np.asarray(preferred)).apgr
+
+
+def _checked(corpus: Corpus, weak: int, strong: int) -> Pair:
+    rows = np.isfinite(corpus.scores[:, weak]) & np.isfinite(corpus.scores[:, strong])
+    names = corpus.columns[weak].model, corpus.columns[strong].model
+    if not rows.any():
+        raise ConfigError(f"{names[0]} and {names[1]} share no prompt: nothing tells them apart")
+    if not corpus.scores[rows, strong].mean() > corpus.scores[rows, weak].mean():
+        raise ConfigError(
+            f"{names[1]} scores no higher than {names[0]} on their common prompts; expected weak, then strong"
+        )
+    return Pair(weak, strong, rows)

@@ -1,0 +1,85 @@
+"""A trained head to a checkpoint that the native scorer maps: weights folded into one table, cut to K columns."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from router.heads.checkpoint import FORMAT, DataRecord, Metadata, ModelRecord, write
+from router.heads.placement import size_of
+from router.learn.corpus import Corpus, strengths
+from router.learn.mf import Features, Fitted
+from router.learn.outcomes import Outcomes
+
+Floats = npt.NDArray[np.float32]
+
+
+class Head(msgspec.Struct, frozen=True):
+    """`logits = bags @ table @ vectors.T + bias` of the chosen models."""
+
+    table: Floats
+    vectors: Floats
+    bias: Floats
+
+
+def head(corpus: Corpus, made: Features, fitted: Fitted, lines: Floats, columns: int) -> Head:
+    """Folds, takes one column a model, calibrates by `lines` [columns, 2], and keeps the `columns` main directions.
+
+    The directions are those of the training prompts' logits, so the cut costs what it costs on real prompts.
+    """
+    chosen = [corpus.column(model) for model in corpus.models]
+    slope, offset = lines[chosen].T
+    table = made.design.fold(fitted.rows, fitted.weights.hidden)
+    vectors = fitted.weights.ties[chosen] * slope[:, None]
+    bias = fitted.weights.bias[chosen] * slope + offset
+    hidden = made.design.bags @ table
+    gram = (hidden.T @ hidden).astype(np.float64)
+    root = np.linalg.cholesky(gram + 1e-6 * np.trace(gram) / len(gram) * np.eye(len(gram)))
+    _, sizes, axes = np.linalg.svd((root.T @ vectors.T), full_matrices=False)
+    keep = axes[:columns] * np.sign(axes[np.arange(len(axes[:columns])), np.abs(axes[:columns]).argmax(1)])[:, None]
+    out = Head(_padded(table @ (vectors.T @ keep.T), columns), _padded(keep.T, columns), np.asarray(bias, np.float32))
+    assert len(sizes) >= keep.shape[0]
+    return out
+
+
+def records(corpus: Corpus) -> tuple[ModelRecord, ...]:
+    """A record per model, with its strength where MMLU-Pro labels tell it."""
+    known = strengths(corpus, np.ones(len(corpus.prompts), bool))
+    out = []
+    for model in corpus.models:
+        columns = [i for i, column in enumerate(corpus.columns) if column.model == model]
+        strength = next((float(known[i]) for i in columns if np.isfinite(known[i])), None)
+        prompts = int(np.isfinite(corpus.scores[:, corpus.column(model)]).sum())
+        rounded = None if strength is None else round(strength, 4)
+        out.append(ModelRecord(name=model, strength=rounded, prompts=prompts, size_b=size_of(model)))
+    return tuple(out)
+
+
+def save(
+    path: str | Path,
+    corpus: Corpus,
+    tables: Sequence[Outcomes],
+    made: Features,
+    trained: Head,
+    recipe: str,
+    figures: dict[str, float],
+) -> None:
+    """Writes the checkpoint. Equal input gives equal bytes."""
+    meta = Metadata(
+        format=FORMAT,
+        encoder=made.encoder.spec,
+        models=records(corpus),
+        data=tuple(DataRecord(name=table.name, sha256=table.sha256, rows=table.rows) for table in tables),
+        recipe=recipe,
+        figures=figures,
+    )
+    table = trained.table.astype(np.float16)
+    write(path, meta, {"table": table, "vocab": made.vocab, "vectors": trained.vectors, "bias": trained.bias})
+
+
+def _padded(array: Floats, columns: int) -> Floats:
+    out = np.zeros((array.shape[0], columns), np.float32)
+    out[:, : array.shape[1]] = array
+    return out

@@ -1,0 +1,45 @@
+"""The knobs of training the native head, and the sizes that `headgate train --size` offers. No behaviour."""
+
+import msgspec
+
+
+class Tie(msgspec.Struct, frozen=True, kw_only=True):
+    """How freely models move: all together, those of one table, along their strength, each by itself."""
+
+    shared: float = 1.0
+    table: float = 0.5
+    strength: float = 0.5
+    single: float = 1.0
+
+
+class Recipe(msgspec.Struct, frozen=True, kw_only=True):
+    """Scales say how freely a kind of weight may move: a doubled scale is a quarter of the ridge. 0 switches it off."""
+
+    word_rows: int = 65536
+    word_orders: tuple[int, ...] = (2,)
+    char_rows: int = 0
+    char_orders: tuple[int, ...] = (3, 4)
+    columns: int = 32  #: K of the folded table
+    vocabulary: int = 0  #: WordPieces kept, the most frequent ones; 0: all of BERT's
+    static: int = 64  #: dimensions of the static table; 0: none
+    seed: int = 0
+
+    piece_scale: float = 0.7
+    word_scale: float = 1.0
+    char_scale: float = 0.5
+    shape_scale: float = 0.0  #: of single buckets
+    slope_scale: float = 0.3  #: of a straight line over a family's buckets
+    static_scale: float = 0.3
+
+    tie: Tie = Tie()
+    ridge: float = 1.5
+    smooth: float = 0.3  #: share of its task's mean in a label, where tasks are known
+    alike: float = 0.3  #: correlation of labels of one prompt: n labels weigh n / (1 + (n - 1) * alike)
+    steps: int = 40
+    min_prompts: int = 2  #: an n-gram of fewer training prompts has no weight
+
+
+SIZES = {
+    "small": Recipe(word_rows=4096, columns=16, vocabulary=2048, static=0, slope_scale=1.0, shape_scale=1.0),
+    "default": Recipe(),
+}

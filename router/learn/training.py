@@ -1,0 +1,91 @@
+"""`headgate train` without the command line: tables in, checkpoint and held-out figures out."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from router.errors import ConfigError
+from router.learn import mf
+from router.learn.calibration import lines
+from router.learn.corpus import Corpus, join
+from router.learn.evaluation import Figures, Pair, figures, pair, preference, widest_pair
+from router.learn.export import head, save
+from router.learn.folds import by_group
+from router.learn.outcomes import Outcomes, read
+from router.learn.recipe import Recipe
+
+OnStage = Callable[[str, int], None]  #: what happens now, and in how many steps
+OnStep = Callable[[], None]
+Floats = npt.NDArray[np.float32]
+
+
+class Held(msgspec.Struct, frozen=True):
+    """Figures of one pair, of prompts that its fit did not see."""
+
+    table: str
+    weak: str
+    strong: str
+    figures: Figures
+
+
+class Report(msgspec.Struct, frozen=True):
+    """What training made."""
+
+    out: str
+    bytes: int
+    prompts: int
+    models: tuple[str, ...]
+    held_out: tuple[Held, ...]
+
+
+def run(
+    paths: Sequence[Path],
+    out: Path,
+    recipe: Recipe,
+    *,
+    folds: int = 5,
+    pairs: Sequence[tuple[str, str]] = (),
+    command: str = "",
+    on_stage: OnStage = lambda name, steps: None,
+    on_step: OnStep = lambda: None,
+) -> Report:
+    """Reads the tables, measures on held-out folds, fits on all prompts, writes. Raises ConfigError on bad input."""
+    if not out.parent.is_dir():
+        raise ConfigError(f"--out: expected a file in an existing folder, got {out}")
+    tables = tuple(_read(path, on_stage, on_step) for path in paths)
+    corpus = join(tables)
+    chosen = [pair(corpus, *names) for names in pairs] or [widest_pair(corpus, table) for table in range(len(tables))]
+    on_stage("features", 1)
+    made = mf.features(corpus, recipe)
+    on_step()
+    held = by_group(corpus.prompts, folds, recipe.seed)
+    if len(np.unique(held)) < folds:
+        raise ConfigError(f"--folds: {folds} folds need more questions than {len({p.group for p in corpus.prompts})}")
+    on_stage(f"{folds} held-out fits", folds * recipe.steps)
+    logits = mf.held_out(corpus, made, held, recipe, on_step)
+    measured = tuple(_measure(tables, corpus, logits, at) for at in chosen)
+    on_stage("fit on all prompts", recipe.steps)
+    fitted = mf.train(corpus, made, np.ones(len(corpus.prompts), bool), recipe, on_step)
+    trained = head(corpus, made, fitted, lines(logits, corpus.scores), recipe.columns)
+    save(out, corpus, tables, made, trained, command, {_key(one): round(one.figures.apgr, 4) for one in measured})
+    return Report(str(out), out.stat().st_size, len(corpus.prompts), corpus.models, measured)
+
+
+def _read(path: Path, on_stage: OnStage, on_step: OnStep) -> Outcomes:
+    on_stage(f"read {path.name}", 1)
+    table = read(path)
+    on_step()
+    return table
+
+
+def _measure(tables: Sequence[Outcomes], corpus: Corpus, logits: Floats, at: Pair) -> Held:
+    weak, strong = corpus.columns[at.weak], corpus.columns[at.strong]
+    result = figures(corpus, at, preference(logits, at))
+    return Held(tables[weak.table].name, weak.model, strong.model, result)
+
+
+def _key(held: Held) -> str:
+    return f"{held.table}:{held.weak}->{held.strong}:apgr"
