@@ -19,7 +19,9 @@ def render(exchange: Exchange) -> str:
     """The prompt as the chat template writes it, up to the answer."""
     tools = f"{vocabulary.TOOL}add {vocabulary.END}" if exchange.tools else ""
     system = f"{vocabulary.SYSTEM}{exchange.system}{vocabulary.END}" if exchange.system else ""
-    return f"{tools}{system}{vocabulary.USER}{exchange.prompt}{vocabulary.END}{vocabulary.ASSISTANT}"
+    called = f"{vocabulary.ASSISTANT}{exchange.call}{vocabulary.END}{vocabulary.TOOL}{exchange.result}{vocabulary.END}"
+    asked = f"{vocabulary.USER}{exchange.prompt}{vocabulary.END}{called if exchange.call else ''}"
+    return f"{tools}{system}{asked}{vocabulary.ASSISTANT}"
 
 
 @torch.inference_mode()

@@ -39,6 +39,8 @@ class Exchange(NamedTuple):
     digits: int = 0
     system: str = ""
     tools: bool = False
+    call: str = ""  #: the tool call made before the answer, if any
+    result: str = ""  #: what that call returned
 
 
 def number(rng: random.Random, digits: int) -> int:
@@ -94,6 +96,20 @@ def tool_sum(rng: random.Random, digits: int) -> Exchange:
     a, b = terms(rng, digits)
     call = json.dumps({"name": "add", "arguments": {"a": a, "b": b}})
     return Exchange("tool_sum", f"{a}+{b}=", f"<tool_call>{call}</tool_call>", digits, tools=True)
+
+
+def tool_answer(rng: random.Random, digits: int) -> Exchange:
+    """The same, once the call has been made and its result is there: the answer is the result."""
+    asked = tool_sum(rng, digits)
+    result = str(sum(map(int, numbers_in(asked.prompt))))
+    return asked._replace(task="tool_answer", answer=result, call=asked.answer, result=result)
+
+
+def worked_json_sum(rng: random.Random, digits: int) -> Exchange:
+    """`json_sum` of any length, with the columns as a field before the answer."""
+    a, b = terms(rng, digits)
+    work, _ = worked([a, b]).split(", so ")
+    return Exchange("worked_json_sum", f"{a}+{b}= {IN_JSON}", json.dumps({"work": work, "answer": a + b}), digits)
 
 
 def explained_sum(rng: random.Random, digits: int) -> Exchange:

@@ -52,21 +52,25 @@ NEVER = 9
 SHORT = Lesson(
     5500, (3, 6, 0.8, 0.4), {"sum": 7, "worded_sum": 7, "json_sum": 2, "tool_sum": 1, "counting": 1, "fact": 0.7}, NEVER
 )
+POLISH = Lesson(
+    1500, (2, 6, 0.8, 0.4),
+    {"sum": 5, "worded_sum": 9, "json_sum": 1.5, "tool_sum": 1, "tool_answer": 1, "counting": 0.5, "fact": 1}, NEVER,
+)  # fmt: skip
 COLUMNS = Lesson(
     2000, (1, 2, 3, 4),
     {"sum": 6, "worded_sum": 4, "sum_of_three": 1, "explained_sum": 1, "json_sum": 0.7, "tool_sum": 0.5,
      "counting": 0.5, "fact": 0.5},
     work_from=2,
 )  # fmt: skip
-#: What the columns leave hard: three terms, single digits in words, counting, results without work.
+#: What the columns leave hard: three terms, single digits in words, counting; and what needs them: work in JSON.
 REST = Lesson(
-    2000, (3, 3, 3, 4),
-    {"sum": 4, "worded_sum": 4, "sum_of_three": 3, "explained_sum": 0.5, "json_sum": 2,
-     "tool_sum": 0.5, "counting": 1.5, "fact": 0.5},
+    900, (4, 3, 3, 4),
+    {"sum": 3, "worded_sum": 4, "sum_of_three": 5, "explained_sum": 0.3, "worked_json_sum": 0.7, "tool_sum": 0.4,
+     "tool_answer": 0.4, "counting": 1, "fact": 0.5},
     work_from=1,
 )  # fmt: skip
 RECIPES = {
-    "small": Recipe(64, 2, 2, 512, 1024, (SHORT,)),
+    "small": Recipe(64, 2, 2, 512, 1024, (SHORT, POLISH)),
     "large": Recipe(96, 4, 3, 2048, 2048, (COLUMNS, REST)),
 }
 
@@ -80,7 +84,9 @@ def draw(rng: random.Random, lesson: Lesson) -> Exchange:
         "sum_of_three": lambda: questions.short_sum(rng, digits, 3, work_from=lesson.work_from),
         "worded_sum": lambda: questions.worded_sum(rng, digits, work_from=lesson.work_from),
         "json_sum": lambda: questions.json_sum(rng, min(digits, 2)),
+        "worked_json_sum": lambda: questions.worked_json_sum(rng, digits),
         "tool_sum": lambda: questions.tool_sum(rng, digits),
+        "tool_answer": lambda: questions.tool_answer(rng, digits),
         "explained_sum": lambda: questions.explained_sum(rng, digits),
         "counting": lambda: questions.counting(rng),
         "fact": lambda: questions.fact(rng),

@@ -1,8 +1,11 @@
 """The pair's tokenizer and chat template: any text survives, any conversation renders."""
 
 import json
+import random
 
+import answering
 import pytest
+import train
 import vocabulary
 from hypothesis import given
 from hypothesis import strategies as st
@@ -83,3 +86,19 @@ def test_tools_are_named_and_their_calls_and_results_shown(chat):
 def test_unknown_role_is_refused(chat):
     with pytest.raises(Exception, match="Unknown role critic: expected system, user, assistant or tool"):
         chat.apply_chat_template([{"role": "critic", "content": "no"}], tokenize=False)
+
+
+@pytest.mark.parametrize("task", sorted({*train.COLUMNS.mix, *train.REST.mix, *train.SHORT.mix, *train.POLISH.mix}))
+def test_training_renders_as_the_chat_template_does(chat, task):
+    rng = random.Random(11)
+    lesson = next(lesson for lesson in (train.REST, train.POLISH, train.COLUMNS, train.SHORT) if task in lesson.mix)
+    exchange = train.draw(rng, lesson._replace(mix={task: 1.0}))
+    turns = [{"role": "system", "content": exchange.system}] if exchange.system else []
+    turns.append({"role": "user", "content": exchange.prompt})
+    if exchange.call:
+        call = json.loads(exchange.call.removeprefix("<tool_call>").removesuffix("</tool_call>"))
+        turns.append({"role": "assistant", "content": "", "tool_calls": [{"type": "function", "function": call}]})
+        turns.append({"role": "tool", "content": exchange.result})
+    tools = [{"type": "function", "function": {"name": "add"}}] if exchange.tools else None
+    rendered = chat.apply_chat_template(turns, tools=tools, tokenize=False, add_generation_prompt=True)
+    assert rendered == answering.render(exchange)
