@@ -13,7 +13,7 @@ from typing import Any
 import aiohttp
 
 SEED = 20260101
-REQUESTS = 300
+REQUESTS = 200
 AT_ONCE = 24
 STEPS = (
     [["chunk", 'data: {"n":1}\n\n'], ["chunk", 'data: {"n":2}\n\n'], ["chunk", "data: [DONE]\n\n"], ["done"]],
@@ -33,7 +33,7 @@ FATAL = (
 
 async def ask(session: aiohttp.ClientSession, url: str, source: random.Random) -> str:
     """How one request ended; fails the test if it did not."""
-    steps = source.choice(FATAL) if source.random() < 0.03 else source.choice(STEPS)
+    steps = source.choice(FATAL) if source.random() < 0.02 else source.choice(STEPS)
     body = {
         "model": source.choice(["auto", "auto", "small", "large", "router-mf-0.5"]),
         "messages": [{"role": "user", "content": "x" * source.randrange(2000)}],
@@ -61,8 +61,10 @@ async def drive(url: str) -> collections.Counter[str]:
 
     async def one(session: aiohttp.ClientSession) -> None:
         async with free:
-            ended[await ask(session, url, source)] += 1
-            await asyncio.sleep(source.random() * 0.1)
+            while (how := await ask(session, url, source)) == "503":  # both engines away: as told, later again
+                ended[how] += 1
+                await asyncio.sleep(0.3)
+            ended[how] += 1
 
     async with aiohttp.ClientSession() as session:
         await asyncio.gather(*(one(session) for _ in range(REQUESTS)))
@@ -79,8 +81,7 @@ def test_every_client_is_told_how_it_ended(serve: Any, config: Callable[..., Pat
     supervision = {"backoff_s": 0.05, "backoff_max_s": 0.1, "stop_timeout_s": 2.0, "breaker_open_s": 0.2}
     server = serve(config(supervision=supervision))
     ended = asyncio.run(drive(f"{server.url}/v1/chat/completions"))
-    assert sum(ended.values()) == REQUESTS
-    assert ended["answer"] > REQUESTS / 20, ended
+    assert ended["answer"] > REQUESTS / 4, ended
     assert ended["error event"] > 0, ended
     give_up = time.monotonic() + 10
     while any(member["in_flight"] for member in members_of(server)):
