@@ -59,6 +59,21 @@ async def test_a_broken_stream_raises(client: openai.AsyncOpenAI, service: Scrip
     assert seen == ["a"]
 
 
+async def test_a_broken_response_ends_with_an_error_event(client: openai.AsyncOpenAI, service: ScriptedService) -> None:
+    def script(request: Request) -> None:
+        request.sink.start(DECISION)
+        request.sink.chunk(
+            b'event: response.output_text.delta\ndata: {"type":"response.output_text.delta","delta":"a"}\n\n'
+        )
+        request.sink.fail(EngineFailed("the engine died"))
+
+    service.script = script
+    stream = await client.responses.create(model="auto", input="2 + 2?", stream=True)
+    events = [event async for event in stream]
+    assert [event.type for event in events] == ["response.output_text.delta", "error"]
+    assert events[-1].message == "the engine died"
+
+
 async def test_errors_by_class(client: openai.AsyncOpenAI, service: ScriptedService) -> None:
     service.refusal = ModelNotFound("no model 'x'", param="model")
     with pytest.raises(openai.NotFoundError, match="no model 'x'"):
