@@ -20,7 +20,7 @@ struct Text {
 // The folded table and the models' vectors. Borrowed; read only.
 struct Model {
   const uint16_t* table;  // float16 [rows, k]
-  const float* vectors;   // [models, k]
+  const float* vectors;   // [k, models]
   const float* bias;      // [models]
   size_t k, models;
   AddRows add_rows;

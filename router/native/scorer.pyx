@@ -138,7 +138,7 @@ cdef class Scorer:
     cdef readonly str isa
     cdef native.Model model
     cdef const uint16_t[:, ::1] table
-    cdef const float[:, ::1] vectors
+    cdef const float[:, ::1] vectors  # [K, models]
     cdef const float[::1] bias
 
     def __init__(self, Encoder encoder not None, table, const float[:, ::1] vectors not None,
@@ -153,7 +153,7 @@ cdef class Scorer:
         name = []
         self.encoder = encoder
         self.table = table.view(np.uint16)
-        self.vectors = vectors
+        self.vectors = np.ascontiguousarray(np.asarray(vectors).T)
         self.bias = bias
         self.model.add_rows = _add_rows(isa, name)
         self.isa = name[0]
