@@ -4,7 +4,6 @@ from urllib.parse import quote
 
 JSON = "application/json"
 EVENTS = "text/event-stream; charset=utf-8"
-TEXT = "text/plain; charset=utf-8"
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 LAST_CHUNK = b"0\r\n\r\n"
