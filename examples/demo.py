@@ -46,7 +46,7 @@ QUESTIONS = (
     Question("612+85+290=", "987"),
     Question("4821+977=", "5798", "pair-small"),
 )
-STREAMED = "Count from 5 to 30."
+STREAMED = "Explain 8765+4321"
 
 
 class Answered(NamedTuple):
@@ -196,7 +196,7 @@ def stream(client: OpenAI, console: Console) -> None:
 def next_commands(server: Server) -> str:
     """What to try while the server is up."""
     chat = '{"model": "auto", "messages": [{"role": "user", "content": "1234+5678="}]}'
-    streamed = '{"model": "auto", "stream": true, "messages": [{"role": "user", "content": "Count from 1 to 20."}]}'
+    streamed = '{"model": "auto", "stream": true, "messages": [{"role": "user", "content": "Explain 128+77"}]}'
     post = f"curl -s {server.url}/v1/chat/completions -H 'content-type: application/json'"
     return f"""
 The server stays up. In another terminal:
