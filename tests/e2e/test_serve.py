@@ -97,9 +97,10 @@ def server(pair: Path, engine_args: dict[str, Any], engine_env: dict[str, str]) 
     config = {
         "server": {"port": 0, "admin_port": 0},
         "pool": [
-            {"name": "small", "model": str(pair / "small"), "strength": 0.2, "engine_args": engine_args},
-            {"name": "large", "model": str(pair / "large"), "strength": 0.6, "engine_args": engine_args},
+            {"name": "small", "model": str(pair / "small"), "like": "pair-small", "engine_args": engine_args},
+            {"name": "large", "model": str(pair / "large"), "like": "pair-large", "engine_args": engine_args},
         ],
+        "routing": {"checkpoint": str(pair / "router.safetensors")},
         "supervision": {"backoff_s": 0.2},
     }
     server = Server(config, engine_env)
@@ -206,12 +207,13 @@ def test_leaving_a_stream_stops_the_generation(client: openai.OpenAI, server: Se
         time.sleep(0.05)
 
 
-def test_an_openai_member_over_this_very_server(server: Server) -> None:
+def test_an_openai_member_over_this_very_server(pair: Path, server: Server) -> None:
     """A running server as a member of another pool: streamed, named as ours, counted."""
-    member = Member(name="remote", kind="openai", url=server.url, model="large", strength=0.5)
+    member = Member(name="remote", kind="openai", url=server.url, model="large", like="pair-large")
+    routing = Routing(checkpoint=str(pair / "router.safetensors"))
 
     async def ask() -> None:
-        async with Router(Config(pool=(member,), routing=Routing(price=0.0))) as router:
+        async with Router(Config(pool=(member,), routing=routing)) as router:
             stream = router.chat(SUM, temperature=0)
             chunks = [chunk async for chunk in stream]
             assert "".join(chunk.text for chunk in chunks).endswith("42")
@@ -288,7 +290,8 @@ def test_an_engine_that_fails_to_start_says_its_own_error(
     pair: Path, engine_args: dict[str, Any], engine_env: dict[str, str]
 ) -> None:
     member = {"name": "one", "model": str(pair / "small"), "engine_args": {**engine_args, "kv_cache_memory_bytes": 1}}
-    server = Server({"server": {"port": 0, "admin_port": 0}, "pool": [member]}, engine_env)
+    routing = {"checkpoint": str(pair / "router.safetensors")}
+    server = Server({"server": {"port": 0, "admin_port": 0}, "pool": [member], "routing": routing}, engine_env)
     try:
         assert server.process.wait(600) == 1
         last = server.said().strip().splitlines()[-1]

@@ -27,9 +27,15 @@ def test_decide(root: Path) -> None:
 def test_chat(root: Path, tmp_path: Path) -> None:
     pytest.importorskip("vllm", reason="answers need vLLM")
     engine_args = {"dtype": "float32", "enforce_eager": True, "block_size": 32, "kv_cache_memory_bytes": 32 << 20}
-    member = {"name": "tiny", "model": str(root / "examples/pair/small"), "strength": 0.1, "engine_args": engine_args}
+    member = {
+        "name": "tiny",
+        "model": str(root / "examples/pair/small"),
+        "like": "pair-small",
+        "engine_args": engine_args,
+    }
     config = tmp_path / "headgate.yaml"
-    config.write_text(json.dumps({"pool": [member]}))
+    routing = {"checkpoint": str(root / "examples/pair/router.safetensors")}
+    config.write_text(json.dumps({"pool": [member], "routing": routing}))
     first, last = run(root, "examples/library_chat.py", str(config), "What is 7 + 8?").splitlines()
     assert first == "What is 7 + 8?  15   [tiny, only_candidate]"
     assert last.startswith("tiny alone says: 15 (")
