@@ -51,6 +51,13 @@ def test_arguments_are_those_of_vllm_serve(pair):
     assert args.override_generation_config == {"temperature": 0.5}
 
 
+def test_a_switch_may_be_turned_off(pair):
+    assert parse(enforce_eager=False).enforce_eager is False
+    assert parse(enable_prefix_caching=False).enable_prefix_caching is False
+    assert parse(enable_prefix_caching=True).enable_prefix_caching is True
+    assert parse(disable_log_stats=True).disable_log_stats is True
+
+
 @pytest.mark.parametrize(
     ("engine_args", "message"),
     [

@@ -45,7 +45,7 @@ def parse(spec: HostSpec) -> argparse.Namespace:
             near = difflib.get_close_matches(name, options, n=1, cutoff=0.6)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise ConfigError(f"engine_args: vLLM has no argument {key!r}{hint}")
-        argv += _words(options[name], value)
+        argv += _words(options[name], name, value)
     args = parser.parse_args(argv)
     _validate(args)
     return args
@@ -88,15 +88,22 @@ def _options(parser: argparse.ArgumentParser) -> dict[str, argparse.Action]:
     return options
 
 
-def _words(action: argparse.Action, value: Any) -> list[str]:
-    """The command-line words that give `value` to an option."""
-    flag = next(option for option in action.option_strings if option.startswith("--"))
+def _words(action: argparse.Action, name: str, value: Any) -> list[str]:
+    """The command-line words that give `value` to the option called `name`."""
     if value is None:
         return []
+    flags = [option for option in action.option_strings if option.startswith("--")]
+    flag = "--" + name.replace("_", "-")
+    if flag not in flags:
+        flag = flags[0]
     if isinstance(value, bool) and action.nargs == 0:
-        if value:
-            return [flag]
-        return [option for option in action.option_strings if option.startswith("--no-")][:1]
+        return [flag] if value else [other for other in flags if other in _opposites(flag)][:1]
     if isinstance(value, list | tuple) and action.nargs in ("+", "*"):
         return [flag, *(item if isinstance(item, str) else json.dumps(item) for item in value)]
     return [f"{flag}={value if isinstance(value, str) else json.dumps(value)}"]
+
+
+def _opposites(flag: str) -> set[str]:
+    """`--no-it` of `--it`; of a pair, `--enable-it` and `--disable-it`, the other."""
+    paired = {flag.replace("--enable-", "--disable-", 1), flag.replace("--disable-", "--enable-", 1)}
+    return {f"--no-{flag[2:]}", *paired} - {flag}
