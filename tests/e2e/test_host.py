@@ -26,7 +26,6 @@ def hosts(pair, start_host):
     return {
         "good": start_host(pair / "small", enable_auto_tool_choice=True, tool_call_parser="hermes"),
         "victim": start_host(pair / "large", name="large", warm_up=True),
-        "unknown argument": start_host(pair / "small", max_modell_len=100),
         "no such model": start_host("/nowhere/model"),
         "too little memory": start_host(pair / "small", kv_cache_memory_bytes=1),
     }
@@ -94,7 +93,6 @@ async def test_the_host_tells_what_it_holds(client, hosts):
 @pytest.mark.parametrize(
     ("which", "pattern"),
     [
-        ("unknown argument", r"vLLM has no argument 'max_modell_len'; did you mean 'max_model_len'\?"),
         ("no such model", r"/nowhere/model"),
         ("too little memory", r"(?i)(memory|cache|blocks)"),
     ],
