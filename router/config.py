@@ -53,7 +53,7 @@ class Member(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     name: str
     kind: Literal["engine", "openai"] = "engine"
-    model: str = ""  #: path or hub id of the weights; for `openai`, the name to ask for (default: `name`)
+    model: str = ""  #: path or hub id of the weights; for `openai`, what to ask for (default: `name`, else its first)
     url: str = ""  #: for `openai`: base URL, with or without `/v1`
     api_key: str = ""  #: for `openai`
     like: str = ""  #: score it as this model of the checkpoint

@@ -24,7 +24,9 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
         group.add_argument(f"--{size}-like", metavar="MODEL", help="score it as this model of the checkpoint")
         group.add_argument(f"--{size}-strength", type=float, metavar="X", help="or by its MMLU-Pro accuracy, 0 to 1")
     pool = parser.add_argument_group("the pool")
-    pool.add_argument("--engine-arg", action="append", default=[], metavar="NAME=VALUE", help="a vLLM argument")
+    pool.add_argument(
+        "--engine-arg", action="append", default=[], metavar="NAME=VALUE", help="a vLLM argument, for every engine"
+    )
     doors = parser.add_argument_group("the doors")
     doors.add_argument("--host", help="address to listen on (default: loopback)")
     doors.add_argument("--port", type=int, help="public port; 0: any (default: 8000)")
@@ -88,11 +90,17 @@ def _with_overrides(config: Config, args: argparse.Namespace) -> Config:
         server = replace(server, api_keys=(*server.api_keys, key))
     routing = replace(config.routing, **_given(args, price="price", threshold="threshold", checkpoint="checkpoint"))
     common = engine_args_of(args.engine_arg, "--engine-arg")
-    pool = tuple(
-        replace(member, engine_args={**common, **member.engine_args}) if member.kind == "engine" else member
-        for member in config.pool
-    )
+    # A flag for all stands above the file, and below a flag for one.
+    own_first = args.config is None
+    pool = tuple(_with_engine_args(member, common, own_first) for member in config.pool)
     return replace(config, server=server, routing=routing, pool=pool)
+
+
+def _with_engine_args(member: Member, common: Mapping[str, Any], own_first: bool) -> Member:
+    if member.kind != "engine" or not common:
+        return member
+    own = {name.replace("-", "_"): value for name, value in member.engine_args.items()}
+    return msgspec.structs.replace(member, engine_args={**common, **own} if own_first else {**own, **common})
 
 
 def _given(args: argparse.Namespace, **fields: str) -> Mapping[str, Any]:

@@ -5,7 +5,6 @@ a pool without such a member does not pay for it.
 """
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections.abc import Callable
@@ -306,10 +305,15 @@ class OpenAIMember:
         return ""
 
     def _learn(self, body: bytes) -> None:
-        with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):
-            for card in msgspec.json.decode(body, type=_Models).data:
-                if card.id == self._model and card.max_model_len and not self._member.context_tokens:
-                    self._load.described(self._load.capabilities, card.max_model_len)
+        try:
+            cards = {card.id: card for card in msgspec.json.decode(body, type=_Models).data}
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return  # a list of another shape: it answers, and that is what was asked
+        if cards and not self._member.model and self._model not in cards:
+            self._model = next(iter(cards))
+        card = cards.get(self._model)
+        if card is not None and card.max_model_len and not self._member.context_tokens:
+            self._load.described(self._load.capabilities, card.max_model_len)
 
     async def _close(self) -> None:
         session, self._session = self._session, None

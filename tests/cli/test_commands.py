@@ -1,5 +1,6 @@
 """The command without engines: verbs, refusals, validate, and what serving imports."""
 
+import argparse
 import json
 import subprocess
 import sys
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from router.cli.flags import engine_args_of
+from router.cli.flags import add_config_arguments, config_of, engine_args_of
 from router.cli.main import main
 from router.errors import ConfigError
 from router.version import __version__
@@ -125,3 +126,39 @@ def test_the_command_itself_imports_little() -> None:
     code = "import sys, router.cli.main; print([n for n in ('numpy', 'asyncio', 'yaml') if n in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def config_for(*argv: str) -> Any:
+    parser = argparse.ArgumentParser()
+    add_config_arguments(parser)
+    return config_of(parser.parse_args(argv))
+
+
+def test_a_flag_for_one_engine_stands_above_one_for_all() -> None:
+    pool = config_for(
+        "--small", "a", "--large", "b", "--engine-arg", "x=1", "--engine-arg", "y=1", "--small-arg", "x=2"
+    ).pool
+    assert [member.engine_args for member in pool] == [{"x": 2, "y": 1}, {"x": 1, "y": 1}]
+
+
+def test_a_flag_stands_above_the_file(config: Callable[..., Path]) -> None:
+    pool = [{"name": "a", "model": "m", "engine_args": {"max-model-len": 10, "z": 1}}]
+    path = config(pool=pool, server={"port": 1, "host": "0.0.0.0"})
+    made = config_for(
+        str(path), "--engine-arg", "max_model_len=20", "--port", "2", "--price", "3", "--threshold", "0.5"
+    )
+    assert made.pool[0].engine_args == {"max_model_len": 20, "z": 1}
+    assert (made.server.host, made.server.port) == ("0.0.0.0", 2)
+    assert (made.routing.price, made.routing.threshold) == (3.0, 0.5)
+
+
+def test_a_url_makes_a_member_by_url() -> None:
+    small, large = config_for("--small", "http://gpu:8000", "--large", "org/b", "--small-strength", "0.3").pool
+    assert (small.kind, small.url, small.strength) == ("openai", "http://gpu:8000", 0.3)
+    assert (large.kind, large.model) == ("engine", "org/b")
+
+
+def test_a_key_from_flag_or_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("router.config.api_key_from_environment", lambda: "from-env")
+    assert config_for("--small", "a", "--large", "b").server.api_keys == ("from-env",)
+    assert config_for("--small", "a", "--large", "b", "--api-key", "k").server.api_keys == ("k",)

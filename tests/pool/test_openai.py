@@ -278,3 +278,14 @@ async def test_an_upstream_that_is_loading_is_waited_for(upstream: Upstream) -> 
     impatient = OpenAIMember(settings, Supervision(start_timeout_s=0.1), gpu_share=1.0)
     with pytest.raises(EngineStartError, match="'ours' failed to start: loading"):
         await impatient.start()
+
+
+async def test_a_server_that_knows_us_by_no_name_is_asked_for_its_first_model(upstream: Upstream, heard: Any) -> None:
+    made = OpenAIMember(Member(name="ours", kind="openai", url=upstream.url), Supervision(), gpu_share=1.0)
+    await made.start()
+    receiver = heard()
+    made.submit(work(), receiver)
+    await receiver.end()
+    assert upstream.bodies[0]["model"] == "org/their-name"
+    assert json.loads(receiver.chunks[0])["model"] == "ours"
+    await made.stop()
