@@ -1,7 +1,7 @@
 """Which turn weighs what."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from router.features import segments
@@ -62,6 +62,7 @@ def test_empty_turns_take_no_share():
 ROLES = st.sampled_from(["system", "developer", "user", "assistant", "tool", "odd"])
 
 
+@settings(deadline=None)
 @given(turns=st.lists(st.tuples(ROLES, st.sampled_from(["", "x", "y"])), max_size=30))
 def test_shares_add_up(turns):
     made = segments([Turn(role, text) for role, text in turns], WEIGHTS)

@@ -40,13 +40,13 @@ def assert_same(model, text):
 
 
 @pytest.mark.parametrize("changes", SPECS.values(), ids=SPECS)
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(text=TEXT)
 def test_any_spec(make_model, changes, text):
     assert_same(make_model(**changes), text)
 
 
-@settings(max_examples=100)
+@settings(max_examples=100, deadline=None)
 @given(text=st.text(KNOWN_TO_ALL, max_size=60))
 def test_any_text(model, text):
     assert_same(model, text)

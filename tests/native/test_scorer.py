@@ -52,7 +52,7 @@ def test_equals_the_twin(make_model, isa, columns, text):
     np.testing.assert_allclose(quality, expected, rtol=3e-5, atol=1e-7)
 
 
-@settings(max_examples=100)
+@settings(max_examples=100, deadline=None)
 @given(
     segments=st.lists(
         st.tuples(st.text(st.sampled_from("the hello ab.\nÉ북"), max_size=60), st.sampled_from([0.0, 0.1, 0.5, 1.0])),
