@@ -73,17 +73,13 @@ def label_weights(scores: Floats, alike: float) -> Floats:
     return np.asarray(known * each[:, None], np.float32)
 
 
-def smoothed(corpus: Corpus, rows: npt.NDArray[np.bool_], share: float) -> Floats:
-    """Scores of `rows` drawn towards the mean of their task (of those rows): what a task has in common is learnt
-    with the noise of thousands of labels, not of one. Unknown scores become 0."""
-    scores = corpus.scores[rows]
+def task_means(tasks: npt.NDArray[np.str_], scores: Floats) -> Floats:
+    """Each score replaced by its model's mean over the prompt's task. Unknown scores become 0."""
     known = np.isfinite(scores)
-    filled = np.where(known, scores, 0)
-    tasks, index = np.unique(corpus.tasks[rows], return_inverse=True)
-    total, count = np.zeros((len(tasks), scores.shape[1])), np.zeros((len(tasks), scores.shape[1]))
-    np.add.at(total, index, filled)
+    names, index = np.unique(tasks, return_inverse=True)
+    total, count = np.zeros((len(names), scores.shape[1])), np.zeros((len(names), scores.shape[1]))
+    np.add.at(total, index, np.where(known, scores, 0))
     np.add.at(count, index, known)
     overall = total.sum(0) / np.maximum(count.sum(0), 1)
     means = (total + TASK_PRIOR * overall) / (count + TASK_PRIOR)
-    weight = np.where(tasks == "", 0.0, share)[index, None]
-    return np.asarray(np.where(known, (1 - weight) * filled + weight * means[index], 0), np.float32)
+    return np.asarray(np.where(known, means[index], 0), np.float32)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from router.heads.checkpoint import FORMAT, DataRecord, Metadata, ModelRecord, write
 from router.heads.placement import size_of
 from router.learn.corpus import Corpus, strengths
-from router.learn.mf import Features, Fitted
+from router.learn.mf import Features, Part
 from router.learn.outcomes import Outcomes
 
 Floats = npt.NDArray[np.float32]
@@ -24,16 +24,17 @@ class Head(msgspec.Struct, frozen=True):
     bias: Floats
 
 
-def head(corpus: Corpus, made: Features, fitted: Fitted, lines: Floats, columns: int) -> Head:
+def head(corpus: Corpus, made: Features, parts: Sequence[Part], lines: Floats, columns: int) -> Head:
     """Folds, takes one column a model, calibrates by `lines` [columns, 2], and keeps the `columns` main directions.
 
     The directions are those of the training prompts' logits, so the cut costs what it costs on real prompts.
     """
     chosen = [corpus.column(model) for model in corpus.models]
     slope, offset = lines[chosen].T
-    table = made.design.fold(fitted.rows, fitted.weights.hidden)
-    vectors = fitted.weights.ties[chosen] * slope[:, None]
-    bias = fitted.weights.bias[chosen] * slope + offset
+    table = np.concatenate([made.design.fold(part.rows, part.weights.hidden) for part in parts], axis=1)
+    ties, constants = _stacked(parts, len(corpus.columns))
+    vectors = ties[chosen] * slope[:, None]
+    bias = constants[chosen] * slope + offset
     hidden = made.design.bags @ table
     gram = (hidden.T @ hidden).astype(np.float64)
     root = np.linalg.cholesky(gram + 1e-6 * np.trace(gram) / len(gram) * np.eye(len(gram)))
@@ -77,6 +78,16 @@ def save(
     )
     table = trained.table.astype(np.float16)
     write(path, meta, {"table": table, "vocab": made.vocab, "vectors": trained.vectors, "bias": trained.bias})
+
+
+def _stacked(parts: Sequence[Part], columns: int) -> tuple[Floats, Floats]:
+    """Ties [columns, all parts' k], zero outside the own part, and biases [columns]."""
+    width = [part.weights.ties.shape[1] for part in parts]
+    ties, bias = np.zeros((columns, sum(width)), np.float32), np.zeros(columns, np.float32)
+    for part, first in zip(parts, np.cumsum([0, *width[:-1]]), strict=True):
+        ties[part.columns, first : first + part.weights.ties.shape[1]] = part.weights.ties
+        bias[part.columns] = part.weights.bias
+    return ties, bias
 
 
 def _padded(array: Floats, columns: int) -> Floats:

@@ -1,6 +1,6 @@
 """Logistic regression of many models at once, with a prior that ties them. Convex; L-BFGS. Knows only matrices."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import msgspec
 import numpy as np
@@ -30,21 +30,15 @@ def sigmoid(z: Floats) -> Floats:
     return np.asarray(0.5 * (1 + np.tanh(0.5 * z)))
 
 
-def ties(tables: Sequence[int], strengths: npt.NDArray[np.float64], tie: Tie) -> Floats:
-    """[columns, k]: the columns' weights are drawn from a Gaussian of covariance `ties @ ties.T`: all move together,
-    those of one table, all along their strength (NaN: unknown, taken as the mean), and each by itself."""
+def ties(strengths: npt.NDArray[np.float64], tie: Tie) -> Floats:
+    """[models, k]: the models' weights are drawn from a Gaussian of covariance `ties @ ties.T`: all move together,
+    along their strength (NaN: unknown, taken as the mean), and each by itself."""
     known = np.isfinite(strengths)
     spread = float(strengths[known].std()) if known.sum() > 1 else 0.0
     standard = np.zeros((len(strengths), 1))
     if spread > 0:
         standard[known, 0] = (strengths[known] - strengths[known].mean()) / spread
-    own = np.array(tables)[:, None] == np.unique(tables)
-    parts = [
-        np.full((len(tables), 1), tie.shared),
-        tie.table * own,
-        tie.strength * standard,
-        tie.single * np.eye(len(own)),
-    ]
+    parts = [np.full_like(standard, tie.shared), tie.strength * standard, tie.single * np.eye(len(strengths))]
     out = np.concatenate(parts, axis=1).astype(np.float32)
     return np.asarray(out[:, np.abs(out).sum(0) > 0])
 
@@ -59,16 +53,17 @@ def fit(
     on_step: Callable[[], None] = lambda: None,
     *,
     bias: bool = True,
+    offset: Floats | float = 0.0,
 ) -> Weights:
     """Minimises the weighted log loss of `scores` [prompts, models] (in 0..1; weight 0 where unknown) plus
-    `ridge / 2 * |hidden|^2`, for `logits = x @ hidden @ prior.T + bias`."""
+    `ridge / 2 * |hidden|^2`, for `logits = x @ hidden @ prior.T + bias + offset`."""
     turned = x.sparse.T.tocsr()
     shape = x.shape[1], prior.shape[1]
     size = shape[0] * shape[1]
 
     def loss(flat: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
         hidden = flat[:size].astype(np.float32).reshape(shape)
-        z = x.dot(hidden) @ prior.T + flat[size:].astype(np.float32)
+        z = x.dot(hidden) @ prior.T + flat[size:].astype(np.float32) + offset
         value = float((weights * (np.logaddexp(np.float32(0), z) - scores * z)).sum(dtype=np.float64))
         value += 0.5 * ridge * float(np.vdot(hidden, hidden))
         error = weights * (sigmoid(z) - scores)

@@ -1,7 +1,7 @@
 """Trains the native head: a design of all prompts, one convex fit of all models, held-out logits by folds.
 
 Source: matrix factorisation as in RouteLLM (Ong et al., 2024), with a bias, with labels of all rows, and with the
-models' vectors drawn from one prior (Evgeniou and Pontil, 2004) so that tables of different models teach each other.
+vectors of a table's models drawn from one prior (Evgeniou and Pontil, 2004), so that they teach each other.
 """
 
 from collections import Counter
@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from router.learn.corpus import Corpus, label_weights, smoothed, strengths
+from router.learn.corpus import Corpus, label_weights, strengths, task_means
 from router.learn.design import Design, design
 from router.learn.folds import training_rows
 from router.learn.logistic import Weights, fit, ties
@@ -35,9 +35,10 @@ class Features(msgspec.Struct, frozen=True):
     design: Design
 
 
-class Fitted(msgspec.Struct, frozen=True):
-    """Weights and the table rows that their features are."""
+class Part(msgspec.Struct, frozen=True):
+    """The fit of one table's columns: `hidden` is over the table rows `rows` and the design's dense columns."""
 
+    columns: npt.NDArray[np.int64]
     rows: npt.NDArray[np.int64]
     weights: Weights
 
@@ -55,30 +56,57 @@ def features(corpus: Corpus, recipe: Recipe, static: Floats | None = None) -> Fe
     return Features(encoder, vocab, design(encoder, texts, recipe, static))
 
 
-def train(corpus: Corpus, made: Features, rows: Rows, recipe: Recipe, on_step: OnStep = lambda: None) -> Fitted:
-    """Fits all models on the chosen prompts."""
+def train(
+    corpus: Corpus, made: Features, rows: Rows, recipe: Recipe, on_step: OnStep = lambda: None, only: int | None = None
+) -> tuple[Part, ...]:
+    """Fits the models of every table (or of `only` one) on the chosen prompts; without any, a table has no part."""
+    wanted = range(corpus.table.max() + 1) if only is None else [only]
+    chosen = [(table, rows & (corpus.table == table)) for table in wanted]
+    return tuple(_part(corpus, made, table, of, recipe, on_step) for table, of in chosen if of.any())
+
+
+def _part(corpus: Corpus, made: Features, table: int, rows: Rows, recipe: Recipe, on_step: OnStep) -> Part:
+    """Two stages: what tasks have in common, almost freely, from means without much noise; then, from the labels and
+    held by the ridge, what is left."""
+    columns = np.array([i for i, column in enumerate(corpus.columns) if column.table == table])
     used = made.design.rows_in_use(rows, recipe.min_prompts)
     x = made.design.matrix(used).rows(rows)
-    prior = ties([column.table for column in corpus.columns], strengths(corpus, rows), recipe.tie)
-    weights = label_weights(corpus.scores[rows], recipe.alike)
-    scores = smoothed(corpus, rows, recipe.smooth)
-    return Fitted(used, fit(x, scores, weights, prior, recipe.ridge, recipe.steps, on_step))
+    prior = ties(strengths(corpus, rows)[columns], recipe.tie)
+    scores = corpus.scores[rows][:, columns]
+    weights = label_weights(scores, recipe.alike)
+    offset: Weights | None = None
+    if recipe.task_ridge and len(np.unique(corpus.tasks[rows])) > 1:
+        means = task_means(corpus.tasks[rows], scores)
+        offset = fit(x, means, weights, prior, recipe.task_ridge, recipe.steps, on_step)
+    start = 0.0 if offset is None else offset.logits(x)
+    found = fit(x, np.nan_to_num(scores), weights, prior, recipe.ridge, recipe.steps, on_step, offset=start)
+    if offset is not None:
+        found = Weights(found.hidden + offset.hidden, prior, found.bias + offset.bias)
+    return Part(columns, used, found)
 
 
-def predict(made: Features, fitted: Fitted, rows: Rows) -> Floats:
-    """Logits [chosen prompts, models]."""
-    return fitted.weights.logits(made.design.matrix(fitted.rows).rows(rows))
+def predict(made: Features, parts: Sequence[Part], rows: Rows, columns: int) -> Floats:
+    """Logits [chosen prompts, columns]; NaN in columns without a part."""
+    out = np.full((int(rows.sum()), columns), np.nan, np.float32)
+    for part in parts:
+        out[:, part.columns] = part.weights.logits(made.design.matrix(part.rows).rows(rows))
+    return out
 
 
 def held_out(
-    corpus: Corpus, made: Features, folds: npt.NDArray[np.int64], recipe: Recipe, on_step: OnStep = lambda: None
+    corpus: Corpus,
+    made: Features,
+    folds: npt.NDArray[np.int64],
+    recipe: Recipe,
+    on_step: OnStep = lambda: None,
+    only: int | None = None,
 ) -> Floats:
-    """Logits [prompts, models], each by a fit that saw no question of its fold. Fold -1: never held out, NaN."""
+    """Logits [prompts, columns], each by a fit that saw no question of its fold. Fold -1: never held out, NaN."""
     out = np.full(corpus.scores.shape, np.nan, np.float32)
     for fold in range(folds.max() + 1):
         test = folds == fold
-        fitted = train(corpus, made, training_rows(corpus.prompts, test), recipe, on_step)
-        out[test] = predict(made, fitted, test)
+        parts = train(corpus, made, training_rows(corpus.prompts, test), recipe, on_step, only)
+        out[test] = predict(made, parts, test, out.shape[1])
     return out
 
 

@@ -18,6 +18,7 @@ from router.errors import ConfigError
 
 REQUIRED = ("prompt", "model", "score")
 OPTIONAL = ("prompt_id", "group", "task")
+Values = dict[str, Any]
 
 
 class Prompt(msgspec.Struct, frozen=True):
@@ -72,7 +73,7 @@ def prompt_id(text: str) -> str:
     return hashlib.sha1(text.encode("utf-8", "surrogatepass"), usedforsecurity=False).hexdigest()[:16]
 
 
-def _parquet(path: Path) -> Iterator[tuple[str, _Row]]:
+def _parquet(path: Path) -> Iterator[tuple[str, Values]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -84,13 +85,25 @@ def _parquet(path: Path) -> Iterator[tuple[str, _Row]]:
     if missing:
         raise ConfigError(f"{path}: expected columns {', '.join(REQUIRED)}; {missing[0]!r} is missing")
     keys = [key for key in (*REQUIRED, *OPTIONAL) if key in table.column_names]
-    columns = [table.column(key).to_pylist() for key in keys]
-    for i, values in enumerate(zip(*columns, strict=True)):
-        where = f"{path}: row {i}"
-        yield where, _checked(where, {k: v for k, v in zip(keys, values, strict=True) if v is not None})
+    for i, values in enumerate(zip(*(_values(table.column(key)) for key in keys), strict=True)):
+        yield f"{path}: row {i}", {k: v for k, v in zip(keys, values, strict=True) if v is not None}
 
 
-def _jsonl(path: Path) -> Iterator[tuple[str, _Row]]:
+def _values(column: Any) -> list[Any]:
+    """A column as Python objects; equal texts are one object."""
+    import pyarrow as pa
+
+    if not pa.types.is_string(column.type) and not pa.types.is_dictionary(column.type):
+        return list(column.to_pylist())
+    chunk = column.combine_chunks()
+    chunk = chunk if pa.types.is_dictionary(column.type) else chunk.dictionary_encode()
+    if isinstance(chunk, pa.ChunkedArray):
+        chunk = chunk.chunk(0)
+    words = chunk.dictionary.to_pylist()
+    return [None if i is None else words[i] for i in chunk.indices.to_pylist()]
+
+
+def _jsonl(path: Path) -> Iterator[tuple[str, Values]]:
     with path.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             if not line.strip():
@@ -102,13 +115,13 @@ def _jsonl(path: Path) -> Iterator[tuple[str, _Row]]:
                 raise ConfigError(f"{where}: expected a JSON object, got broken JSON: {error}") from error
             if not isinstance(value, dict):
                 raise ConfigError(f"{where}: expected a JSON object, got {type(value).__name__}")
-            yield where, _checked(where, {k: v for k, v in value.items() if v is not None})
+            yield where, {k: v for k, v in value.items() if v is not None}
 
 
 _READERS = {".parquet": _parquet, ".jsonl": _jsonl, ".ndjson": _jsonl}
 
 
-def _checked(where: str, values: dict[str, Any]) -> _Row:
+def _checked(where: str, values: Values) -> _Row:
     for key in REQUIRED:
         if key not in values:
             raise ConfigError(f"{where}: {key}: expected a value, got none")
@@ -128,16 +141,21 @@ def _check_score(where: str, value: object) -> None:
         raise ConfigError(f"{where}: score: expected a number from 0 to 1, got {value!r}")
 
 
-def _table(path: Path, digest: str, rows: Iterable[tuple[str, _Row]]) -> Outcomes:
+def _table(path: Path, digest: str, rows: Iterable[tuple[str, Values]]) -> Outcomes:
     prompts: dict[str, Prompt] = {}
     models: dict[str, int] = {}
     cells: list[tuple[str, int, float]] = []
-    for where, row in rows:
+    names: dict[str, str] = {}
+    for where, values in rows:
+        row = _checked(where, values)
+        name = names.get(row.model) or names.setdefault(row.model, model_name(row.model))
         id_ = row.prompt_id or prompt_id(row.prompt)
-        known = prompts.setdefault(id_, Prompt(id_, row.group or prompt_id(row.prompt), row.task, row.prompt))
+        known = prompts.get(id_)
+        if known is None:
+            known = prompts[id_] = Prompt(id_, row.group or prompt_id(row.prompt), row.task, row.prompt)
         if known.text != row.prompt:
             raise ConfigError(f"{where}: prompt_id: {id_!r} stands for another prompt above; expected one prompt an id")
-        cells.append((id_, models.setdefault(model_name(row.model), len(models)), row.score))
+        cells.append((id_, models.setdefault(name, len(models)), row.score))
     if not cells:
         raise ConfigError(f"{path}: expected at least one outcome, got none")
     return Outcomes(

@@ -4,10 +4,9 @@ import msgspec
 
 
 class Tie(msgspec.Struct, frozen=True, kw_only=True):
-    """How freely models move: all together, those of one table, along their strength, each by itself."""
+    """How freely the models of a table move: all together, along their strength, each by itself."""
 
     shared: float = 1.0
-    table: float = 0.5
     strength: float = 0.5
     single: float = 1.0
 
@@ -33,7 +32,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
 
     tie: Tie = Tie()
     ridge: float = 1.5
-    smooth: float = 0.3  #: share of its task's mean in a label, where tasks are known
+    task_ridge: float = 0.15  #: of the first stage, which learns the tasks' means; 0: none
     alike: float = 0.3  #: correlation of labels of one prompt: n labels weigh n / (1 + (n - 1) * alike)
     steps: int = 40
     min_prompts: int = 2  #: an n-gram of fewer training prompts has no weight

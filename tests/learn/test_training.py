@@ -63,9 +63,10 @@ def test_the_native_head_serves_what_training_predicts(made: tuple[Path, Report]
     corpus = join([outcomes.read(table)])
     features = mf.features(corpus, SMALL)
     logits = mf.held_out(corpus, features, by_group(corpus.prompts, 5), SMALL)
-    fitted = mf.train(corpus, features, np.ones(len(corpus.prompts), bool), SMALL)
+    rows = np.ones(len(corpus.prompts), bool)
+    parts = mf.train(corpus, features, rows, SMALL)
     line = lines(logits, corpus.scores)
-    expected = sigmoid(mf.predict(features, fitted, np.ones(len(corpus.prompts), bool)) * line[:, 0] + line[:, 1])
+    expected = sigmoid(mf.predict(features, parts, rows, 2) * line[:, 0] + line[:, 1])
     scorer = MfHead(checkpoint.read(made[0]), [Claim(name="tiny"), Claim(name="big")])
     served = np.array([scorer.score([(prompt.text, 1.0)]).quality for prompt in corpus.prompts])
     np.testing.assert_allclose(served, expected, atol=2e-3)
@@ -85,10 +86,10 @@ def test_fewer_columns_keep_the_main_directions(table: Path) -> None:
     corpus = join([outcomes.read(table)])
     features = mf.features(corpus, SMALL)
     rows = np.ones(len(corpus.prompts), bool)
-    fitted = mf.train(corpus, features, rows, SMALL)
-    exact = head(corpus, features, fitted, lines(np.full_like(corpus.scores, np.nan), corpus.scores), 16)
+    parts = mf.train(corpus, features, rows, SMALL)
+    exact = head(corpus, features, parts, lines(np.full_like(corpus.scores, np.nan), corpus.scores), 16)
     logits = features.design.bags @ exact.table @ exact.vectors.T + exact.bias
-    np.testing.assert_allclose(logits, mf.predict(features, fitted, rows), atol=1e-3)
+    np.testing.assert_allclose(logits, mf.predict(features, parts, rows, 2), atol=1e-3)
     assert exact.table.shape[1] == 16
 
 
@@ -102,11 +103,11 @@ def test_platt_finds_a_known_line() -> None:
 
 
 def test_ties_are_the_covariance_they_say() -> None:
-    tie = ties([0, 0, 1], np.array([0.2, 0.4, np.nan]), Tie(shared=1, table=0.5, strength=2, single=0.1))
+    tie = ties(np.array([0.2, 0.4, np.nan]), Tie(shared=1, strength=2, single=0.1))
     covariance = tie @ tie.T
-    assert covariance[0, 1] == pytest.approx(1 + 0.25 - 4, abs=1e-5)
+    assert covariance[0, 1] == pytest.approx(1 - 4, abs=1e-5)
     assert covariance[0, 2] == pytest.approx(1, abs=1e-5)
-    assert covariance[2, 2] == pytest.approx(1 + 0.25 + 0.01, abs=1e-5)
+    assert covariance[2, 2] == pytest.approx(1 + 0.01, abs=1e-5)
 
 
 @pytest.mark.parametrize(
