@@ -155,24 +155,29 @@ def ask(client: OpenAI, question: Question) -> Answered:
 
 
 def table_of(answered: list[Answered]) -> Table:
-    """One row a request."""
-    table = Table(title="Where each request went, and why", title_justify="left", show_lines=True)
-    for column in ("asked", "model", "answered by", "answer", "right", "why", "ms"):
+    """One row a request; quality and cost are predictions, one figure a model, in the pool's order."""
+    models = " / ".join(term["model"] for term in answered[0].terms)
+    table = Table(title=f"Where each request went, and why (quality and cost of {models})", title_justify="left")
+    for column in ("asked", "answered by", "answer", "right", "quality", "cost, µ$", "why", "ms"):
         table.add_column(column, justify="right" if column == "ms" else "left", overflow="fold")
     for one in answered:
         right = "" if not one.question.result else "[green]yes[/green]" if one.right else "[red]no[/red]"
-        why = "\n".join([one.headers.get("x-headgate-reason", ""), *map(explained, one.terms)])
-        model = one.headers.get("x-headgate-model", "")
-        table.add_row(one.question.text, one.question.model, model, one.text, right, why, f"{one.seconds * 1e3:.0f}")
+        table.add_row(
+            one.question.text,
+            one.headers.get("x-headgate-model", ""),
+            one.text,
+            right,
+            " / ".join(f"{term['quality']:.2f}" for term in one.terms),
+            " / ".join(f"{term['cost_usd'] * 1e6:.0f}" for term in one.terms),
+            ", ".join([one.headers.get("x-headgate-reason", ""), *excluded(one.terms)]),
+            f"{one.seconds * 1e3:.0f}",
+        )
     return table
 
 
-def explained(term: dict[str, Any]) -> str:
-    """One model's numbers in a line."""
-    if term["excluded"]:
-        return f"{term['model']}: {term['excluded']}"
-    cost = f"{term['cost_usd'] * 1e6:.1f} µ$"
-    return f"{term['model']}: quality {term['quality']:.2f}, cost {cost}, utility {term['utility']:.3f}"
+def excluded(terms: list[dict[str, Any]]) -> list[str]:
+    """Which models a hard rule left out."""
+    return [f"not {term['model']}: {term['excluded']}" for term in terms if term["excluded"]]
 
 
 def stream(client: OpenAI, console: Console) -> None:
@@ -230,7 +235,10 @@ def requests(server: Server, console: Console) -> None:
         answered = [ask(client, question) for question in QUESTIONS]
     console.print(table_of(answered))
     routed = [one for one in answered if one.question.model == "auto" and one.question.result]
-    console.print(f"{sum(one.right for one in routed)} of {len(routed)} routed sums are right.")
+    console.print(
+        "utility: the highest quality - price * cost; pinned: the request named the model.\n"
+        f"{sum(one.right for one in routed)} of {len(routed)} routed sums are right."
+    )
     stream(client, console)
 
 

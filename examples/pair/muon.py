@@ -1,4 +1,4 @@
-"""Muon (Jordan et al., 2024): momentum whose update is made orthogonal. Learns sums in about a third of AdamW's steps.
+"""Muon (Jordan et al., 2024): momentum whose update is made orthogonal.
 
 In float32: torch's own Muon works in bfloat16, which most CPUs only emulate.
 """

@@ -111,8 +111,9 @@ def test_once_asks_everything_and_stops_the_server(run, tmp_path):
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 0, output
     assert "Ready after" in output
-    assert "pair-small: quality 0.98, cost 2.0 µ$, utility 0.970" in output
-    assert "pair-large: context" in output
+    assert "(quality and cost of pair-small / pair-large)" in output
+    assert "0.98 / 0.99 │ 2 / 9" in output
+    assert "utility, not pair-large: context" in output
     assert "1 of 7 routed sums are right." in output
     assert "5, 6\n4 tokens by pair-large" in output
     assert server_is_gone(tmp_path)
