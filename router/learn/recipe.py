@@ -27,14 +27,14 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     word_scale: float = 1.0
     char_scale: float = 0.5
     shape_scale: float = 0.0  #: of single buckets
-    slope_scale: float = 0.3  #: of a straight line over a family's buckets
+    slope_scale: float = 0.5  #: of a straight line over a family's buckets
     static_scale: float = 0.3
 
     tie: Tie = Tie()
     ridge: float = 1.5
     task_ridge: float = 0.15  #: of the first stage, which learns the tasks' means; 0: none
     alike: float = 0.3  #: correlation of labels of one prompt: n labels weigh n / (1 + (n - 1) * alike)
-    steps: int = 40
+    steps: int = 30
     min_prompts: int = 2  #: an n-gram of fewer training prompts has no weight
 
 

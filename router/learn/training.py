@@ -14,6 +14,7 @@ from router.learn.corpus import Corpus, join
 from router.learn.evaluation import Figures, Pair, figures, pair, preference, widest_pair
 from router.learn.export import head, save
 from router.learn.folds import by_group
+from router.learn.logistic import NEWTONS
 from router.learn.outcomes import Outcomes, read
 from router.learn.recipe import Recipe
 
@@ -61,7 +62,7 @@ def run(
     on_stage("features", 1)
     made = mf.features(corpus, recipe)
     on_step()
-    steps = recipe.steps * len(tables) * (2 if recipe.task_ridge else 1)
+    steps = NEWTONS * recipe.steps * len(tables) * (2 if recipe.task_ridge else 1)
     held = by_group(corpus.prompts, folds, recipe.seed)
     if len(np.unique(held)) < folds:
         raise ConfigError(f"--folds: {folds} folds need more questions than {len({p.group for p in corpus.prompts})}")
