@@ -185,6 +185,7 @@ def main() -> None:
     parser.add_argument("--words", type=int, default=20, help="words of a prompt")
     parser.add_argument("--seconds", type=float, default=6.0, help="of each half of each run")
     args = parser.parse_args()
+    launch.prefer(args.priority)
     runs, seconds = (1, 1.5) if args.quick else (args.runs, args.seconds)
     load = Load(args.streams, args.tokens, args.words, seconds)
     with servers(cpu_setup(args.target)) as up:

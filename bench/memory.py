@@ -100,6 +100,7 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=100_000, help="after the warm-up")
     parser.add_argument("--words", type=int, default=100, help="words of a prompt")
     args = parser.parse_args()
+    launch.prefer(args.priority)
     requests = 2_000 if args.quick else args.requests
     runs = []
     for run in range(1 if args.quick else args.runs):

@@ -83,6 +83,7 @@ def main() -> None:
     parser.add_argument("--connections", type=int, default=32, help="of wrk, each with one request at a time")
     parser.add_argument("--words", type=int, default=100, help="words of a prompt")
     args = parser.parse_args()
+    launch.prefer(args.priority)
     if missing := upstream.missing_tools():
         parser.exit(2, f"{missing}\n")
     runs, seconds = (2, 1.0) if args.quick else (args.runs, args.seconds)

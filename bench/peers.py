@@ -29,13 +29,17 @@ class Peer(NamedTuple):
     @property
     def folder(self) -> Path:
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        return cache / "headgate" / "peers" / self.name
+        return cache / "headgate" / "peers" / self.requirement.split("==")[0].split("[")[0]
 
 
 def _vllm_router(bin: Path, urls: Sequence[str], port: int, scratch: Path) -> list[str]:
+    return [*_vllm_router_default(bin, urls, port, scratch), "--policy", "round_robin"]
+
+
+def _vllm_router_default(bin: Path, urls: Sequence[str], port: int, scratch: Path) -> list[str]:
     ports = ["--port", str(port), "--prometheus-port", str(launch.free_port())]
     quiet = ["--log-level", "error", "--log-dir", str(scratch)]
-    return [str(bin / "vllm-router"), "--worker-urls", *urls, "--policy", "round_robin", *ports, *quiet]
+    return [str(bin / "vllm-router"), "--worker-urls", *urls, *ports, *quiet]
 
 
 def _sglang_router(bin: Path, urls: Sequence[str], port: int, scratch: Path) -> list[str]:
@@ -57,11 +61,13 @@ def _litellm(bin: Path, urls: Sequence[str], port: int, scratch: Path) -> list[s
     return [str(bin / "litellm"), "--config", str(config), "--port", str(port), "--host", "127.0.0.1"]
 
 
-#: As few features as each allows: plain round robin over the upstreams.
+#: As little work as each allows: plain round robin over the upstreams. vllm-router also as it comes, where it looks at
+#: the prompt to choose an upstream (`cache_aware`).
 PEERS = {
     peer.name: peer
     for peer in (
         Peer("vllm-router", "vllm-router==0.1.17", _vllm_router),
+        Peer("vllm-router-default", "vllm-router==0.1.17", _vllm_router_default),
         Peer("sglang-router", "sglang-router==0.3.2", _sglang_router),
         Peer("litellm", "litellm[proxy]==1.106.2", _litellm, ready="/health/liveliness", start_timeout_s=180.0),
     )

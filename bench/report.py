@@ -42,6 +42,7 @@ def parser(description: str, *, runs: int = 5) -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     made.add_argument("--runs", type=int, default=runs, help="interleaved runs of each contestant")
     made.add_argument("--quick", action="store_true", help="seconds, not minutes: checks the bench itself")
+    made.add_argument("--priority", action="store_true", help="run ahead of other work on this machine; needs root")
     made.add_argument("--json", action="store_true", help="print the JSON line only")
     made.add_argument("--out", type=Path, help="also write the JSON to this file")
     return made

@@ -63,6 +63,7 @@ def main() -> None:
     parser.add_argument("--tick-ms", type=float, default=10.0, help="time between two tokens of a stream")
     parser.add_argument("--words", type=int, default=100, help="words of a prompt")
     args = parser.parse_args()
+    launch.prefer(args.priority)
     runs, tokens = (2, 32) if args.quick else (args.runs, args.tokens)
     levels = sorted({16, AT_STREAMS, LOSS_STREAMS} if args.quick else {*args.streams, AT_STREAMS, LOSS_STREAMS})
     texts = prompts.texts(256, args.words)

@@ -17,6 +17,7 @@ _BENCH = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(_BENCH))
 
 import engine  # noqa: E402
+import launch  # noqa: E402
 import models  # noqa: E402
 import report  # noqa: E402
 
@@ -103,6 +104,7 @@ def on_cpu(args: argparse.Namespace) -> dict[str, Any]:
 
 def main() -> None:
     args = parse()
+    launch.prefer(args.priority)
     quick = ["--quick"] if args.dry_run or args.quick else []
     peers = ["--peers", ""] if args.dry_run or args.no_peers else []
     with tempfile.TemporaryDirectory(prefix="headgate-bench-") as scratch:
