@@ -83,6 +83,7 @@ async def _serve(spec: HostSpec, listener: socket.socket) -> str:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     _stop_at_end_of_input(loop, stop)
+    _keep_sockets_private(spec.socket)
     from router.host.adapter.engine import VllmEngine
 
     engine = await VllmEngine.open(spec)
@@ -107,6 +108,15 @@ async def _serve(spec: HostSpec, listener: socket.socket) -> str:
         return why
     finally:
         engine.close()
+
+
+def _keep_sockets_private(socket_path: str) -> None:
+    """vLLM puts the sockets to its engine core into the system's temporary folder, for all to see and for ever when it
+    is killed. Ours is private and goes with the pool. A Unix socket's path holds 107 bytes, the names take 37.
+    """
+    folder = os.path.dirname(os.path.abspath(socket_path))
+    if len(os.fsencode(folder)) <= 68:
+        os.environ.setdefault("VLLM_RPC_BASE_PATH", folder)
 
 
 async def _first(watch: Coroutine[None, None, str], stop: asyncio.Event) -> str:

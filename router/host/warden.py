@@ -1,7 +1,7 @@
 """The host and all its children form one process group that dies together, however the host dies.
 
 A forked guard waits for the host's end and then kills what is left of the group: `kill -9` of the host must not leave
-an engine core behind that holds the GPU.
+an engine core behind that holds the GPU. Python's resource trackers go last: they free the shared memory of the dead.
 """
 
 import contextlib
@@ -13,6 +13,8 @@ import time
 #: After the supervisor's end a host that serves stops by itself; one that still loads its engine is killed.
 _ORPHAN_S = 15.0
 _LOOK_S = 0.5
+#: Resource trackers have this long to clean up behind the others.
+_GRACE_S = 3.0
 
 
 def stand_guard() -> None:
@@ -36,8 +38,36 @@ def _guard(host: int) -> None:
     for fd in (0, 1, 2):
         os.dup2(null, fd)
     _await_end(host, supervisor)
+    give_up = time.monotonic() + _GRACE_S
+    while time.monotonic() < give_up and (left := _others(host)):
+        for pid in left:
+            if not _tracks_resources(pid):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+        time.sleep(0.02)
     with contextlib.suppress(ProcessLookupError):
         os.killpg(host, signal.SIGKILL)
+
+
+def _others(group: int) -> list[int]:
+    """Who of the group is alive besides the guard itself."""
+    found = []
+    for entry in os.scandir("/proc"):
+        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+            continue
+        with contextlib.suppress(OSError), open(f"/proc/{entry.name}/stat", "rb") as stat:
+            state, _, process_group = stat.read().rpartition(b")")[2].split()[:3]
+            if int(process_group) == group and state != b"Z":
+                found.append(int(entry.name))
+    return found
+
+
+def _tracks_resources(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as command:
+            return b"multiprocessing.resource_tracker" in command.read()
+    except OSError:
+        return False
 
 
 def _await_end(host: int, supervisor: int) -> None:

@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import stat
+from pathlib import Path
 
 import pytest
 
@@ -437,8 +438,18 @@ async def test_a_dead_engine_core_fails_what_runs_and_ends_the_host(hosts, join_
     client.channel.close()
 
 
+def shared_memory(pids):
+    """The segments of shared memory that these processes have mapped."""
+    maps = "".join(Path(f"/proc/{pid}/maps").read_text() for pid in pids)
+    return {Path(path) for path in re.findall(r"/dev/shm/psm_\w+", maps)}
+
+
 async def test_kill_9_takes_the_engine_core_along(hosts):
     host = hosts["good"]
-    assert any("VLLM::Engine" in command for command in host.members().values())
+    members = host.members()
+    assert any("VLLM::Engine" in command for command in members.values())
+    assert len(list(host.socket.parent.iterdir())) > 2  # vLLM's own sockets lie beside ours, not in /tmp
+    shared = shared_memory(members)
     host.kill()
     assert not host.members()
+    assert not [path for path in shared if path.exists()]

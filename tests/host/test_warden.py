@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -36,6 +37,32 @@ def alive(pid: int) -> bool:
         with open(f"/proc/{pid}/stat") as stat:
             return stat.read().rpartition(")")[2].split()[0] != "Z"
     return False
+
+
+def test_shared_memory_of_the_dead_is_given_back():
+    program = """
+import time
+from multiprocessing.shared_memory import SharedMemory
+from router.host.warden import stand_guard
+stand_guard()
+shared = SharedMemory(create=True, size=100)
+print(shared.name, flush=True)
+time.sleep(600)
+"""
+    host = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert host.stdout is not None
+    shared = Path("/dev/shm", host.stdout.readline().strip())
+    assert shared.exists()
+    host.send_signal(signal.SIGKILL)
+    host.wait(10)
+    for _ in range(500):
+        if not shared.exists():
+            break
+        time.sleep(0.01)
+    assert not shared.exists()
+    assert host.stdin is not None
+    host.stdin.close()
+    host.stdout.close()
 
 
 @pytest.mark.parametrize("how", ["kill -9", "exit"])
