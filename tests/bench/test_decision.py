@@ -1,4 +1,4 @@
-"""The decision bench runs end to end in its quick mode, on a checkpoint made here, and refuses to time a wrong scorer."""
+"""The decision bench runs end to end in its quick mode, on a checkpoint made here; a wrong scorer is not timed."""
 
 import argparse
 import json
