@@ -27,6 +27,8 @@ _LOG_BYTES = 16 * 1024 * 1024  #: a log above this is set aside when its engine 
 _EXCEPTION = re.compile(r"^(?:[a-zA-Z_]\w*\.)*[A-Z]\w*(?:Error|Exception|Exit|Interrupt|Failed|Warning)\b:? ?.*")
 _PREFIX = re.compile(r"^(?:\x1b\[[0-9;]*m)*\(\w+ pid=\d+\)(?:\x1b\[[0-9;]*m)* ?")
 _LOGGED = re.compile(r"^(?:ERROR|CRITICAL) [\d-]+ [\d:.]+ (?:\[[^\]]*\] )?")
+#: The guard of a host (`router/host/warden.py`) takes at most 3 s.
+_GUARD_S = 4.0
 #: The host's own last word, when it could still speak.
 _HOST_ERROR = re.compile(r"^headgate-host: error: (.+)")
 #: True, but says nothing: the cause stands above it.
@@ -73,8 +75,17 @@ class HostProcess:
     async def wait(self) -> int:
         """Until the host has ended; what it left behind in its group is killed. Returns its exit code."""
         code = await self._process.wait()
+        await self._guarded_end()
         self._signal(signal.SIGKILL)
         return code
+
+    async def _guarded_end(self) -> None:
+        """A real host's guard kills its group itself, all but what frees the shared memory of the dead: let it."""
+        with contextlib.suppress(ProcessLookupError, PermissionError, TimeoutError):
+            async with asyncio.timeout(_GUARD_S):
+                while True:
+                    os.killpg(self.pid, 0)
+                    await asyncio.sleep(0.02)
 
     async def stop(self, timeout_s: float) -> None:
         """Ask it to end, then make it."""
