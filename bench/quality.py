@@ -21,6 +21,7 @@ from router.learn import baselines, mf, outcomes
 from router.learn.corpus import Corpus, join
 from router.learn.evaluation import Pair, figures, labels, pair, preference, within
 from router.learn.folds import by_group, by_task
+from router.learn.held_out import held_out
 from router.learn.leave_models import held_out_models
 from router.learn.metrics import bootstrap, interval
 from router.learn.recipe import SIZES, Recipe
@@ -76,9 +77,9 @@ def measure(data: Path, recipe: Recipe, folds: int) -> dict[str, Any]:
     routellm, pro = pair(corpus, *ROUTELLM, table=0), pair(corpus, *LLAMA, table=1)
     grouped, subjects = by_group(corpus.prompts, folds), _subjects(corpus, mmlu, folds)
     report.progress("held-out fits: grouped folds")
-    logits = mf.held_out(corpus, made, grouped, recipe)
+    logits = held_out(corpus, made, grouped, recipe)
     report.progress("held-out fits: whole subjects")
-    apart = mf.held_out(corpus, made, subjects, recipe, only=0)
+    apart = held_out(corpus, made, subjects, recipe, only=0)
     out: dict[str, Any] = {}
     for name, at, folded, found in (
         ("mmlu", within(routellm, mmlu), grouped, logits),

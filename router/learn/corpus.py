@@ -73,6 +73,14 @@ def label_weights(scores: Floats, alike: float) -> Floats:
     return np.asarray(known * each[:, None], np.float32)
 
 
+def family_weights(tasks: npt.NDArray[np.str_], balance: float) -> Floats:
+    """[prompts], mean 1. A task's family is its name up to the first slash."""
+    families = np.array([task.partition("/")[0] for task in tasks])
+    _, index, count = np.unique(families, return_inverse=True, return_counts=True)
+    weight = count[index] ** -balance
+    return np.asarray(weight / weight.mean(), np.float32)
+
+
 def task_means(tasks: npt.NDArray[np.str_], scores: Floats) -> Floats:
     """Each score replaced by its model's mean over the prompt's task. Unknown scores become 0."""
     known = np.isfinite(scores)

@@ -24,15 +24,14 @@ class Head(msgspec.Struct, frozen=True):
     bias: Floats
 
 
-def head(corpus: Corpus, made: Features, parts: Sequence[Part], lines: Floats, columns: int) -> Head:
-    """Folds, takes one column a model, calibrates by `lines` [columns, 2], and keeps the `columns` main directions.
+def head(made: Features, parts: Sequence[Part], chosen: npt.NDArray[np.int64], lines: Floats, columns: int) -> Head:
+    """Folds the chosen columns, calibrates them by `lines` [columns, 2], and keeps the `columns` main directions.
 
     The directions are those of the training prompts' logits, so the cut costs what it costs on real prompts.
     """
-    chosen = [corpus.column(model) for model in corpus.models]
     slope, offset = lines[chosen].T
     table = np.concatenate([made.design.fold(part.rows, part.weights.hidden) for part in parts], axis=1)
-    ties, constants = _stacked(parts, len(corpus.columns))
+    ties, constants = _stacked(parts, len(lines))
     vectors = ties[chosen] * slope[:, None]
     bias = constants[chosen] * slope + offset
     hidden = made.design.bags @ table
@@ -43,6 +42,11 @@ def head(corpus: Corpus, made: Features, parts: Sequence[Part], lines: Floats, c
     out = Head(_padded(table @ (vectors.T @ keep.T), columns), _padded(keep.T, columns), np.asarray(bias, np.float32))
     assert len(sizes) >= keep.shape[0]
     return out
+
+
+def spoken_for(corpus: Corpus) -> npt.NDArray[np.int64]:
+    """The one column that speaks for each model."""
+    return np.array([corpus.column(model) for model in corpus.models])
 
 
 def records(corpus: Corpus) -> tuple[ModelRecord, ...]:

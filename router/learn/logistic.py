@@ -14,7 +14,7 @@ Floats = npt.NDArray[np.float32]
 Point = tuple[Floats, Floats]
 NEWTONS = 2
 FLAT = np.float32(0.01)  #: least curvature of a label: a step from a sure prediction stays a step
-TOLERANCE = 0.02  #: of the residual, against its start
+TOLERANCE = 0.03  #: of the residual, against its start
 
 
 class Weights(msgspec.Struct, frozen=True):
@@ -58,9 +58,10 @@ def fit(
     *,
     bias: bool = True,
     offset: Floats | float = 0.0,
+    newtons: int = NEWTONS,
 ) -> Weights:
     """Minimises the weighted log loss of `scores` [prompts, models] (in 0..1; weight 0 where unknown) plus
-    `ridge / 2 * |hidden|^2`, for `logits = x @ hidden @ prior.T + bias + offset`. Newton's method: `NEWTONS`
+    `ridge / 2 * |hidden|^2`, for `logits = x @ hidden @ prior.T + bias + offset`. Newton's method: `newtons`
     systems, each by `steps` conjugate gradients at most."""
     problem = _Problem(x, x.sparse.T.tocsr(), scores, weights, prior, ridge, bias)
     hidden = np.zeros((x.shape[1], prior.shape[1]), np.float32)
@@ -68,7 +69,7 @@ def fit(
     if bias and not isinstance(offset, np.ndarray):
         hits, misses = (weights * scores).sum(0), (weights * (1 - scores)).sum(0)
         constant = np.asarray(np.log((hits + 1) / (misses + 1)), np.float32)
-    for _ in range(NEWTONS):
+    for _ in range(newtons):
         quality = sigmoid(problem.logits(hidden, constant) + offset)
         error, curvature = weights * (quality - scores), weights * np.maximum(quality * (1 - quality), FLAT)
         slope = problem.pulled(error)

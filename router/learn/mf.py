@@ -11,9 +11,8 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from router.learn.corpus import Corpus, label_weights, strengths, task_means
+from router.learn.corpus import Corpus, family_weights, label_weights, strengths, task_means
 from router.learn.design import Design, design
-from router.learn.folds import training_rows
 from router.learn.logistic import Weights, fit, ties
 from router.learn.recipe import Recipe
 from router.learn.static_table import UNKNOWN, static_table, vocabulary
@@ -73,11 +72,12 @@ def _part(corpus: Corpus, made: Features, table: int, rows: Rows, recipe: Recipe
     x = made.design.matrix(used).rows(rows)
     prior = ties(strengths(corpus, rows)[columns], recipe.tie)
     scores = corpus.scores[rows][:, columns]
-    weights = label_weights(scores, recipe.alike)
+    tasks = corpus.tasks[rows]
+    weights = label_weights(scores, recipe.alike) * family_weights(tasks, recipe.balance)[:, None]
     offset: Weights | None = None
-    if recipe.task_ridge and len(np.unique(corpus.tasks[rows])) > 1:
-        means = task_means(corpus.tasks[rows], scores)
-        offset = fit(x, means, weights, prior, recipe.task_ridge, recipe.steps, on_step)
+    if recipe.task_ridge and len(np.unique(tasks)) > 1:
+        means = task_means(tasks, scores)
+        offset = fit(x, means, weights, prior, recipe.task_ridge, recipe.steps, on_step, newtons=1)
     start = 0.0 if offset is None else offset.logits(x)
     found = fit(x, np.nan_to_num(scores), weights, prior, recipe.ridge, recipe.steps, on_step, offset=start)
     if offset is not None:
@@ -90,23 +90,6 @@ def predict(made: Features, parts: Sequence[Part], rows: Rows, columns: int) -> 
     out = np.full((int(rows.sum()), columns), np.nan, np.float32)
     for part in parts:
         out[:, part.columns] = part.weights.logits(made.design.matrix(part.rows).rows(rows))
-    return out
-
-
-def held_out(
-    corpus: Corpus,
-    made: Features,
-    folds: npt.NDArray[np.int64],
-    recipe: Recipe,
-    on_step: OnStep = lambda: None,
-    only: int | None = None,
-) -> Floats:
-    """Logits [prompts, columns], each by a fit that saw no question of its fold. Fold -1: never held out, NaN."""
-    out = np.full(corpus.scores.shape, np.nan, np.float32)
-    for fold in range(folds.max() + 1):
-        test = folds == fold
-        parts = train(corpus, made, training_rows(corpus.prompts, test), recipe, on_step, only)
-        out[test] = predict(made, parts, test, out.shape[1])
     return out
 
 

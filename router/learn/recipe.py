@@ -14,28 +14,31 @@ class Tie(msgspec.Struct, frozen=True, kw_only=True):
 class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     """Scales say how freely a kind of weight may move: a doubled scale is a quarter of the ridge. 0 switches it off."""
 
-    word_rows: int = 65536
-    word_orders: tuple[int, ...] = (2,)
+    word_rows: int = 131072
+    word_orders: tuple[int, ...] = (1, 2)
     char_rows: int = 0
     char_orders: tuple[int, ...] = (3, 4)
-    columns: int = 32  #: K of the folded table
+    columns: int = 16  #: K of the folded table
     vocabulary: int = 0  #: WordPieces kept, the most frequent ones; 0: all of BERT's
     static: int = 64  #: dimensions of the static table; 0: none
     seed: int = 0
 
-    piece_scale: float = 0.7
+    piece_scale: float = 0.5
     word_scale: float = 1.0
     char_scale: float = 0.5
     shape_scale: float = 0.0  #: of single buckets
-    slope_scale: float = 0.5  #: of a straight line over a family's buckets
+    slope_scale: float = 1.0  #: of a straight line over a family's buckets
     static_scale: float = 0.3
 
     tie: Tie = Tie()
     ridge: float = 1.5
-    task_ridge: float = 0.15  #: of the first stage, which learns the tasks' means; 0: none
+    task_ridge: float = 0.1  #: of the first stage, which learns the tasks' means; 0: none
     alike: float = 0.3  #: correlation of labels of one prompt: n labels weigh n / (1 + (n - 1) * alike)
+    balance: float = (
+        0.25  #: a prompt weighs (prompts of its family of tasks) ** -balance: a large benchmark drowns no small one
+    )
     steps: int = 30
-    min_prompts: int = 2  #: an n-gram of fewer training prompts has no weight
+    min_prompts: int = 2  #: a row of fewer training prompts stays zero
 
 
 SIZES = {

@@ -12,8 +12,9 @@ from router.learn import mf
 from router.learn.calibration import lines
 from router.learn.corpus import Corpus, join
 from router.learn.evaluation import Figures, Pair, figures, pair, preference, widest_pair
-from router.learn.export import head, save
+from router.learn.export import head, save, spoken_for
 from router.learn.folds import by_group
+from router.learn.held_out import held_out
 from router.learn.logistic import NEWTONS
 from router.learn.outcomes import Outcomes, read
 from router.learn.recipe import Recipe
@@ -62,16 +63,16 @@ def run(
     on_stage("features", 1)
     made = mf.features(corpus, recipe)
     on_step()
-    steps = NEWTONS * recipe.steps * len(tables) * (2 if recipe.task_ridge else 1)
+    steps = recipe.steps * len(tables) * (NEWTONS + bool(recipe.task_ridge))
     held = by_group(corpus.prompts, folds, recipe.seed)
     if len(np.unique(held)) < folds:
         raise ConfigError(f"--folds: {folds} folds need more questions than {len({p.group for p in corpus.prompts})}")
     on_stage(f"{folds} held-out fits", folds * steps)
-    logits = mf.held_out(corpus, made, held, recipe, on_step)
+    logits = held_out(corpus, made, held, recipe, on_step)
     measured = tuple(_measure(tables, corpus, logits, at) for at in chosen)
     on_stage("fit on all prompts", steps)
     parts = mf.train(corpus, made, np.ones(len(corpus.prompts), bool), recipe, on_step)
-    trained = head(corpus, made, parts, lines(logits, corpus.scores), recipe.columns)
+    trained = head(made, parts, spoken_for(corpus), lines(logits, corpus.scores), recipe.columns)
     save(out, corpus, tables, made, trained, command, {_key(one): round(one.figures.apgr, 4) for one in measured})
     return Report(str(out), out.stat().st_size, len(corpus.prompts), corpus.models, measured)
 

@@ -12,8 +12,9 @@ from router.heads.mf import MfHead
 from router.learn import mf, outcomes
 from router.learn.calibration import lines, platt
 from router.learn.corpus import join
-from router.learn.export import head
+from router.learn.export import head, spoken_for
 from router.learn.folds import by_group
+from router.learn.held_out import held_out
 from router.learn.logistic import sigmoid, ties
 from router.learn.recipe import SIZES, Tie
 from router.learn.training import Report, run
@@ -62,7 +63,7 @@ def test_same_command_same_bytes(made: tuple[Path, Report], table: Path, tmp_pat
 def test_the_native_head_serves_what_training_predicts(made: tuple[Path, Report], table: Path) -> None:
     corpus = join([outcomes.read(table)])
     features = mf.features(corpus, SMALL)
-    logits = mf.held_out(corpus, features, by_group(corpus.prompts, 5), SMALL)
+    logits = held_out(corpus, features, by_group(corpus.prompts, 5), SMALL)
     rows = np.ones(len(corpus.prompts), bool)
     parts = mf.train(corpus, features, rows, SMALL)
     line = lines(logits, corpus.scores)
@@ -75,9 +76,9 @@ def test_the_native_head_serves_what_training_predicts(made: tuple[Path, Report]
 def test_held_out_logits_do_not_see_their_labels(table: Path) -> None:
     corpus = join([outcomes.read(table)])
     features, fold = mf.features(corpus, SMALL), by_group(corpus.prompts, 2)
-    before = mf.held_out(corpus, features, fold, SMALL)
+    before = held_out(corpus, features, fold, SMALL)
     corpus.scores[fold == 0] = 1 - corpus.scores[fold == 0]
-    after = mf.held_out(corpus, features, fold, SMALL)
+    after = held_out(corpus, features, fold, SMALL)
     np.testing.assert_array_equal(before[fold == 0], after[fold == 0])
     assert np.abs(before[fold == 1] - after[fold == 1]).max() > 0.1
 
@@ -87,7 +88,7 @@ def test_fewer_columns_keep_the_main_directions(table: Path) -> None:
     features = mf.features(corpus, SMALL)
     rows = np.ones(len(corpus.prompts), bool)
     parts = mf.train(corpus, features, rows, SMALL)
-    exact = head(corpus, features, parts, lines(np.full_like(corpus.scores, np.nan), corpus.scores), 16)
+    exact = head(features, parts, spoken_for(corpus), lines(np.full_like(corpus.scores, np.nan), corpus.scores), 16)
     logits = features.design.bags @ exact.table @ exact.vectors.T + exact.bias
     np.testing.assert_allclose(logits, mf.predict(features, parts, rows, 2), atol=1e-3)
     assert exact.table.shape[1] == 16

@@ -1,0 +1,35 @@
+"""Predictions by fits that have not seen the question, through the very head that would be exported."""
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from router.learn import mf
+from router.learn.corpus import Corpus
+from router.learn.export import head
+from router.learn.folds import training_rows
+from router.learn.recipe import Recipe
+
+Floats = npt.NDArray[np.float32]
+
+
+def held_out(
+    corpus: Corpus,
+    made: mf.Features,
+    folds: npt.NDArray[np.int64],
+    recipe: Recipe,
+    on_step: Callable[[], None] = lambda: None,
+    only: int | None = None,
+) -> Floats:
+    """Logits [prompts, columns], uncalibrated, cut to the recipe's K columns as a checkpoint is. Fold -1 is never held
+    out. NaN there, and in the columns of other tables than `only`."""
+    out = np.full(corpus.scores.shape, np.nan, np.float32)
+    lines = np.tile(np.array([1.0, 0.0], np.float32), (out.shape[1], 1))
+    for fold in range(folds.max() + 1):
+        test = np.flatnonzero(folds == fold)
+        parts = mf.train(corpus, made, training_rows(corpus.prompts, folds == fold), recipe, on_step, only)
+        columns = np.concatenate([part.columns for part in parts])
+        cut = head(made, parts, columns, lines, recipe.columns)
+        out[np.ix_(test, columns)] = made.design.bags[test] @ cut.table @ cut.vectors.T + cut.bias
+    return out
