@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     recipe = SIZES[args.size]
     if args.seed is not None:
         recipe = msgspec.structs.replace(recipe, seed=args.seed)
-    with _Bar(quiet=args.json or not sys.stderr.isatty()) as bar:
+    with _Bar(shown=not args.json) as bar:
         report = train(
             args.tables, args.out, recipe, folds=args.folds, pairs=_pairs(args.pair), command=_command(args),
             on_stage=bar.stage, on_step=bar.step,
@@ -89,14 +89,16 @@ def _text(report: "Report") -> str:
 
 
 class _Bar:
-    """A progress bar on standard error; or nothing."""
+    """Progress on standard error: bars on a terminal, a line a stage elsewhere, nothing beside JSON."""
 
-    def __init__(self, *, quiet: bool) -> None:
+    def __init__(self, *, shown: bool) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
         columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-        self._progress = Progress(*columns, console=Console(stderr=True), disable=quiet)
+        terminal = sys.stderr.isatty()
+        self._plain = shown and not terminal
+        self._progress = Progress(*columns, console=Console(stderr=True), disable=not shown or not terminal)
         self._advance: Callable[[], None] = lambda: None
 
     def __enter__(self) -> "_Bar":
@@ -107,6 +109,8 @@ class _Bar:
         self._progress.stop()
 
     def stage(self, name: str, steps: int) -> None:
+        if self._plain:
+            print(f"{name} ...", file=sys.stderr, flush=True)
         task = self._progress.add_task(name, total=steps)
         self._advance = lambda: self._progress.advance(task)
 

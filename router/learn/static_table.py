@@ -45,6 +45,9 @@ def embed_pieces() -> Floats:
     """[pieces, 384]: the mean of the encoder's last layer over `[CLS] piece [SEP]`."""
     import torch
     from transformers import AutoModel
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # ours is shown
 
     model = AutoModel.from_pretrained(str(model_folder()), local_files_only=True).eval()
     parts = []
