@@ -8,6 +8,8 @@ import os
 import shlex
 import sys
 import tempfile
+import time
+import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -53,4 +55,18 @@ def run(
         with launch.started(
             command, port, ready="/ready", timeout_s=timeout_s, env={**os.environ, **(env or {})}, folder=folder
         ) as running:
+            _wait_for_all(running, timeout_s)
+            launch.prefer_tree(running.pid)
             yield running
+
+
+def _wait_for_all(running: launch.Server, timeout_s: float) -> None:
+    """`/ready` is 200 once one member can answer; a bench must not run while another engine still loads."""
+    end = time.monotonic() + timeout_s
+    while time.monotonic() < end:
+        with urllib.request.urlopen(f"{running.url}/ready", timeout=5) as answer:
+            phases = json.load(answer)["members"]
+        if set(phases.values()) == {"ready"}:
+            return
+        time.sleep(0.2)
+    raise RuntimeError(f"not all members were ready within {timeout_s:g} s: {phases}")

@@ -40,6 +40,12 @@ def prefer(wanted: bool) -> None:
         _raise_priority(os.getpid())
 
 
+def prefer_tree(root: int) -> None:
+    """If priority is wanted: for all that `root` has started by now."""
+    for member in cpu.tree(root) if _preferred else ():
+        _raise_priority(member.pid)
+
+
 def _raise_priority(pid: int) -> None:
     os.setpriority(os.PRIO_PROCESS, pid, -15)
     group = Path(f"/proc/{pid}/autogroup")
@@ -76,8 +82,7 @@ def started(
         )
         try:
             _wait(url + ready, process, timeout_s)
-            for member in cpu.tree(process.pid) if _preferred else ():
-                _raise_priority(member.pid)
+            prefer_tree(process.pid)
             yield Server(url, process.pid)
         except _NotUpError as error:
             log.seek(max(0, log.seek(0, os.SEEK_END) - 4000))
