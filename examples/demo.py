@@ -126,11 +126,14 @@ def free_port() -> int:
 
 def wait_until_ready(server: Server, console: Console, patience_s: float) -> None:
     """Show what the engines are doing until each is ready; leave with the server's last words if it ends first."""
-    started = time.monotonic()
+    started, told = time.monotonic(), ""
     with console.status("starting ...") as status:
         while (phases := server.phases()) == {} or any(phase != "ready" for phase in phases.values()):
             waited_s = time.monotonic() - started
             shown = ", ".join(f"{name}: {phase}" for name, phase in phases.items()) or "starting the frontend"
+            if shown != told and not console.is_terminal:
+                console.print(shown, highlight=False)
+            told = shown
             status.update(f"{shown}  [dim]({waited_s:.0f} s; an engine takes 20 to 60 s)[/dim]")
             if server.process.poll() is not None or waited_s > patience_s:
                 why = "ended" if server.process.poll() is not None else f"was not ready after {patience_s:.0f} s"
@@ -247,6 +250,7 @@ def main() -> int:
     args = arguments()
     console = Console()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs start with it ignored
     server = Server(args.config, args.port)
     try:
         wait_until_ready(server, console, args.patience)
