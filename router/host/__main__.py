@@ -97,8 +97,8 @@ async def _serve(spec: HostSpec, listener: socket.socket) -> str:
         gc.collect()
         gc.freeze()
         gc.set_threshold(50_000, 20, 50)
-        unix_server = await loop.create_unix_server(server.accept, sock=listener)
         logger.info("ready; the fast way takes %s", engine.ways)
+        unix_server = await loop.create_unix_server(server.accept, sock=listener)
         why = await _first(engine.watch(server.load_changed), stop)
         if why:
             server.fail_all(engine_failed(why))

@@ -40,6 +40,13 @@ async def client(hosts, join_host):
     await asyncio.sleep(0)
 
 
+async def logged(host, text):
+    """What the host prints passes through a pipe: it may be there a moment later."""
+    async with asyncio.timeout(10):
+        while text not in host.log():
+            await asyncio.sleep(0.05)
+
+
 def error_line(host):
     host.process.wait(240)
     lines = [line for line in host.log().splitlines() if line.startswith("headgate-host: error: ")]
@@ -72,8 +79,9 @@ def merged(events):
 
 
 def shapes(events):
-    """The kinds of events that occur: which fields are there."""
-    return {str(sorted(bare(event))) + str([sorted(bare(choice)) for choice in event["choices"]]) for event in events}
+    """The kinds of last events: which fields they have. Those before, vLLM may have merged on a busy machine."""
+    last = [event for event in events if not event["choices"] or event["choices"][0]["finish_reason"] is not None]
+    return {str(sorted(bare(event))) + str([sorted(bare(choice)) for choice in event["choices"]]) for event in last}
 
 
 # Start
@@ -88,7 +96,7 @@ async def test_the_host_tells_what_it_holds(client, hosts):
     wanted = {"chat", "completions", "logprobs", "messages", "responses", "structured", "tools"}
     assert set(hello.capabilities) == wanted
     assert stat.S_IMODE(hosts["good"].socket.stat().st_mode) == 0o600
-    assert "the fast way takes plain chat and completions" in hosts["good"].log()
+    await logged(hosts["good"], "the fast way takes plain chat and completions")
 
 
 @pytest.mark.parametrize(
@@ -165,7 +173,7 @@ async def test_streams_are_alike_both_ways(client, more):
         assert len({event["id"] for event in events}) == 1
         assert events[0]["choices"][0]["delta"] == {"role": "assistant", "content": ""}
     assert merged(fast) == merged(slow)
-    assert shapes(fast) <= shapes(slow)
+    assert shapes(fast) == shapes(slow)
 
 
 @pytest.mark.parametrize(
@@ -184,7 +192,7 @@ async def test_completions_are_answered_alike_both_ways(client, more, stream):
         return
     fast, slow = await client.events("completions", body), await client.events("completions", {**body, **slowly})
     assert merged(fast) == merged(slow)
-    assert shapes(fast) <= shapes(slow)
+    assert shapes(fast) == shapes(slow)
 
 
 async def test_more_tokens_than_there_is_room_for_fare_alike_both_ways(client):
@@ -422,7 +430,7 @@ async def test_draining_ends_with_the_last_answer(pair, hosts, client):
 async def test_a_dead_engine_core_fails_what_runs_and_ends_the_host(hosts, join_host):
     host = hosts["victim"]
     client = await join_host(host)
-    assert "warmed up in" in host.log()
+    await logged(host, "warmed up in")
     ids = [client.submit("chat", {**ENDLESS, **way}) for way in ({}, SLOWLY, {"stream": False})]
     for id in ids[:2]:
         await client.next(id)
