@@ -73,6 +73,8 @@ def _pairs(texts: Sequence[str]) -> list[tuple[str, str]]:
 def _command(args: argparse.Namespace) -> str:
     """The command again, without paths of this machine: what the checkpoint says it was made by."""
     parts = ["headgate train", *(table.name for table in args.tables), "--size", args.size, "--folds", str(args.folds)]
+    for pair in args.pair:
+        parts += ["--pair", pair]
     return " ".join(parts if args.seed is None else [*parts, "--seed", str(args.seed)])
 
 

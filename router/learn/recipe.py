@@ -31,12 +31,10 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     static_scale: float = 0.3
 
     tie: Tie = Tie()
-    ridge: float = 1.5
+    ridge: float = 1.6
     task_ridge: float = 0.1  #: of the first stage, which learns the tasks' means; 0: none
     alike: float = 0.3  #: correlation of labels of one prompt: n labels weigh n / (1 + (n - 1) * alike)
-    balance: float = (
-        0.25  #: a prompt weighs (prompts of its family of tasks) ** -balance: a large benchmark drowns no small one
-    )
+    balance: float = 0.12  #: a prompt weighs (prompts of its family of tasks) ** -balance: small benchmarks count
     steps: int = 30
     min_prompts: int = 2  #: a row of fewer training prompts stays zero
 
