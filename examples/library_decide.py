@@ -28,9 +28,8 @@ def main(texts: tuple[str, ...]) -> None:
         decision = decider.decide(text)
         print(f"{decision.model:5}  {text}")
         for term in decision.terms:
-            print(
-                f"       {term.model}: quality {term.quality:.3f}, cost ${term.cost_usd:.6f}, utility {term.utility:.3f}"
-            )
+            why = f"quality {term.quality:.3f}, cost ${term.cost_usd:.6f}, utility {term.utility:.3f}"
+            print(f"       {term.model}: {why}")
         print(f"       {decision.reason}, by {decision.margin:.3f}\n")
 
 

@@ -24,7 +24,7 @@ def held_out(
 ) -> Floats:
     """Logits [prompts, columns], uncalibrated, cut to the recipe's K columns as a checkpoint is. Fold -1 is never held
     out. NaN there, and in the columns of other tables than `only`."""
-    out = np.full(corpus.scores.shape, np.nan, np.float32)
+    out: Floats = np.full(corpus.scores.shape, np.nan, np.float32)
     lines = np.tile(np.array([1.0, 0.0], np.float32), (out.shape[1], 1))
     for fold in range(folds.max() + 1):
         test = np.flatnonzero(folds == fold)

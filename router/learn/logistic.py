@@ -105,14 +105,15 @@ class _Problem(msgspec.Struct, frozen=True):
         at: Point = np.zeros_like(target[0]), np.zeros_like(target[1])
         rest = target
         ahead: Point = rest[0] / diagonal[0], rest[1] / diagonal[1]
-        direction, size = ahead, _inner(rest, ahead)
+        direction: Point = ahead
+        size = _inner(rest, ahead)
         enough = size * TOLERANCE**2
         for _ in range(steps):
             on_step()
             if size <= enough:
                 continue
             pulled = self.pulled(curvature * self.logits(*direction))
-            along = pulled[0] + self.ridge * direction[0], pulled[1]
+            along: Point = np.asarray(pulled[0] + self.ridge * direction[0], np.float32), pulled[1]
             length = np.float32(size / _inner(direction, along))
             at = at[0] + length * direction[0], at[1] + length * direction[1]
             rest = rest[0] - length * along[0], rest[1] - length * along[1]
@@ -126,7 +127,7 @@ class _Problem(msgspec.Struct, frozen=True):
         spread = curvature @ self.prior**2
         squared = self.turned.multiply(self.turned).tocsr() @ spread
         hidden = np.concatenate([squared, (self.x.dense**2).T @ spread]) + self.ridge
-        return hidden, curvature.sum(0) + np.float32(1e-3)
+        return np.asarray(hidden, np.float32), np.asarray(curvature.sum(0) + 1e-3, np.float32)
 
 
 def _inner(one: Point, other: Point) -> float:
