@@ -208,6 +208,11 @@ def check(config: Config, source: str) -> None:
         raise ConfigError(f"{source}: expected a price of 0 or more - at `$.routing.price`")
 
 
+def argument_name(name: str) -> str:
+    """One spelling for a vLLM argument: `--max-model-len`, `max-model-len` and `max_model_len` are one."""
+    return name.lstrip("-").replace("-", "_")
+
+
 RESERVED_NAMES = ("auto", "headgate/auto")
 
 

@@ -1,18 +1,40 @@
-"""The words that every room speaks: frozen structs, no behaviour beyond small derived facts.
+"""The words that every room speaks: frozen structs and small tables, no behaviour beyond small derived facts.
 
 Nothing here knows HTTP, vLLM, sockets or files.
 """
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Final, Literal
 
 import msgspec
 
 Kind = Literal["chat", "completions", "responses", "messages", "tokenize", "detokenize"]
 
+#: What OpenAI-compatible servers, vLLM's among them, call each kind.
+API_PATHS: Final[Mapping[Kind, str]] = {
+    "chat": "/v1/chat/completions",
+    "completions": "/v1/completions",
+    "responses": "/v1/responses",
+    "messages": "/v1/messages",
+    "tokenize": "/tokenize",
+    "detokenize": "/detokenize",
+}
+
 #: What a member must be able to do to serve a request. A member lists what it has, a query what it needs.
 Capability = Literal[
     "chat", "completions", "tools", "structured", "logprobs", "vision", "audio", "responses", "messages"
 ]
+
+#: What a message's part asks of a model, by the part's type; other types ask nothing.
+PART_NEEDS: Final[Mapping[str, Capability]] = {
+    "image_url": "vision",
+    "image": "vision",
+    "input_image": "vision",
+    "image_embeds": "vision",
+    "video_url": "vision",
+    "input_audio": "audio",
+    "audio_url": "audio",
+}
 
 
 class Turn(msgspec.Struct, frozen=True, array_like=True, gc=False):

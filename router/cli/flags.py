@@ -76,7 +76,7 @@ def engine_args_of(pairs: Sequence[str], flag: str) -> dict[str, Any]:
         if not name:
             raise ConfigError(f"{flag}: expected NAME=VALUE, got {pair!r}")
         try:
-            found[name.lstrip("-").replace("-", "_")] = yaml.safe_load(value) if equals else True
+            found[configuration.argument_name(name)] = yaml.safe_load(value) if equals else True
         except yaml.YAMLError as error:
             raise ConfigError(f"{flag}: {name}: the value is not understood: {value!r}") from error
     return found
@@ -99,7 +99,7 @@ def _with_overrides(config: Config, args: argparse.Namespace) -> Config:
 def _with_engine_args(member: Member, common: Mapping[str, Any], own_first: bool) -> Member:
     if member.kind != "engine" or not common:
         return member
-    own = {name.replace("-", "_"): value for name, value in member.engine_args.items()}
+    own = {configuration.argument_name(name): value for name, value in member.engine_args.items()}
     return msgspec.structs.replace(member, engine_args={**common, **own} if own_first else {**own, **common})
 
 

@@ -23,7 +23,7 @@ from router.frontend.bodies import (
     ResponsesBody,
     TokenizeBody,
 )
-from router.types import Kind, Query, Turn
+from router.types import PART_NEEDS, Kind, Query, Turn
 
 AUTO = "auto"
 #: Engines keep token counts in 32 bits; larger numbers are a client's bug, said so before they overflow a float.
@@ -34,15 +34,6 @@ MAX_MODEL_CHARACTERS = 1_024
 MAX_CONTAINERS = 1_000_000
 _LARGE_BODY_BYTES = 1 << 20
 
-_PART_NEEDS = {
-    "image_url": "vision",
-    "image": "vision",
-    "input_image": "vision",
-    "image_embeds": "vision",
-    "video_url": "vision",
-    "input_audio": "audio",
-    "audio_url": "audio",
-}
 _AT = re.compile(r" - at `\$\.?([^`]*)`$")
 _MISSING = re.compile(r"^Object missing required field `([^`]+)`")
 
@@ -189,7 +180,7 @@ def _text(content: str | list[Part | str] | dict[str, msgspec.Raw] | None, seen:
             texts.append(part.text)
         elif part.content is not None:
             texts.append(_text(part.content, seen))
-        elif need := _PART_NEEDS.get(part.type):
+        elif need := PART_NEEDS.get(part.type):
             seen.add(need)
     return "\n".join(texts)
 

@@ -9,14 +9,16 @@ from router.errors import ModelNotFound, Overloaded
 from router.frontend.answer import Answer
 from router.frontend.decode import decode
 from router.frontend.exchange import Exchange
+from router.frontend.failure import Dialect
 from router.frontend.routes import Handler, Route, Routes
 from router.observe.metrics import CONTENT_TYPE, Metrics
 from router.pipeline.base import ModelCard, Service
-from router.types import Kind, Query
+from router.types import API_PATHS, Kind, Query
 from router.version import __version__
 
 _encode = msgspec.json.Encoder().encode
 _MODELS = "/v1/models"
+_DIALECTS: dict[Kind, Dialect] = {"responses": "responses", "messages": "anthropic"}
 
 
 class Public:
@@ -31,17 +33,15 @@ class Public:
 
     def routes(self) -> Routes:
         return Routes((
-            Route("/v1/chat/completions", {"POST": self._infer("chat")}),
-            Route("/v1/completions", {"POST": self._infer("completions")}),
-            Route("/v1/responses", {"POST": self._infer("responses")}, dialect="responses"),
-            Route("/v1/messages", {"POST": self._infer("messages")}, dialect="anthropic"),
-            Route("/tokenize", {"POST": self._infer("tokenize")}),
-            Route("/detokenize", {"POST": self._infer("detokenize")}),
+            *(self._inference(kind, path) for kind, path in API_PATHS.items()),
             Route(_MODELS, {"GET": self._list_models}),
             Route(_MODELS + "/", {"GET": self._show_model}, prefix=True),
             *probes(self._service, self._metrics, self._draining),
             Route("/version", {"GET": _version}, open=True),
         ))  # fmt: skip
+
+    def _inference(self, kind: Kind, path: str) -> Route:
+        return Route(path, {"POST": self._infer(kind)}, dialect=_DIALECTS.get(kind, "openai"))
 
     def _infer(self, kind: Kind) -> Handler:
         service = self._service

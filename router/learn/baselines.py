@@ -3,7 +3,8 @@
 import numpy as np
 import numpy.typing as npt
 
-from router.learn.corpus import Corpus
+from router.learn import metrics
+from router.learn.corpus import TASK_PRIOR, Corpus
 from router.learn.evaluation import Pair, labels
 from router.learn.folds import training_rows
 from router.learn.logistic import fit
@@ -13,7 +14,6 @@ from router.learn.recipe import Recipe
 Floats = npt.NDArray[np.float32]
 Folds = npt.NDArray[np.int64]
 NEIGHBOURS = 50
-TASK_PRIOR = 10
 
 
 def chance(at: Pair, seed: int = 0) -> Floats:
@@ -21,8 +21,7 @@ def chance(at: Pair, seed: int = 0) -> Floats:
 
 
 def oracle(corpus: Corpus, at: Pair) -> Floats:
-    weak, strong = labels(corpus, at)
-    return strong - weak
+    return np.asarray(metrics.oracle(*labels(corpus, at)), np.float32)
 
 
 def routellm(corpus: Corpus, made: Features, folds: Folds, at: Pair, recipe: Recipe) -> Floats:

@@ -4,13 +4,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 from router.errors import BadRequest
-from router.types import Query, Turn
+from router.types import PART_NEEDS, Query, Turn
 
 #: Messages as OpenAI's chat API takes them: `{"role": ..., "content": text or parts}`.
 Message: TypeAlias = Mapping[str, Any]
 Conversation: TypeAlias = Sequence[Message]
-
-_PART_NEEDS = {"image_url": "vision", "video_url": "vision", "input_audio": "audio", "audio_url": "audio"}
 
 
 def query_of(
@@ -54,7 +52,7 @@ def _turn(message: Message, index: int, needs: set[str]) -> Turn:
             texts.append(part)
             continue
         texts.append(str(part.get("text") or ""))
-        need = _PART_NEEDS.get(part.get("type", "text"))
+        need = PART_NEEDS.get(part.get("type", "text"))
         if need is not None:
             needs.add(need)
     return Turn(str(role), "\n".join(filter(None, texts)))

@@ -7,6 +7,7 @@ decider.decide("What is 2 + 2?").model
 import secrets
 from collections.abc import Sequence
 from itertools import count
+from typing import get_args
 
 import msgspec
 
@@ -16,10 +17,10 @@ from router.pipeline.names import Names, strongest_and_weakest
 from router.pipeline.scoring import Scoring, strengths
 from router.policy import Settings, decide
 from router.pool.load import gpu_shares
-from router.types import Decision, MemberState, Query, Scores, Snapshot
+from router.types import Capability, Decision, MemberState, Query, Scores, Snapshot
 
 #: What an engine is taken to be able to do while nothing is known of it.
-_ALL = frozenset({"chat", "completions", "tools", "structured", "logprobs", "vision", "audio", "responses", "messages"})
+_ALL = frozenset(get_args(Capability))
 
 
 class Decider:

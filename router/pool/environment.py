@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from router.config import Member
+from router.config import Member, argument_name
 
 _GPU_DEVICES = ("nvidiactl", "nvidia0", "kfd", "dxg")
 #: Of the GPU's memory, by all engines together; the rest is for CUDA contexts and activations.
@@ -78,6 +78,6 @@ def _with_defaults(member: Member, defaults: Mapping[str, Any]) -> Member:
 
 
 def _says(member: Member, name: str) -> bool:
-    names = {key.replace("-", "_") for key in member.engine_args}
+    names = {argument_name(key) for key in member.engine_args}
     # Sizing the KV cache by bytes takes the place of a share.
     return name in names or (name == "gpu_memory_utilization" and "kv_cache_memory_bytes" in names)

@@ -2,7 +2,7 @@
 learnt from finished answers. Knows no clock and no connection.
 """
 
-from router.config import Member
+from router.config import Member, argument_name
 from router.ipc.messages import Load
 from router.types import MemberState, Timings, Usage
 
@@ -164,8 +164,7 @@ def _gpu_share(member: Member, engines: int) -> float:
         return member.gpu_share
     if member.kind == "openai":
         return 1.0
-    for name in ("gpu_memory_utilization", "gpu-memory-utilization"):
-        value = member.engine_args.get(name)
-        if isinstance(value, int | float) and 0 < value <= 1:
+    for name, value in member.engine_args.items():
+        if argument_name(name) == "gpu_memory_utilization" and isinstance(value, int | float) and 0 < value <= 1:
             return float(value)
     return 1.0 / max(engines, 1)

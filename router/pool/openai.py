@@ -20,21 +20,13 @@ from router.pool.breaker import Breaker
 from router.pool.failure import failure_of, is_members_fault
 from router.pool.load import LoadTracker
 from router.pool.sse import Passage, with_model
-from router.types import MemberState, Timings, Usage
+from router.types import API_PATHS, MemberState, Timings, Usage
 
 if TYPE_CHECKING:
     import aiohttp
 
 log = logging.getLogger("headgate.pool")
 
-PATHS = {
-    "chat": "/v1/chat/completions",
-    "completions": "/v1/completions",
-    "responses": "/v1/responses",
-    "messages": "/v1/messages",
-    "tokenize": "/tokenize",
-    "detokenize": "/detokenize",
-}
 _CAPABILITIES = frozenset({"chat", "completions", "tools", "structured", "logprobs", "vision", "responses", "messages"})
 #: A burst of new connections overflows an upstream's listen queue, and TCP tries again after 1, 2, 4, 8 s; that must
 #: not look like a dead upstream. One that is really gone is found by probing, or refuses at once.
@@ -191,7 +183,7 @@ class OpenAIMember:
             headers["traceparent"] = work.traceparent
         body = with_model(work.body, self._model)
         timeout = aiohttp.ClientTimeout(total=work.deadline_s or None, sock_connect=_CONNECT_S, sock_read=_SILENT_S)
-        url = self._base + PATHS[work.kind]
+        url = self._base + API_PATHS[work.kind]
         async with session.post(url, data=body, headers=headers, timeout=timeout) as response:
             if response.status >= 400:
                 error_body = await response.content.read(1 << 20)

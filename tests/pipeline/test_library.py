@@ -152,11 +152,12 @@ def test_what_is_no_conversation(two: Any, messages: Any, param: str) -> None:
     assert error.value.param == param.replace("\\", "")
 
 
-def test_what_a_conversation_needs_is_seen(two: Any) -> None:
+@pytest.mark.parametrize("type", ["image_url", "image", "image_embeds"])
+def test_what_a_conversation_needs_is_seen(two: Any, type: str) -> None:
     pool = two()
     image = {
         "role": "user",
-        "content": [{"type": "text", "text": "what is it?"}, {"type": "image_url", "image_url": {}}],
+        "content": [{"type": "text", "text": "what is it?"}, {"type": type, type: {}}],
     }
     with pytest.raises(BadRequest, match="no model of the pool can do"):
         pool.router.decide([image])

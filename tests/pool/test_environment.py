@@ -8,6 +8,7 @@ from router.config import Member
 from router.errors import ConfigError
 from router.pool.environment import Machine, environment, this_machine, with_engine_defaults
 from router.pool.folder import RuntimeFolder, log_folder_of
+from router.pool.load import gpu_shares
 
 CPU = Machine(gpu=False, cpus=8, memory_bytes=10 << 30)
 GPU = Machine(gpu=True, cpus=8, memory_bytes=100 << 30)
@@ -42,6 +43,13 @@ def test_engines_on_a_gpu_share_its_memory_unless_sized() -> None:
     sized = (Member(name="a", model="x", engine_args={"kv-cache-memory-bytes": 1}), PAIR[1])
     assert with_engine_defaults(sized, GPU) == sized
     assert environment(PAIR[0], {}, GPU, 2).keys() == {"VLLM_NO_USAGE_STATS", "PYTHONSAFEPATH"}
+
+
+@pytest.mark.parametrize("name", ["gpu_memory_utilization", "gpu-memory-utilization", "--gpu-memory-utilization"])
+def test_an_argument_is_known_in_every_spelling(name: str) -> None:
+    sized = (Member(name="a", model="x", engine_args={name: 0.3}), PAIR[1])
+    assert with_engine_defaults(sized, GPU) == sized
+    assert gpu_shares(sized)[0] == 0.3
 
 
 def test_weights_in_a_folder_need_no_hub(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import difflib
 import json
 from typing import Any, NoReturn
 
+from router.config import argument_name
 from router.errors import ConfigError
 from router.host.adapter import moved
 from router.ipc.spec import HostSpec
@@ -38,7 +39,7 @@ def parse(spec: HostSpec) -> argparse.Namespace:
     options = _options(parser)
     argv = [f"--model={spec.model}", f"--served-model-name={spec.name}"]
     for key, value in spec.engine_args.items():
-        name = key.lstrip("-").replace("-", "_")
+        name = argument_name(key)
         if name in _OURS:
             raise ConfigError(f"engine_args: {key!r} is set by {_OURS[name]}, not here")
         if name not in options:

@@ -8,6 +8,7 @@ from typing import Any
 
 import vllm
 
+from router.config import argument_name
 from router.errors import ConfigError
 from router.host.adapter import arguments
 from router.host.adapter.app import build_app, start_engine
@@ -136,7 +137,7 @@ class VllmEngine:
 
 def _lighten(engine: Any, args: argparse.Namespace, meter: LoadMeter, spec: HostSpec) -> LeanOutputs | None:
     """Take from the engine what nobody would hear. `disable_log_stats: false` keeps vLLM's own metrics."""
-    wanted = {key.lstrip("-").replace("-", "_"): value for key, value in spec.engine_args.items()}
+    wanted = {argument_name(key): value for key, value in spec.engine_args.items()}
     keep = wanted.get("disable_log_stats") is False or bool(getattr(args, "enable_per_request_metrics", False))
     if not keep:
         drop_prometheus(engine)

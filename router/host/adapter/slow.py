@@ -13,18 +13,10 @@ import msgspec
 from router.host.base import DIED, Answer, Failure, engine_failed
 from router.host.fields import merge
 from router.ipc.messages import Submit
-from router.types import Kind, Usage
+from router.types import API_PATHS, Kind, Usage
 
 App: TypeAlias = Callable[[Any, Any, Any], Awaitable[None]]
 
-PATHS: dict[Kind, str] = {
-    "chat": "/v1/chat/completions",
-    "completions": "/v1/completions",
-    "responses": "/v1/responses",
-    "messages": "/v1/messages",
-    "tokenize": "/tokenize",
-    "detokenize": "/detokenize",
-}
 _TYPES = {400: "invalid_request_error", 401: "authentication_error", 404: "not_found_error", 503: "service_unavailable"}
 _FINISH = re.compile(rb'"(?:finish_reason|stop_reason)":\s?"(\w+)"')
 _EVENT_ERROR = re.compile(rb'^(?:event: error\r?\n)?data: (\{"(?:error|type":\s?"error).*)', re.DOTALL)
@@ -110,7 +102,7 @@ class SlowWay:
         return msgspec.json.encode(body)
 
     async def _run(self, call: "_Call", submit: Submit, body: bytes) -> None:
-        scope = _scope(PATHS[submit.kind], submit, len(body))
+        scope = _scope(API_PATHS[submit.kind], submit, len(body))
         call.body = body
         try:
             await self._app(scope, call.receive, call.send)
