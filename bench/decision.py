@@ -18,7 +18,7 @@ from typing import Any
 import report
 
 from router.features import segments
-from router.heads import Claim, Head, HeadKind, load
+from router.heads import Claim, Head, load
 from router.native import scorer
 from router.policy import Settings, decide
 from router.types import MemberState, Query, Snapshot, Turn
@@ -78,7 +78,7 @@ def query(text: str) -> Query:
     return Query(kind="chat", model="auto", turns=(Turn("user", text),), needs=frozenset({"chat"}))
 
 
-def decider(checkpoint: str, models: int, kind: HeadKind = "mf") -> Callable[[Query], object]:
+def decider(checkpoint: str, models: int, kind: str | None = None) -> Callable[[Query], object]:
     head, pool, settings = load(checkpoint, claims(models), kind=kind), snapshot(models), Settings(price=100.0)
     turns = head.turns
     return lambda asked: decide(asked, head.score(segments(asked.turns, turns)), pool, settings)
@@ -113,7 +113,7 @@ def load_ms(checkpoint: str) -> float:
 
 def agree(checkpoint: str, texts: Sequence[str]) -> float:
     """The largest difference of a quality between the native head and the twin."""
-    native, twin = (load(checkpoint, claims(32), kind=kind) for kind in ("mf", "mf_numpy"))
+    native, twin = (load(checkpoint, claims(32), kind=kind) for kind in (None, "mf_numpy"))
 
     def gap(text: str) -> float:
         pairs = zip(native.score([(text, 1.0)]).quality, twin.score([(text, 1.0)]).quality, strict=True)

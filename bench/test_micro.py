@@ -31,12 +31,12 @@ def test_decide(benchmark, models, text):
 
 @pytest.mark.parametrize("isa", isas())
 def test_score(benchmark, checkpoint, isa):
-    encoder = Encoder(checkpoint.meta.encoder, checkpoint.vocab)
+    encoder = Encoder(checkpoint.encoder, checkpoint.vocab)
     benchmark(Scorer(encoder, checkpoint.table, checkpoint.vectors, checkpoint.bias, isa).score, ((SHORT, 1.0),))
 
 
 def test_tokenise(benchmark, checkpoint):
-    benchmark(Encoder(checkpoint.meta.encoder, checkpoint.vocab).pieces, SHORT)
+    benchmark(Encoder(checkpoint.encoder, checkpoint.vocab).pieces, SHORT)
 
 
 def test_load(benchmark):

@@ -1,38 +1,61 @@
-"""Segments to quality per member of the pool. `load` imports the head that is asked for, and only that one."""
+"""Segments to quality per member of the pool. The head that a file asks for is imported, and only that one."""
 
 from collections.abc import Callable, Sequence
+from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Literal
 
-from router.heads.base import Claim, Head, Placement
+from router.errors import ConfigError
+from router.heads.artefact import Artefact, read, write
+from router.heads.base import Claim, Head, Placement, Predictor
 
-__all__ = ["Claim", "Head", "HeadKind", "Placement", "load"]
+__all__ = ["Artefact", "Claim", "Head", "Placement", "Predictor", "load", "make", "names", "read", "write"]
 
-HeadKind = Literal["mf", "mf_numpy"]
 DEFAULT = Path(__file__).parent.parent / "checkpoints" / "default.safetensors"
+#: Where other distributions put heads of their own: an entry point is a `Maker` under the name that files ask for.
+ENTRY_POINTS = "headgate.heads"
+
+Maker = Callable[[Artefact, Sequence[Claim]], Head]
 
 
-def load(checkpoint: str | Path, claims: Sequence[Claim], *, kind: HeadKind = "mf") -> Head:
+def load(checkpoint: str | Path, claims: Sequence[Claim], *, kind: str | None = None) -> Head:
     """The head of a checkpoint (`default`, or a path) for the pool's members, in their order.
 
     Raises ConfigError where the file or a member's claim is refused.
     """
-    from router.heads.checkpoint import read
-
-    path = DEFAULT if str(checkpoint) == "default" else Path(checkpoint)
-    return _MAKERS[kind]()(read(path), claims)
+    return make(read(DEFAULT if str(checkpoint) == "default" else checkpoint), claims, kind=kind)
 
 
-def _mf() -> Callable[..., Head]:
+def make(artefact: Artefact, claims: Sequence[Claim], *, kind: str | None = None) -> Head:
+    """The head of an artefact, trained a moment ago or read from a file. Raises ConfigError.
+
+    `kind`: read it by another head than the one it names; `mf_numpy` is the native head's twin.
+    """
+    name = kind or artefact.meta.router
+    if name in _MAKERS:
+        return _MAKERS[name]()(artefact, claims)
+    for point in entry_points(group=ENTRY_POINTS, name=name):
+        maker: Maker = point.load()
+        return maker(artefact, claims)
+    raise ConfigError(f"{artefact.path}: router: expected one of {', '.join(names())}; got {name!r}")
+
+
+def names() -> tuple[str, ...]:
+    """All methods that can be served here, plug-ins included."""
+    return (*_MAKERS, *sorted({point.name for point in entry_points(group=ENTRY_POINTS)} - _MAKERS.keys()))
+
+
+def _mf() -> Maker:
+    from router.heads.checkpoint import of
     from router.heads.mf import MfHead
 
-    return MfHead
+    return lambda artefact, claims: MfHead(of(artefact), claims)
 
 
-def _mf_numpy() -> Callable[..., Head]:
+def _mf_numpy() -> Maker:
+    from router.heads.checkpoint import of
     from router.heads.mf_numpy import NumpyMfHead
 
-    return NumpyMfHead
+    return lambda artefact, claims: NumpyMfHead(of(artefact), claims)
 
 
-_MAKERS: dict[HeadKind, Callable[[], Callable[..., Head]]] = {"mf": _mf, "mf_numpy": _mf_numpy}
+_MAKERS: dict[str, Callable[[], Maker]] = {"mf": _mf, "mf_numpy": _mf_numpy}

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from typing import Literal, Protocol
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 
 from router.native.spec import TurnWeights
 from router.types import Scores, Segment
@@ -38,4 +40,23 @@ class Head(Protocol):
     @property
     def placements(self) -> tuple[Placement, ...]: ...
 
-    def score(self, segments: Sequence[Segment]) -> Scores: ...
+    def score(self, segments: Sequence[Segment]) -> Scores:
+        """One query, as `features` weighs its texts."""
+        ...
+
+    def score_many(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+        """Quality [texts, members]. Row i is what `score(((texts[i], 1.0),))` says."""
+        ...
+
+
+class Predictor(Protocol):
+    """What a method says of the models that it was trained on; `placed.PlacedHead` makes a head of it.
+    Safe from many threads."""
+
+    def logits(self, queries: Sequence[Sequence[Segment]]) -> npt.NDArray[np.float32]:
+        """[queries, reference models]: the log odds of an acceptable answer."""
+        ...
+
+    def tokens(self, segments: Sequence[Segment]) -> int:
+        """The query's size, as an estimate in tokens: what cost and context use."""
+        ...

@@ -2,6 +2,9 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+import numpy.typing as npt
+
 from router.heads.base import Claim, Placement
 from router.heads.checkpoint import Checkpoint
 from router.heads.placement import place
@@ -16,7 +19,7 @@ class MfHead:
     def __init__(self, checkpoint: Checkpoint, claims: Sequence[Claim], *, isa: str | None = None) -> None:
         vectors, bias, self._placements = place(checkpoint, claims)
         self._turns = checkpoint.meta.turns
-        self._scorer = Scorer(Encoder(checkpoint.meta.encoder, checkpoint.vocab), checkpoint.table, vectors, bias, isa)
+        self._scorer = Scorer(Encoder(checkpoint.encoder, checkpoint.vocab), checkpoint.table, vectors, bias, isa)
 
     @property
     def turns(self) -> TurnWeights:
@@ -28,3 +31,6 @@ class MfHead:
 
     def score(self, segments: Sequence[Segment]) -> Scores:
         return Scores(*self._scorer.score(segments))
+
+    def score_many(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+        return self._scorer.score_batch(texts)

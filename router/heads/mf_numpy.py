@@ -2,6 +2,9 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+import numpy.typing as npt
+
 from router.heads.base import Claim, Placement
 from router.heads.checkpoint import Checkpoint
 from router.heads.placement import place
@@ -27,5 +30,8 @@ class NumpyMfHead:
 
     def score(self, segments: Sequence[Segment]) -> Scores:
         at = self._checkpoint
-        quality, pieces = twin.score(segments, at.vocab, at.meta.encoder, at.table, self._vectors, self._bias)
+        quality, pieces = twin.score(segments, at.vocab, at.encoder, at.table, self._vectors, self._bias)
         return Scores(tuple(quality.tolist()), pieces)
+
+    def score_many(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+        return np.array([self.score(((text, 1.0),)).quality for text in texts], np.float32)

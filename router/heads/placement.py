@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from router.errors import ConfigError
+from router.heads.artefact import ModelRecord
 from router.heads.base import Claim, Placement
-from router.heads.checkpoint import Checkpoint, ModelRecord
+from router.heads.checkpoint import Checkpoint
 
 BANDWIDTH = 0.1  #: of the Gaussian over strength
 _SIZE = re.compile(r"(?<![A-Za-z0-9.])(?:(\d+)x)?(\d+(?:\.\d+)?)([bm])(?![a-z0-9])", re.IGNORECASE)
@@ -24,9 +25,14 @@ Floats = npt.NDArray[np.float32]
 
 def place(checkpoint: Checkpoint, claims: Sequence[Claim]) -> tuple[Floats, Floats, tuple[Placement, ...]]:
     """`vectors` [claims, K], `bias` [claims], and how each was found. Raises ConfigError naming the member."""
-    placed = [_placement(checkpoint.meta.models, claim) for claim in claims]
-    rows = [_row(checkpoint, one) for one in placed]
-    return np.stack([row[:-1] for row in rows]), np.array([row[-1] for row in rows], np.float32), tuple(placed)
+    mixed, placements = mix(checkpoint.meta.models, claims)
+    return mixed @ checkpoint.vectors, mixed @ checkpoint.bias, placements
+
+
+def mix(models: Sequence[ModelRecord], claims: Sequence[Claim]) -> tuple[Floats, tuple[Placement, ...]]:
+    """`mixed` [claims, models]: a member's logits are `mixed @` those of the reference models. Raises ConfigError."""
+    placed = [_placement(models, claim) for claim in claims]
+    return np.stack([_row(models, one) for one in placed]), tuple(placed)
 
 
 def interpolate(rows: Floats, strengths: Sequence[float], at: float, bandwidth: float = BANDWIDTH) -> Floats:
@@ -99,14 +105,12 @@ def _guess(models: Sequence[ModelRecord], by_name: dict[str, str], claim: Claim)
     return Placement(name=claim.name, by="default")
 
 
-def _row(checkpoint: Checkpoint, placed: Placement) -> Floats:
-    """The vector with the bias behind it."""
-    models = checkpoint.meta.models
-    rows: Floats = np.column_stack([checkpoint.vectors, checkpoint.bias])
+def _row(models: Sequence[ModelRecord], placed: Placement) -> Floats:
+    """How much each reference model speaks for the member; sums to 1."""
+    each = np.eye(len(models), dtype=np.float32)
     if placed.reference:
-        names = [model.name for model in models]
-        return np.asarray(rows[names.index(placed.reference)])
+        return np.asarray(each[[model.name for model in models].index(placed.reference)])
     if placed.strength is not None:
         known = [i for i, model in enumerate(models) if model.strength is not None]
-        return interpolate(rows[known], [models[i].strength or 0.0 for i in known], placed.strength)
-    return np.asarray(rows.mean(axis=0, dtype=np.float32))
+        return interpolate(each[known], [models[i].strength or 0.0 for i in known], placed.strength)
+    return np.full(len(models), 1 / len(models), np.float32)

@@ -1,0 +1,45 @@
+"""Any predictor as a head of one pool: reference models' logits, mixed into those of the members.
+
+Knows no method; `mf` folds the same mixture into its vectors instead.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from router.heads.artefact import Metadata
+from router.heads.base import Claim, Placement, Predictor
+from router.heads.placement import mix
+from router.native.spec import TurnWeights
+from router.types import Scores, Segment
+
+Floats = npt.NDArray[np.float32]
+
+
+class PlacedHead:
+    """Raises ConfigError where a member's claim is refused."""
+
+    def __init__(self, meta: Metadata, predictor: Predictor, claims: Sequence[Claim]) -> None:
+        self._predictor = predictor
+        self._turns = meta.turns
+        self._mixed, self._placements = mix(meta.models, claims)
+
+    @property
+    def turns(self) -> TurnWeights:
+        return self._turns
+
+    @property
+    def placements(self) -> tuple[Placement, ...]:
+        return self._placements
+
+    def score(self, segments: Sequence[Segment]) -> Scores:
+        quality = self._quality([segments])[0]
+        return Scores(tuple(quality.tolist()), self._predictor.tokens(segments))
+
+    def score_many(self, texts: Sequence[str]) -> Floats:
+        return self._quality([((text, 1.0),) for text in texts])
+
+    def _quality(self, queries: Sequence[Sequence[Segment]]) -> Floats:
+        logits = self._predictor.logits(queries) @ self._mixed.T
+        return np.asarray(0.5 * (1 + np.tanh(0.5 * logits)), np.float32)
