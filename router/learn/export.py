@@ -1,13 +1,13 @@
 """A trained head to a checkpoint that the native scorer maps: weights folded into one table, cut to K columns."""
 
 from collections.abc import Sequence
-from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from router.heads.checkpoint import FORMAT, DataRecord, Metadata, ModelRecord, write
+from router.heads.artefact import FORMAT, Artefact, DataRecord, Metadata, ModelRecord
 from router.heads.placement import size_of
 from router.learn.corpus import Corpus, strengths
 from router.learn.mf import Features, Part
@@ -49,39 +49,38 @@ def spoken_for(corpus: Corpus) -> npt.NDArray[np.int64]:
     return np.array([corpus.column(model) for model in corpus.models])
 
 
-def records(corpus: Corpus) -> tuple[ModelRecord, ...]:
-    """A record per model, with its strength where MMLU-Pro labels tell it."""
+def records(corpus: Corpus, columns: npt.NDArray[np.int64]) -> tuple[ModelRecord, ...]:
+    """A record per column, with its model's strength where MMLU-Pro labels tell it. Of a model's second column the
+    name says the table's number."""
     known = strengths(corpus, np.ones(len(corpus.prompts), bool))
-    out = []
-    for model in corpus.models:
-        columns = [i for i, column in enumerate(corpus.columns) if column.model == model]
-        strength = next((float(known[i]) for i in columns if np.isfinite(known[i])), None)
-        prompts = int(np.isfinite(corpus.scores[:, corpus.column(model)]).sum())
-        rounded = None if strength is None else round(strength, 4)
-        out.append(ModelRecord(name=model, strength=rounded, prompts=prompts, size_b=size_of(model)))
-    return tuple(out)
+    out: dict[str, ModelRecord] = {}
+    for column in columns:
+        model, table = corpus.columns[column].model, corpus.columns[column].table
+        alike = [i for i, other in enumerate(corpus.columns) if other.model == model]
+        strength = next((round(float(known[i]), 4) for i in alike if np.isfinite(known[i])), None)
+        prompts = int(np.isfinite(corpus.scores[:, column]).sum())
+        name = f"{model}@{table}" if model in out else model
+        out[name] = ModelRecord(name=name, strength=strength, prompts=prompts, size_b=size_of(model))
+    return tuple(out.values())
 
 
-def save(
-    path: str | Path,
-    corpus: Corpus,
-    tables: Sequence[Outcomes],
-    made: Features,
-    trained: Head,
-    recipe: str,
-    figures: dict[str, float],
-) -> None:
-    """Writes the checkpoint. Equal input gives equal bytes."""
-    meta = Metadata(
-        format=FORMAT,
-        encoder=made.encoder.spec,
-        models=records(corpus),
-        data=tuple(DataRecord(name=table.name, sha256=table.sha256, rows=table.rows) for table in tables),
-        recipe=recipe,
-        figures=figures,
-    )
-    table = trained.table.astype(np.float16)
-    write(path, meta, {"table": table, "vocab": made.vocab, "vectors": trained.vectors, "bias": trained.bias})
+def artefact(corpus: Corpus, columns: npt.NDArray[np.int64], made: Features, trained: Head) -> Artefact:
+    """Without a word on where it came from; see `signed`."""
+    meta = Metadata(format=FORMAT, encoder=made.encoder.spec, models=records(corpus, columns))
+    arrays: dict[str, npt.NDArray[Any]] = {
+        "table": trained.table.astype(np.float16),
+        "vocab": made.vocab,
+        "vectors": trained.vectors,
+        "bias": trained.bias,
+    }
+    return Artefact(meta=meta, arrays=arrays)
+
+
+def signed(made: Artefact, tables: Sequence[Outcomes], recipe: str, figures: dict[str, float]) -> Artefact:
+    """The artefact with its data, its command and its held-out figures."""
+    data = tuple(DataRecord(name=table.name, sha256=table.sha256, rows=table.rows) for table in tables)
+    meta = msgspec.structs.replace(made.meta, data=data, recipe=recipe, figures=figures)
+    return msgspec.structs.replace(made, meta=meta)
 
 
 def _stacked(parts: Sequence[Part], columns: int) -> tuple[Floats, Floats]:

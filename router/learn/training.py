@@ -8,11 +8,12 @@ import numpy as np
 import numpy.typing as npt
 
 from router.errors import ConfigError
+from router.heads import write
 from router.learn import mf
 from router.learn.calibration import lines
 from router.learn.corpus import Corpus, join
 from router.learn.evaluation import Figures, Pair, figures, pair, preference, widest_pair
-from router.learn.export import head, save, spoken_for
+from router.learn.export import artefact, head, signed, spoken_for
 from router.learn.folds import by_group
 from router.learn.held_out import held_out
 from router.learn.logistic import NEWTONS
@@ -72,8 +73,10 @@ def run(
     measured = tuple(_measure(tables, corpus, logits, at) for at in chosen)
     on_stage("fit on all prompts", steps)
     parts = mf.train(corpus, made, np.ones(len(corpus.prompts), bool), recipe, on_step)
-    trained = head(made, parts, spoken_for(corpus), lines(logits, corpus.scores), recipe.columns)
-    save(out, corpus, tables, made, trained, command, {_key(one): round(one.figures.apgr, 4) for one in measured})
+    columns = spoken_for(corpus)
+    trained = head(made, parts, columns, lines(logits, corpus.scores), recipe.columns)
+    found = {_key(one): round(one.figures.apgr, 4) for one in measured}
+    write(out, signed(artefact(corpus, columns, made, trained), tables, command, found))
     return Report(str(out), out.stat().st_size, len(corpus.prompts), corpus.models, measured)
 
 

@@ -1,0 +1,25 @@
+"""What a method of routing is to training and evaluation. Knows no method."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from router.heads import Artefact
+
+OnStep = Callable[[], None]
+Rows = npt.NDArray[np.bool_]
+Columns = npt.NDArray[np.int64]
+
+
+class Trainer(Protocol):
+    """One method on one corpus. Made once, when it may compute what needs no label; then fitted on many folds."""
+
+    def steps(self) -> int:
+        """How often `fit` calls `on_step`."""
+        ...
+
+    def fit(self, rows: Rows, columns: Columns, on_step: OnStep = lambda: None) -> Artefact:
+        """Trains on the chosen prompts' labels. The artefact's i-th model is the corpus's column `columns[i]`."""
+        ...

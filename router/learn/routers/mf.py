@@ -1,0 +1,29 @@
+"""The matrix-factorisation head as a method among others; its mathematics is in `router.learn.mf`."""
+
+import numpy as np
+
+from router.heads import Artefact
+from router.learn import mf
+from router.learn.corpus import Corpus
+from router.learn.export import artefact, head
+from router.learn.logistic import NEWTONS
+from router.learn.recipe import Recipe
+from router.learn.routers.base import Columns, OnStep, Rows
+
+
+class MfTrainer:
+    """See `Trainer`."""
+
+    def __init__(self, corpus: Corpus, recipe: Recipe) -> None:
+        self._corpus, self._recipe = corpus, recipe
+        self._made = mf.features(corpus, recipe)
+
+    def steps(self) -> int:
+        tables = int(self._corpus.table.max()) + 1
+        return self._recipe.steps * tables * (NEWTONS + bool(self._recipe.task_ridge))
+
+    def fit(self, rows: Rows, columns: Columns, on_step: OnStep = lambda: None) -> Artefact:
+        parts = mf.train(self._corpus, self._made, rows, self._recipe, on_step)
+        lines = np.tile(np.array([1.0, 0.0], np.float32), (len(self._corpus.columns), 1))
+        trained = head(self._made, parts, columns, lines, self._recipe.columns)
+        return artefact(self._corpus, columns, self._made, trained)
