@@ -1,12 +1,14 @@
 """Segments to quality per member of the pool. The head that a file asks for is imported, and only that one."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
 
 from router.errors import ConfigError
 from router.heads.artefact import Artefact, read, write
 from router.heads.base import Claim, Head, Placement, Predictor
+from router.heads.curves import curves_of
 
 __all__ = ["Artefact", "Claim", "Head", "Placement", "Predictor", "load", "make", "names", "read", "write"]
 
@@ -48,14 +50,24 @@ def _mf() -> Maker:
     from router.heads.checkpoint import of
     from router.heads.mf import MfHead
 
-    return lambda artefact, claims: MfHead(of(artefact), claims)
+    return lambda artefact, claims: _curved(artefact, claims, partial(MfHead, of(artefact)))
 
 
 def _mf_numpy() -> Maker:
     from router.heads.checkpoint import of
     from router.heads.mf_numpy import NumpyMfHead
 
-    return lambda artefact, claims: NumpyMfHead(of(artefact), claims)
+    return lambda artefact, claims: _curved(artefact, claims, partial(NumpyMfHead, of(artefact)))
+
+
+def _curved(artefact: Artefact, claims: Sequence[Claim], make: Callable[[Sequence[Claim]], Head]) -> Head:
+    """What `make` says of the claims, through the artefact's curves where it has any."""
+    curves = curves_of(artefact)
+    if curves is None:
+        return make(claims)
+    from router.heads.curved import CurvedHead
+
+    return CurvedHead(artefact.meta, curves, claims, make)
 
 
 _MAKERS: dict[str, Callable[[], Maker]] = {"mf": _mf, "mf_numpy": _mf_numpy}

@@ -49,6 +49,7 @@ class Metadata(msgspec.Struct, frozen=True, kw_only=True):
     figures: dict[str, float] = {}  #: held-out, as the recipe measured them
     router: str = "mf"  #: the method, a name of `router.heads`
     options: dict[str, Any] = {}  #: the method's own settings; plain JSON
+    calibration: str = ""  #: how its log odds were made to mean what they say: platt, isotonic, none; empty: not told
 
 
 class Artefact(msgspec.Struct, frozen=True, kw_only=True):

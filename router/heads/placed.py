@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from router.heads.artefact import Metadata
 from router.heads.base import Claim, Placement, Predictor
+from router.heads.curves import Curves
 from router.heads.placement import mix
 from router.native.spec import TurnWeights
 from router.types import Scores, Segment
@@ -20,8 +21,11 @@ Floats = npt.NDArray[np.float32]
 class PlacedHead:
     """Raises ConfigError where a member's claim is refused."""
 
-    def __init__(self, meta: Metadata, predictor: Predictor, claims: Sequence[Claim]) -> None:
-        self._predictor = predictor
+    def __init__(
+        self, meta: Metadata, predictor: Predictor, claims: Sequence[Claim], curves: Curves | None = None
+    ) -> None:
+        """`curves`: what `curves_of` found in the artefact; the reference models' logits go through them."""
+        self._predictor, self._curves = predictor, curves
         self._turns = meta.turns
         self._mixed, self._placements = mix(meta.models, claims)
 
@@ -41,5 +45,6 @@ class PlacedHead:
         return self._quality([((text, 1.0),) for text in texts])
 
     def _quality(self, queries: Sequence[Sequence[Segment]]) -> Floats:
-        logits = self._predictor.logits(queries) @ self._mixed.T
-        return np.asarray(0.5 * (1 + np.tanh(0.5 * logits)), np.float32)
+        logits = self._predictor.logits(queries)
+        calibrated = logits if self._curves is None else self._curves(logits)
+        return np.asarray(0.5 * (1 + np.tanh(0.5 * (calibrated @ self._mixed.T))), np.float32)

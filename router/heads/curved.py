@@ -1,0 +1,52 @@
+"""A head whose log odds go through the models' curves before members are mixed: for heads that mix by themselves.
+
+It asks the wrapped head for the reference models that members are placed by, so it knows neither method nor scorer.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from router.heads.artefact import Metadata
+from router.heads.base import Claim, Head, Placement
+from router.heads.curves import Curves
+from router.heads.placement import mix
+from router.native.spec import TurnWeights
+from router.types import Scores, Segment
+
+SURE = 1e-7  #: a head says 0 and 1 in single precision; finite log odds cannot
+Floats = npt.NDArray[np.float32]
+
+
+class CurvedHead:
+    """`logit q_m = sum_r mixed[m, r] * curve_r(logit q_r)`. Safe from many threads, as the wrapped head is."""
+
+    def __init__(
+        self, meta: Metadata, curves: Curves, claims: Sequence[Claim], make: Callable[[Sequence[Claim]], Head]
+    ) -> None:
+        """`make`: the uncalibrated head of some claims. Raises ConfigError where a member's claim is refused."""
+        mixed, self._placements = mix(meta.models, claims)
+        used = np.flatnonzero(mixed.any(axis=0))
+        self._mixed, self._curves = mixed[:, used], curves.of_models(used)
+        self._references = make([Claim(name=meta.models[i].name, like=meta.models[i].name) for i in used])
+
+    @property
+    def turns(self) -> TurnWeights:
+        return self._references.turns
+
+    @property
+    def placements(self) -> tuple[Placement, ...]:
+        return self._placements
+
+    def score(self, segments: Sequence[Segment]) -> Scores:
+        raw = self._references.score(segments)
+        return Scores(tuple(self._calibrated(np.array([raw.quality]))[0].tolist()), raw.prompt_tokens)
+
+    def score_many(self, texts: Sequence[str]) -> Floats:
+        return self._calibrated(self._references.score_many(texts))
+
+    def _calibrated(self, quality: npt.NDArray[np.floating]) -> Floats:
+        sure = np.clip(np.asarray(quality, np.float64), SURE, 1 - SURE)
+        logits = self._curves(np.log(sure / (1 - sure))) @ self._mixed.T
+        return np.asarray(0.5 * (1 + np.tanh(0.5 * logits)), np.float32)

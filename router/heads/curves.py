@@ -1,0 +1,58 @@
+"""A model's log odds made to mean what they say: one increasing curve per reference model, kept in the artefact.
+
+`calibration.x`, `calibration.y` [models, knots]: straight lines between knots, in logit space; the outermost lines go
+on beyond them. Applied before models are mixed, so that a member placed between references has calibrated ones.
+"""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from router.errors import ConfigError
+from router.heads.artefact import Artefact
+
+X, Y = "calibration.x", "calibration.y"
+ROWS = 4096  #: looked up at once: bounds the memory of a batch
+
+Floats = npt.NDArray[np.float32]
+
+
+class Curves:
+    """Immutable. Increasing: no curve changes the order of a model's prompts."""
+
+    def __init__(self, x: npt.NDArray[Any], y: npt.NDArray[Any]) -> None:
+        """`x`, `y` [models, knots], at least two, both rising along the knots."""
+        self._x, self._y = np.asarray(x, np.float64), np.asarray(y, np.float64)
+        self._slope = np.diff(self._y) / np.diff(self._x)
+        self._inner = self._x[:, 1:-1]
+        self._models = np.arange(len(self._x))
+
+    def __call__(self, logits: npt.NDArray[np.floating]) -> Floats:
+        """Calibrated log odds [queries, models]."""
+        parts = [self._block(logits[first : first + ROWS]) for first in range(0, len(logits), ROWS)]
+        return np.concatenate(parts) if parts else np.zeros(logits.shape, np.float32)
+
+    def of_models(self, chosen: npt.NDArray[Any]) -> "Curves":
+        """Those of some models, in the order of `chosen`."""
+        return Curves(self._x[chosen], self._y[chosen])
+
+    def _block(self, logits: npt.NDArray[np.floating]) -> Floats:
+        below = (logits[:, :, None] >= self._inner).sum(-1)
+        at = self._models, below
+        return np.asarray(self._y[at] + self._slope[at] * (logits - self._x[at]), np.float32)
+
+
+def curves_of(artefact: Artefact) -> Curves | None:
+    """The artefact's curves, if it has any. Raises ConfigError where they cannot be read or do not rise."""
+    if X not in artefact.arrays and Y not in artefact.arrays:
+        return None
+    models = len(artefact.meta.models)
+    x = artefact.array(X, np.float32, (models, None))
+    y = artefact.array(Y, np.float32, x.shape)
+    if x.shape[1] < 2:
+        raise ConfigError(f"{artefact.path}: {X}: expected two knots or more, got {x.shape[1]}")
+    for name, array in ((X, x), (Y, y)):
+        if not (np.diff(array) > 0).all():
+            raise ConfigError(f"{artefact.path}: {name}: expected knots that rise for every model")
+    return Curves(x, y)
