@@ -1,7 +1,9 @@
 """The methods that can be trained, by name. The one that is asked for is imported, and only that one."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.metadata import entry_points
+from types import MappingProxyType
+from typing import Any
 
 from router.errors import ConfigError
 from router.learn.corpus import Corpus
@@ -11,22 +13,37 @@ from router.learn.routers.base import Trainer
 #: Where other distributions put methods of their own: an entry point is a `Maker`.
 ENTRY_POINTS = "headgate.trainers"
 
-Maker = Callable[[Corpus, Recipe], Trainer]
+#: A method's own settings, by name: plain JSON. `router.learn.routers.options` makes a Struct of them.
+Options = Mapping[str, Any]
+Maker = Callable[[Corpus, Recipe, Options], Trainer]
+NONE: Options = MappingProxyType({})
 
 
-def make(name: str, corpus: Corpus, recipe: Recipe) -> Trainer:
-    """Raises ConfigError where there is no such method."""
+def make(name: str, corpus: Corpus, recipe: Recipe, options: Options = NONE) -> Trainer:
+    """Raises ConfigError where there is no such method, or it refuses an option."""
     if name in _MAKERS:
-        return _MAKERS[name]()(corpus, recipe)
+        return _MAKERS[name]()(corpus, recipe, options)
     for point in entry_points(group=ENTRY_POINTS, name=name):
-        maker: Maker = point.load()
-        return maker(corpus, recipe)
+        try:
+            maker: Maker = point.load()
+        except Exception as error:
+            raise ConfigError(f"--router {name}: the plug-in {point.value} cannot be imported: {error}") from error
+        trainer = maker(corpus, recipe, options)
+        if not all(callable(getattr(trainer, method, None)) for method in ("steps", "fit")):
+            raise ConfigError(f"--router {name}: expected a Trainer from {point.value}, got {type(trainer).__name__}")
+        return trainer
     raise ConfigError(f"--router: expected one of {', '.join(names())}; got {name!r}")
 
 
 def names() -> tuple[str, ...]:
     """Plug-ins included."""
     return (*_MAKERS, *sorted({point.name for point in entry_points(group=ENTRY_POINTS)} - _MAKERS.keys()))
+
+
+def about(name: str) -> str:
+    """A line on a method: what `--list-routers` shows."""
+    plugins = {point.name: point.value for point in entry_points(group=ENTRY_POINTS)}
+    return _ABOUT.get(name) or f"plug-in {plugins.get(name, '')}".strip()
 
 
 def _mf() -> Maker:
@@ -36,3 +53,7 @@ def _mf() -> Maker:
 
 
 _MAKERS: dict[str, Callable[[], Maker]] = {"mf": _mf}
+
+_ABOUT = {
+    "mf": "matrix factorisation on the native scorer: the default",
+}

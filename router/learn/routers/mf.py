@@ -8,13 +8,16 @@ from router.learn.corpus import Corpus
 from router.learn.export import artefact, head
 from router.learn.logistic import NEWTONS
 from router.learn.recipe import Recipe
+from router.learn.routers import NONE, Options
 from router.learn.routers.base import Columns, OnStep, Rows
+from router.learn.routers.options import NoOptions, options_of
 
 
 class MfTrainer:
-    """See `Trainer`."""
+    """See `Trainer`. All its settings are in the recipe."""
 
-    def __init__(self, corpus: Corpus, recipe: Recipe) -> None:
+    def __init__(self, corpus: Corpus, recipe: Recipe, options: Options = NONE) -> None:
+        options_of(NoOptions, "mf", options)
         self._corpus, self._recipe = corpus, recipe
         self._made = mf.features(corpus, recipe)
 
