@@ -147,7 +147,15 @@ def wilson(share: float, prompts: int) -> tuple[float, float]:
 def share_errors(
     preference: npt.NDArray[np.floating], folds: npt.NDArray[np.integer], shares: Sequence[float] = SHARES
 ) -> tuple[float, ...]:
-    """How far realised shares are from those asked for, in points (hundredths), absolute, one per entry of `shares`.
+    """How far `shares_sent` are from those asked for, in points (hundredths), absolute, one per entry of `shares`."""
+    sent = shares_sent(preference, folds, shares)
+    return tuple(100 * abs(found - share) for found, share in zip(sent, shares, strict=True))
+
+
+def shares_sent(
+    preference: npt.NDArray[np.floating], folds: npt.NDArray[np.integer], shares: Sequence[float] = SHARES
+) -> tuple[float, ...]:
+    """The shares of prompts that really reach a threshold that was set for `shares` on other prompts.
 
     `preference` [prompts]: held-out, the higher the rather the strong model: the win rate, the predicted gain, or the
     gain per dollar (a prompt's own lambda). `folds` [prompts]. NaN preferences and fold -1 are left out. For each fold
@@ -158,7 +166,7 @@ def share_errors(
     out = []
     for share in shares:
         sent = sum(int((values[at == fold] >= _share_threshold(values[at != fold], share)).sum()) for fold in set(at))
-        out.append(100 * abs(sent / len(values) - share))
+        out.append(sent / len(values))
     return tuple(out)
 
 
