@@ -18,8 +18,8 @@ FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in room
 ONLY_IN = {
     "httptools": {"frontend"},
     "vllm": {"host"},
-    "transformers": {"host", "learn"},
-    "torch": {"host", "learn", "kernels"},
+    "transformers": {"host", "learn", "heads"},
+    "torch": {"host", "learn", "kernels", "heads"},
     "pyarrow": {"learn"},
     "sklearn": {"learn"},
     "scipy": {"learn"},

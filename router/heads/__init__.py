@@ -70,4 +70,10 @@ def _curved(artefact: Artefact, claims: Sequence[Claim], make: Callable[[Sequenc
     return CurvedHead(artefact.meta, curves, claims, make)
 
 
-_MAKERS: dict[str, Callable[[], Maker]] = {"mf": _mf, "mf_numpy": _mf_numpy}
+def _classifier() -> Maker:
+    from router.heads.classifier import head
+
+    return head
+
+
+_MAKERS: dict[str, Callable[[], Maker]] = {"mf": _mf, "mf_numpy": _mf_numpy, "classifier": _classifier}

@@ -30,7 +30,10 @@ class Placement(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Head(Protocol):
-    """Segments to quality per member, in the pool's order. Safe from many threads."""
+    """Segments to quality per member, in the pool's order. Safe from many threads.
+
+    A head may say `slow = True`: a score takes milliseconds, and the pipeline makes it on another thread.
+    """
 
     @property
     def turns(self) -> TurnWeights:

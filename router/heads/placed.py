@@ -22,9 +22,17 @@ class PlacedHead:
     """Raises ConfigError where a member's claim is refused."""
 
     def __init__(
-        self, meta: Metadata, predictor: Predictor, claims: Sequence[Claim], curves: Curves | None = None
+        self,
+        meta: Metadata,
+        predictor: Predictor,
+        claims: Sequence[Claim],
+        curves: Curves | None = None,
+        *,
+        slow: bool = False,
     ) -> None:
-        """`curves`: what `curves_of` found in the artefact; the reference models' logits go through them."""
+        """`curves`: what `curves_of` found in the artefact; the reference models' logits go through them.
+        `slow`: a score takes milliseconds; see `Head`."""
+        self.slow = slow
         self._predictor, self._curves = predictor, curves
         self._turns = meta.turns
         self._mixed, self._placements = mix(meta.models, claims)

@@ -143,7 +143,7 @@ class Router:
         self._admit(len(body))
         settings = self._decider.names.settings(query.model)
         request = Request(self, query, settings, body, sink, traceparent)
-        if len(body) > _LARGE_BODY_BYTES:
+        if len(body) > _LARGE_BODY_BYTES or self._decider.scoring.slow:
             self._score_elsewhere(request)
         else:
             begun = time.perf_counter()

@@ -14,6 +14,7 @@ class Scoring:
     def __init__(self, head: Head) -> None:
         self._head = head
         self._turns = head.turns
+        self.slow = bool(getattr(head, "slow", False))  #: a score takes milliseconds
 
     @classmethod
     def load(cls, checkpoint: str, pool: Sequence[Member]) -> "Scoring":

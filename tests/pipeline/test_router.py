@@ -360,6 +360,15 @@ async def test_a_long_text_is_scored_on_another_thread(two: Any, monkeypatch: py
     assert pool.router.pending_bytes == 0
 
 
+async def test_a_slow_heads_scores_are_made_on_another_thread(two: Any) -> None:
+    pool = two()
+    pool.router._decider.scoring.slow = True
+    pool.submit()
+    assert pool.large.calls == []
+    await asyncio.sleep(0.1)
+    assert len(pool.large.calls) == 1
+
+
 async def test_a_long_text_that_is_cancelled_or_refused_meanwhile(two: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(router_module, "_LARGE_BODY_BYTES", 100)
     pool, refused = two(), two()

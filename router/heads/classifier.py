@@ -1,0 +1,132 @@
+"""A fine-tuned encoder as a head: pooled last layer, one linear layer to every reference model's log odds.
+
+RouteLLM's BERT router (Ong et al., 2024, section 4.2) with N sigmoids in place of three classes of one pair, so that a
+prompt needs no label of every model. The file holds encoder, tokenizer and weights: no hub and no path when it serves.
+
+    encoder.*   the encoder's state, F16 or F32        tokenizer    U8, tokenizer.json
+    head.weight [models, hidden] F32                   head.bias    [models] F32
+"""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from router.errors import ConfigError
+from router.heads.artefact import Artefact
+from router.heads.base import Claim
+from router.heads.curves import curves_of
+from router.heads.placed import PlacedHead
+from router.types import Segment
+
+try:
+    import torch
+    import transformers
+    from tokenizers import Tokenizer
+
+    from router.heads.encoder import EncoderRecipe, TextEncoder
+except ModuleNotFoundError as error:
+    raise ConfigError(f"a classifier needs {error.name}: pip install torch transformers") from error
+
+PREFIX = "encoder."
+
+Floats = npt.NDArray[np.float32]
+
+
+class Classifier:
+    """A `Predictor`. A query's vector is the mean of its texts' vectors, by their weights."""
+
+    def __init__(self, encoder: TextEncoder, weight: Floats, bias: Floats) -> None:
+        """`weight` [models, hidden], `bias` [models]."""
+        self._encoder, self._weight, self._bias = encoder, weight, bias
+
+    def logits(self, queries: Sequence[Sequence[Segment]]) -> Floats:
+        texts = [text for query in queries for text, _ in query]
+        vectors = self._encoder.embed(self._encoder.ids(texts)).numpy()
+        pooled = np.empty((len(queries), vectors.shape[1]), np.float32)
+        first = 0
+        for i, query in enumerate(queries):
+            weights = np.array([weight for _, weight in query], np.float32)
+            pooled[i] = weights @ vectors[first : first + len(query)] / weights.sum()
+            first += len(query)
+        return np.asarray(pooled @ self._weight.T + self._bias, np.float32)
+
+    def tokens(self, segments: Sequence[Segment]) -> int:
+        return sum(self._encoder.count(text) for text, _ in segments)
+
+
+def head(artefact: Artefact, claims: Sequence[Claim]) -> PlacedHead:
+    """Raises ConfigError naming the file, the tensor or option, and what was expected."""
+    encoder = encoder_of(artefact)
+    models = len(artefact.meta.models)
+    weight = artefact.array("head.weight", np.float32, (models, encoder.hidden))
+    bias = artefact.array("head.bias", np.float32, (models,))
+    predictor = Classifier(encoder, weight, bias)
+    return PlacedHead(artefact.meta, predictor, claims, curves_of(artefact), slow=True)
+
+
+def encoder_of(artefact: Artefact) -> TextEncoder:
+    """The encoder, rebuilt from the artefact alone."""
+    try:
+        recipe = msgspec.convert(artefact.meta.options, EncoderRecipe)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{artefact.path}: options: {error}") from error
+    model = _model(artefact, recipe.config)
+    model.load_state_dict(_state(artefact, model))
+    return TextEncoder(model.eval().requires_grad_(False), _tokenizer(artefact), recipe)
+
+
+def arrays_of(encoder: TextEncoder, tokenizer: Tokenizer, weight: Floats, bias: Floats) -> dict[str, npt.NDArray[Any]]:
+    """What an artefact holds of a trained classifier. Halves, where the encoder's numbers fit into them."""
+    arrays: dict[str, npt.NDArray[Any]] = {"head.weight": weight, "head.bias": bias}
+    for name, value in encoder.model.state_dict().items():
+        arrays[PREFIX + name] = _stored(value.detach().cpu())
+    arrays["tokenizer"] = np.frombuffer(tokenizer.to_str().encode(), np.uint8)
+    return arrays
+
+
+def _stored(value: "torch.Tensor") -> npt.NDArray[Any]:
+    if not value.is_floating_point():
+        return value.numpy()
+    full = value.float().numpy()
+    fits = bool((np.abs(full) < np.finfo(np.float16).max).all())
+    return full.astype(np.float16) if fits else full
+
+
+def _model(artefact: Artefact, config: dict[str, Any]) -> Any:
+    """An encoder of this shape; its numbers mean nothing yet."""
+    try:
+        made = transformers.AutoConfig.for_model(**config)
+        with torch.random.fork_rng():
+            return transformers.AutoModel.from_config(made).float()
+    except Exception as error:  # whatever a config that we did not write makes transformers raise
+        raise ConfigError(f"{artefact.path}: options.config: transformers builds no encoder of it: {error}") from error
+
+
+def _state(artefact: Artefact, model: Any) -> dict[str, "torch.Tensor"]:
+    wanted = model.state_dict()
+    unknown = [n for n in artefact.arrays if n.startswith(PREFIX) and n.removeprefix(PREFIX) not in wanted]
+    if unknown:
+        raise ConfigError(
+            f"{artefact.path}: {unknown[0]}: expected no such tensor in a {model.config.model_type} encoder"
+        )
+    out = {}
+    for name, value in wanted.items():
+        found = artefact.arrays.get(PREFIX + name)
+        half = found is not None and found.dtype == np.float16
+        dtype = np.float16 if half and value.is_floating_point() else value.numpy().dtype
+        array = artefact.array(PREFIX + name, dtype, tuple(value.shape))
+        out[name] = torch.from_numpy(array.astype(value.numpy().dtype))
+    return out
+
+
+def _tokenizer(artefact: Artefact) -> Tokenizer:
+    text = artefact.array("tokenizer", np.uint8, (None,)).tobytes()
+    try:
+        json.loads(text)
+        return Tokenizer.from_str(text.decode())
+    except Exception as error:  # tokenizers raises bare `Exception`
+        raise ConfigError(f"{artefact.path}: tokenizer: expected a tokenizer.json: {error}") from error
