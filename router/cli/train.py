@@ -1,10 +1,11 @@
 """`headgate train`: outcome tables to a checkpoint, with progress, and held-out figures on standard output."""
 
 import argparse
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from router.cli.bar import Bar
 
 if TYPE_CHECKING:
     from router.learn.training import Report
@@ -41,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     recipe = SIZES[args.size]
     if args.seed is not None:
         recipe = msgspec.structs.replace(recipe, seed=args.seed)
-    with _Bar(shown=not args.json) as bar:
+    with Bar(shown=not args.json) as bar:
         report = train(
             args.tables, args.out, recipe, folds=args.folds, pairs=_pairs(args.pair), command=_command(args),
             on_stage=bar.stage, on_step=bar.step,
@@ -88,33 +89,3 @@ def _text(report: "Report") -> str:
             f"APGR {f.apgr:.3f} [{f.low:.3f}, {f.high:.3f}], CPT50 {f.cpt50:.1%}, CPT80 {f.cpt80:.1%}"
         )
     return "\n".join(lines)
-
-
-class _Bar:
-    """Progress on standard error: bars on a terminal, a line a stage elsewhere, nothing beside JSON."""
-
-    def __init__(self, *, shown: bool) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-        columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-        terminal = sys.stderr.isatty()
-        self._plain = shown and not terminal
-        self._progress = Progress(*columns, console=Console(stderr=True), disable=not shown or not terminal)
-        self._advance: Callable[[], None] = lambda: None
-
-    def __enter__(self) -> "_Bar":
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
-
-    def stage(self, name: str, steps: int) -> None:
-        if self._plain:
-            print(f"{name} ...", file=sys.stderr, flush=True)
-        task = self._progress.add_task(name, total=steps)
-        self._advance = lambda: self._progress.advance(task)
-
-    def step(self) -> None:
-        self._advance()
