@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
         recipe = msgspec.structs.replace(recipe, seed=args.seed)
     with Bar(shown=not args.json) as bar:
         report = train(
-            args.tables, args.out, recipe, folds=args.folds, pairs=_pairs(args.pair), command=_command(args),
+            args.tables, args.out, recipe, folds=args.folds, pairs=pairs_of(args.pair), command=_command(args),
             on_stage=bar.stage, on_step=bar.step,
         )  # fmt: skip
     print(msgspec.json.encode(report).decode() if args.json else _text(report))
@@ -58,7 +58,7 @@ def _folds(text: str) -> int:
     return folds
 
 
-def _pairs(texts: Sequence[str]) -> list[tuple[str, str]]:
+def pairs_of(texts: Sequence[str]) -> list[tuple[str, str]]:
     from router.errors import ConfigError
     from router.learn.outcomes import model_name
 

