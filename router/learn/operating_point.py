@@ -71,16 +71,21 @@ class Dial(msgspec.Struct, frozen=True):
 
     def at(self, value: float) -> Point:
         """What comes of the dial at a value."""
-        prompts, members = self.terms.quality.shape
-        rows, chosen = np.arange(prompts), self.choose(value)
-        shares = np.bincount(chosen, minlength=members) / prompts
-        usd = float(self.terms.cost_usd[rows, chosen].mean()) * 1000
-        return Point(value, tuple(shares.tolist()), usd, float(self.terms.quality[rows, chosen].mean()))
+        return point(self.terms, value, self.choose(value))
 
     def curve(self, points: int = 200) -> list[Point]:
         """Points spread evenly over the stretches, first and last among them."""
         chosen = np.unique(np.linspace(0, len(self.steps), points).astype(int))
         return [self.point(int(stretch)) for stretch in chosen]
+
+
+def point(terms: Terms, dial: float, chosen: Indices) -> Point:
+    """What comes of a choice [prompts]."""
+    prompts, members = terms.quality.shape
+    rows = np.arange(prompts)
+    shares = np.bincount(chosen, minlength=members) / prompts
+    usd, quality = terms.cost_usd[rows, chosen].mean() * 1000, terms.quality[rows, chosen].mean()
+    return Point(dial, tuple(shares.tolist()), float(usd), float(quality))
 
 
 def price_dial(terms: Terms, strong: int) -> Dial:
@@ -142,6 +147,12 @@ def wilson(share: float, prompts: int) -> tuple[float, float]:
     centre = (share + z * z / (2 * prompts)) / (1 + z * z / prompts)
     half = z / (1 + z * z / prompts) * math.sqrt(share * (1 - share) / prompts + z * z / (4 * prompts * prompts))
     return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def mean_interval(values: npt.NDArray[np.floating]) -> tuple[float, float]:
+    """Central 95 % of the mean of so many values, by the normal distribution."""
+    half = 1.96 * float(values.std(ddof=min(1, len(values) - 1))) / math.sqrt(len(values))
+    return float(values.mean()) - half, float(values.mean()) + half
 
 
 def share_errors(

@@ -35,6 +35,11 @@ class Decider:
         self.scoring = scoring or Scoring.load(config.routing.checkpoint, config.pool)
         self.names = self._names(config.routing, self.scoring)
 
+    @property
+    def assumed(self) -> Snapshot:
+        """The pool as configured: every member ready and idle."""
+        return self._assumed
+
     def reload(self, routing: Routing) -> None:
         """Decide by `routing` from now on. When its checkpoint is refused all stays as it was."""
         scoring = self.scoring
