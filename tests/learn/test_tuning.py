@@ -164,7 +164,7 @@ def test_refuses_another_pools_load(
 @pytest.mark.parametrize(
     ("ask", "message"),
     [
-        (["--large-share", "1"], "of these prompts can go to 'large'; a price of 0 or more sends it none where another"),
+        (["--large-share", "1"], "a price of 0 or more sends it none where another"),
         (["--budget", "0.001/1k"], "--budget 0.001: these prompts cost $"),
         (["--quality", "1.9"], "--quality 1.9: at most 1."),
     ],
