@@ -79,12 +79,12 @@ def encoder_of(artefact: Artefact) -> TextEncoder:
     return TextEncoder(model.eval().requires_grad_(False), _tokenizer(artefact), recipe)
 
 
-def arrays_of(encoder: TextEncoder, tokenizer: Tokenizer, weight: Floats, bias: Floats) -> dict[str, npt.NDArray[Any]]:
+def arrays_of(encoder: TextEncoder, weight: Floats, bias: Floats) -> dict[str, npt.NDArray[Any]]:
     """What an artefact holds of a trained classifier. Halves, where the encoder's numbers fit into them."""
     arrays: dict[str, npt.NDArray[Any]] = {"head.weight": weight, "head.bias": bias}
     for name, value in encoder.model.state_dict().items():
         arrays[PREFIX + name] = _stored(value.detach().cpu())
-    arrays["tokenizer"] = np.frombuffer(tokenizer.to_str().encode(), np.uint8)
+    arrays["tokenizer"] = np.frombuffer(encoder.tokenizer.to_str().encode(), np.uint8)
     return arrays
 
 

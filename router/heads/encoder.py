@@ -5,7 +5,7 @@ BERT for Text Classification", section 5.3.1). Needs torch and tokenizers; knows
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 import torch
@@ -22,7 +22,7 @@ class EncoderRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
     config: dict[str, Any]  #: transformers' own, with `model_type`
     pooling: Literal["mean", "cls"] = "mean"  #: of the last layer: the mean over the tokens, or the first one
-    max_tokens: int = 256  #: special tokens included
+    max_tokens: Annotated[int, msgspec.Meta(ge=4)] = 256  #: special tokens included
 
 
 class TextEncoder:
@@ -33,7 +33,7 @@ class TextEncoder:
         tokenizer.no_truncation()
         tokenizer.no_padding()
         self.model, self.recipe = model, recipe
-        self._tokenizer = tokenizer
+        self.tokenizer = tokenizer
         self._pad = int(getattr(model.config, "pad_token_id", None) or 0)
         self._specials = int(tokenizer.num_special_tokens_to_add(False))
 
@@ -44,11 +44,11 @@ class TextEncoder:
 
     def count(self, text: str) -> int:
         """Tokens of the whole text, special ones left out."""
-        return len(self._tokenizer.encode(_clean(text)).ids) - self._specials
+        return len(self.tokenizer.encode(_clean(text)).ids) - self._specials
 
     def ids(self, texts: Sequence[str]) -> list[Ids]:
         """Each text's tokens, cut to `max_tokens`."""
-        encoded = self._tokenizer.encode_batch([_clean(text) for text in texts])
+        encoded = self.tokenizer.encode_batch([_clean(text) for text in texts])
         return [self._cut(one.ids) or [self._pad] for one in encoded]
 
     def embed(self, texts: Sequence[Ids]) -> torch.Tensor:
