@@ -25,6 +25,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="report this pair (default: a table's extremes)",
     )
     parser.add_argument("--folds", type=_folds, default=5, help="held-out folds (default: 5)")
+    parser.add_argument(
+        "--calibration",
+        choices=("platt", "isotonic", "none"),
+        default="platt",
+        help="how predicted quality is made a probability: a line or a rising curve per model (default: platt)",
+    )
     parser.add_argument("--seed", type=int, default=None, help="of hashing and folds (default: the recipe's)")
     parser.add_argument("--json", action="store_true", help="the report as one JSON object")
 
@@ -44,8 +50,8 @@ def run(args: argparse.Namespace) -> int:
         recipe = msgspec.structs.replace(recipe, seed=args.seed)
     with Bar(shown=not args.json) as bar:
         report = train(
-            args.tables, args.out, recipe, folds=args.folds, pairs=pairs_of(args.pair), command=_command(args),
-            on_stage=bar.stage, on_step=bar.step,
+            args.tables, args.out, recipe, folds=args.folds, pairs=pairs_of(args.pair), calibration=args.calibration,
+            command=_command(args), on_stage=bar.stage, on_step=bar.step,
         )  # fmt: skip
     print(msgspec.json.encode(report).decode() if args.json else _text(report))
     return 0
@@ -76,6 +82,8 @@ def _command(args: argparse.Namespace) -> str:
     parts = ["headgate train", *(table.name for table in args.tables), "--size", args.size, "--folds", str(args.folds)]
     for pair in args.pair:
         parts += ["--pair", pair]
+    if args.calibration != "platt":
+        parts += ["--calibration", args.calibration]
     return " ".join(parts if args.seed is None else [*parts, "--seed", str(args.seed)])
 
 

@@ -65,12 +65,17 @@ def platt(logits: Floats, scores: Floats, steps: int = 20) -> tuple[float, float
 
 def lines(logits: Floats, scores: Floats) -> Floats:
     """`[models, 2]`: the line of each column of held-out logits; slope 1, offset 0 where nothing is known."""
-    out = np.tile(np.array([1.0, 0.0], np.float32), (scores.shape[1], 1))
+    out = untouched(scores.shape[1])
     for column in range(scores.shape[1]):
         known = np.isfinite(scores[:, column]) & np.isfinite(logits[:, column])
         if known.any():
             out[column] = platt(logits[known, column], scores[known, column])
     return out
+
+
+def untouched(models: int) -> Floats:
+    """`[models, 2]`: lines that leave all as it is."""
+    return np.tile(np.array([1.0, 0.0], np.float32), (models, 1))
 
 
 def knots(logits: Floats, scores: Floats, method: Method) -> tuple[Floats, Floats]:

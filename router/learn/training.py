@@ -10,7 +10,7 @@ import numpy.typing as npt
 from router.errors import ConfigError
 from router.heads import write
 from router.learn import mf
-from router.learn.calibration import lines
+from router.learn.calibration import Method, calibrated, untouched
 from router.learn.corpus import Corpus, join
 from router.learn.evaluation import Figures, Pair, figures, pair, preference, widest_pair
 from router.learn.export import artefact, head, signed, spoken_for
@@ -51,11 +51,13 @@ def run(
     *,
     folds: int = 5,
     pairs: Sequence[tuple[str, str]] = (),
+    calibration: Method = "platt",
     command: str = "",
     on_stage: OnStage = lambda name, steps: None,
     on_step: OnStep = lambda: None,
 ) -> Report:
-    """Reads the tables, measures on held-out folds, fits on all prompts, writes. Raises ConfigError on bad input."""
+    """Reads the tables, measures on held-out folds, fits on all prompts, calibrates by the held-out logits, writes.
+    Raises ConfigError on bad input."""
     if not out.parent.is_dir():
         raise ConfigError(f"--out: expected a file in an existing folder, got {out}")
     tables = tuple(_read(path, on_stage, on_step) for path in paths)
@@ -74,9 +76,12 @@ def run(
     on_stage("fit on all prompts", steps)
     parts = mf.train(corpus, made, np.ones(len(corpus.prompts), bool), recipe, on_step)
     columns = spoken_for(corpus)
-    trained = head(made, parts, columns, lines(logits, corpus.scores), recipe.columns)
+    trained = artefact(
+        corpus, columns, made, head(made, parts, columns, untouched(len(corpus.columns)), recipe.columns)
+    )
+    told = calibrated(trained, logits[:, columns], corpus.scores[:, columns], calibration)
     found = {_key(one): round(one.figures.apgr, 4) for one in measured}
-    write(out, signed(artefact(corpus, columns, made, trained), tables, command, found))
+    write(out, signed(told, tables, command, found))
     return Report(str(out), out.stat().st_size, len(corpus.prompts), corpus.models, measured)
 
 

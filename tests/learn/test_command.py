@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from router import heads
 from router.cli.main import main
-from router.heads import checkpoint
+from router.heads import Claim, checkpoint
 
 
 def test_prints_held_out_figures(table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -26,6 +27,19 @@ def test_json_is_one_object(table: Path, tmp_path: Path, capsys: pytest.CaptureF
     assert said["held_out"][0]["strong"] == "big"
     assert 0.5 < said["held_out"][0]["figures"]["apgr"] <= 1.2
     assert checkpoint.read(out).meta.recipe.endswith("--seed 3")
+
+
+@pytest.mark.parametrize("method", ["platt", "isotonic", "none"])
+def test_quality_is_calibrated_as_asked(table: Path, tmp_path: Path, method: str) -> None:
+    out = tmp_path / "sums.safetensors"
+    asked = ["train", str(table), "--out", str(out), "--size", "small", "--folds", "3", "--calibration", method]
+    assert main([*asked, "--json"]) == 0
+    made = heads.read(out)
+    assert made.meta.calibration == method
+    assert made.meta.recipe.endswith("" if method == "platt" else f"--calibration {method}")
+    assert ("calibration.x" in made.arrays) == (method == "isotonic")
+    quality = heads.load(out, [Claim(name="tiny"), Claim(name="big")]).score_many(["What is 1 + 2?"])[0]
+    assert (quality > 0.8).all()
 
 
 @pytest.mark.parametrize(
