@@ -3,6 +3,7 @@
 It asks the wrapped head for the reference models that members are placed by, so it knows neither method nor scorer.
 """
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -29,6 +30,7 @@ class CurvedHead:
         mixed, self._placements = mix(meta.models, claims)
         used = np.flatnonzero(mixed.any(axis=0))
         self._mixed, self._curves = mixed[:, used], curves.of_models(used)
+        self._shares = [[(k, float(w)) for k, w in enumerate(row) if w] for row in self._mixed]
         self._references = make([Claim(name=meta.models[i].name, like=meta.models[i].name) for i in used])
 
     @property
@@ -41,7 +43,9 @@ class CurvedHead:
 
     def score(self, segments: Sequence[Segment]) -> Scores:
         raw = self._references.score(segments)
-        return Scores(tuple(self._calibrated(np.array([raw.quality]))[0].tolist()), raw.prompt_tokens)
+        logits = self._curves.one([_log_odds(quality) for quality in raw.quality])
+        mixed = [sum([w * logits[k] for k, w in row]) for row in self._shares]
+        return Scores(tuple([0.5 + 0.5 * math.tanh(0.5 * z) for z in mixed]), raw.prompt_tokens)
 
     def score_many(self, texts: Sequence[str]) -> Floats:
         return self._calibrated(self._references.score_many(texts))
@@ -50,3 +54,8 @@ class CurvedHead:
         sure = np.clip(np.asarray(quality, np.float64), SURE, 1 - SURE)
         logits = self._curves(np.log(sure / (1 - sure))) @ self._mixed.T
         return np.asarray(0.5 * (1 + np.tanh(0.5 * logits)), np.float32)
+
+
+def _log_odds(quality: float) -> float:
+    sure = min(max(quality, SURE), 1 - SURE)
+    return math.log(sure / (1 - sure))
