@@ -1,4 +1,4 @@
-"""Builds the native scorer. All else is in pyproject.toml.
+"""Builds the native modules. All else is in pyproject.toml.
 
 Switches: HEADGATE_BUILD=debug | sanitize | coverage (default: release). No -march: the instruction set is chosen when
 the program runs.
@@ -24,22 +24,28 @@ if BUILD not in FLAGS:
     sys.exit(f"HEADGATE_BUILD: expected one of {', '.join(FLAGS)}, got {BUILD!r}")
 
 compile_args, link_args = FLAGS[BUILD]
-scorer = Extension(
-    "router.native.scorer",
-    sources=["router/native/scorer.pyx"],
-    include_dirs=["csrc"],
-    depends=["setup.py", *(f"csrc/{name}" for name in sorted(os.listdir("csrc")) if name.endswith((".hpp", ".pxd")))],
-    extra_compile_args=["-std=c++20", "-fvisibility=hidden", *compile_args],
-    extra_link_args=link_args,
-    language="c++",
-)
+HEADERS = [f"csrc/{name}" for name in sorted(os.listdir("csrc")) if name.endswith((".hpp", ".pxd"))]
+# No contraction: what is decided natively is, to the bit, what Python decides.
+EXACT = {name: ["-ffp-contract=off"] for name in ("lane", "express")}
+extensions = [
+    Extension(
+        f"router.native.{name}",
+        sources=[f"router/native/{name}.pyx"],
+        include_dirs=["csrc"],
+        depends=["setup.py", *HEADERS],
+        extra_compile_args=["-std=c++20", "-fvisibility=hidden", *EXACT.get(name, []), *compile_args],
+        extra_link_args=link_args,
+        language="c++",
+    )
+    for name in ("scorer", "lane", "express")
+]
 
 setup(
     packages=[*find_packages(include=["router", "router.*"]), "router.kernels"],
     # A top-level `kernels` would collide with Hugging Face's package of that name.
     package_dir={"router.kernels": "kernels/triton"},
     ext_modules=cythonize(
-        [scorer],
+        extensions,
         include_path=["csrc"],
         build_dir=f"build/cython-{BUILD}",  # the generated C++ differs between builds
         language_level=3,

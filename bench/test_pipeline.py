@@ -78,6 +78,8 @@ class Sink:
 
 class Scoring:
     placements = ()
+    head = None
+    slow = False
 
     def score(self, query: Query) -> Scores:
         return Scores((0.4, 0.6), 120)
@@ -95,13 +97,13 @@ class Rig:
             link = Link(member, self.loop)
             self.links.append(link)
             member._link, member.phase = link, "ready"  # type: ignore[assignment]
-            member._load.described(CHAT, 8192)
+            member.described(CHAT, 8192)
         config = Config(pool=pool, routing=Routing(price=0.0))
         self.router = Router(config, pool=self.members, scoring=Scoring())  # type: ignore[arg-type]
 
     def hundred(self, chunks: int) -> None:
         """A hundred requests; the chunks of each, in a frame of their own; their ends. In one tick of the loop."""
-        first, receive = self.members[1]._last_id + 1, self.links[1].channel.data_received
+        first, receive = self.members[1].lane.last_id + 1, self.links[1].channel.data_received
         for _ in range(100):
             self.router.submit(QUERY, BODY, Sink())
         for id in range(first, first + 100):

@@ -12,6 +12,7 @@ from router.errors import EngineFailed, RouterError
 from router.frontend import failure, wire
 from router.frontend.exchange import Exchange
 from router.ipc.messages import Done
+from router.native.express import Passage
 from router.pipeline.base import Service, Ticket
 from router.types import Decision, Query
 
@@ -44,6 +45,18 @@ class Answer:
         door.running += 1
         self._overhead_s = perf_counter() - exchange.received_s
         door.metrics.overhead(self._overhead_s)
+
+    def resume(self, service: Service, query: Query, passage: Passage) -> Ticket:
+        """Go on where `passage` stands."""
+        exchange = self._exchange
+        self._overhead_s = passage.overhead_s
+        ticket = self._ticket = service.resume(passage, query, self)
+        exchange.stream = self
+        if passage.started:
+            self._decision = Decision(terms=(), **passage.decision)
+            self._under_way = self._stream
+            self._body = passage.answer or b""
+        return ticket
 
     # Sink
 
@@ -94,7 +107,7 @@ class Answer:
             if decision is None:
                 exchange.refuse(error)
             else:
-                exchange.refuse(error, _describe(decision), decision.model)
+                exchange.refuse(error, describe(decision.model, decision.reason), decision.model)
             return
         self._door.metrics.error(error.type)
         self._finish_stream(failure.events(error, exchange.dialect))
@@ -163,7 +176,7 @@ class Answer:
         )
 
     def _headers(self, decision: Decision) -> str:
-        about = _about.get((decision.model, decision.reason)) or _describe(decision)
+        about = _about.get((decision.model, decision.reason)) or describe(decision.model, decision.reason)
         lines = (
             f"x-request-id: {self._exchange.request_id}\r\n{about}"
             f"x-headgate-overhead-ms: {self._overhead_s * 1e3:.3f}\r\nx-headgate-decision-id: {decision.id}\r\n"
@@ -188,8 +201,8 @@ class Answer:
 _about: dict[tuple[str, str], str] = {}
 
 
-def _describe(decision: Decision) -> str:
-    lines = f"x-headgate-model: {wire.header_text(decision.model)}\r\nx-headgate-reason: {decision.reason}\r\n"
+def describe(model: str, reason: str) -> str:
+    lines = f"x-headgate-model: {wire.header_text(model)}\r\nx-headgate-reason: {reason}\r\n"
     if len(_about) < 1_000:
-        _about[decision.model, decision.reason] = lines
+        _about[model, reason] = lines
     return lines

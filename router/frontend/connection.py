@@ -12,6 +12,7 @@ from router.frontend import wire
 from router.frontend.door import Door
 from router.frontend.exchange import Exchange
 from router.frontend.reader import BODY, DEAF, HEAD, IDLE, Reader
+from router.native.express import Passage
 
 #: Requests that wait behind the one being answered; beyond, we stop reading.
 MAX_WAITING = 8
@@ -46,7 +47,7 @@ class Connection(asyncio.Protocol):
         self.stalled = False  #: more unsent bytes than the high-water mark
         self._transport: asyncio.Transport | None = None
         self._reader: Reader | None = None  # made with the first byte: idle connections stay small
-        self._active: Exchange | None = None
+        self._active: Exchange | Passage | None = None
         self._waiting: list[Exchange] = []
         self._waiting_bytes = 0
         self._timed = IDLE  #: the reader's phase whose clock runs
@@ -90,6 +91,8 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         reader = self._reader
+        if self._active is None and (reader is None or reader.phase == IDLE) and self._take_express(data):
+            return
         if reader is None:
             if self._transport is None:
                 return
@@ -125,6 +128,18 @@ class Connection(asyncio.Protocol):
             if self._reading and (len(self._waiting) >= MAX_WAITING or self._waiting_bytes > MAX_WAITING_BYTES):
                 self._pause_reading()
 
+    def _take_express(self, data: bytes) -> bool:
+        """Whether `data` is a common request, and under way."""
+        express = self.door.express
+        if express is None or self._waiting or self._transport is None:
+            return False
+        passage = express.take(self, data)
+        if passage is None:
+            return False
+        self._active = passage
+        self.deadline = inf
+        return True
+
     # What exchanges use
 
     def write(self, data: bytes) -> None:
@@ -145,13 +160,18 @@ class Connection(asyncio.Protocol):
         self._written += len(data)
         transport.write(data)
 
-    def answered(self, exchange: Exchange) -> None:
+    def replace(self, passage: Passage, exchange: Exchange) -> None:
+        """`passage` has become an ordinary exchange."""
+        if self._active is passage:
+            self._active = exchange
+
+    def answered(self, exchange: Exchange | Passage) -> None:
         """`exchange` is wholly written: next, or close."""
         if exchange is not self._active:
             return
         self._active = None
         if not exchange.keep_alive:
-            self._close_after(exchange)
+            self._close_after(exchange.exchange())
         elif self._waiting:
             if not self._running:
                 self._next()
@@ -189,7 +209,7 @@ class Connection(asyncio.Protocol):
     def cut(self, error: RouterError) -> None:
         """End the running answer with `error`, then close."""
         self._forget_waiting()
-        active = self._active
+        active = None if self._active is None else self._active.exchange()
         if active is not None and active.stream is not None:
             active.keep_alive = False
             active.stream.cut(error)
@@ -209,7 +229,7 @@ class Connection(asyncio.Protocol):
         self._running = True
         try:
             while self._waiting and self._active is None:
-                exchange = self._active = self._waiting.pop(0)
+                self._active = exchange = self._waiting.pop(0)
                 self.door.body_bytes -= len(exchange.body)  # the pipeline bounds what it holds itself
                 exchange.run()
         finally:

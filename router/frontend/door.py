@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from router.config import Limits
 from router.frontend.keys import Keys
 from router.frontend.routes import Routes
+from router.native.express import Express
 from router.observe.metrics import Metrics
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ class Door:
         "date",
         "draining",
         "emptied",
+        "express",
         "keys",
         "limits",
         "metrics",
@@ -44,6 +46,7 @@ class Door:
         self.emptied = asyncio.Event()  #: set when the last connection of a draining door has closed
         self.body_bytes = 0  #: of requests that are being read, or wait for an answer before theirs
         self.running = 0  #: answers that an engine owes
+        self.express: Express | None = None  #: the common request's way
         self.tick_s = sweep_interval_s(limits)
         self.now = 0.0  #: the loop's time at the last sweep; all deadlines are counted from it
         self.date = ""

@@ -22,8 +22,8 @@ EXPLAINED = frozenset((
 _ID = re.compile(rb"[\x21-\x7e]{1,256}")
 _TRACEPARENT = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-.*)?")
 #: Request ids must differ, not be secret: a random start per process, then a count.
-_process_id = secrets.token_hex(8)
-_next_number = count(1).__next__
+process_id = secrets.token_hex(8)
+next_number = count(1).__next__
 
 
 class Stream(Protocol):
@@ -69,7 +69,7 @@ class Exchange:
     def identify(self) -> str:
         """The client's `x-request-id`, else one of ours. Raises `BadRequest` on one that we would not echo."""
         given = self.headers.get(b"x-request-id") if self.explained else None
-        self.request_id = f"{_process_id}{_next_number():08x}" if given is None else _clean_id(given, "x-request-id")
+        self.request_id = f"{process_id}{next_number():08x}" if given is None else _clean_id(given, "x-request-id")
         return self.request_id
 
     @property
@@ -150,6 +150,9 @@ class Exchange:
             "other" if route is None else route.name, model, status, perf_counter() - self.received_s
         )
         self.connection.answered(self)
+
+    def exchange(self) -> "Exchange":
+        return self
 
     def gone(self) -> None:
         """The client went away before its answer was out."""

@@ -16,6 +16,10 @@ class Keys:
     def __init__(self, keys: tuple[str, ...]) -> None:
         self._keys = tuple((key.encode(), hashlib.sha256(key.encode()).hexdigest()[:8]) for key in keys if key)
 
+    def __bool__(self) -> bool:
+        """Whether one is asked for."""
+        return bool(self._keys)
+
     def identify(self, headers: dict[bytes, bytes]) -> str:
         """The id of the key that `headers` present, empty where none is asked for. Raises `Unauthorized`."""
         if not self._keys:

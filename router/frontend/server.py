@@ -14,6 +14,7 @@ from router.errors import ConfigError, NoEngine
 from router.frontend.admin import Admin
 from router.frontend.connection import Connection
 from router.frontend.door import Door
+from router.frontend.express import open_express
 from router.frontend.keys import Keys
 from router.frontend.public import Public
 from router.observe.metrics import MemberGauges, Metrics
@@ -53,6 +54,7 @@ class Frontend:
         limits = config.limits
         public = Public(service, self.metrics, self.draining)
         self._public = Door(public.routes(), Keys(config.api_keys), limits, self.metrics)
+        open_express(self._public, service)
         shown = config if shown_config is None else shown_config
         admin = Admin(service, self.metrics, shown, self.begin_drain, self.draining)
         # Never draining itself: it stays open, to watch the drain.

@@ -39,6 +39,15 @@ def status_line(status: int) -> str:
     return line if line is not None else f"HTTP/1.1 {status} Status\r\n"
 
 
+_STREAM_START = f"HTTP/1.1 200 OK\r\ncontent-type: {EVENTS}\r\ncache-control: no-cache\r\nx-accel-buffering: no\r\n"
+_CHUNKED = "transfer-encoding: chunked\r\n"
+#: How the heads of whole and of streamed answers begin, up to the first line that differs between requests.
+COMMON_HEADS = (
+    f"{_STATUS_LINES[200]}content-type: {JSON}\r\n".encode(),
+    f"{_STREAM_START}{_CHUNKED}".encode(),
+)
+
+
 def head(status: int, content_type: str, length: int, extra: str) -> bytes:
     """The head of an answer whose length is known. `extra` holds header lines. 204 has neither type nor length."""
     entity = "" if status == 204 else f"content-type: {content_type}\r\ncontent-length: {length}\r\n"
@@ -47,11 +56,8 @@ def head(status: int, content_type: str, length: int, extra: str) -> bytes:
 
 def stream_head(extra: str, *, keep_alive: bool, old_client: bool) -> bytes:
     """The head of an event stream: chunked, or for an HTTP/1.0 client ended by closing the connection."""
-    framing = "" if old_client else "transfer-encoding: chunked\r\n"
-    return (
-        f"HTTP/1.1 200 OK\r\ncontent-type: {EVENTS}\r\ncache-control: no-cache\r\nx-accel-buffering: no\r\n"
-        f"{framing}{extra}{connection(keep_alive, old_client)}\r\n"
-    ).encode("latin-1")
+    framing = "" if old_client else _CHUNKED
+    return f"{_STREAM_START}{framing}{extra}{connection(keep_alive, old_client)}\r\n".encode("latin-1")
 
 
 def connection(keep_alive: bool, old_client: bool) -> str:

@@ -29,6 +29,11 @@ class MfHead:
     def placements(self) -> tuple[Placement, ...]:
         return self._placements
 
+    @property
+    def scorer(self) -> Scorer:
+        """All that `score` does, for callers that are native themselves."""
+        return self._scorer
+
     def score(self, segments: Sequence[Segment]) -> Scores:
         return Scores(*self._scorer.score(segments))
 

@@ -41,7 +41,7 @@ class Channel(asyncio.Protocol):
         self._handler = handler
         self._loop = loop
         self._decoder = FrameDecoder()
-        self._out: list[bytearray] = []
+        self._out: list[bytes | bytearray] = []
         self._out_bytes = 0
         self._closed = False
         self._transport: asyncio.Transport | None = None
@@ -55,9 +55,13 @@ class Channel(asyncio.Protocol):
 
         Raises `ProtocolError`, and queues nothing, when the frame would be larger than any peer accepts.
         """
+        if not self._closed:
+            self.send_frame(encode_frame(message))
+
+    def send_frame(self, frame: bytes | bytearray) -> None:
+        """Queue what is already encoded, length prefix included."""
         if self._closed:
             return
-        frame = encode_frame(message)
         if not self._out:
             self._loop.call_soon(self._flush)
         self._out.append(frame)

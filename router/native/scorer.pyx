@@ -53,10 +53,6 @@ cdef int _fill(object text, float weight, native.Text* out, list keep) except -1
 cdef class Encoder:
     """Holds a spec and a vocabulary table, both never changed after: safe from many threads."""
 
-    cdef native.Encoder config
-    cdef const uint64_t[::1] slots
-    cdef readonly object spec
-
     def __init__(self, spec, const uint64_t[::1] vocab not None):
         spec.check()
         size = vocab.shape[0]
@@ -134,13 +130,6 @@ cdef class Scorer:
     Scratch is per thread and grows to the largest text seen, then is cut back.
     """
 
-    cdef readonly Encoder encoder
-    cdef readonly str isa
-    cdef native.Model model
-    cdef const uint16_t[:, ::1] table
-    cdef const float[:, ::1] vectors  # [K, models]
-    cdef const float[::1] bias
-
     def __init__(self, Encoder encoder not None, table, const float[:, ::1] vectors not None,
                  const float[::1] bias not None, isa=None):
         rows, k = encoder.spec.rows, vectors.shape[1]
@@ -162,6 +151,10 @@ cdef class Scorer:
         self.model.bias = &self.bias[0]
         self.model.k = k
         self.model.models = bias.shape[0]
+
+    @property
+    def models(self):
+        return self.model.models
 
     def score(self, segments):
         # The tuple holds its segments, and they their text, while the GIL is released.

@@ -1,8 +1,10 @@
 """Counters and histograms as plain integers, turned into Prometheus families only when scraped.
 
-prometheus-client's own objects cost several microseconds an update; these cost a dictionary look-up. Knows no request.
+prometheus-client's own objects cost several microseconds an update; these cost a dictionary look-up. Counts lie in
+buffers, which the common request's way counts in natively (`*_of`). Knows no request.
 """
 
+from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate
@@ -19,9 +21,9 @@ _PREFIX = "headgate_"
 
 _TOKENS = ("prompt", "completion", "cached")
 
-OVERHEAD_BOUNDS_S = (1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 0.1, 1.0)
-LATENCY_BOUNDS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
-TOKEN_BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.075, 0.1, 0.2, 0.5, 1.0)
+OVERHEAD_BOUNDS_S = array("d", [1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 0.1, 1.0])
+LATENCY_BOUNDS_S = array("d", [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0])
+TOKEN_BOUNDS_S = array("d", [0.001, 0.0025, 0.005, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.075, 0.1, 0.2, 0.5, 1.0])
 
 
 class MemberGauges(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,21 +43,22 @@ class MemberGauges(msgspec.Struct, frozen=True, kw_only=True):
 class Histogram:
     """Counts per bucket and the sum of what was observed. `bounds` are upper bounds, ascending, without infinity."""
 
-    __slots__ = ("bounds", "counts", "sum")
+    __slots__ = ("bounds", "counts", "total")
 
-    def __init__(self, bounds: Sequence[float]) -> None:
+    def __init__(self, bounds: "array[float]") -> None:
         self.bounds = bounds
-        self.counts = [0] * (len(bounds) + 1)
-        self.sum = 0.0
+        self.counts = array("q", [0] * (len(bounds) + 1))
+        self.total = array("d", [0.0])
 
     def observe(self, value: float) -> None:
         self.counts[bisect_left(self.bounds, value)] += 1
-        self.sum += value
+        self.total[0] += value
 
     def add(self, other: "Histogram") -> None:
         """Of the same bounds."""
-        self.counts = [a + b for a, b in zip(self.counts, other.counts, strict=True)]
-        self.sum += other.sum
+        for i, count in enumerate(other.counts):
+            self.counts[i] += count
+        self.total[0] += other.total[0]
 
     def buckets(self) -> list[tuple[str, float]]:
         """Cumulative, as Prometheus wants them."""
@@ -68,7 +71,7 @@ class Labelled:
 
     __slots__ = ("_bounds", "children")
 
-    def __init__(self, bounds: Sequence[float]) -> None:
+    def __init__(self, bounds: "array[float]") -> None:
         self._bounds = bounds
         self.children: dict[str, Histogram] = {}
 
@@ -89,10 +92,10 @@ class Metrics(Collector):
         self.connections = 0  #: open client connections
         self._requests: dict[tuple[str, str, int], Histogram] = {}  #: of seconds, by route, model, status
         self._errors: dict[str, int] = {}
-        self._decisions: dict[tuple[str, str], int] = {}
-        self._tokens: dict[str, list[int]] = {}
-        self._decision_seconds = Histogram(OVERHEAD_BOUNDS_S)
-        self._overhead_seconds = Histogram(OVERHEAD_BOUNDS_S)
+        self._decisions: dict[tuple[str, str], array[int]] = {}  # of one count
+        self._tokens: dict[str, array[int]] = {}
+        self.decision_seconds = Histogram(OVERHEAD_BOUNDS_S)
+        self.overhead_seconds = Histogram(OVERHEAD_BOUNDS_S)
         self._first_token = Labelled(LATENCY_BOUNDS_S)
         self._output_token = Labelled(TOKEN_BOUNDS_S)
         self._members: Callable[[], Iterable[MemberGauges]] = tuple
@@ -107,24 +110,19 @@ class Metrics(Collector):
 
     def request(self, route: str, model: str, status: int, seconds: float) -> None:
         """A request was answered; `seconds` from its last byte in to its last byte out."""
-        histogram = self._requests.get((route, model, status))
-        if histogram is None:
-            histogram = self._requests[route, model, status] = Histogram(LATENCY_BOUNDS_S)
-        histogram.counts[bisect_left(LATENCY_BOUNDS_S, seconds)] += 1
-        histogram.sum += seconds
+        self.requests_of(route, model, status).observe(seconds)
 
     def error(self, type: str) -> None:
         self._errors[type] = self._errors.get(type, 0) + 1
 
     def decided(self, model: str, reason: str, seconds: float) -> None:
         """A decision was made, in `seconds`: scoring and policy."""
-        key = (model, reason)
-        self._decisions[key] = self._decisions.get(key, 0) + 1
-        self._decision_seconds.observe(seconds)
+        self.decisions_of(model, reason)[0] += 1
+        self.decision_seconds.observe(seconds)
 
     def overhead(self, seconds: float) -> None:
         """From a request's last byte in to its hand-over to an engine."""
-        self._overhead_seconds.observe(seconds)
+        self.overhead_seconds.observe(seconds)
 
     def first_token(self, model: str, seconds: float) -> None:
         self._first_token.observe(model, seconds)
@@ -134,12 +132,38 @@ class Metrics(Collector):
         self._output_token.observe(model, seconds)
 
     def tokens(self, model: str, usage: Usage) -> None:
-        counts = self._tokens.get(model)
-        if counts is None:
-            counts = self._tokens[model] = [0, 0, 0]
+        counts = self.tokens_of(model)
         counts[0] += usage.prompt_tokens
         counts[1] += usage.completion_tokens
         counts[2] += usage.cached_tokens
+
+    # The buffers themselves
+
+    def requests_of(self, route: str, model: str, status: int) -> Histogram:
+        histogram = self._requests.get((route, model, status))
+        if histogram is None:
+            histogram = self._requests[route, model, status] = Histogram(LATENCY_BOUNDS_S)
+        return histogram
+
+    def decisions_of(self, model: str, reason: str) -> "array[int]":
+        """One count."""
+        count = self._decisions.get((model, reason))
+        if count is None:
+            count = self._decisions[model, reason] = array("q", [0])
+        return count
+
+    def tokens_of(self, model: str) -> "array[int]":
+        """Prompt, completion, cached."""
+        counts = self._tokens.get(model)
+        if counts is None:
+            counts = self._tokens[model] = array("q", [0] * len(_TOKENS))
+        return counts
+
+    def first_token_of(self, model: str) -> Histogram:
+        return self._first_token.child(model)
+
+    def output_token_of(self, model: str) -> Histogram:
+        return self._output_token.child(model)
 
     def render(self) -> bytes:
         """The scrape, in Prometheus's text format."""
@@ -149,15 +173,16 @@ class Metrics(Collector):
     def collect(self) -> Iterator[Metric]:
         members = tuple(self._members())
         requests = {key: sum(histogram.counts) for key, histogram in self._requests.items()}
+        decisions = {key: count[0] for key, count in self._decisions.items()}
         yield _counter("requests", "Requests answered.", ("route", "model", "status"), requests)
         yield _counter("errors", "Requests that ended in an error.", ("type",), self._errors)
-        yield _counter("decisions", "Routing decisions.", ("model", "reason"), self._decisions)
+        yield _counter("decisions", "Routing decisions.", ("model", "reason"), decisions)
         tokens = {
             (model, kind): n for model, counts in self._tokens.items() for kind, n in zip(_TOKENS, counts, strict=True)
         }
         yield _counter("tokens", "Tokens of finished answers.", ("model", "type"), tokens)
-        yield _histogram("decision_seconds", "Scoring and policy.", self._decision_seconds)
-        yield _histogram("overhead_seconds", "Last byte in to hand-over to an engine.", self._overhead_seconds)
+        yield _histogram("decision_seconds", "Scoring and policy.", self.decision_seconds)
+        yield _histogram("overhead_seconds", "Last byte in to hand-over to an engine.", self.overhead_seconds)
         yield _labelled("time_to_first_token_seconds", "Of streamed answers.", "model", self._first_token)
         yield _labelled("time_per_output_token_seconds", "Mean of an answer.", "model", self._output_token)
         yield _labelled("request_seconds", "Last byte in to last byte out.", "route", self._seconds_by_route())
@@ -186,14 +211,14 @@ def _counter(
 
 def _histogram(name: str, text: str, histogram: Histogram) -> Metric:
     family = HistogramMetricFamily(_PREFIX + name, text)
-    family.add_metric([], histogram.buckets(), histogram.sum)
+    family.add_metric([], histogram.buckets(), histogram.total[0])
     return family
 
 
 def _labelled(name: str, text: str, label: str, labelled: Labelled) -> Metric:
     family = HistogramMetricFamily(_PREFIX + name, text, labels=[label])
     for value, histogram in labelled.children.items():
-        family.add_metric([value], histogram.buckets(), histogram.sum)
+        family.add_metric([value], histogram.buckets(), histogram.total[0])
     return family
 
 

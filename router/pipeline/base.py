@@ -7,6 +7,7 @@ from typing import Protocol
 
 import msgspec
 
+from router.native.express import Express, Passage
 from router.pipeline.sink import Sink
 from router.pool.base import MemberPhase, MemberStatus
 from router.types import Decision, Query
@@ -38,6 +39,15 @@ class Service(Protocol):
 
         The sink is never called before this returns.
         """
+        ...
+
+    @property
+    def express(self) -> Express | None:
+        """The common request's way, where pool and head allow it."""
+        ...
+
+    def resume(self, passage: Passage, query: Query, sink: Sink) -> Ticket:
+        """Go on with a request that leaves the common way, whatever has been sent by now."""
         ...
 
     def decide(self, query: Query) -> Decision:

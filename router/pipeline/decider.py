@@ -29,8 +29,8 @@ class Decider:
     def __init__(self, config: Config, scoring: Scoring | None = None) -> None:
         self._config = config
         self._assumed = Snapshot(_assumed(config.pool))
-        self._ids = count()
-        self._id_prefix = secrets.token_hex(5)
+        self.next_id = count().__next__
+        self.id_prefix = secrets.token_hex(5)
         self.routing = config.routing
         self.scoring = scoring or Scoring.load(config.routing.checkpoint, config.pool)
         self.names = self._names(config.routing, self.scoring)
@@ -56,7 +56,7 @@ class Decider:
         return self.choose(query, self.scoring.score(query), self._assumed, self.names.settings(query.model))
 
     def choose(self, query: Query, scores: Scores, snapshot: Snapshot, settings: Settings) -> Decision:
-        return decide(query, scores, snapshot, settings, id=f"{self._id_prefix}-{next(self._ids):x}")
+        return decide(query, scores, snapshot, settings, id=f"{self.id_prefix}-{self.next_id():x}")
 
     def _names(self, routing: Routing, scoring: Scoring) -> Names:
         pool = self._config.pool

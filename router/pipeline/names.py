@@ -34,19 +34,19 @@ class Names:
         if routing.threshold is not None:
             auto = msgspec.structs.replace(base, rule="threshold", threshold=routing.threshold)
         self._base = base
-        self._known: dict[str, Settings] = dict.fromkeys(RESERVED_NAMES, auto)
+        self.known: dict[str, Settings] = dict.fromkeys(RESERVED_NAMES, auto)  #: every name without a number in it
         weights = Counter(member.model for member in pool)
         for i, member in enumerate(pool):
             pinned = msgspec.structs.replace(base, rule="pinned", pinned=i)
             if member.model and weights[member.model] == 1:
-                self._known.setdefault(member.model, pinned)
+                self.known.setdefault(member.model, pinned)
         for i, member in enumerate(pool):
-            self._known[member.name] = msgspec.structs.replace(base, rule="pinned", pinned=i)
+            self.known[member.name] = msgspec.structs.replace(base, rule="pinned", pinned=i)
         self._shown = (RESERVED_NAMES[0], *(member.name for member in pool))
 
     def settings(self, model: str) -> Settings:
         """How to decide for `model`. Raises `ModelNotFound`, saying what there is."""
-        found = self._known.get(model)
+        found = self.known.get(model)
         if found is not None:
             return found
         match = _ROUTELLM.fullmatch(model)
@@ -57,7 +57,7 @@ class Names:
     def _explain(self, model: str) -> str:
         if model.startswith("router-"):
             return f"model {model!r} is not understood; a RouteLLM name reads `router-mf-THRESHOLD`, 0 to 1"
-        near = difflib.get_close_matches(model[:200], self._known, n=1, cutoff=0.6)
+        near = difflib.get_close_matches(model[:200], self.known, n=1, cutoff=0.6)
         hint = f"did you mean {near[0]!r}? " if near else ""
         return f"model {model[:200]!r} does not exist; {hint}there are {', '.join(self._shown)}"
 

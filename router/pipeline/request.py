@@ -107,6 +107,13 @@ class Request:
         if deadline_s is not None:
             self._timer = asyncio.get_running_loop().call_later(deadline_s, self._expire)
 
+    def resume(self, call: Call, scores: Scores, decision: Decision, *, started: bool) -> None:
+        """Go on with what was decided and handed over elsewhere."""
+        self._call, self.scores, self.decision, self.started = call, scores, decision, started
+        if started:
+            self.held_bytes = 0
+            self.body = b""
+
     def scored(self, future: "asyncio.Future[Scores]") -> None:
         """Begin with scores made on another thread."""
         if self.ended:

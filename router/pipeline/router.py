@@ -17,11 +17,13 @@ from router import config as configuration
 from router.config import Config, Member, Routing
 from router.errors import EngineFailed, EngineStartError, NoEngine, Overloaded, RouterError
 from router.heads import Placement
+from router.native.express import Passage
 from router.observe.metrics import Metrics
 from router.pipeline.base import MemberStatus, ModelCard
 from router.pipeline.chat import ChatStream, Completion, ask, complete
 from router.pipeline.conversation import Conversation, query_of
 from router.pipeline.decider import Decider, decider_of
+from router.pipeline.passages import express_of, follow, resumed
 from router.pipeline.request import Request
 from router.pipeline.scoring import Scoring
 from router.pipeline.sink import Sink
@@ -68,7 +70,7 @@ class Router:
         self._start = start
         self._on_event = on_event
         self._created = int(time.time())
-        self._requests: set[Request] = set()
+        self._requests: set[Request | Passage] = set()
         self._closed = False
         self._folder: RuntimeFolder | None = None
         if pool is None and start:
@@ -77,6 +79,7 @@ class Router:
             environment = configuration.inherited_environment()
             pool = build(config, self._folder.path, environment, host_command=host_command)
         self.pool: tuple[PoolMember, ...] = tuple(pool or ())
+        self.express = express_of(self, self._decider, self.pool, self._requests)
         self._supervisor = Supervisor(self.pool, config.supervision)
 
     @classmethod
@@ -108,6 +111,8 @@ class Router:
     async def stop(self) -> None:
         """End every request with an error and every engine. Idempotent."""
         self._closed = True
+        if self.express is not None:
+            self.express.close()
         for request in tuple(self._requests):
             request.refuse(EngineFailed("the server is shutting down"))
         await self._supervisor.stop()
@@ -125,6 +130,8 @@ class Router:
     def reload(self, routing: Routing) -> None:
         """Decide by `routing` from now on. Raises `ConfigError` and changes nothing when its checkpoint is refused."""
         self._decider.reload(routing)
+        if self.express is not None:
+            follow(self.express, self._decider)
         self.config = msgspec.structs.replace(self.config, routing=routing)
 
     @property
@@ -219,6 +226,16 @@ class Router:
 
     def ended(self, request: Request) -> None:
         self._requests.discard(request)
+
+    # A request that leaves the common way
+
+    def resume(self, passage: Passage, query: Query, sink: Sink) -> Request:
+        """Goes on with `passage` as an ordinary request, whatever has been sent by now."""
+        settings, scores = self._decider.names.settings(query.model), self._decider.scoring.score(query)
+        request = resumed(self, passage, Request(self, query, settings, passage.body, sink, ""), scores)
+        self._requests.discard(passage)
+        self._requests.add(request)
+        return request
 
     def _admit(self, body_bytes: int) -> None:
         if self._closed:

@@ -12,8 +12,8 @@ class Scoring:
     """A head for the members of one pool, in their order. Safe from many threads."""
 
     def __init__(self, head: Head) -> None:
-        self._head = head
-        self._turns = head.turns
+        self.head = head
+        self.turns = head.turns
         self.slow = bool(getattr(head, "slow", False))  #: a score takes milliseconds
 
     @classmethod
@@ -23,10 +23,10 @@ class Scoring:
 
     @property
     def placements(self) -> tuple[Placement, ...]:
-        return self._head.placements
+        return self.head.placements
 
     def score(self, query: Query) -> Scores:
-        return self._head.score(segments(query.turns, self._turns))
+        return self.head.score(segments(query.turns, self.turns))
 
 
 def strengths(scoring: Scoring, pool: Sequence[Member]) -> tuple[float, ...]:

@@ -26,6 +26,7 @@ from router.ipc.messages import (
     Submit,
 )
 from router.ipc.spec import HostSpec
+from router.native.lane import Lane
 from router.pool.base import Failure, MemberPhase, MemberStatus, Receiver, Work
 from router.pool.breaker import Breaker
 from router.pool.failure import failure_of, is_members_fault
@@ -75,7 +76,7 @@ class EngineMember:
         command: tuple[str, ...] = HOST_COMMAND,
     ) -> None:
         self.name = member.name
-        self.phase: MemberPhase = "waiting"
+        self._phase: MemberPhase = "waiting"
         self.restarts = 0
         self.last_error = ""
         self.last_heard_s = self.ready_since_s = 0.0  #: monotonic
@@ -95,11 +96,20 @@ class EngineMember:
         self._command = command
         self._load = LoadTracker(member, gpu_share)
         self._breaker = Breaker(supervision.breaker_failures, supervision.breaker_open_s)
-        self._calls: dict[int, EngineCall] = {}
-        self._last_id = 0
+        self.lane = Lane(self._load, self._load.usd_per_s)  #: what the common request's way needs of us
+        self._calls: dict[int, EngineCall] = self.lane.calls
         self._link: HostLink | None = None
         self._hello: Hello | None = None
         self._killed = ""  # why we ended it ourselves
+
+    @property
+    def phase(self) -> MemberPhase:
+        return self._phase
+
+    @phase.setter
+    def phase(self, phase: MemberPhase) -> None:
+        self._phase = phase
+        self.lane.ready = phase == "ready"
 
     # PoolMember
 
@@ -111,7 +121,7 @@ class EngineMember:
             raise Overloaded(f"model {self.name!r} reads its requests too slowly", retry_after_s=1.0)
         if len(work.body) > _MAX_BODY_BYTES:
             raise ContentTooLarge(f"a body of {len(work.body)} bytes; an engine takes at most {_MAX_BODY_BYTES}")
-        id = self._last_id = self._last_id + 1
+        id = self.lane.last_id = self.lane.last_id + 1
         link.send(
             Submit(
                 id=id,
@@ -137,11 +147,7 @@ class EngineMember:
             self._link.send(Abort(id))
 
     def state(self) -> MemberState:
-        # Asked for at every decision: what did not change since the last one is told without further calls.
-        state, closed = self._load.current, self._breaker.state == "closed"
-        if state is not None and closed and state.ready and self.phase == "ready" and not state.breaker_open:
-            return state
-        open = not closed and self._breaker.is_open(time.monotonic())
+        open = self._breaker.state != "closed" and self._breaker.is_open(time.monotonic())
         return self._load.state(ready=self.phase == "ready", breaker_open=open)
 
     def status(self) -> MemberStatus:
@@ -161,7 +167,7 @@ class EngineMember:
     async def start(self) -> None:
         await self._release()
         self.phase = "starting" if self._hello is None else "restarting"
-        link = self._link = HostLink(self.name, self.received, self._lost)
+        link = self._link = HostLink(self.name, self.received, self._lost, self._writable)
         timeout_s = self._supervision.start_timeout_s
         try:
             async with asyncio.timeout(timeout_s):
@@ -177,8 +183,10 @@ class EngineMember:
             await self._give_up("its start was given up")
             raise
         self._hello = hello
-        self._load.described(frozenset(hello.capabilities), hello.context_tokens)
+        self.described(frozenset(hello.capabilities), hello.context_tokens)
         self._breaker.reset()
+        self.lane.trusted = True
+        self._writable(True)
         self.last_heard_s = self.ready_since_s = time.monotonic()
         self.phase = "ready"
 
@@ -186,6 +194,12 @@ class EngineMember:
         self.phase = "stopped"
         await self._release()
         self._fail_calls("the engine was stopped")
+
+    def described(self, capabilities: frozenset[str], context_tokens: int) -> None:
+        """The engine said what it can do."""
+        self._load.described(capabilities, context_tokens)
+        self.lane.chats = "chat" in capabilities
+        self.lane.context_tokens = context_tokens
 
     # For the supervisor
 
@@ -241,7 +255,7 @@ class EngineMember:
             return
         self._load.answered(done.usage, done.timings)
         self._load.ended()
-        self._breaker.succeeded()
+        self._succeeded()
         call.receiver.done(done)
 
     def _fail(self, fail: Fail) -> None:
@@ -251,6 +265,7 @@ class EngineMember:
         self._load.ended()
         if is_members_fault(fail.status):
             self._breaker.failed(time.monotonic())
+            self.lane.trusted = False
         call.receiver.fail(failure_of(fail.status, fail.body, fail.code, retryable=fail.retryable))
 
     def _handoff(self, handoff: Handoff) -> None:
@@ -258,8 +273,13 @@ class EngineMember:
         if call is None:
             return
         self._load.ended()
-        self._breaker.succeeded()
+        self._succeeded()
         call.receiver.handoff(handoff)
+
+    def _succeeded(self) -> None:
+        if not self.lane.trusted:
+            self._breaker.succeeded()
+            self.lane.trusted = True
 
     def _receiver_broke(self, call: EngineCall) -> None:
         # A bug of ours in one request must not take the connection, and with it every other request, along.
@@ -267,12 +287,18 @@ class EngineMember:
         self.abort(call.id)
         call.receiver.fail(Failure(EngineFailed("the answer could not be passed on")))
 
+    def _writable(self, writable: bool) -> None:
+        """Frames may go straight to the channel as long as the host reads them in time."""
+        channel = None if self._link is None else self._link.channel
+        self.lane.send = channel.send_frame if writable and channel is not None else None
+
     # Loss
 
     def _lost(self, link: HostLink, error: Exception | None) -> None:
         if link is not self._link or self.phase != "ready":
             return  # a start that fails, or a stop: whoever waits for it tells
         self.phase = "restarting"
+        self.lane.send = None
         self._load.forget()
         why = f"engine {self.name!r} was lost" + (f": {error}" if error else "")
         log.error("%s; %d requests were under way", why, len(self._calls))
@@ -290,6 +316,7 @@ class EngineMember:
 
     async def _release(self) -> None:
         link, self._link = self._link, None
+        self.lane.send = None
         if link is not None:
             await link.close(self._supervision.stop_timeout_s)
 

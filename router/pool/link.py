@@ -19,10 +19,15 @@ _CONNECT_POLL_S = 0.05
 
 
 class HostLink:
-    """Implements the channel's `Handler`. `received` gets every message after the greeting."""
+    """Implements the channel's `Handler`. `received` gets every message after the greeting, `writable` tells whether
+    the host reads in time."""
 
     def __init__(
-        self, name: str, received: Callable[[Message], None], lost: Callable[["HostLink", Exception | None], None]
+        self,
+        name: str,
+        received: Callable[[Message], None],
+        lost: Callable[["HostLink", Exception | None], None],
+        writable: Callable[[bool], None],
     ) -> None:
         self.name = name
         self.channel: Channel | None = None
@@ -30,6 +35,7 @@ class HostLink:
         self.received: Callable[[Message], None] = self._greet
         self._pass_on = received
         self._on_lost = lost
+        self._on_writable = writable
         self._greeted: asyncio.Future[Hello] | None = None
 
     async def open(
@@ -90,7 +96,7 @@ class HostLink:
         self._on_lost(self, error)
 
     def writable(self, writable: bool) -> None:
-        """Nothing to do: whoever submits asks for the bytes that wait."""
+        self._on_writable(writable)
 
     def _greet(self, message: Message) -> None:
         if not isinstance(message, Hello):

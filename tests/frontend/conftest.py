@@ -71,6 +71,7 @@ class ScriptedService:
     refusal: RouterError | None = None
     ready: bool = True
     requests: list[Request] = field(default_factory=list)
+    express: None = None
 
     def submit(self, query: Query, body: bytes, sink: Sink, *, traceparent: str = "") -> Request:
         if self.refusal is not None:

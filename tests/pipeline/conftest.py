@@ -68,6 +68,8 @@ class FakeMember:
 class FakeScoring:
     """Scores every query the same, unless told otherwise."""
 
+    head = None
+
     def __init__(self, *quality: float) -> None:
         self.quality = quality
         self.slow = False

@@ -117,7 +117,7 @@ class Pool:
         pool = tuple(Member(name=name, model=f"x/{name}") for name in NAMES)
         self.members = [EngineMember(one, Supervision(), Path("/nowhere"), gpu_share=0.3) for one in pool]
         for i, one in enumerate(self.members):
-            one._load.described(frozenset({"chat"}), 1000 * (i + 1))
+            one.described(frozenset({"chat"}), 1000 * (i + 1))
             self.restart(i)
         scoring: Any = FakeScoring()
         self.router = Router(Config(pool=pool, routing=Routing(price=0.0)), pool=self.members, scoring=scoring)
@@ -169,6 +169,8 @@ class Pool:
 
 class FakeScoring:
     placements = ()
+    head = None
+    slow = False
 
     def score(self, query: Query) -> Scores:
         return Scores((0.3, 0.5), 10)

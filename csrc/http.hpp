@@ -1,0 +1,108 @@
+// The plain request: one whole HTTP/1.1 POST in one read, in the strictest grammar and without a header that asks for
+// anything. All else, malformed or merely unusual, is left to the full parser: a `false` here refuses nothing.
+#pragma once
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+
+namespace headgate {
+
+struct HttpLimits {
+  size_t head_bytes, headers, body_bytes;
+};
+
+// Views into the bytes that were read. Absent headers are empty.
+struct PlainRequest {
+  std::string_view body, authorization, api_key;
+};
+
+namespace http {
+
+// Token characters of RFC 9110, letters lowered; 0: not in a header's name.
+inline constexpr std::array<char, 256> kNameChar = [] {
+  std::array<char, 256> table{};
+  for (char c : std::string_view("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz")) {
+    table[static_cast<uint8_t>(c)] = c;
+  }
+  for (char c = 'A'; c <= 'Z'; ++c) table[static_cast<uint8_t>(c)] = static_cast<char>(c + 32);
+  return table;
+}();
+
+// Headers that say how to read the request, or that the answer depends on: the full parser's business.
+inline bool asks(std::string_view name) {
+  for (std::string_view other : {"transfer-encoding", "content-encoding", "expect", "upgrade", "proxy-connection",
+                                 "origin", "te", "trailer", "x-request-id", "x-session-id", "traceparent"}) {
+    if (name == other) return true;
+  }
+  return name.starts_with("x-headgate-");
+}
+
+inline bool keep_alive(std::string_view value) {
+  constexpr std::string_view kept = "keep-alive";
+  if (value.size() != kept.size()) return false;
+  for (size_t i = 0; i < kept.size(); ++i) {
+    if (kNameChar[static_cast<uint8_t>(value[i])] != kept[i]) return false;
+  }
+  return true;
+}
+
+// Digits only, at most nine.
+inline bool length_of(std::string_view value, size_t* out) {
+  if (value.empty() || value.size() > 9) return false;
+  *out = 0;
+  for (char c : value) {
+    if (c < '0' || c > '9') return false;
+    *out = *out * 10 + static_cast<size_t>(c - '0');
+  }
+  return true;
+}
+
+}  // namespace http
+
+// Whether `data` is exactly one plain request; `start` is its first line, `POST /... HTTP/1.1\r\n`.
+inline bool read_plain(std::string_view data, std::string_view start, const HttpLimits& limits, PlainRequest* out) {
+  constexpr size_t kLongestName = 64;
+  if (!data.starts_with(start)) return false;
+  char name[kLongestName];
+  size_t at = start.size(), count = 0, length = 0;
+  bool host = false, sized = false;
+  *out = {};
+  while (true) {
+    if (data.size() - at < 2) return false;
+    if (data[at] == '\r') break;
+    size_t n = 0;
+    for (; at < data.size() && n < kLongestName; ++at, ++n) {
+      const char c = http::kNameChar[static_cast<uint8_t>(data[at])];
+      if (c == 0) break;
+      name[n] = c;
+    }
+    if (n == 0 || at >= data.size() || data[at] != ':' || ++count > limits.headers) return false;
+    size_t begin = ++at;
+    while (at < data.size() && data[at] >= ' ' && data[at] < 0x7f) ++at;
+    if (data.size() - at < 2 || data[at] != '\r' || data[at + 1] != '\n') return false;
+    size_t end = at;
+    while (begin < end && data[begin] == ' ') ++begin;
+    while (begin < end && data[end - 1] == ' ') --end;
+    at += 2;
+    const std::string_view key(name, n), value = data.substr(begin, end - begin);
+    if (key == "content-length") {
+      if (sized || !http::length_of(value, &length)) return false;
+      sized = true;
+    } else if (key == "host") {
+      if (host) return false;
+      host = true;
+    } else if (key == "authorization" || key == "x-api-key") {
+      std::string_view& kept = key == "x-api-key" ? out->api_key : out->authorization;
+      if (!kept.empty() || value.empty()) return false;
+      kept = value;
+    } else if (key == "connection" ? !http::keep_alive(value) : http::asks(key)) {
+      return false;
+    }
+  }
+  if (data[at + 1] != '\n' || !host || !sized || at > limits.head_bytes || length > limits.body_bytes) return false;
+  out->body = data.substr(at + 2);
+  return out->body.size() == length;
+}
+
+}  // namespace headgate

@@ -1,0 +1,141 @@
+# Declarations of http.hpp, chat.hpp, policy.hpp, load.hpp and frame.hpp.
+from libc.stddef cimport size_t
+from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t, uint8_t
+from libcpp cimport bool
+from libcpp.string cimport string
+from libcpp.vector cimport vector
+
+
+cdef extern from "<string_view>" namespace "std" nogil:
+    cdef cppclass string_view:
+        string_view()
+        string_view(const char*, size_t)
+        const char* data()
+        size_t size()
+
+
+cdef extern from "http.hpp" namespace "headgate" nogil:
+    cdef cppclass HttpLimits:
+        size_t head_bytes
+        size_t headers
+        size_t body_bytes
+    cdef cppclass PlainRequest:
+        string_view body
+        string_view authorization
+        string_view api_key
+    bool read_plain(string_view, string_view, const HttpLimits&, PlainRequest*)
+
+
+cdef extern from "chat.hpp" namespace "headgate" nogil:
+    cdef cppclass ChatTurn:
+        string_view role
+        string_view text
+    cdef cppclass Chat:
+        string_view model
+        vector[ChatTurn] turns
+        bool stream
+        int64_t max_tokens
+        int64_t choices
+    cdef cppclass TurnShares:
+        double earlier
+        double decay
+        double system
+    bool read_chat(string_view, Chat*) except +
+    void weigh[T](const vector[ChatTurn]&, const TurnShares&, T*) except +
+
+
+cdef extern from "load.hpp" namespace "headgate" nogil:
+    cdef cppclass LoadFrame:
+        int64_t running
+        int64_t waiting
+        double kv_use
+        double prefix_hit
+        double prefill_tokens_per_s
+        double time_per_output_token_s
+    cdef cppclass Rates:
+        double prefill_tokens_per_s
+        double time_per_output_token_s
+    cdef cppclass Load:
+        LoadFrame frame
+        Rates fixed
+        double mean_output_tokens
+        int64_t in_flight
+        uint64_t changes
+        void reported(const LoadFrame&)
+        void forget()
+        void submitted(int64_t)
+        void ended()
+        void answered(int64_t, int64_t, int64_t, double, double)
+        int64_t running()
+        int64_t waiting()
+        double prefill_tokens_per_s()
+        double time_per_output_token_s()
+        double queued_s()
+
+
+cdef extern from "policy.hpp" namespace "headgate" nogil:
+    cpdef enum Rule:
+        kByUtility
+        kByThreshold
+        kPinned
+    cpdef enum Reason:
+        kUtility
+        kThreshold
+        kOnlyCandidate
+        kPinnedReason
+    const double kNoSlo
+    cdef cppclass Settings:
+        Rule rule
+        double price
+        double threshold
+        double slo_ttft_s
+        int32_t strong
+        int32_t weak
+        int32_t pinned
+        int64_t most_waiting
+    cdef cppclass Member:
+        bool ready
+        bool breaker_open
+        uint32_t capabilities
+        int64_t context_tokens
+        int64_t waiting
+        double prefix_hit
+        double prefill_tokens_per_s
+        double time_per_output_token_s
+        double mean_output_tokens
+        double queued_gpu_s
+        double usd_per_s
+    cdef cppclass Question:
+        int64_t prompt_tokens
+        double choices
+        double most_output
+        uint32_t needs
+    cdef cppclass Choice:
+        int32_t member
+        Reason reason
+        int32_t runner_up
+        double margin
+        double score
+    Choice decide(const Question&, const double*, const vector[Member]&, const Settings&, vector[Term]*) except +
+
+
+cdef extern from "policy.hpp" namespace "headgate::policy" nogil:
+    cdef cppclass Term:
+        pass
+
+
+cdef extern from "frame.hpp" namespace "headgate" nogil:
+    size_t submit_size(uint64_t, string_view, string_view)
+    void put_submit(uint8_t*, uint64_t, string_view, string_view)
+    cdef cppclass Finish:
+        int64_t prompt_tokens
+        int64_t completion_tokens
+        int64_t cached_tokens
+        double first_token_s
+        double total_s
+    cdef cppclass FrameReader:
+        FrameReader(string_view)
+        bool chunks(size_t*)
+        bool item(uint64_t*, string_view*)
+        bool done(uint64_t*, Finish*)
+        bool over()

@@ -1,0 +1,97 @@
+"""The common request's way in native code, from the bytes of one read to a frame, and from frames to an answer.
+
+Common is: one whole HTTP/1.1 POST of a plain chat body, no header that asks for anything, and a pool of engines that
+are well. Everything else is left to the ordinary way, with which this one agrees to the byte.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypedDict
+
+from router.native.lane import Lane
+from router.native.scorer import Scorer
+from router.native.spec import TurnWeights
+from router.types import Scores, Segment
+
+class DecisionFields(TypedDict):
+    """Fields of `types.Decision`; its `terms` are not kept."""
+
+    id: str
+    model: str
+    member: int
+    reason: str
+    runner_up: str | None
+    margin: float
+    score: float
+    threshold: float | None
+
+class Passage:
+    """One request on the common way: a connection's exchange, a lane's call and its receiver, in one object.
+
+    Whatever ends it otherwise than well makes an ordinary request of it first (`Express.open`, `unfold`).
+    """
+
+    connection: Any
+    id: int  #: of the call
+    member: int
+    stream: bool
+    started: bool  #: the answer has begun
+    answer: bytes | None  #: a whole answer, before it is sent
+    body: bytes
+    key_id: str
+    request_id: str
+    decision: DecisionFields
+    received_s: float  #: of `time.perf_counter`
+    overhead_s: float
+    keep_alive: bool
+    receiver: Passage
+    def exchange(self) -> Any:
+        """The ordinary exchange that it becomes by this."""
+
+    def chunk(self, data: bytes) -> None: ...
+    def done(self, done: Any) -> None: ...
+    def fail(self, failure: Any) -> None: ...
+    def handoff(self, handoff: Any) -> None: ...
+    def refuse(self, error: Any) -> None: ...
+    def gone(self) -> None: ...
+
+class Express:
+    """The way through one pool. Called from the event loop's thread only; scoring releases the GIL."""
+
+    def __init__(
+        self,
+        desk: Any,
+        requests: set[Any],
+        lanes: Sequence[Lane],
+        names: Sequence[str],
+        next_decision: Callable[[], int],
+        decision_prefix: str,
+        limits: Any,
+    ) -> None:
+        """`desk` counts `pending_bytes`, `requests` holds all that is in flight. `names` are those of the lanes, in the
+        pool's order. `limits`: `config.Limits`."""
+
+    def decide_by(
+        self, head: Scorer | Callable[[Sequence[Segment]], Scores], turns: TurnWeights, rules: Mapping[str, Any]
+    ) -> None:
+        """From now on. `head`: a native one, or what scores in Python. `rules`: `policy.Settings` by model name."""
+
+    def open(
+        self,
+        door: Any,
+        target: str,
+        unfold: Callable[[Passage], tuple[Any, Any]],
+        next_request: Callable[[], int],
+        request_prefix: str,
+        heads: tuple[bytes, bytes],
+        about: Callable[[str, str], str],
+        identify: Callable[[dict[bytes, bytes]], str] | None,
+    ) -> None:
+        """Serve `target` of `door`. `unfold` makes the ordinary exchange and request of a passage. `heads`: how those
+        of whole and streamed answers begin; `about`: header lines for a model and a reason; `identify`: the id of the
+        key that headers present, where keys are asked for."""
+
+    def close(self) -> None:
+        """Take nothing, until `decide_by` is called again."""
+
+    def take(self, connection: Any, data: bytes) -> Passage | None:
+        """The request in `data`, decided and handed over; None, and nothing done, where it is not a common one."""

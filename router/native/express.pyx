@@ -1,0 +1,498 @@
+"""The common request's way in native code, from the bytes of one read to a frame, and from frames to an answer. See express.pyi."""
+
+cimport cython
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.unicode cimport PyUnicode_DecodeUTF8
+from cpython.set cimport PySet_Add, PySet_Discard, PySet_GET_SIZE
+from libc.math cimport INFINITY
+from libc.stdint cimport int64_t, uint8_t, uint64_t
+from libc.stdio cimport snprintf
+from libc.string cimport memcpy
+from libcpp.string cimport string
+from libcpp.vector cimport vector
+
+from msgspec.structs import astuple
+
+from router.errors import Unauthorized
+from router.native.lane cimport Lane
+from router.native.scorer cimport Scorer
+
+cimport score as scoring
+cimport way as native
+from way cimport string_view
+
+
+cdef extern from *:
+    """
+    #include <time.h>
+    #include <string>
+    static inline double headgate_now(void) {
+      struct timespec t;
+      clock_gettime(CLOCK_MONOTONIC, &t);
+      return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+    }
+    """
+    double now "headgate_now"() nogil
+
+
+cdef size_t MOST_BODY_BYTES = 256 * 1024  # above, scoring takes milliseconds: not on the event loop
+cdef int REASONS = 4
+_REASONS = ("utility", "threshold", "only_candidate", "pinned")
+
+
+cdef inline string_view _view(bytes data):
+    return string_view(PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
+
+
+@cython.final
+cdef class Histogram:
+    """The buffers of a histogram of `observe.metrics`: what is counted here is counted there."""
+
+    cdef int64_t[::1] counts
+    cdef double[::1] total
+    cdef double[::1] bounds
+
+    def __init__(self, histogram):
+        self.counts, self.total, self.bounds = histogram.counts, histogram.total, histogram.bounds
+
+    cdef void observe(self, double value) noexcept:
+        cdef Py_ssize_t i = 0
+        while i < self.bounds.shape[0] and self.bounds[i] < value:
+            i += 1
+        self.counts[i] += 1
+        self.total[0] += value
+
+
+@cython.final
+cdef class Meters:
+    """The metrics of one member."""
+
+    cdef Histogram request
+    cdef Histogram first_token
+    cdef Histogram output_token
+    cdef int64_t[::1] tokens
+    cdef list decisions  # of one count, by reason
+
+    def __init__(self, metrics, route, model):
+        self.request = Histogram(metrics.requests_of(route, model, 200))
+        self.first_token = Histogram(metrics.first_token_of(model))
+        self.output_token = Histogram(metrics.output_token_of(model))
+        self.tokens = metrics.tokens_of(model)
+        self.decisions = [metrics.decisions_of(model, reason) for reason in _REASONS]
+
+    cdef void finished(self, const native.Finish* finish) noexcept:
+        self.tokens[0] += finish.prompt_tokens
+        self.tokens[1] += finish.completion_tokens
+        self.tokens[2] += finish.cached_tokens
+        if finish.completion_tokens > 1 and finish.total_s > 0:
+            self.output_token.observe((finish.total_s - finish.first_token_s) / (finish.completion_tokens - 1))
+
+
+@cython.final
+cdef class Rule:
+    """`policy.Settings` of one model name."""
+
+    cdef native.Settings settings
+
+    def __init__(self, settings):
+        cdef native.Settings* s = &self.settings
+        s.rule = native.kPinned if settings.rule == "pinned" else (
+            native.kByThreshold if settings.rule == "threshold" else native.kByUtility)
+        s.price, s.threshold = settings.price, settings.threshold
+        s.slo_ttft_s = native.kNoSlo if settings.slo_ttft_s is None else settings.slo_ttft_s
+        s.strong, s.weak, s.pinned = settings.strong, settings.weak, settings.pinned
+        s.most_waiting = settings.most_waiting
+
+
+@cython.final
+@cython.freelist(256)
+cdef class Passage:
+    """One request on the common way. Whatever ends it otherwise than well makes an ordinary request of it first."""
+
+    cdef readonly Express express
+    cdef readonly object connection
+    cdef readonly Lane lane
+    cdef readonly str key_id
+    cdef readonly uint64_t id
+    cdef readonly int member
+    cdef readonly bint stream
+    cdef readonly bint started
+    cdef readonly double received_s
+    cdef readonly double overhead_s
+    cdef readonly bytes answer
+    cdef bytes data
+    cdef size_t body_bytes
+    cdef object decision_number
+    cdef object request_number
+    cdef native.Choice choice
+    cdef Rule rule
+    cdef tuple plain  # the ordinary exchange and request, once they were needed
+
+    @property
+    def keep_alive(self):
+        return True
+
+    @property
+    def body(self):
+        return self.data[len(self.data) - self.body_bytes:]
+
+    @property
+    def request_id(self):
+        return f"{self.express.request_prefix}{self.request_number:08x}"
+
+    @property
+    def decision(self):
+        """Fields of `types.Decision`, `terms` left out."""
+        cdef native.Choice* choice = &self.choice
+        names = self.express.names
+        return {
+            "id": f"{self.express.decision_prefix}-{self.decision_number:x}",
+            "model": names[choice.member],
+            "member": choice.member,
+            "reason": _REASONS[<int>choice.reason],
+            "runner_up": None if choice.runner_up < 0 else names[choice.runner_up],
+            "margin": choice.margin,
+            "score": choice.score,
+            "threshold": self.rule.settings.threshold if choice.reason == native.kThreshold else None,
+        }
+
+    # The receiver of a call, and the call
+
+    @property
+    def receiver(self):
+        return self
+
+    def chunk(self, bytes data not None):
+        self._chunk(data)
+
+    def done(self, done):
+        cdef native.Finish finish
+        usage, timings = done.usage, done.timings
+        finish.prompt_tokens, finish.completion_tokens = usage.prompt_tokens, usage.completion_tokens
+        finish.cached_tokens = usage.cached_tokens
+        finish.first_token_s, finish.total_s = timings.first_token_s, timings.total_s
+        if self._ends_well():
+            self._done(&finish)
+        else:
+            self.ordinary().done(done)
+
+    def fail(self, failure):
+        self.ordinary().fail(failure)
+
+    def handoff(self, handoff):
+        self.ordinary().handoff(handoff)
+
+    # The pipeline's request, and the connection's exchange
+
+    def refuse(self, error):
+        self.ordinary().refuse(error)
+
+    def gone(self):
+        self.exchange().gone()
+
+    def exchange(self):
+        return self._unfolded()[0]
+
+    def ordinary(self):
+        return self._unfolded()[1]
+
+    # Within
+
+    cdef tuple _unfolded(self):
+        if self.plain is None:
+            self.plain = self.express.unfold(self)
+        return self.plain
+
+    cdef bint _ends_well(self):
+        return self.plain is None and (self.started if self.stream else self.answer is not None) and (
+            not self.express.door.draining)
+
+    cdef _chunk(self, bytes data):
+        if self.plain is not None or PyBytes_GET_SIZE(data) == 0 or self.express.door.draining:
+            self.ordinary().chunk(data)
+        elif self.stream:
+            if self.started:
+                self.connection.stream(_framed(data, b""))
+            else:
+                self.started = True
+                self._let_go_of_body()
+                self._meters().first_token.observe(now() - self.received_s)
+                self.connection.stream(_framed(data, self._head(self.express.stream_head, -1)))
+        elif self.answer is None:
+            self.started = True
+            self._let_go_of_body()
+            self.answer = data
+        else:
+            self.ordinary().chunk(data)
+
+    cdef _done(self, const native.Finish* finish):
+        cdef Meters meters = self._meters()
+        cdef bytes out
+        meters.finished(finish)
+        self.end()
+        if self.stream:
+            out = b"0\r\n\r\n"
+        else:
+            out = self._head(self.express.whole_head, PyBytes_GET_SIZE(self.answer)) + self.answer
+        self.connection.write(out)
+        meters.request.observe(now() - self.received_s)
+        self.connection.answered(self)
+
+    def end(self):
+        """Out of the books."""
+        self.express.door.running -= 1
+        PySet_Discard(self.express.requests, self)
+        if not self.started:
+            self._let_go_of_body()
+
+    cdef _let_go_of_body(self):
+        self.express.desk.pending_bytes -= self.body_bytes
+
+    cdef Meters _meters(self):
+        return <Meters>self.express.meters[self.member]
+
+    cdef bytes _head(self, bytes start, Py_ssize_t length):
+        """A head; `length` is that of the body, below 0 where it is chunked."""
+        cdef Express express = self.express
+        cdef native.Choice* choice = &self.choice
+        cdef char line[128]
+        cdef string* out = &express.out
+        cdef unsigned long long number = self.request_number
+        out.assign(PyBytes_AS_STRING(start), PyBytes_GET_SIZE(start))
+        if length >= 0:
+            out.append(line, snprintf(line, sizeof(line), b"content-length: %lld\r\n", <long long>length))
+        _add(out, express._date())
+        _add(out, express.request_line)
+        out.append(line, snprintf(line, sizeof(line), b"%08llx\r\n", number))
+        _add(out, <bytes>express.about[REASONS * choice.member + choice.reason])
+        number = self.decision_number
+        out.append(line, snprintf(line, sizeof(line), b"x-headgate-overhead-ms: %.3f\r\n", self.overhead_s * 1e3))
+        _add(out, express.decision_line)
+        out.append(line, snprintf(line, sizeof(line), b"%llx\r\nx-headgate-score: %.4f\r\n", number, choice.score))
+        if choice.reason == native.kThreshold:
+            out.append(line, snprintf(line, sizeof(line), b"x-headgate-threshold: %.4f\r\n",
+                                      self.rule.settings.threshold))
+        out.append(b"\r\n", 2)
+        return PyBytes_FromStringAndSize(out.data(), out.size())
+
+
+cdef inline int _add(string* out, bytes piece) except -1:
+    out.append(PyBytes_AS_STRING(piece), PyBytes_GET_SIZE(piece))
+    return 0
+
+
+cdef bytes _framed(bytes data, bytes head):
+    """`data` as one chunk of the chunked transfer encoding, after `head`."""
+    cdef char line[24]
+    cdef Py_ssize_t size = PyBytes_GET_SIZE(data), first = PyBytes_GET_SIZE(head)
+    cdef int n = snprintf(line, sizeof(line), b"%llx\r\n", <unsigned long long>size)
+    cdef bytes out = PyBytes_FromStringAndSize(NULL, first + n + size + 2)
+    cdef char* at = PyBytes_AS_STRING(out)
+    memcpy(at, PyBytes_AS_STRING(head), first)
+    memcpy(at + first, line, n)
+    memcpy(at + first + n, PyBytes_AS_STRING(data), size)
+    memcpy(at + first + n + size, b"\r\n", 2)
+    return out
+
+
+cdef class Express:
+    """The way through one pool. Called from the event loop's thread only."""
+
+    cdef readonly tuple names
+    cdef readonly object desk
+    cdef readonly set requests
+    cdef readonly object door
+    cdef readonly object unfold
+    cdef readonly str decision_prefix
+    cdef readonly str request_prefix
+    cdef list lanes
+    cdef list meters
+    cdef list about
+    cdef Histogram decision_seconds
+    cdef Histogram overhead_seconds
+    cdef object next_decision
+    cdef object next_request
+    cdef object identify
+    cdef Py_ssize_t most_requests
+    cdef long long most_pending_bytes
+    cdef Scorer scorer
+    cdef object head  # the scorer, or a function that scores; None: nothing is taken
+    cdef dict rules
+    cdef bytes start
+    cdef bytes whole_head
+    cdef bytes stream_head
+    cdef bytes request_line
+    cdef bytes decision_line
+    cdef str date
+    cdef bytes date_line
+    cdef native.HttpLimits limits
+    cdef native.TurnShares shares
+    cdef native.Chat chat
+    cdef vector[native.Member] members
+    cdef vector[native.Term] terms
+    cdef vector[scoring.Text] texts
+    cdef vector[float] scored
+    cdef vector[double] quality
+    cdef string out
+
+    def __init__(self, desk, requests, lanes, names, next_decision, decision_prefix, limits):
+        self.desk, self.requests, self.lanes, self.names = desk, requests, list(lanes), tuple(names)
+        self.next_decision, self.decision_prefix = next_decision, decision_prefix
+        self.decision_line = f"x-headgate-decision-id: {decision_prefix}-".encode()
+        self.most_requests, self.most_pending_bytes = limits.in_flight, limits.pending_bytes
+        self.limits.head_bytes, self.limits.headers = limits.header_bytes, limits.headers
+        self.limits.body_bytes = min(limits.body_bytes, MOST_BODY_BYTES)
+        self.members.resize(len(self.lanes))
+        self.scored.resize(len(self.lanes))
+        self.quality.resize(len(self.lanes))
+
+    def decide_by(self, head, turns, rules):
+        scorer = head if isinstance(head, Scorer) else None
+        if scorer is not None and scorer.models != len(self.lanes):
+            raise ValueError(f"scorer: expected {len(self.lanes)} models, got {scorer.models}")
+        self.scorer, self.head = scorer, head
+        self.shares.earlier, self.shares.decay, self.shares.system = turns.earlier, turns.decay, turns.system
+        self.rules = {name.encode(): Rule(settings) for name, settings in rules.items()}
+
+    def close(self):
+        self.head = None
+
+    def open(self, door, target, unfold, next_request, request_prefix, heads, about, identify=None):
+        self.door, self.unfold, self.next_request = door, unfold, next_request
+        self.start = f"POST {target} HTTP/1.1\r\n".encode()
+        self.request_prefix, self.request_line = request_prefix, f"x-request-id: {request_prefix}".encode()
+        self.whole_head, self.stream_head = heads
+        self.about = [about(name, reason).encode() for name in self.names for reason in _REASONS]
+        self.identify = identify
+        metrics = door.metrics
+        self.meters = [Meters(metrics, target, name) for name in self.names]
+        self.decision_seconds = Histogram(metrics.decision_seconds)
+        self.overhead_seconds = Histogram(metrics.overhead_seconds)
+
+    def take(self, connection, bytes data not None):
+        cdef native.PlainRequest plain
+        cdef double received_s = now()
+        if self.head is None or not native.read_plain(_view(data), _view(self.start), self.limits, &plain):
+            return None
+        if not native.read_chat(plain.body, &self.chat):
+            return None
+        cdef Rule rule = self.rules.get(_bytes(self.chat.model))
+        if rule is None or not self._admits(plain.body.size()):
+            return None
+        key_id = "" if self.identify is None else self._key_id(&plain)
+        if key_id is None or not self._look():
+            return None
+        cdef double begun = now()
+        cdef native.Choice choice
+        cdef uint64_t tokens = self._score()
+        cdef native.Question question = self._question(tokens)
+        choice = native.decide(question, self.quality.data(), self.members, rule.settings, &self.terms)
+        if choice.member < 0:
+            return None
+        cdef Lane lane = <Lane>self.lanes[choice.member]
+        if lane.send is None:
+            return None
+        cdef Passage passage = Passage.__new__(Passage)
+        passage.express, passage.connection, passage.lane, passage.rule = self, connection, lane, rule
+        passage.choice, passage.member, passage.stream = choice, choice.member, self.chat.stream
+        passage.data, passage.body_bytes, passage.received_s = data, plain.body.size(), received_s
+        passage.key_id = key_id
+        passage.decision_number, passage.request_number = self.next_decision(), self.next_request()
+        cdef double decided = now()
+        self._hand_over(passage, lane, plain.body)
+        lane.load.load.submitted(tokens)
+        self.decision_seconds.observe(decided - begun)
+        cdef int64_t[::1] count = (<Meters>self.meters[choice.member]).decisions[<int>choice.reason]
+        count[0] += 1
+        passage.overhead_s = now() - received_s
+        self.overhead_seconds.observe(passage.overhead_s)
+        return passage
+
+    cdef bint _admits(self, size_t body_bytes) except -1:
+        return (
+            PySet_GET_SIZE(self.requests) < self.most_requests
+            and <Py_ssize_t>self.door.running < self.most_requests
+            and <long long>self.desk.pending_bytes + <long long>body_bytes <= self.most_pending_bytes
+        )
+
+    cdef object _key_id(self, native.PlainRequest* plain):
+        """None for whoever is not let in: the full parser says why."""
+        headers = {}
+        if plain.authorization.size():
+            headers[b"authorization"] = _bytes(plain.authorization)
+        if plain.api_key.size():
+            headers[b"x-api-key"] = _bytes(plain.api_key)
+        try:
+            return self.identify(headers)
+        except Unauthorized:
+            return None
+
+    cdef bint _look(self) except -1:
+        """The members as they are now; False where one's breaker has a say."""
+        cdef Py_ssize_t i
+        cdef Lane lane
+        for i in range(len(self.lanes)):
+            lane = <Lane>self.lanes[i]
+            if not lane.trusted:
+                return False
+            lane.look(&self.members[i])
+        return True
+
+    cdef uint64_t _score(self) except? 0:
+        cdef uint64_t tokens
+        native.weigh(self.chat.turns, self.shares, &self.texts)
+        if self.scorer is None:
+            return self._ask_head()
+        with nogil:
+            tokens = scoring.score(self.scorer.encoder.config, self.scorer.model, self.texts.data(), self.texts.size(),
+                                   self.scored.data())
+        self.quality.assign(self.scored.begin(), self.scored.end())
+        return tokens
+
+    cdef uint64_t _ask_head(self) except? 0:
+        """Of a head in Python."""
+        cdef size_t i
+        cdef list segments = []
+        for i in range(self.texts.size()):
+            text = PyUnicode_DecodeUTF8(<const char*>self.texts[i].data, self.texts[i].size, NULL)
+            segments.append((text, <double>self.texts[i].weight))
+        quality, tokens = astuple(self.head(segments))
+        for i in range(self.quality.size()):
+            self.quality[i] = quality[i]
+        return tokens
+
+    cdef native.Question _question(self, uint64_t tokens):
+        cdef native.Question question
+        question.prompt_tokens = tokens
+        question.choices = self.chat.choices
+        question.most_output = INFINITY if self.chat.max_tokens < 0 else <double>self.chat.max_tokens
+        question.needs = 1
+        return question
+
+    cdef _hand_over(self, Passage passage, Lane lane, string_view body):
+        cdef char request_id[32]
+        cdef unsigned long long number = passage.request_number
+        cdef int n = snprintf(request_id, sizeof(request_id), b"%s%08llx",
+                              PyBytes_AS_STRING(self.request_line) + sizeof("x-request-id: ") - 1, number)
+        passage.id = lane.last_id = lane.last_id + 1
+        lane.send(_submit(passage.id, body, string_view(request_id, n)))
+        lane.calls[passage.id] = passage
+        PySet_Add(self.requests, passage)
+        self.desk.pending_bytes += passage.body_bytes
+        self.door.running += 1
+
+    cdef bytes _date(self):
+        date = self.door.date
+        if date is not self.date:
+            self.date, self.date_line = date, date.encode()
+        return self.date_line
+
+
+cdef bytes _submit(uint64_t id, string_view body, string_view request_id):
+    cdef bytes frame = PyBytes_FromStringAndSize(NULL, native.submit_size(id, body, request_id))
+    native.put_submit(<uint8_t*>PyBytes_AS_STRING(frame), id, body, request_id)
+    return frame
+
+
+cdef bytes _bytes(string_view view):
+    return PyBytes_FromStringAndSize(view.data(), view.size())

@@ -1,0 +1,22 @@
+"""What other native modules may see of a lane."""
+
+from libc.stdint cimport uint64_t
+
+cimport way as native
+
+
+cdef class Load:
+    cdef native.Load load
+
+
+cdef class Lane:
+    cdef readonly Load load
+    cdef readonly dict calls
+    cdef public uint64_t last_id
+    cdef public object send
+    cdef public bint ready
+    cdef public bint trusted
+    cdef public bint chats
+    cdef public long long context_tokens
+    cdef public double usd_per_s
+    cdef void look(self, native.Member* out) noexcept

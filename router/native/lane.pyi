@@ -1,0 +1,77 @@
+"""A pool member as the native way sees it: how loaded it is, which calls it owes answers, where its frames go.
+
+Called from one event loop's thread. The figures: csrc/load.hpp.
+"""
+
+from collections.abc import Callable
+from typing import Any, Protocol, TypedDict
+
+from router.types import Timings, Usage
+
+class _LoadFrame(Protocol):
+    @property
+    def running(self) -> int: ...
+    @property
+    def waiting(self) -> int: ...
+    @property
+    def kv_use(self) -> float: ...
+    @property
+    def prefix_hit(self) -> float: ...
+    @property
+    def prefill_tokens_per_s(self) -> float: ...
+    @property
+    def time_per_output_token_s(self) -> float: ...
+
+class Figures(TypedDict):
+    """Fields of `MemberState` of the same names."""
+
+    running: int
+    waiting: int
+    kv_use: float
+    prefix_hit: float
+    prefill_tokens_per_s: float
+    time_per_output_token_s: float
+    mean_output_tokens: float
+    queued_gpu_s: float
+
+class Load:
+    """Load frames, plus what was submitted since the last one, plus rates learnt from finished answers."""
+
+    in_flight: int
+    changes: int  #: grows with everything that a decision could notice
+    def __init__(
+        self,
+        mean_output_tokens: float = 0.0,
+        prefill_tokens_per_s: float = 0.0,
+        time_per_output_token_s: float = 0.0,
+    ) -> None:
+        """A start value, and two rates that stay as they are where they are not 0."""
+
+    def reported(self, told: _LoadFrame) -> None:
+        """A load frame came."""
+
+    def forget(self) -> None:
+        """The engine is gone: its queue with it. Rates stay: its successor is the same model on the same GPU."""
+
+    def submitted(self, prompt_tokens: int) -> None: ...
+    def ended(self) -> None:
+        """A request finished, failed or was aborted."""
+
+    def answered(self, usage: Usage, timings: Timings) -> None:
+        """Learn from a finished answer. Zeroes mean unknown."""
+
+    def figures(self) -> Figures: ...
+
+class Lane:
+    """One engine's calls, and what a decision must know of it."""
+
+    load: Load
+    calls: dict[int, Any]  #: by id: what is still owed an answer
+    last_id: int
+    send: Callable[[bytes], None] | None  #: takes a whole frame; None while none can be sent
+    ready: bool
+    trusted: bool  #: its breaker is closed, and no failure is counted
+    chats: bool
+    context_tokens: int
+    usd_per_s: float
+    def __init__(self, load: Load, usd_per_s: float) -> None: ...

@@ -1,0 +1,58 @@
+"""The common request's way (`router.native.express`) through one pool: where it may be used, and what becomes of a
+request that leaves it. Knows no HTTP.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from router.heads.mf import MfHead
+from router.native.express import Express, Passage
+from router.pipeline.decider import Decider
+from router.pipeline.request import Request
+from router.pool import PoolMember
+from router.pool.engine import EngineCall, EngineMember
+from router.types import Decision, Scores
+
+if TYPE_CHECKING:
+    from router.pipeline.router import Router
+
+
+def express_of(
+    router: "Router", decider: Decider, pool: Sequence[PoolMember], requests: set[Request | Passage]
+) -> Express | None:
+    """None where a member is no engine of ours: no frames go to it."""
+    engines = [member for member in pool if isinstance(member, EngineMember)]
+    if not engines or len(engines) < len(pool):
+        return None
+    express = Express(
+        router,
+        requests,
+        [engine.lane for engine in engines],
+        [engine.name for engine in engines],
+        decider.next_id,
+        decider.id_prefix,
+        router.config.server.limits,
+    )
+    follow(express, decider)
+    return express
+
+
+def follow(express: Express, decider: Decider) -> None:
+    """Decide as `decider` does from now on. Nothing goes this way where a score may take milliseconds."""
+    scoring = decider.scoring
+    if scoring.head is None or scoring.slow:
+        express.close()
+    else:
+        head = scoring.head.scorer if isinstance(scoring.head, MfHead) else scoring.head.score
+        express.decide_by(head, scoring.turns, decider.names.known)
+
+
+def resumed(router: "Router", passage: Passage, request: Request, scores: Scores) -> Request:
+    """`request`, which has just been made, in the place of `passage`."""
+    member = router.pool[passage.member]
+    assert isinstance(member, EngineMember)
+    call = EngineCall(member, passage.id, request)
+    if member.lane.calls.get(passage.id) is passage:  # else it has ended there
+        member.lane.calls[passage.id] = call
+    request.resume(call, scores, Decision(terms=(), **passage.decision), started=passage.started)
+    return request
