@@ -24,6 +24,7 @@ ONLY_IN = {
     "sklearn": {"learn"},
     "scipy": {"learn"},
     "matplotlib": {"learn"},
+    "usearch": {"heads"},
 }
 IMPURE = {
     "asyncio",

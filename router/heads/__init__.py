@@ -2,10 +2,10 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from importlib.metadata import entry_points
 from pathlib import Path
 
 from router.errors import ConfigError
+from router.heads import plugin
 from router.heads.artefact import Artefact, read, write
 from router.heads.base import Claim, Head, Placement, Predictor
 from router.heads.curves import curves_of
@@ -13,8 +13,8 @@ from router.heads.curves import curves_of
 __all__ = ["Artefact", "Claim", "Head", "Placement", "Predictor", "load", "make", "names", "read", "write"]
 
 DEFAULT = Path(__file__).parent.parent / "checkpoints" / "default.safetensors"
-#: Where other distributions put heads of their own: an entry point is a `Maker` under the name that files ask for.
-ENTRY_POINTS = "headgate.heads"
+#: Methods that know the answers: evaluation makes them, a server is refused them.
+NEVER_SERVED = frozenset({"oracle"})
 
 Maker = Callable[[Artefact, Sequence[Claim]], Head]
 
@@ -24,7 +24,18 @@ def load(checkpoint: str | Path, claims: Sequence[Claim], *, kind: str | None = 
 
     Raises ConfigError where the file or a member's claim is refused.
     """
-    return make(read(DEFAULT if str(checkpoint) == "default" else checkpoint), claims, kind=kind)
+    return make(servable(checkpoint), claims, kind=kind)
+
+
+def servable(checkpoint: str | Path) -> Artefact:
+    """The artefact of a checkpoint (`default`, or a path). Raises ConfigError where it is refused."""
+    artefact = read(DEFAULT if str(checkpoint) == "default" else checkpoint)
+    if artefact.meta.router in NEVER_SERVED:
+        raise ConfigError(
+            f"{checkpoint}: router: {artefact.meta.router} knows the answers of its own prompts only; "
+            "it is for evaluation and cannot be served"
+        )
+    return artefact
 
 
 def make(artefact: Artefact, claims: Sequence[Claim], *, kind: str | None = None) -> Head:
@@ -35,15 +46,15 @@ def make(artefact: Artefact, claims: Sequence[Claim], *, kind: str | None = None
     name = kind or artefact.meta.router
     if name in _MAKERS:
         return _MAKERS[name]()(artefact, claims)
-    for point in entry_points(group=ENTRY_POINTS, name=name):
-        maker: Maker = point.load()
+    maker = plugin.find(name)
+    if maker is not None:
         return maker(artefact, claims)
     raise ConfigError(f"{artefact.path}: router: expected one of {', '.join(names())}; got {name!r}")
 
 
 def names() -> tuple[str, ...]:
     """All methods that can be served here, plug-ins included."""
-    return (*_MAKERS, *sorted({point.name for point in entry_points(group=ENTRY_POINTS)} - _MAKERS.keys()))
+    return (*_MAKERS, *sorted(plugin.names() - _MAKERS.keys()))
 
 
 def _mf() -> Maker:
@@ -58,6 +69,55 @@ def _mf_numpy() -> Maker:
     from router.heads.mf_numpy import NumpyMfHead
 
     return lambda artefact, claims: _curved(artefact, claims, partial(NumpyMfHead, of(artefact)))
+
+
+def _knn() -> Maker:
+    from router.heads.knn import KnnPredictor
+
+    return _placed(KnnPredictor)
+
+
+def _sw_ranking() -> Maker:
+    from router.heads.sw_ranking import SwRankingPredictor
+
+    return _placed(SwRankingPredictor)
+
+
+def _mlp() -> Maker:
+    from router.heads.mlp import MlpPredictor
+
+    return _placed(MlpPredictor)
+
+
+def _rules() -> Maker:
+    from router.heads.rules import RulesPredictor
+
+    return _placed(RulesPredictor)
+
+
+def _random() -> Maker:
+    from router.heads.random import RandomPredictor
+
+    return _placed(RandomPredictor)
+
+
+def _oracle() -> Maker:
+    from router.heads.oracle import OraclePredictor
+
+    return _placed(OraclePredictor)
+
+
+def _ensemble() -> Maker:
+    from router.heads.ensemble import EnsemblePredictor
+
+    return _placed(lambda artefact: EnsemblePredictor(artefact, make))
+
+
+def _placed(predictor: Callable[[Artefact], Predictor]) -> Maker:
+    """The method's predictions of the reference models, calibrated and mixed for the pool's members."""
+    from router.heads.placed import PlacedHead
+
+    return lambda artefact, claims: PlacedHead(artefact.meta, predictor(artefact), claims, curves_of(artefact))
 
 
 def _curved(artefact: Artefact, claims: Sequence[Claim], make: Callable[[Sequence[Claim]], Head]) -> Head:
@@ -76,4 +136,15 @@ def _classifier() -> Maker:
     return head
 
 
-_MAKERS: dict[str, Callable[[], Maker]] = {"mf": _mf, "mf_numpy": _mf_numpy, "classifier": _classifier}
+_MAKERS: dict[str, Callable[[], Maker]] = {
+    "mf": _mf,
+    "mf_numpy": _mf_numpy,
+    "knn": _knn,
+    "sw_ranking": _sw_ranking,
+    "mlp": _mlp,
+    "classifier": _classifier,
+    "rules": _rules,
+    "random": _random,
+    "oracle": _oracle,
+    "ensemble": _ensemble,
+}

@@ -52,6 +52,7 @@ def read(path: str | Path) -> tuple[str, dict[str, Array]]:
 
 def write(path: str | Path, text: str, arrays: Mapping[str, Array]) -> None:
     """Puts the file in place at once: a reader sees the old one or the new one."""
+    arrays = _laid_out(arrays)
     header: dict[str, Any] = {"__metadata__": {"format": "pt", "headgate": text}}
     offset = 0
     for name, array in arrays.items():
@@ -74,6 +75,14 @@ def write(path: str | Path, text: str, arrays: Mapping[str, Array]) -> None:
         except BaseException:
             os.unlink(file.name)
             raise
+
+
+def _laid_out(arrays: Mapping[str, Array]) -> Mapping[str, Array]:
+    """In the order given, if each array then begins at a multiple of its elements' size; else the larger ones first."""
+    begins = np.cumsum([0, *(array.nbytes for array in arrays.values())])
+    if all(begin % array.itemsize == 0 for begin, array in zip(begins, arrays.values(), strict=False)):
+        return arrays
+    return dict(sorted(arrays.items(), key=lambda item: -item[1].itemsize))
 
 
 def _map(path: str | Path) -> mmap.mmap:

@@ -52,8 +52,74 @@ def _mf() -> Maker:
     return MfTrainer
 
 
-_MAKERS: dict[str, Callable[[], Maker]] = {"mf": _mf}
+def _classifier() -> Maker:
+    from router.learn.routers.classifier import ClassifierTrainer
+
+    return ClassifierTrainer
+
+
+def _knn() -> Maker:
+    from router.learn.routers.knn import KnnTrainer
+
+    return KnnTrainer
+
+
+def _sw_ranking() -> Maker:
+    from router.learn.routers.sw_ranking import SwRankingTrainer
+
+    return SwRankingTrainer
+
+
+def _mlp() -> Maker:
+    from router.learn.routers.mlp import MlpTrainer
+
+    return MlpTrainer
+
+
+def _rules() -> Maker:
+    from router.learn.routers.rules import RulesTrainer
+
+    return RulesTrainer
+
+
+def _random() -> Maker:
+    from router.learn.routers.random import RandomTrainer
+
+    return RandomTrainer
+
+
+def _oracle() -> Maker:
+    from router.learn.routers.oracle import OracleTrainer
+
+    return OracleTrainer
+
+
+def _ensemble() -> Maker:
+    from router.learn.routers.ensemble import EnsembleTrainer
+
+    return EnsembleTrainer
+
+
+_MAKERS: dict[str, Callable[[], Maker]] = {
+    "mf": _mf,
+    "knn": _knn,
+    "sw_ranking": _sw_ranking,
+    "mlp": _mlp,
+    "classifier": _classifier,
+    "rules": _rules,
+    "random": _random,
+    "oracle": _oracle,
+    "ensemble": _ensemble,
+}
 
 _ABOUT = {
     "mf": "matrix factorisation on the native scorer: the default",
+    "knn": "mean score of the nearest training prompts, by an approximate index",
+    "sw_ranking": "RouteLLM's similarity-weighted Bradley-Terry ranking",
+    "mlp": "a small network over the embedding",
+    "classifier": "a sentence encoder, fine-tuned: milliseconds a query",
+    "rules": "hand-written rules, of a file or the default ones",
+    "random": "chance, the same for the same text",
+    "oracle": "knows the labels: for evaluation only",
+    "ensemble": "the weighted mean of several of these",
 }

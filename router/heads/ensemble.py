@@ -1,0 +1,86 @@
+"""Several routers as one: the weighted mean of their log odds. Knows its parts as heads only, so any method may be one.
+
+A part's metadata is in the options, its arrays in the same file under `0.`, `1.`, ...
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from router.errors import ConfigError
+from router.heads.artefact import Artefact, Metadata
+from router.heads.base import Claim, Head
+from router.heads.labelled import log_odds
+from router.types import Segment
+
+Floats = npt.NDArray[np.float32]
+Make = Callable[[Artefact, Sequence[Claim]], Head]
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """`parts`: what each part's own file would say of it; they are of the same models, in the same order."""
+
+    parts: tuple[Metadata, ...]
+    weights: tuple[float, ...]
+
+
+class EnsemblePredictor:
+    """`logit q_m = sum_p weight_p logit q_pm`."""
+
+    def __init__(self, artefact: Artefact, make: Make) -> None:
+        """`make`: the head of a part. Raises ConfigError where the file does not fit."""
+        found = settings_of(artefact)
+        self._weights = found.weights
+        self._parts = [_part(artefact, i, meta, make) for i, meta in enumerate(found.parts)]
+
+    def logits(self, queries: Sequence[Sequence[Segment]]) -> Floats:
+        total = np.zeros((len(queries), len(self._parts[0].placements)), np.float32)
+        for weight, head in zip(self._weights, self._parts, strict=True):
+            if weight:
+                total += np.float32(weight) * log_odds(_quality(head, queries))
+        return total
+
+    def tokens(self, segments: Sequence[Segment]) -> int:
+        return self._parts[0].score(segments).prompt_tokens
+
+
+def settings_of(artefact: Artefact) -> Settings:
+    """Raises ConfigError."""
+    where = f"{artefact.path}: options"
+    try:
+        found = msgspec.convert(artefact.meta.options, Settings)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{where}: {error}") from error
+    names = [model.name for model in artefact.meta.models]
+    if not found.parts or len(found.weights) != len(found.parts) or min(found.weights) < 0 or not sum(found.weights):
+        raise ConfigError(f"{where}: expected parts, and a weight of at least 0 for each, some above 0")
+    for i, part in enumerate(found.parts):
+        if [model.name for model in part.models] != names:
+            raise ConfigError(f"{where}: parts[{i}].models: expected {', '.join(names)}")
+        if part.router == artefact.meta.router:
+            raise ConfigError(f"{where}: parts[{i}]: expected another method than {part.router}")
+    return found
+
+
+def packed(parts: Sequence[Artefact]) -> dict[str, npt.NDArray[Any]]:
+    """The parts' arrays as those of one file."""
+    return {f"{i}.{name}": array for i, part in enumerate(parts) for name, array in part.arrays.items()}
+
+
+def _part(artefact: Artefact, number: int, meta: Metadata, make: Make) -> Head:
+    prefix = f"{number}."
+    arrays: Mapping[str, npt.NDArray[Any]] = {
+        name.removeprefix(prefix): array for name, array in artefact.arrays.items() if name.startswith(prefix)
+    }
+    part = Artefact(meta=meta, arrays=arrays, path=f"{artefact.path} [{number}: {meta.router}]")
+    return make(part, [Claim(name=model.name, like=model.name) for model in meta.models])
+
+
+def _quality(head: Head, queries: Sequence[Sequence[Segment]]) -> Floats:
+    """[queries, models]; in one batch where every query is one text."""
+    if all(len(segments) == 1 and segments[0][1] > 0 for segments in queries):
+        return head.score_many([segments[0][0] for segments in queries])
+    return np.array([head.score(segments).quality for segments in queries], np.float32)

@@ -1,0 +1,111 @@
+"""The projection under `knn`, `sw_ranking` and `mlp`: what prompts are about, learnt from their texts without labels.
+
+Latent semantic analysis (Deerwester et al., 1990) of WordPieces and word n-grams, weighed by how rare they are, beside
+a static table distilled from a sentence encoder. Both are linear in the native encoder's bag, so they are one table.
+"""
+
+from functools import cache
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+
+from router.errors import ConfigError
+from router.heads.embedding import WIDEST, Embedding
+from router.learn.corpus import Corpus
+from router.learn.design import bags
+from router.learn.recipe import Recipe
+from router.learn.static_table import UNKNOWN, static_table, vocabulary
+from router.native.scorer import Encoder
+from router.native.spec import EncoderSpec
+from router.native.vocab import build_vocab
+
+Floats = npt.NDArray[np.float32]
+SHARE = 0.5  #: of the columns that are the static table's, where the recipe has one
+MOST_WORD_ROWS = 32768  #: of hashed n-grams: a row costs 2 bytes a column in the file
+POOLING_CAP = 1e9  #: pieces are pooled as n-grams are: sum / sqrt(n)
+POWERS = 3  #: iterations of the randomised decomposition (Halko et al., 2011)
+SPARE = 16  #: directions that it keeps beside those asked for
+
+
+class Embedded(msgspec.Struct, frozen=True):
+    """`table` [spec.rows, d] and `vocab` go into the artefact; `points` [prompts, d], of length 1, are the corpus's."""
+
+    spec: EncoderSpec
+    vocab: npt.NDArray[np.uint64]
+    table: npt.NDArray[np.float16]
+    points: Floats
+
+
+def embedded(corpus: Corpus, recipe: Recipe, dimensions: int) -> Embedded:
+    """Of all prompts' texts, without labels. Raises ConfigError unless `dimensions` is a multiple of 16 up to 256."""
+    if dimensions % 16 or not 0 < dimensions <= WIDEST:
+        raise ConfigError(f"dimensions: expected a multiple of 16 up to {WIDEST}, got {dimensions}")
+    tokens = vocabulary()
+    vocab, longest = build_vocab(tokens)
+    spec = EncoderSpec(
+        pieces=len(tokens),
+        unk=tokens.index(UNKNOWN),
+        max_piece=longest,
+        word_rows=min(recipe.word_rows, MOST_WORD_ROWS),
+        word_orders=recipe.word_orders,
+        shape_rows=0,
+        piece_cap=POOLING_CAP,
+        seed=recipe.seed,
+    )
+    encoder = Encoder(spec, vocab)
+    texts = [prompt.text for prompt in corpus.prompts]
+    table = projection(bags(encoder, texts), spec, dimensions, static=bool(recipe.static))
+    points = Embedding(encoder, table)([((text, 1.0),) for text in texts])
+    return Embedded(spec, vocab, table, points)
+
+
+def projection(
+    matrix: sparse.csr_matrix, spec: EncoderSpec, dimensions: int, *, static: bool
+) -> npt.NDArray[np.float16]:
+    """A table [rows, dimensions] for bags [prompts, rows]; each of its parts makes prompts of mean square length 1."""
+    fixed = int(dimensions * SHARE) if static else 0
+    found = lsa(matrix, dimensions - fixed)
+    parts = [_scaled(matrix, found)]
+    if fixed:
+        pieces = np.zeros((spec.rows, fixed), np.float32)
+        pieces[: spec.pieces] = _static(fixed)
+        parts.append(_scaled(matrix, pieces))
+    return np.concatenate(parts, axis=1).astype(np.float16)
+
+
+def lsa(matrix: sparse.csr_matrix, dimensions: int) -> Floats:
+    """[rows, dimensions]: the main directions of the bags, each row weighed by log(prompts / prompts that have it).
+
+    A row that stands in one prompt alone says nothing of others, and stays zero."""
+    met = np.bincount(matrix.indices, minlength=matrix.shape[1])
+    rarity = np.where(met > 1, np.log((1 + matrix.shape[0]) / (1 + met)), 0).astype(np.float32)
+    axes = _main_axes((matrix @ sparse.diags_array(rarity)).tocsr().astype(np.float32), dimensions)
+    return np.asarray(rarity[:, None] * axes, np.float32)
+
+
+def _main_axes(matrix: sparse.csr_matrix, dimensions: int) -> Floats:
+    """Right singular vectors [columns, dimensions], by randomised subspace iteration; zero beyond the matrix's rank."""
+    count = min(dimensions + SPARE, *matrix.shape)
+    back = matrix.T.tocsr()
+    span = np.random.default_rng(0).standard_normal((matrix.shape[0], count)).astype(np.float32)
+    for _ in range(POWERS):
+        span, _ = np.linalg.qr(matrix @ np.linalg.qr(back @ span)[0])
+    _, sizes, axes = np.linalg.svd((back @ span).T, full_matrices=False)
+    kept = axes[:dimensions] * (sizes[:dimensions, None] > 1e-5 * max(sizes[0], 1e-9))
+    kept = kept * np.sign(kept[np.arange(len(kept)), np.abs(kept).argmax(1)])[:, None]
+    out = np.zeros((matrix.shape[1], dimensions), np.float32)
+    out[:, : len(kept)] = kept.T
+    return out
+
+
+def _scaled(matrix: sparse.csr_matrix, table: Floats) -> Floats:
+    spread = float(np.sqrt(((matrix @ table) ** 2).sum(1).mean()))
+    return np.asarray(table / max(spread, 1e-6), np.float32)
+
+
+@cache
+def _static(dimensions: int) -> Floats:
+    """Made once a process: it takes half a minute, and several methods ask for it."""
+    return static_table(dimensions)
