@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from router.cli import config_edit
 from router.cli.bar import Bar
 from router.errors import ConfigError
 
@@ -46,7 +47,6 @@ def run(args: argparse.Namespace) -> int:
     import msgspec
 
     from router import config as configuration
-    from router.cli import config_edit
 
     try:
         from router.learn import queries
@@ -158,11 +158,11 @@ def _interval(bounds: tuple[float, float], form: str) -> str:
 
 def _done(found: "Found", args: argparse.Namespace) -> str:
     setting = f"routing.{found.setting}"
-    before = "it was not set" if found.before is None else f"it was {found.before:g}"
+    before = "it was not set" if found.before is None else f"it was {config_edit.shown(found.before)}"
     before += f"; until now {found.now.shares[found.strong]:.1%} went to {found.members[found.strong]}"
     if args.dry_run:
-        return f"{args.config}: left as it is; {setting} would be {found.value!r} ({before})"
-    return f"{args.config}: {setting} is now {found.value!r} ({before})"
+        return f"{args.config}: left as it is; {setting} would be {config_edit.shown(found.value)} ({before})"
+    return f"{args.config}: {setting} is now {config_edit.shown(found.value)} ({before})"
 
 
 def _table(found: "Found") -> list[str]:

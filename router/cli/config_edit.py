@@ -30,7 +30,7 @@ def put(path: Path, branch: str, key: str, number: float) -> None:
 
 def edited(text: str, branch: str, key: str, number: float) -> str:
     """The YAML text with `number` at `branch.key`. Raises ConfigError."""
-    new = _spliced(text, branch, key, _shown(number))
+    new = _spliced(text, branch, key, shown(number))
     wanted = yaml.safe_load(text)
     wanted[branch] = {**(wanted.get(branch) or {}), key: number}
     try:
@@ -38,7 +38,7 @@ def edited(text: str, branch: str, key: str, number: float) -> str:
     except yaml.YAMLError:
         got = None
     if got != wanted:
-        raise ConfigError(f"cannot be edited safely: set `{key}: {_shown(number)}` under `{branch}` by hand")
+        raise ConfigError(f"cannot be edited safely: set `{key}: {shown(number)}` under `{branch}` by hand")
     return new
 
 
@@ -67,7 +67,7 @@ def _value(node: Any, key: str) -> Any:
     return next((value for name, value in reversed(node.value) if name.value == key), None)
 
 
-def _shown(number: float) -> str:
+def shown(number: float) -> str:
     """As few digits as say it, as YAML reads numbers."""
     if number == int(number) and abs(number) < 1e15:
         return str(int(number))

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from router import config as configuration
+from router import heads
 from router.cli.progress import placement_text
 from router.config import Config, Member
 from router.errors import ConfigError
@@ -28,6 +29,8 @@ def run(args: argparse.Namespace) -> int:
     auto = decider.names.settings("auto")
     strong, weak = config.pool[auto.strong].name, config.pool[auto.weak].name
     summary = _summary(config, decider.scoring.placements, auto.rule, strong, weak)
+    meta = heads.servable(config.routing.checkpoint).meta
+    summary["routing"] |= {"router": meta.router, "calibration": meta.calibration}
     print(msgspec.json.encode(summary).decode() if args.json else _text(args.config, summary))
     return 0
 
@@ -71,6 +74,7 @@ def _text(path: Path, summary: dict[str, Any]) -> str:
         rule = f"{strong} iff its win rate over {weak} is at least {routing['threshold']:g}"
     else:
         rule = f"quality less {routing['price']:g} times dollars; {strong} is the strongest, {weak} the weakest"
+    calibrated = f"calibration: {routing['calibration'] or 'not told'}"
     guarded = "guarded by a key" if server["guarded"] else "open: no API key"
     members = [
         f"    {member['name']}: {member['kind']} {member['model']}, {placement_text(member['placement'])}"
@@ -82,7 +86,7 @@ def _text(path: Path, summary: dict[str, Any]) -> str:
             "",
             f"  doors    {server['host']}:{server['port']}, {guarded}",
             f"  routing  {rule}",
-            f"  scored   by checkpoint {routing['checkpoint']}",
+            f"  scored   by checkpoint {routing['checkpoint']}: {routing['router']}, {calibrated}",
             "  pool",
             *members,
         ]

@@ -82,9 +82,11 @@ def test_validate_shows_what_a_config_means(config: Callable[..., Path], capsys:
     assert "small: engine stub, scored as llama-3.1-8b-instruct" in text
     assert "large: engine stub, scored by strength 0.6" in text
     assert "large is the strongest, small the weakest" in text
+    assert "small.safetensors: mf, calibration: not told" in text
     assert main(["validate", str(path), "--json"]) == 0
     summary = json.loads(capsys.readouterr().out)
     assert summary["routing"]["strong"] == "large"
+    assert (summary["routing"]["router"], summary["routing"]["calibration"]) == ("mf", "")
     assert summary["pool"][1]["placement"]["by"] == "strength"
 
 
