@@ -8,7 +8,7 @@ from router.errors import ConfigError
 from router.heads import plugin
 from router.heads.artefact import Artefact, read, write
 from router.heads.base import Claim, Head, Placement, Predictor
-from router.heads.curves import curves_of
+from router.heads.curves import curves_of, uncurved
 
 __all__ = ["Artefact", "Claim", "Head", "Placement", "Predictor", "load", "make", "names", "read", "write"]
 
@@ -48,7 +48,7 @@ def make(artefact: Artefact, claims: Sequence[Claim], *, kind: str | None = None
         return _MAKERS[name]()(artefact, claims)
     maker = plugin.find(name)
     if maker is not None:
-        return maker(artefact, claims)
+        return _curved(artefact, claims, partial(maker, uncurved(artefact)))
     raise ConfigError(f"{artefact.path}: router: expected one of {', '.join(names())}; got {name!r}")
 
 

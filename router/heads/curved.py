@@ -34,6 +34,10 @@ class CurvedHead:
         self._references = make([Claim(name=meta.models[i].name, like=meta.models[i].name) for i in used])
 
     @property
+    def slow(self) -> bool:
+        return bool(getattr(self._references, "slow", False))
+
+    @property
     def turns(self) -> TurnWeights:
         return self._references.turns
 

@@ -8,6 +8,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -70,3 +71,9 @@ def curves_of(artefact: Artefact) -> Curves | None:
         if not (np.diff(array) > 0).all():
             raise ConfigError(f"{artefact.path}: {name}: expected knots that rise for every model")
     return Curves(x, y)
+
+
+def uncurved(artefact: Artefact) -> Artefact:
+    """The artefact without its curves: what a head sees that others calibrate."""
+    arrays = {name: array for name, array in artefact.arrays.items() if name not in (X, Y)}
+    return msgspec.structs.replace(artefact, arrays=arrays)

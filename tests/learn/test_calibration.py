@@ -171,6 +171,15 @@ def test_a_line_as_a_curve_places_as_one_folded_in() -> None:
     )
 
 
+def test_a_plug_in_need_not_know_of_curves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is asked for its reference models without them, and what it says goes through them once."""
+    native, (logits, scores) = uncalibrated(), held_out()
+    theirs = msgspec.structs.replace(native, meta=msgspec.structs.replace(native.meta, router="theirs"))
+    monkeypatch.setattr("router.heads.plugin.find", lambda name: lambda a, claims: make(a, claims, kind="mf"))
+    expected = make(calibrated(native, logits, scores, "isotonic"), CLAIMS).score_many(TEXTS)
+    assert make(calibrated(theirs, logits, scores, "isotonic"), CLAIMS).score_many(TEXTS) == pytest.approx(expected)
+
+
 def test_refuses_what_cannot_be_meant() -> None:
     artefact, (logits, scores) = uncalibrated(), held_out()
     with pytest.raises(ConfigError, match="--calibration: expected one of platt, isotonic, none; got 'beta'"):
