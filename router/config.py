@@ -79,6 +79,8 @@ class Routing(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     price: float = 100.0
     threshold: float | None = None  #: RouteLLM's rule for `auto`: strongest iff its win rate reaches this
     slo_ttft_s: float | None = None  #: members predicted to be slower are passed over while another is not
+    judge: str = ""  #: the member that a causal_llm checkpoint asks; default: the one of the model it was trained with
+    judge_timeout_s: float = 2.0  #: a verdict that takes longer is done without
     retry: bool = True  #: a request that streamed nothing is tried once on another member
 
 
@@ -204,6 +206,8 @@ def check(config: Config, source: str) -> None:
             raise ConfigError(f"{source}: a port is 0 to 65535 - at `$.server.{name}`")
     if config.routing.threshold is not None and not 0 <= config.routing.threshold <= 1:
         raise ConfigError(f"{source}: expected 0 to 1, got {config.routing.threshold} - at `$.routing.threshold`")
+    if config.routing.judge_timeout_s <= 0:
+        raise ConfigError(f"{source}: expected more than 0 seconds - at `$.routing.judge_timeout_s`")
     if config.routing.price < 0:
         raise ConfigError(f"{source}: expected a price of 0 or more - at `$.routing.price`")
 

@@ -113,6 +113,12 @@ def _ensemble() -> Maker:
     return _placed(lambda artefact: EnsemblePredictor(artefact, make))
 
 
+def _causal_llm() -> Maker:
+    from router.heads.causal_llm import CausalLlmHead
+
+    return CausalLlmHead
+
+
 def _placed(predictor: Callable[[Artefact], Predictor]) -> Maker:
     """The method's predictions of the reference models, calibrated and mixed for the pool's members."""
     from router.heads.placed import PlacedHead
@@ -143,6 +149,7 @@ _MAKERS: dict[str, Callable[[], Maker]] = {
     "sw_ranking": _sw_ranking,
     "mlp": _mlp,
     "classifier": _classifier,
+    "causal_llm": _causal_llm,
     "rules": _rules,
     "random": _random,
     "oracle": _oracle,

@@ -1,7 +1,7 @@
 """What a head is to the pipeline, and how a member of the pool says which model it is."""
 
 from collections.abc import Sequence
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import msgspec
 import numpy as np
@@ -49,6 +49,24 @@ class Head(Protocol):
 
     def score_many(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         """Quality [texts, members]. Row i is what `score(((texts[i], 1.0),))` says."""
+        ...
+
+
+@runtime_checkable
+class JudgedHead(Head, Protocol):
+    """A head that wants a language model's verdict on a query. Its `score` alone goes by what it knows already."""
+
+    @property
+    def judge(self) -> str:
+        """The model that it was trained to read, by the last part of its name."""
+        ...
+
+    def question(self, segments: Sequence[Segment]) -> bytes | None:
+        """The body of a chat completion that asks for the verdict; None where it is known."""
+        ...
+
+    def score_by(self, segments: Sequence[Segment], answer: bytes) -> Scores:
+        """By the judge's answer. Raises ValueError where that holds no verdict."""
         ...
 
 

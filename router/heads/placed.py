@@ -46,13 +46,13 @@ class PlacedHead:
         return self._placements
 
     def score(self, segments: Sequence[Segment]) -> Scores:
-        quality = self._quality([segments])[0]
+        quality = self.quality(self._predictor.logits([segments]))[0]
         return Scores(tuple(quality.tolist()), self._predictor.tokens(segments))
 
     def score_many(self, texts: Sequence[str]) -> Floats:
-        return self._quality([((text, 1.0),) for text in texts])
+        return self.quality(self._predictor.logits([((text, 1.0),) for text in texts]))
 
-    def _quality(self, queries: Sequence[Sequence[Segment]]) -> Floats:
-        logits = self._predictor.logits(queries)
+    def quality(self, logits: Floats) -> Floats:
+        """[queries, members], of the reference models' log odds [queries, models]."""
         calibrated = logits if self._curves is None else self._curves(logits)
         return np.asarray(0.5 * (1 + np.tanh(0.5 * (calibrated @ self._mixed.T))), np.float32)

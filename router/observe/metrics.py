@@ -96,6 +96,8 @@ class Metrics(Collector):
         self._tokens: dict[str, array[int]] = {}
         self.decision_seconds = Histogram(OVERHEAD_BOUNDS_S)
         self.overhead_seconds = Histogram(OVERHEAD_BOUNDS_S)
+        self._judgements: dict[str, int] = {}
+        self._judge_seconds = Histogram(LATENCY_BOUNDS_S)
         self._first_token = Labelled(LATENCY_BOUNDS_S)
         self._output_token = Labelled(TOKEN_BOUNDS_S)
         self._members: Callable[[], Iterable[MemberGauges]] = tuple
@@ -119,6 +121,12 @@ class Metrics(Collector):
         """A decision was made, in `seconds`: scoring and policy."""
         self.decisions_of(model, reason)[0] += 1
         self.decision_seconds.observe(seconds)
+
+    def judged(self, result: str, seconds: float) -> None:
+        """A judge was wanted: answered, late, unreadable, failed; or known, and not asked."""
+        self._judgements[result] = self._judgements.get(result, 0) + 1
+        if result != "known":
+            self._judge_seconds.observe(seconds)
 
     def overhead(self, seconds: float) -> None:
         """From a request's last byte in to its hand-over to an engine."""
@@ -182,6 +190,9 @@ class Metrics(Collector):
         }
         yield _counter("tokens", "Tokens of finished answers.", ("model", "type"), tokens)
         yield _histogram("decision_seconds", "Scoring and policy.", self.decision_seconds)
+        if self._judgements:
+            yield _counter("judgements", "Verdicts wanted of a judge.", ("result",), self._judgements)
+            yield _histogram("judge_seconds", "From a judge's question to its verdict.", self._judge_seconds)
         yield _histogram("overhead_seconds", "Last byte in to hand-over to an engine.", self.overhead_seconds)
         yield _labelled("time_to_first_token_seconds", "Of streamed answers.", "model", self._first_token)
         yield _labelled("time_per_output_token_seconds", "Mean of an answer.", "model", self._output_token)

@@ -13,6 +13,7 @@ import msgspec
 
 from router.config import Config, Member, Routing
 from router.pipeline.conversation import Conversation, query_of
+from router.pipeline.judge import judge_of
 from router.pipeline.names import Names, strongest_and_weakest
 from router.pipeline.scoring import Scoring, strengths
 from router.policy import Settings, decide
@@ -34,6 +35,7 @@ class Decider:
         self.routing = config.routing
         self.scoring = scoring or Scoring.load(config.routing.checkpoint, config.pool)
         self.names = self._names(config.routing, self.scoring)
+        self.judge = judge_of(self.scoring.head, config.routing.judge, config.pool)  #: index of the member to ask
 
     @property
     def assumed(self) -> Snapshot:
@@ -45,8 +47,9 @@ class Decider:
         scoring = self.scoring
         if routing.checkpoint != self.routing.checkpoint:
             scoring = Scoring.load(routing.checkpoint, self._config.pool)
+        judge = judge_of(scoring.head, routing.judge, self._config.pool)
         self.names = self._names(routing, scoring)
-        self.routing, self.scoring = routing, scoring
+        self.routing, self.scoring, self.judge = routing, scoring, judge
 
     def decide(
         self, what: str | Conversation | Query, *, model: str = "auto", max_tokens: int | None = None

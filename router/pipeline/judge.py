@@ -10,7 +10,6 @@ from collections.abc import Sequence
 
 from router.config import Member
 from router.errors import ConfigError, EngineFailed, RouterError
-from router.heads import Head
 from router.heads.base import JudgedHead
 from router.ipc.messages import Done, Handoff
 from router.observe.metrics import Metrics
@@ -61,7 +60,6 @@ async def score(
     head: JudgedHead, member: PoolMember, segments: Sequence[Segment], limit_s: float, metrics: Metrics
 ) -> Scores:
     """By the member's verdict; by what the head knows alone where it is known, late or cannot be had."""
-    assert isinstance(head, Head)
     question = head.question(segments)
     if question is None:
         metrics.judged("known", 0.0)
@@ -80,8 +78,8 @@ async def score(
 
 
 def judge_of(head: object, wanted: str, pool: Sequence[Member]) -> int | None:
-    """Which member is asked, by the config's `judge`, else by the name that the head tells; None where the head wants no
-    verdict. Raises ConfigError where there is no such member."""
+    """Which member is asked, by the config's `judge`, else by the name that the head tells; None where the head wants
+    no verdict. Raises ConfigError where there is no such member."""
     if not isinstance(head, JudgedHead):
         return None
     name = wanted or head.judge

@@ -6,7 +6,7 @@ Knows no HTTP; `frontend` and the library submit to it. All calls come from one 
 import asyncio
 import time
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -16,13 +16,16 @@ import msgspec
 from router import config as configuration
 from router.config import Config, Member, Routing
 from router.errors import EngineFailed, EngineStartError, NoEngine, Overloaded, RouterError
+from router.features.conversation import segments
 from router.heads import Placement
+from router.heads.base import JudgedHead
 from router.native.express import Passage
 from router.observe.metrics import Metrics
 from router.pipeline.base import MemberStatus, ModelCard
 from router.pipeline.chat import ChatStream, Completion, ask, complete
 from router.pipeline.conversation import Conversation, query_of
 from router.pipeline.decider import Decider, decider_of
+from router.pipeline.judge import score as score_by_judge
 from router.pipeline.passages import express_of, follow, resumed
 from router.pipeline.request import Request
 from router.pipeline.scoring import Scoring
@@ -252,8 +255,8 @@ class Router:
         return Snapshot(tuple([member.state() for member in self.pool]))
 
     def _score_elsewhere(self, request: Request) -> None:
-        """Score a long text without holding up the event loop; the request is accepted, its errors go to the sink."""
-        scoring = self._decider.scoring
+        """Score without holding up the event loop; the request is accepted, its errors go to the sink."""
+        scoring, judge = self._decider.scoring, self._decider.judge
         begun = time.perf_counter()
 
         def scored(future: "asyncio.Future[Scores]") -> None:
@@ -261,8 +264,18 @@ class Router:
             if request.decision is not None:
                 self._count(request.decision, begun)
 
-        future = asyncio.get_running_loop().run_in_executor(None, scoring.score, request.query)
+        if judge is None or request.settings.rule == "pinned":
+            future = asyncio.get_running_loop().run_in_executor(None, scoring.score, request.query)
+        else:
+            future = asyncio.ensure_future(self._judged(request.query, self.pool[judge]))
         future.add_done_callback(scored)
+
+    def _judged(self, query: Query, judge: PoolMember) -> Coroutine[Any, Any, Scores]:
+        """By the judge's verdict. Nobody waits longer than the query may."""
+        head, routing = self._decider.scoring.head, self._decider.routing
+        assert isinstance(head, JudgedHead)
+        limit_s = min(routing.judge_timeout_s, query.deadline_s or routing.judge_timeout_s)
+        return score_by_judge(head, judge, segments(query.turns, head.turns), limit_s, self.metrics)
 
     def _count(self, decision: Decision, begun: float) -> None:
         self.metrics.decided(decision.model, decision.reason, time.perf_counter() - begun)

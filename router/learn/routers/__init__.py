@@ -58,6 +58,12 @@ def _classifier() -> Maker:
     return ClassifierTrainer
 
 
+def _causal_llm() -> Maker:
+    from router.learn.routers.causal_llm import CausalLlmTrainer
+
+    return CausalLlmTrainer
+
+
 def _knn() -> Maker:
     from router.learn.routers.knn import KnnTrainer
 
@@ -106,6 +112,7 @@ _MAKERS: dict[str, Callable[[], Maker]] = {
     "sw_ranking": _sw_ranking,
     "mlp": _mlp,
     "classifier": _classifier,
+    "causal_llm": _causal_llm,
     "rules": _rules,
     "random": _random,
     "oracle": _oracle,
@@ -118,6 +125,7 @@ _ABOUT = {
     "sw_ranking": "RouteLLM's similarity-weighted Bradley-Terry ranking",
     "mlp": "a small network over the embedding",
     "classifier": "a sentence encoder, fine-tuned: milliseconds a query",
+    "causal_llm": "a language model's verdict, 1 to 5, read through its engine",
     "rules": "hand-written rules, of a file or the default ones",
     "random": "chance, the same for the same text",
     "oracle": "knows the labels: for evaluation only",

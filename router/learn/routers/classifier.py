@@ -50,7 +50,7 @@ class ClassifierOptions(msgspec.Struct, frozen=True, kw_only=True):
     batch: int = 16
     learning_rate: float = 3e-5
     freeze: int = 0  #: this many lower layers, and the embeddings below them, stay as they are
-    ridge: float = 1.0  #: of the linear layer before fine-tuning
+    ridge: float = 4.0  #: of the linear layer, before fine-tuning
     seed: int = 0
 
 
