@@ -14,6 +14,16 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("tables", nargs="+", type=Path, metavar="TABLE", help="outcomes: .parquet or .jsonl")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the checkpoint to write")
+    parser.add_argument("--router", default="mf", metavar="NAME", help="the method (default: mf); see --list-routers")
+    parser.add_argument(
+        "--option",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="a setting of the method, its value as YAML, as in --option neighbours=50 (docs/routers.md)",
+    )
+    parser.add_argument("--rules", type=Path, metavar="FILE", help="for --router rules: the rules, as YAML or JSON")
+    parser.add_argument("--list-routers", action=_ListRouters, nargs=0, help="show all methods, and exit")
     parser.add_argument(
         "--size", choices=("small", "default"), default="default", help="small: no static table, <= 1 MB"
     )
@@ -50,11 +60,46 @@ def run(args: argparse.Namespace) -> int:
         recipe = msgspec.structs.replace(recipe, seed=args.seed)
     with Bar(shown=not args.json) as bar:
         report = train(
-            args.tables, args.out, recipe, folds=args.folds, pairs=pairs_of(args.pair), calibration=args.calibration,
-            command=_command(args), on_stage=bar.stage, on_step=bar.step,
+            args.tables, args.out, recipe, router=args.router, options=_options(args), folds=args.folds,
+            pairs=pairs_of(args.pair), calibration=args.calibration, command=_command(args),
+            on_stage=bar.stage, on_step=bar.step,
         )  # fmt: skip
     print(msgspec.json.encode(report).decode() if args.json else _text(report))
     return 0
+
+
+class _ListRouters(argparse.Action):
+    """As `--version` does: whatever else stands on the line."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from router.learn import routers
+
+        for name in routers.names():
+            print(f"{name:12} {routers.about(name)}")
+        parser.exit()
+
+
+def _options(args: argparse.Namespace) -> dict[str, object]:
+    import yaml
+
+    from router.errors import ConfigError
+
+    out: dict[str, object] = {}
+    for text in args.option:
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise ConfigError(f"--option: expected KEY=VALUE, got {text!r}")
+        try:
+            out[key] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"--option {key}: expected a value as YAML: {error}") from error
+    if args.rules is not None:
+        if args.router != "rules":
+            raise ConfigError(f"--rules: expected --router rules beside it, got {args.router}")
+        from router.learn.routers.rules import rules_file
+
+        out["rules"] = rules_file(args.rules)
+    return out
 
 
 def _folds(text: str) -> int:
@@ -80,6 +125,12 @@ def pairs_of(texts: Sequence[str]) -> list[tuple[str, str]]:
 def _command(args: argparse.Namespace) -> str:
     """The command again, without paths of this machine: what the checkpoint says it was made by."""
     parts = ["headgate train", *(table.name for table in args.tables), "--size", args.size, "--folds", str(args.folds)]
+    if args.router != "mf":
+        parts += ["--router", args.router]
+    for option in args.option:
+        parts += ["--option", option]
+    if args.rules is not None:
+        parts += ["--rules", args.rules.name]
     for pair in args.pair:
         parts += ["--pair", pair]
     if args.calibration != "platt":

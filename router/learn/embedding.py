@@ -4,8 +4,6 @@ Latent semantic analysis (Deerwester et al., 1990) of WordPieces and word n-gram
 a static table distilled from a sentence encoder. Both are linear in the native encoder's bag, so they are one table.
 """
 
-from functools import cache
-
 import msgspec
 import numpy as np
 import numpy.typing as npt
@@ -70,7 +68,7 @@ def projection(
     parts = [_scaled(matrix, found)]
     if fixed:
         pieces = np.zeros((spec.rows, fixed), np.float32)
-        pieces[: spec.pieces] = _static(fixed)
+        pieces[: spec.pieces] = static_table(fixed)
         parts.append(_scaled(matrix, pieces))
     return np.concatenate(parts, axis=1).astype(np.float16)
 
@@ -103,9 +101,3 @@ def _main_axes(matrix: sparse.csr_matrix, dimensions: int) -> Floats:
 def _scaled(matrix: sparse.csr_matrix, table: Floats) -> Floats:
     spread = float(np.sqrt(((matrix @ table) ** 2).sum(1).mean()))
     return np.asarray(table / max(spread, 1e-6), np.float32)
-
-
-@cache
-def _static(dimensions: int) -> Floats:
-    """Made once a process: it takes half a minute, and several methods ask for it."""
-    return static_table(dimensions)

@@ -8,17 +8,16 @@ import numpy as np
 import numpy.typing as npt
 
 from router.errors import ConfigError
-from router.heads import write
-from router.learn import mf
-from router.learn.calibration import Method, calibrated, untouched
+from router.heads import NEVER_SERVED, write
+from router.learn import routers, served
+from router.learn.calibration import Method, calibrated
 from router.learn.corpus import Corpus, join
 from router.learn.evaluation import Figures, Pair, figures, pair, preference, widest_pair
-from router.learn.export import artefact, head, signed, spoken_for
+from router.learn.export import signed, spoken_for
 from router.learn.folds import by_group
-from router.learn.held_out import held_out
-from router.learn.logistic import NEWTONS
 from router.learn.outcomes import Outcomes, read
 from router.learn.recipe import Recipe
+from router.learn.routers.base import SelfHeldOut, Trainer
 
 OnStage = Callable[[str, int], None]  #: what happens now, and in how many steps
 OnStep = Callable[[], None]
@@ -42,6 +41,7 @@ class Report(msgspec.Struct, frozen=True):
     prompts: int
     models: tuple[str, ...]
     held_out: tuple[Held, ...]
+    router: str = "mf"
 
 
 def run(
@@ -49,6 +49,8 @@ def run(
     out: Path,
     recipe: Recipe,
     *,
+    router: str = "mf",
+    options: routers.Options = routers.NONE,
     folds: int = 5,
     pairs: Sequence[tuple[str, str]] = (),
     calibration: Method = "platt",
@@ -57,32 +59,30 @@ def run(
     on_step: OnStep = lambda: None,
 ) -> Report:
     """Reads the tables, measures on held-out folds, fits on all prompts, calibrates by the held-out logits, writes.
-    Raises ConfigError on bad input."""
+    Raises ConfigError on bad input. `router` and its `options`: a method of `router.learn.routers`."""
+    if router in NEVER_SERVED:
+        raise ConfigError(f"--router {router}: it knows the answers, so there is nothing to train: for evaluation only")
     if not out.parent.is_dir():
         raise ConfigError(f"--out: expected a file in an existing folder, got {out}")
     tables = tuple(_read(path, on_stage, on_step) for path in paths)
     corpus = join(tables)
     chosen = [pair(corpus, *names) for names in pairs] or [widest_pair(corpus, table) for table in range(len(tables))]
-    on_stage("features", 1)
-    made = mf.features(corpus, recipe)
-    on_step()
-    steps = recipe.steps * len(tables) * (NEWTONS + bool(recipe.task_ridge))
     held = by_group(corpus.prompts, folds, recipe.seed)
     if len(np.unique(held)) < folds:
         raise ConfigError(f"--folds: {folds} folds need more questions than {len({p.group for p in corpus.prompts})}")
-    on_stage(f"{folds} held-out fits", folds * steps)
-    logits = held_out(corpus, made, held, recipe, on_step)
+    on_stage("features", 1)
+    trainer = routers.make(router, corpus, recipe, options)
+    on_step()
+    on_stage(f"{folds} held-out fits", folds * trainer.steps())
+    logits = _held_out(trainer, corpus, held, on_step)
     measured = tuple(_measure(tables, corpus, logits, at) for at in chosen)
-    on_stage("fit on all prompts", steps)
-    parts = mf.train(corpus, made, np.ones(len(corpus.prompts), bool), recipe, on_step)
+    on_stage("fit on all prompts", trainer.steps())
     columns = spoken_for(corpus)
-    trained = artefact(
-        corpus, columns, made, head(made, parts, columns, untouched(len(corpus.columns)), recipe.columns)
-    )
+    trained = served.fitted(trainer, np.ones(len(corpus.prompts), bool), columns, on_step)
     told = calibrated(trained, logits[:, columns], corpus.scores[:, columns], calibration)
     found = {_key(one): round(one.figures.apgr, 4) for one in measured}
     write(out, signed(told, tables, command, found))
-    return Report(str(out), out.stat().st_size, len(corpus.prompts), corpus.models, measured)
+    return Report(str(out), out.stat().st_size, len(corpus.prompts), corpus.models, measured, router)
 
 
 def _read(path: Path, on_stage: OnStage, on_step: OnStep) -> Outcomes:
@@ -90,6 +90,12 @@ def _read(path: Path, on_stage: OnStage, on_step: OnStep) -> Outcomes:
     table = read(path)
     on_step()
     return table
+
+
+def _held_out(trainer: Trainer, corpus: Corpus, folds: npt.NDArray[np.int64], on_step: OnStep) -> Floats:
+    if isinstance(trainer, SelfHeldOut):
+        return trainer.held_out(folds, on_step)
+    return served.held_out(trainer, corpus, folds, on_step)
 
 
 def _measure(tables: Sequence[Outcomes], corpus: Corpus, logits: Floats, at: Pair) -> Held:

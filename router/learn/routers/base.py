@@ -1,7 +1,7 @@
 """What a method of routing is to training and evaluation. Knows no method."""
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -22,4 +22,13 @@ class Trainer(Protocol):
 
     def fit(self, rows: Rows, columns: Columns, on_step: OnStep = lambda: None) -> Artefact:
         """Trains on the chosen prompts' labels. The artefact's i-th model is the corpus's column `columns[i]`."""
+        ...
+
+
+@runtime_checkable
+class SelfHeldOut(Protocol):
+    """A trainer that says held-out log odds faster than its head would, and the same but for rounding."""
+
+    def held_out(self, folds: npt.NDArray[np.int64], on_step: OnStep = lambda: None) -> npt.NDArray[np.float32]:
+        """[prompts, columns]; see `router.learn.served.held_out`."""
         ...

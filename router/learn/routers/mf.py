@@ -1,11 +1,13 @@
 """The matrix-factorisation head as a method among others; its mathematics is in `router.learn.mf`."""
 
 import numpy as np
+import numpy.typing as npt
 
 from router.heads import Artefact
 from router.learn import mf
 from router.learn.corpus import Corpus
 from router.learn.export import artefact, head
+from router.learn.held_out import held_out
 from router.learn.logistic import NEWTONS
 from router.learn.recipe import Recipe
 from router.learn.routers import NONE, Options
@@ -30,3 +32,6 @@ class MfTrainer:
         lines = np.tile(np.array([1.0, 0.0], np.float32), (len(self._corpus.columns), 1))
         trained = head(self._made, parts, columns, lines, self._recipe.columns)
         return artefact(self._corpus, columns, self._made, trained)
+
+    def held_out(self, folds: npt.NDArray[np.int64], on_step: OnStep = lambda: None) -> npt.NDArray[np.float32]:
+        return held_out(self._corpus, self._made, folds, self._recipe, on_step)
