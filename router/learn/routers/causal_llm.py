@@ -35,6 +35,7 @@ class CausalLlmTrainer:
         self._options = options_of(JudgeOptions, "causal_llm", options)
         if not self._options.judge:
             raise ConfigError("--router causal_llm: option judge: expected the judge's URL or the path of its weights")
+        question_of(self._options)
         self._verdicts: Floats | None = None  #: [prompts]; NaN where the judge gave none
 
     def steps(self) -> int:
