@@ -44,11 +44,11 @@ def pair(corpus: Corpus, weak: str, strong: str, table: int | None = None) -> Pa
 
 def widest_pair(corpus: Corpus, table: int) -> Pair:
     """The weakest and the strongest model of a table, by mean score over what each answered."""
-    columns = [i for i, column in enumerate(corpus.columns) if column.table == table]
+    known = np.isfinite(corpus.scores)
+    columns = [i for i, column in enumerate(corpus.columns) if column.table == table and known[:, i].any()]
     if len(columns) < 2:
-        raise ConfigError(
-            f"expected at least two models to route between, got {corpus.columns[columns[0]].model!r} only"
-        )
+        models = ", ".join(repr(corpus.columns[i].model) for i in columns) or "none"
+        raise ConfigError(f"expected at least two models to route between, got {models} only")
     means = [float(np.nanmean(corpus.scores[:, i])) for i in columns]
     return _checked(corpus, columns[int(np.argmin(means))], columns[int(np.argmax(means))])
 

@@ -27,5 +27,10 @@ def training_rows(prompts: Sequence[Prompt], held_out: npt.NDArray[np.bool_]) ->
     return np.array([prompt.group not in groups for prompt in prompts])
 
 
+def waits(prompts: Sequence[Prompt], seed: int = 0) -> npt.NDArray[np.uint64]:
+    """[prompts]: an order to draw them in, by their groups' hashes; the same in every table."""
+    return np.array([_hash(f"{seed}:draw:{prompt.group}") for prompt in prompts], np.uint64)
+
+
 def _hash(text: str) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")

@@ -7,6 +7,8 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+EVEN = 1e-6  #: a gap of no more is none
+
 Floats = npt.NDArray[np.floating]
 
 
@@ -55,11 +57,16 @@ def oracle(weak: Floats, strong: Floats) -> Floats:
 def bootstrap(
     weak: Floats, strong: Floats, preferences: list[Floats], draws: int = 200, seed: int = 0
 ) -> npt.NDArray[np.float64]:
-    """APGR of each preference on the same resampled prompts: [draws, preferences]. Paired: differences may be taken."""
+    """APGR of each preference on the same resampled prompts: [draws, preferences]. Paired: differences may be taken.
+
+    Prompts without a gap to recover have no APGR: where the strong model is not the better one, they are drawn again.
+    """
     rng = np.random.default_rng(seed)
     out = np.empty((draws, len(preferences)))
     for draw in range(draws):
         rows = rng.integers(0, len(weak), len(weak))
+        while not strong[rows].sum(dtype=np.float64) > weak[rows].sum(dtype=np.float64) + EVEN:
+            rows = rng.integers(0, len(weak), len(weak))
         out[draw] = [curve(weak[rows], strong[rows], preference[rows]).apgr for preference in preferences]
     return out
 

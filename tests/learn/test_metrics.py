@@ -73,3 +73,55 @@ def test_bootstrap_is_paired_and_repeatable() -> None:
 
 def test_brier() -> None:
     assert metrics.brier(np.array([1.0, 0.0]), np.array([0.5, 0.5])) == 0.25
+
+
+def test_bootstrap_draws_again_where_there_is_no_gap() -> None:
+    """Two prompts of which one is won: a quarter of all draws has no gap to recover."""
+    weak, strong = np.array([0.0, 0.0]), np.array([0.0, 1.0])
+    samples = metrics.bootstrap(weak, strong, [np.array([0.0, 1.0])], draws=50)
+    assert np.isfinite(samples).all()
+
+
+def routellm(weak: np.ndarray, strong: np.ndarray, win_rate: np.ndarray, bins: int) -> tuple[float, dict[float, float]]:
+    """APGR and CPT (in shares) as RouteLLM's `evals` have them: `bins + 1` quantiles of the win rate as thresholds,
+    the trapezoid of accuracy over the share less the weak model's, and CPT by straight lines between thresholds."""
+    thresholds = np.quantile(win_rate, np.linspace(0, 1, bins + 1))
+    shares, accuracies = [], []
+    for i, threshold in enumerate(thresholds):
+        sent = win_rate >= threshold if i < bins else win_rate > threshold
+        shares.append(sent.mean())
+        accuracies.append(np.where(sent, strong, weak).mean())
+    share, accuracy = np.array(shares[::-1]), np.array(accuracies[::-1])
+    area = np.trapezoid(accuracy, share)
+    apgr = (area - weak.mean()) / (strong.mean() - weak.mean())
+    targets = {x: weak.mean() + x * (strong.mean() - weak.mean()) for x in (0.5, 0.8)}
+    return float(apgr), {x: float(np.interp(target, accuracy, share)) for x, target in targets.items()}
+
+
+def test_equals_routellm_where_each_rank_is_a_threshold() -> None:
+    """Ten prompts, ten bins: the grids are one. Gains in order of win rate: 1 0 1 1 0 0 -1 0 1 0, a gap of 3."""
+    weak = np.array([0, 1, 0, 0, 1, 0, 1, 1, 0, 1], float)
+    strong = np.array([1, 1, 1, 1, 1, 0, 0, 1, 1, 1], float)
+    win_rate = np.linspace(0.95, 0.05, 10)
+    theirs, their_cpt = routellm(weak, strong, win_rate, 10)
+    ours = metrics.curve(weak, strong, win_rate)
+    assert (3 * ours.pgr).round(9).tolist() == [0, 1, 1, 2, 3, 3, 3, 2, 2, 3, 3]
+    assert ours.apgr == pytest.approx(theirs) == pytest.approx((1 + 1 + 2 + 3 + 3 + 3 + 2 + 2 + 3 + 1.5) / 30)
+    # half the gap is 1.5 prompts: theirs lies between the ranks 2 and 3, ours is the first rank that has reached it
+    assert their_cpt[0.5] == pytest.approx(0.25)
+    assert ours.cpt(0.5) == 0.3
+
+
+def test_differs_from_routellm_by_the_grid_alone() -> None:
+    """Their area is the trapezoid of our curve at their eleven shares; with every rank a threshold it is ours."""
+    rng = np.random.default_rng(4)
+    win_rate = rng.random(1000)
+    weak = (rng.random(1000) > 0.5 * win_rate).astype(float)
+    strong = np.maximum(weak, rng.integers(0, 2, 1000))
+    ours = metrics.curve(weak, strong, win_rate)
+    theirs, their_cpt = routellm(weak, strong, win_rate, 10)
+    at = np.round(np.linspace(0, 1000, 11)).astype(int)
+    assert theirs == pytest.approx(np.trapezoid(ours.pgr[at], at / 1000), abs=1e-9)
+    assert theirs == pytest.approx(ours.apgr, abs=0.01)
+    assert routellm(weak, strong, win_rate, 1000)[0] == pytest.approx(ours.apgr, abs=1e-9)
+    assert their_cpt[0.5] == pytest.approx(ours.cpt(0.5), abs=0.02)

@@ -1,0 +1,66 @@
+"""What a reader must know before believing a figure: said in sentences, from the figures themselves."""
+
+from collections.abc import Iterator, Sequence
+
+from router.learn.evaluate import results
+from router.learn.evaluate.costs import ANSWER
+from router.learn.evaluate.predict import Predicted
+
+FEW = 1000  #: prompts: below, an APGR's interval is some .1 wide
+
+
+def caveats(
+    predicted: Sequence[Predicted], pairs: Sequence[results.Pair], many: Sequence[results.Many], guessed: Sequence[str]
+) -> tuple[str, ...]:
+    """`guessed`: tables that do not tell how long their answers are."""
+    return (*_contestants(predicted), *_pairs(predicted, pairs), *_many(many, guessed))
+
+
+def _contestants(predicted: Sequence[Predicted]) -> Iterator[str]:
+    for one in predicted:
+        if one.leaks:
+            yield (
+                f"Leak: {one.name} was trained on {', '.join(one.leaks)}. Its figures there are not held out, and say "
+                "nothing of other prompts."
+            )
+        elif one.kind == "checkpoint":
+            yield (
+                f"{one.name} is taken as it is: questions that it was trained on may stand in these tables in other "
+                "words, and only its training files are recognised."
+            )
+        if not one.calibrated:
+            yield (
+                f"{one.name} is not calibrated here, as no fit predicted its training prompts: read its Brier score "
+                "and calibration error with that in mind."
+            )
+        if one.placed:
+            yield f"{one.name} has no labels of these models, and places them as a pool would: {', '.join(one.placed)}."
+
+
+def _pairs(predicted: Sequence[Predicted], pairs: Sequence[results.Pair]) -> Iterator[str]:
+    ours = {one.name for one in predicted if one.kind != "baseline"}
+    for pair in pairs:
+        what = f"{pair.weak} -> {pair.strong} ({pair.table})"
+        if pair.prompts < FEW:
+            yield f"{what} has {pair.prompts} prompts: differences that small tables show are mostly chance."
+        silent = ours - {one.router for one in pair.routers}
+        if silent:
+            yield f"{', '.join(sorted(silent))} did not speak of all prompts of {what}, and is left out there."
+        for one in pair.routers:
+            if one.router in ours and one.lead_95 is not None and one.lead_95.low <= 0 <= one.lead_95.high:
+                yield f"{what}: {one.router} and {pair.against} are not told apart: their difference may be 0."
+
+
+def _many(many: Sequence[results.Many], guessed: Sequence[str]) -> Iterator[str]:
+    for table in many:
+        if table.table in guessed:
+            yield f"{table.table} does not tell how long its answers are: costs count {ANSWER:.0f} tokens for each."
+        if table.single_aiq is None:
+            yield (
+                f"{table.table} tells no costs that differ by model: no cost curve, AIQ or saving. Costs come from a "
+                "column `cost_usd`, or from the answers' lengths and --price."
+            )
+        yield (
+            f"{table.table}: the best single model, {table.best_single}, is chosen by the very scores that are tested, "
+            "which favours it."
+        )

@@ -1,0 +1,68 @@
+"""What is measured: the tested part of a corpus, and its pairs of models."""
+
+from collections.abc import Sequence
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from router.errors import ConfigError
+from router.learn.corpus import Corpus
+from router.learn.evaluate.nearest import hint
+from router.learn.evaluation import Pair, pair, widest_pair
+from router.learn.folds import waits
+
+Rows = npt.NDArray[np.bool_]
+
+
+class Duel(msgspec.Struct, frozen=True):
+    """A pair and its table."""
+
+    table: int
+    at: Pair
+
+
+def some(corpus: Corpus, prompts: int, seed: int) -> Rows:
+    """At most so many prompts of each table, drawn by their questions' hashes."""
+    order = np.lexsort((np.arange(len(corpus.prompts)), waits(corpus.prompts, seed)))
+    kept = np.zeros(len(order), bool)
+    for table in range(int(corpus.table.max()) + 1):
+        kept[order[corpus.table[order] == table][:prompts]] = True
+    return kept
+
+
+def only(corpus: Corpus, rows: Rows) -> Corpus:
+    """The corpus of some prompts."""
+    prompts = tuple(prompt for prompt, kept in zip(corpus.prompts, rows, strict=True) if kept)
+    return Corpus(prompts, corpus.columns, corpus.scores[rows], corpus.table[rows])
+
+
+def duels(corpus: Corpus, names: Sequence[str], tested: Rows, pairs: Sequence[tuple[str, str]]) -> tuple[Duel, ...]:
+    """The pairs asked for, in each tested table that has both models; else each tested table's widest. Their rows are
+    tested ones. Raises ConfigError where a table or a pair cannot be routed between."""
+    scores = np.where(tested[:, None], corpus.scores, np.nan).astype(np.float32)
+    seen = Corpus(corpus.prompts, corpus.columns, scores, corpus.table)
+    tables = [int(table) for table in np.unique(corpus.table[tested])]
+    if not pairs:
+        return tuple(Duel(table, _widest(seen, table, names[table])) for table in tables)
+    return tuple(duel for weak, strong in pairs for duel in _asked(seen, tables, weak, strong))
+
+
+def _widest(seen: Corpus, table: int, name: str) -> Pair:
+    try:
+        return widest_pair(seen, table)
+    except ConfigError as error:
+        raise ConfigError(f"{name}: {error}") from None
+
+
+def _asked(seen: Corpus, tables: Sequence[int], weak: str, strong: str) -> list[Duel]:
+    for name in (weak, strong):
+        if name not in seen.models:
+            raise ConfigError(
+                f"--pair: expected two of {', '.join(seen.models)}; got {name!r}{hint(name, seen.models)}"
+            )
+    models = {table: {c.model for c in seen.columns if c.table == table} for table in tables}
+    both = [table for table in tables if {weak, strong} <= models[table]]
+    if not both:
+        raise ConfigError(f"--pair: no tested table has both {weak} and {strong}")
+    return [Duel(table, pair(seen, weak, strong, table)) for table in both]

@@ -1,0 +1,120 @@
+"""What an answer costs: as its table says, else tokens times prices. Knows no router.
+
+A prompt has a token every four characters, and so has an answer whose tokens the table does not count; an answer of
+unknown length has `ANSWER` tokens, and a caveat says so.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import yaml
+
+from router.errors import ConfigError
+from router.learn.corpus import Corpus
+from router.learn.evaluate.predict import labelled, speaker
+from router.learn.evaluate.splits import Split
+from router.learn.outcomes import Outcomes, model_name
+
+CHARS = 4.0  #: a token
+ANSWER = 256.0
+Doubles = npt.NDArray[np.float64]
+
+
+class Price(msgspec.Struct, frozen=True):
+    """Dollars per million tokens."""
+
+    input: float
+    output: float
+
+
+def parsed(texts: Sequence[str], file: Path | None = None) -> dict[str, Price]:
+    """`MODEL=USD` or `MODEL=INPUT/OUTPUT` each; a file (YAML or JSON) maps models to such numbers. Flags win."""
+    found = _of_file(file) if file else {}
+    for text in texts:
+        name, equals, value = text.rpartition("=")
+        if not equals or not name:
+            raise ConfigError(f"--price: expected MODEL=USD or MODEL=INPUT/OUTPUT, got {text!r}")
+        found[model_name(name)] = _price(value, f"--price {name}")
+    return found
+
+
+def of_cells(tables: Sequence[Outcomes], corpus: Corpus, prices: Mapping[str, Price]) -> Doubles:
+    """Dollars of each answer [prompts, columns]; NaN where neither the table nor the prices tell."""
+    out = np.full(corpus.scores.shape, np.nan)
+    prompt_tokens = np.array([len(prompt.text) / CHARS for prompt in corpus.prompts])
+    for i, column in enumerate(corpus.columns):
+        table, rows = tables[column.table], corpus.table == column.table
+        at = table.models.index(column.model)
+        price = prices.get(column.model)
+        if price is not None:
+            usd = prompt_tokens[rows] * price.input + _output_tokens(table)[:, at] * price.output
+            out[rows, i] = usd / 1e6
+        cost = _told(table, "cost_usd")
+        if cost is not None:
+            told = cost[:, at]
+            out[rows, i] = np.where(np.isfinite(told), told, out[rows, i])
+    return out
+
+
+def guessed(tables: Sequence[Outcomes], prices: Mapping[str, Price]) -> tuple[str, ...]:
+    """Tables whose costs rest on answers of unknown length."""
+    out = []
+    for table in tables:
+        known = [_told(table, name) for name in ("cost_usd", "output_tokens", "output_chars")]
+        told = np.logical_or.reduce(
+            [np.zeros(table.scores.shape, bool), *(np.isfinite(k) for k in known if k is not None)]
+        )
+        if not told[np.isfinite(table.scores)].all() and set(table.models) <= prices.keys():
+            out.append(table.name)
+    return tuple(out)
+
+
+def expected(cost_usd: Doubles, corpus: Corpus, splits: Sequence[Split]) -> Doubles:
+    """[prompts, columns]: a model's mean cost over the training prompts, for the tested ones; NaN where unknown."""
+    out = np.full(cost_usd.shape, np.nan)
+    for split in splits:
+        known = labelled(corpus, split.train)
+        for column in range(len(corpus.columns)):
+            spoken = speaker(corpus, known, column)
+            if spoken is not None:
+                told = cost_usd[split.train, spoken]
+                out[split.test, column] = told[np.isfinite(told)].mean() if np.isfinite(told).any() else np.nan
+    return out
+
+
+def _output_tokens(table: Outcomes) -> Doubles:
+    tokens, chars = _told(table, "output_tokens"), _told(table, "output_chars")
+    out = np.full(table.scores.shape, np.nan) if chars is None else chars / CHARS
+    out = out if tokens is None else np.where(np.isfinite(tokens), tokens, out)
+    return np.where(np.isfinite(out), out, ANSWER)
+
+
+def _told(table: Outcomes, name: str) -> Doubles | None:
+    return getattr(table, name, None)
+
+
+def _of_file(path: Path) -> dict[str, Price]:
+    try:
+        content: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: expected YAML or JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: expected models with their prices, got {type(content).__name__}")
+    return {model_name(str(name)): _price(str(value), f"{path}: {name}") for name, value in content.items()}
+
+
+def _price(text: str, where: str) -> Price:
+    first, slash, second = text.partition("/")
+    try:
+        price = Price(float(first), float(second if slash else first))
+    except ValueError:
+        raise ConfigError(f"{where}: expected dollars per million tokens, or INPUT/OUTPUT; got {text!r}") from None
+    if not (0 <= price.input < float("inf") and 0 <= price.output < float("inf")):
+        raise ConfigError(f"{where}: expected a price of 0 or more, got {text!r}")
+    return price
