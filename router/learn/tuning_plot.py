@@ -108,7 +108,10 @@ def _line(
     panel.plot(x, y, "o", color=CHOSEN, markersize=7, label="chosen" if label else None)
     heights = [height(p) for p in found.curve]
     below = y > 0.5 * (min(heights) + max(heights))
+    end = max(found.curve[-1].dial, x)
+    late = x > 0.8 * end if found.setting == "threshold" else x > end / 2
     panel.annotate(
-        form.format(y), (x, y), xytext=(8, -16 if below else 8), textcoords="offset points", color=CHOSEN,
+        form.format(y), (x, y), xytext=(-8 if late else 8, -16 if below else 8), textcoords="offset points",
+        ha="right" if late else "left", color=CHOSEN,
         bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1},
     )  # fmt: skip
