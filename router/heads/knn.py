@@ -26,7 +26,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     neighbours: int = 100
     sharpness: float = 6.0  #: a neighbour weighs exp(sharpness * (its cosine - the nearest one's)); 0: all alike
     prior: float = 5.0  #: neighbours' worth of the model's overall mean
-    effort: int = 256  #: candidates that a search keeps: more finds truer neighbours, slower
+    effort: int = 160  #: candidates that a search keeps: more finds truer neighbours, slower
 
     def check(self, where: str) -> None:
         """Raises ConfigError."""

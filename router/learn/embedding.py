@@ -78,24 +78,28 @@ def lsa(matrix: sparse.csr_matrix, dimensions: int) -> Floats:
 
     A row that stands in one prompt alone says nothing of others, and stays zero."""
     met = np.bincount(matrix.indices, minlength=matrix.shape[1])
-    rarity = np.where(met > 1, np.log((1 + matrix.shape[0]) / (1 + met)), 0).astype(np.float32)
-    axes = _main_axes((matrix @ sparse.diags_array(rarity)).tocsr().astype(np.float32), dimensions)
-    return np.asarray(rarity[:, None] * axes, np.float32)
+    shared = np.flatnonzero(met > 1)
+    rarity = np.log((1 + matrix.shape[0]) / (1 + met[shared])).astype(np.float32)
+    weighed = (matrix[:, shared] @ sparse.diags_array(rarity)).tocsr().astype(np.float32)
+    out = np.zeros((matrix.shape[1], dimensions), np.float32)
+    if len(shared):
+        axes = _main_axes(weighed, dimensions)
+        out[shared, : axes.shape[1]] = rarity[:, None] * axes
+    return out
 
 
 def _main_axes(matrix: sparse.csr_matrix, dimensions: int) -> Floats:
-    """Right singular vectors [columns, dimensions], by randomised subspace iteration; zero beyond the matrix's rank."""
+    """Right singular vectors [columns, dimensions or the rank, if that is less], by randomised subspace iteration."""
     count = min(dimensions + SPARE, *matrix.shape)
     back = matrix.T.tocsr()
     span = np.random.default_rng(0).standard_normal((matrix.shape[0], count)).astype(np.float32)
     for _ in range(POWERS):
-        span, _ = np.linalg.qr(matrix @ np.linalg.qr(back @ span)[0])
-    _, sizes, axes = np.linalg.svd((back @ span).T, full_matrices=False)
-    kept = axes[:dimensions] * (sizes[:dimensions, None] > 1e-5 * max(sizes[0], 1e-9))
-    kept = kept * np.sign(kept[np.arange(len(kept)), np.abs(kept).argmax(1)])[:, None]
-    out = np.zeros((matrix.shape[1], dimensions), np.float32)
-    out[:, : len(kept)] = kept.T
-    return out
+        span, _ = np.linalg.qr(matrix @ (back @ span))
+    found = back @ span
+    squares, turns = np.linalg.eigh((found.T @ found).astype(np.float64))
+    kept = [i for i in range(count - 1, -1, -1) if squares[i] > 1e-8 * squares[-1]][:dimensions]
+    axes = found @ (turns[:, kept] / np.sqrt(squares[kept])).astype(np.float32)
+    return np.asarray(axes * np.sign(axes[np.abs(axes).argmax(0), np.arange(len(kept))]), np.float32)
 
 
 def _scaled(matrix: sparse.csr_matrix, table: Floats) -> Floats:

@@ -69,7 +69,7 @@ def test_another_method(router: str, table: Path, tmp_path: Path, capsys: pytest
     asked = ["train", str(table), "--out", str(out), "--size", "small", "--folds", "2", "--router", router, "--json"]
     assert main(asked) == 0
     assert json.loads(capsys.readouterr().out)["router"] == router
-    meta = artefact.read(out).meta
+    meta = heads.read(out).meta
     assert (meta.router, meta.calibration) == (router, "platt")
     assert meta.recipe == f"headgate train sums.jsonl --size small --folds 2 --router {router}"
     assert list(meta.figures) == ["sums.jsonl:tiny->big:apgr"]
@@ -81,7 +81,7 @@ def test_options_of_a_method(table: Path, tmp_path: Path) -> None:
     out = tmp_path / "x.safetensors"
     asked = ["train", str(table), "--out", str(out), "--folds", "2", "--router", "rules", "--rules", str(rules)]
     assert main([*asked, "--option", "learn=nothing"]) == 0
-    meta = artefact.read(out).meta
+    meta = heads.read(out).meta
     assert [rule["name"] for rule in meta.options["rules"]] == ["riddle", "long"]
     assert meta.options["learn"] == "nothing"
     assert meta.recipe.endswith("--router rules --option learn=nothing --rules rules.yaml")

@@ -18,7 +18,7 @@ from router.learn.routers.labelled import groups, means
 from router.learn.routers.options import options_of
 
 CONNECTIVITY = 16  #: edges a prompt has in the graph
-EXPANSION = 128  #: candidates that are looked at to find them
+EXPANSION = 64  #: candidates that are looked at to find them
 
 Floats = npt.NDArray[np.float32]
 
