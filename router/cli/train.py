@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from router.cli import train_verifier
 from router.cli.bar import Bar
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a setting of the method, its value as YAML, as in --option neighbours=50 (docs/routers.md)",
     )
     parser.add_argument("--rules", type=Path, metavar="FILE", help="for --router rules: the rules, as YAML or JSON")
+    train_verifier.add_arguments(parser)
     parser.add_argument("--list-routers", action=_ListRouters, nargs=0, help="show all methods, and exit")
     parser.add_argument(
         "--size", choices=("small", "default"), default="default", help="small: no static table, <= 1 MB"
@@ -50,6 +52,8 @@ def run(args: argparse.Namespace) -> int:
 
     from router.errors import ConfigError
 
+    if train_verifier.wanted(args):
+        return train_verifier.run(args)
     try:
         from router.learn.recipe import SIZES
         from router.learn.training import run as train

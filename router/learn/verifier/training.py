@@ -1,0 +1,123 @@
+"""`headgate train --router verifier` without the command line: answers in, a verifier and its held-out figures out."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from router.errors import ConfigError
+from router.heads import write
+from router.heads.evidence import Evidence
+from router.heads.verifier import LinearVerifier
+from router.learn import metrics
+from router.learn.folds import by_group
+from router.learn.metrics_calibration import ece, equal_mass
+from router.learn.outcomes import Prompt
+from router.learn.verifier.answered import Answered, answered
+from router.learn.verifier.fit import INNER, fit
+
+Floats = npt.NDArray[np.float32]
+
+
+class Judged(msgspec.Struct, frozen=True, kw_only=True):
+    """How well answers were judged that the fit did not see; `length` and `base` are what it must beat."""
+
+    auc: float  #: a right answer is put above a wrong one; 0.5: chance
+    length_auc: float  #: by the answer's length alone
+    brier: float
+    base_brier: float  #: of saying the mean to all
+    ece: float  #: expected calibration error, in bins of equal mass
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """What training made."""
+
+    out: str
+    bytes: int
+    answers: int
+    right: float  #: share
+    models: tuple[str, ...]
+    held_out: Judged
+
+
+def run(
+    tables: Sequence[Path],
+    responses: Sequence[Path],
+    judged: Sequence[str],
+    out: Path,
+    *,
+    folds: int = 5,
+    seed: int = 0,
+    command: str = "",
+    on_stage: Callable[[str, int], None] = lambda name, steps: None,
+    on_step: Callable[[], None] = lambda: None,
+) -> Report:
+    """Raises ConfigError on bad input."""
+    if not out.parent.is_dir():
+        raise ConfigError(f"--out: expected a file in an existing folder, got {out}")
+    on_stage("answers", 1)
+    known = answered(tables, responses, judged)
+    on_step()
+    on_stage(f"held out, {folds} folds", folds)
+    figures = _held_out(known, folds, seed, on_step)
+    on_stage("all answers", 1)
+    made = fit(known.evidence, known.right, by_group(known.prompts, INNER, seed + 1), known.models, data=known.data)
+    meta = msgspec.structs.replace(made.meta, recipe=command, figures=msgspec.to_builtins(figures))
+    write(out, msgspec.structs.replace(made, meta=meta))
+    on_step()
+    return Report(
+        out=str(out), bytes=out.stat().st_size, answers=len(known.right), right=float(known.right.mean()),
+        models=known.models, held_out=figures,
+    )  # fmt: skip
+
+
+def held_out(
+    evidence: Sequence[Evidence],
+    right: Floats,
+    prompts: Sequence[Prompt],
+    models: Sequence[str],
+    folds: npt.NDArray[np.int64],
+    seed: int = 0,
+    on_step: Callable[[], None] = lambda: None,
+) -> Floats:
+    """P(correct) of every answer, by verifiers that have not seen its question."""
+    inner = by_group(prompts, INNER, seed + 1)
+    out = np.full(len(right), np.nan, np.float32)
+    for fold in range(folds.max() + 1):
+        train, test = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
+        made = fit([evidence[i] for i in train], right[train], inner[train], models)
+        out[test] = LinearVerifier(made).judge_many([evidence[i] for i in test])
+        on_step()
+    return out
+
+
+def judged_by(said: Floats, right: Floats, lengths: Floats) -> Judged:
+    """Figures of what was said, against the labels."""
+    by_length = auc(right, -lengths)
+    return Judged(
+        auc=auc(right, said),
+        length_auc=max(by_length, 1 - by_length),
+        brier=metrics.brier(right, said),
+        base_brier=metrics.brier(right, np.full_like(right, right.mean())),
+        ece=ece(equal_mass(right, said)),
+    )
+
+
+def auc(right: Floats, said: Floats) -> float:
+    """The probability that a right answer is put above a wrong one; ties count half (Mann and Whitney, 1947)."""
+    yes = right > 0.5
+    _, rank, count = np.unique(said, return_inverse=True, return_counts=True)
+    middle = (np.cumsum(count) - (count - 1) / 2)[rank]
+    ahead = middle[yes].sum() - yes.sum() * (yes.sum() + 1) / 2
+    return float(ahead / max(1, yes.sum() * (~yes).sum()))
+
+
+def _held_out(known: Answered, folds: int, seed: int, on_step: Callable[[], None]) -> Judged:
+    dealt = by_group(known.prompts, folds, seed)
+    if len(np.unique(dealt)) < folds:
+        raise ConfigError(f"--folds: expected answers to more questions than {len(np.unique(dealt))} for {folds} folds")
+    said = held_out(known.evidence, known.right, known.prompts, known.models, dealt, seed, on_step)
+    lengths = [len(one.answer) if one.answer is not None else one.output_tokens or 0 for one in known.evidence]
+    return judged_by(said, known.right, np.array(lengths, np.float32))

@@ -1,0 +1,132 @@
+"""`headgate train --router verifier` as a user types it, on tables of each shape."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from router.cli.main import main
+from router.heads.evidence import Evidence
+from router.heads.verifier import load
+
+
+def jsonl(path: Path, rows: list[dict[str, Any]]) -> Path:
+    path.write_bytes(b"".join(msgspec.json.encode(row) + b"\n" for row in rows))
+    return path
+
+
+def trained(capsys: pytest.CaptureFixture[str], out: Path, *arguments: object) -> dict[str, Any]:
+    asked = ["train", "--router", "verifier", "--out", str(out), "--folds", "3", "--json", *map(str, arguments)]
+    assert main(asked) == 0, capsys.readouterr().err
+    report: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return report
+
+
+def test_a_table_with_responses(
+    answers: list[dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "verifier.safetensors"
+    report = trained(capsys, out, jsonl(tmp_path / "log.jsonl", answers))
+    assert (report["answers"], report["models"]) == (300, ["tiny"])
+    assert report["held_out"]["auc"] > 0.9 > 0.6 > report["held_out"]["length_auc"]
+    assert report["held_out"]["brier"] < 0.7 * report["held_out"]["base_brier"]
+    verifier = load(out)
+    sound, unsound = (Evidence(prompt="What is 20 + 30?", answer=f"20 + 30 = {n}.\n#### {n}") for n in (50, 57))
+    assert verifier.judge(unsound) < 0.5 < verifier.judge(sound)
+    assert verifier.meta.figures["auc"] == report["held_out"]["auc"]
+    assert verifier.meta.recipe == "headgate train --router verifier log.jsonl --folds 3"
+
+
+def test_responses_in_a_file_of_their_own(
+    answers: list[dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bare = [
+        {**{k: row[k] for k in ("prompt", "score")}, "model": m, "prompt_id": f"p{i}"}
+        for i, row in enumerate(answers)
+        for m in ("tiny", "big")
+    ]
+    table = jsonl(tmp_path / "log.jsonl", bare)
+    responses = tmp_path / "responses.parquet"
+    told = {"prompt_id": [f"p{i}" for i in range(300)], "weak_response": [row["response"] for row in answers]}
+    pq.write_table(pa.table(told), responses)
+    arguments = (table, "--responses", responses)
+    report = trained(capsys, tmp_path / "x.safetensors", *arguments, "--judged", "tiny")
+    assert (report["answers"], report["models"]) == (300, ["tiny"])
+    assert main(["train", "--router", "verifier", "--out", str(tmp_path / "y"), *map(str, arguments)]) == 2
+    assert "expected a name; say whose answers these are with one --judged MODEL" in capsys.readouterr().err
+
+
+def test_lengths_alone(answers: list[dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [
+        {**{k: row[k] for k in ("prompt", "model", "score")}, "output_chars": 40 + 400 * (row["score"] == 0)}
+        for row in answers
+    ]
+    report = trained(capsys, tmp_path / "x.safetensors", jsonl(tmp_path / "log.jsonl", rows))
+    assert report["held_out"]["length_auc"] == 1
+
+
+def test_prints_what_it_found(
+    answers: list[dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = jsonl(tmp_path / "log.jsonl", answers)
+    assert main(["train", "--router", "verifier", str(table), "--out", str(tmp_path / "x"), "--folds", "2"]) == 0
+    said = capsys.readouterr().out
+    assert "300 answers of tiny" in said
+    assert "AUC 0.9" in said
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"response": 3}, "log.jsonl:1: response: expected text, got 3"),
+        ({"agreement": 2}, "log.jsonl:1: agreement: expected a number from 0 to 1, got 2"),
+        ({"mean_logprob": 0.5}, "log.jsonl:1: mean_logprob: expected a number from -inf to 0, got 0.5"),
+        ({"output_tokens": -1}, "log.jsonl:1: output_tokens: expected a number from 0 to inf, got -1"),
+        ({"output_tokens": "12"}, "log.jsonl:1: output_tokens: expected a number from 0 to inf, got '12'"),
+    ],
+)
+def test_refuses_broken_rows(
+    answers: list[dict[str, Any]],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    change: dict[str, Any],
+    message: str,
+) -> None:
+    table = jsonl(tmp_path / "log.jsonl", [{**answers[0], **change}, *answers[1:]])
+    assert main(["train", "--router", "verifier", str(table), "--out", str(tmp_path / "x")]) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--router", "verifier", "--judged", "huge"], "--judged: expected one of tiny; got 'huge'"),
+        (["--router", "verifier", "--pair", "a,b"], "--router verifier: takes neither --pair nor --option"),
+        (["--router", "verifier", "--responses", "nowhere.jsonl"], "nowhere.jsonl: cannot be read"),
+        (["--router", "verifier", "--responses", "x.csv"], "x.csv: expected a .parquet or .jsonl file, got '.csv'"),
+        (["--responses", "x.jsonl"], "--responses: expected --router verifier beside it, got mf"),
+        (["--judged", "tiny"], "--judged: expected --router verifier beside it, got mf"),
+    ],
+)
+def test_refuses_in_one_line(
+    answers: list[dict[str, Any]],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    message: str,
+) -> None:
+    table = jsonl(tmp_path / "log.jsonl", answers)
+    assert main(["train", str(table), "--out", str(tmp_path / "x"), *arguments]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_refuses_a_table_without_answers(
+    answers: list[dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = jsonl(tmp_path / "log.jsonl", [{k: row[k] for k in ("prompt", "model", "score")} for row in answers])
+    assert main(["train", "--router", "verifier", str(table), "--out", str(tmp_path / "x")]) == 2
+    assert "expected answers of tiny: `response`, `output_tokens` or --responses FILE" in capsys.readouterr().err
