@@ -141,6 +141,13 @@ def build(tree: Mapping[str, Any], *, source: str = "<config>") -> Config:
     return config
 
 
+def from_environment(reference: str, at: str, env: Mapping[str, str] = os.environ) -> str:
+    """What `${NAME}` stands for: of secrets that may not be given as such. Raises `ConfigError`."""
+    if not _ENV_REFERENCE.fullmatch(reference):
+        raise ConfigError(f"{at}: expected ${{NAME}} of an environment variable, so that the secret is kept nowhere")
+    return str(_expand(reference, env, at, "$"))
+
+
 def runtime_root(env: Mapping[str, str] = os.environ) -> Path:
     """Folder under which a private runtime folder is made."""
     return Path(env.get("XDG_RUNTIME_DIR") or env.get("TMPDIR") or "/tmp")

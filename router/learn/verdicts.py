@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from router.config import Config, Member
+from router.config import Config, Member, from_environment
 from router.errors import ConfigError, EngineStartError, NoEngine, Overloaded, RouterError
 from router.heads.causal_llm import TEMPLATE, Question, no_thinking, verdict
 from router.pipeline.judge import ask, last_part
@@ -28,7 +28,7 @@ class JudgeOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     judge: str = ""  #: an OpenAI-compatible URL, or weights (a folder or hub name) that an engine is started for
     model: str = ""  #: what to ask the URL for; empty: the first that it has
-    api_key: str = ""
+    api_key: str = ""  #: of the URL, as `${NAME}` of an environment variable: the checkpoint tells its options
     engine_args: dict[str, Any] = {}  #: vLLM's own, of an engine that is started
     cache: str = ""  #: the file of verdicts; empty: `verdicts-JUDGE.jsonl` in the working directory
     parallel: int = 32  #: questions under way
@@ -129,7 +129,8 @@ _ATTEMPTS = 5
 
 def _member(options: JudgeOptions) -> Member:
     if options.judge.startswith(("http://", "https://")):
-        return Member(name="judge", kind="openai", url=options.judge, model=options.model, api_key=options.api_key)
+        key = options.api_key and from_environment(options.api_key, "--router causal_llm: option api_key")
+        return Member(name="judge", kind="openai", url=options.judge, model=options.model, api_key=key)
     return Member(name="judge", model=options.judge, engine_args=options.engine_args)
 
 

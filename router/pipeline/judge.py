@@ -45,7 +45,7 @@ class _Reply:
 async def ask(member: PoolMember, body: bytes, limit_s: float) -> bytes:
     """The member's answer. Raises `RouterError`, and TimeoutError after `limit_s`; the question is then taken back."""
     reply = _Reply()
-    work = Work(kind="chat", body=body, prompt_tokens=len(body) // 4, deadline_s=limit_s)
+    work = Work(kind="chat", body=body, prompt_tokens=len(body) // 4, deadline_s=limit_s, typical=False)
     call = member.submit(work, reply)
     try:
         async with asyncio.timeout(limit_s):

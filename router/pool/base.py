@@ -39,6 +39,7 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
     prompt_tokens: int = 0  #: estimate
     deadline_s: float = 0.0  #: seconds from now; 0 for none
     traceparent: str = ""
+    typical: bool = True  #: its answer's length tells how long the member's answers are
 
 
 class Failure(msgspec.Struct, frozen=True):

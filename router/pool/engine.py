@@ -26,12 +26,13 @@ from router.ipc.messages import (
     Submit,
 )
 from router.ipc.spec import HostSpec
+from router.native.express import pass_on
 from router.native.lane import Lane
 from router.pool.base import Failure, MemberPhase, MemberStatus, Receiver, Work
 from router.pool.breaker import Breaker
 from router.pool.failure import failure_of, is_members_fault
 from router.pool.link import HostLink
-from router.pool.load import LoadTracker
+from router.pool.load import LoadTracker, without_length
 from router.pool.process import HOST_COMMAND
 from router.types import MemberState
 
@@ -45,12 +46,13 @@ _MAX_BODY_BYTES = MAX_FRAME_BYTES - 64 * 1024
 class EngineCall:
     """One request in an engine host. While it streams, its chunks go straight to `chunk`."""
 
-    __slots__ = ("_member", "chunk", "id", "receiver")
+    __slots__ = ("_member", "chunk", "id", "receiver", "typical")
 
     def __init__(self, member: "EngineMember", id: int, receiver: Receiver) -> None:
         self._member = member
         self.id = id
         self.receiver = receiver
+        self.typical = True
         self.chunk: Callable[[bytes], None] = receiver.chunk
 
     def stream_to(self, chunk: Callable[[bytes], None]) -> None:
@@ -133,6 +135,7 @@ class EngineMember:
             )
         )
         call = self._calls[id] = EngineCall(self, id, receiver)
+        call.typical = work.typical
         self._load.submitted(work.prompt_tokens)
         if self._breaker.state != "closed":
             self._breaker.submitted(time.monotonic())
@@ -167,7 +170,7 @@ class EngineMember:
     async def start(self) -> None:
         await self._release()
         self.phase = "starting" if self._hello is None else "restarting"
-        link = self._link = HostLink(self.name, self.received, self._lost, self._writable)
+        link = self._link = HostLink(self.name, self.received, self._lost, self._writable, self._frames)
         timeout_s = self._supervision.start_timeout_s
         try:
             async with asyncio.timeout(timeout_s):
@@ -239,6 +242,11 @@ class EngineMember:
         elif not isinstance(message, Control | Hello):
             raise ProtocolError(f"a host does not send {type(message).__name__}")
 
+    def _frames(self, data: bytes) -> int:
+        """The frames of running answers, natively; the bytes taken."""
+        self.last_heard_s = time.monotonic()
+        return pass_on(self.lane, data, self._receiver_broke)
+
     def _chunks(self, chunks: Chunks) -> None:
         calls = self._calls
         for id, data in chunks.items:
@@ -253,7 +261,10 @@ class EngineMember:
         call = self._calls.pop(done.id, None)
         if call is None:
             return
-        self._load.answered(done.usage, done.timings)
+        usage = done.usage
+        if isinstance(call, EngineCall) and not call.typical:
+            usage = without_length(usage)
+        self._load.answered(usage, done.timings)
         self._load.ended()
         self._succeeded()
         call.receiver.done(done)

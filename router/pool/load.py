@@ -4,7 +4,7 @@ with the common request's way; this is its face towards the rest. Knows no clock
 
 from router.config import Member, argument_name
 from router.native.lane import Load
-from router.types import MemberState
+from router.types import MemberState, Usage
 
 
 class LoadTracker(Load):
@@ -45,6 +45,11 @@ class LoadTracker(Load):
                 **self.figures(),
             )
         return state
+
+
+def without_length(usage: Usage) -> Usage:
+    """Of an answer whose length was the asker's wish, as a judge's one digit is: to learn speed from, not length."""
+    return Usage(usage.prompt_tokens, 0, usage.cached_tokens)
 
 
 def gpu_shares(pool: tuple[Member, ...]) -> tuple[float, ...]:

@@ -18,7 +18,7 @@ from router.ipc.messages import Done
 from router.pool.base import Failure, MemberPhase, MemberStatus, Receiver, Work
 from router.pool.breaker import Breaker
 from router.pool.failure import failure_of, is_members_fault
-from router.pool.load import LoadTracker
+from router.pool.load import LoadTracker, without_length
 from router.pool.sse import Passage, with_model
 from router.types import API_PATHS, MemberState, Timings, Usage
 
@@ -48,11 +48,12 @@ class _Models(msgspec.Struct):
 class HttpCall:
     """One request to the URL."""
 
-    __slots__ = ("_member", "chunk", "receiver", "task")
+    __slots__ = ("_member", "chunk", "receiver", "task", "typical")
 
     def __init__(self, member: "OpenAIMember", receiver: Receiver) -> None:
         self._member = member
         self.receiver = receiver
+        self.typical = True
         self.chunk: Callable[[bytes], None] = receiver.chunk
         self.task: asyncio.Task[None] | None = None
 
@@ -91,6 +92,7 @@ class OpenAIMember:
         if self.phase != "ready" or self._session is None:
             raise NoEngine(f"model {self.name!r} is not available now ({self.phase})", retry_after_s=1.0)
         call = HttpCall(self, receiver)
+        call.typical = work.typical
         self._calls.add(call)
         self._load.submitted(work.prompt_tokens)
         if self._breaker.state != "closed":
@@ -234,7 +236,7 @@ class OpenAIMember:
         if not self.forget(call):
             return
         self._heard_s = time.monotonic()
-        self._load.answered(usage, timings)
+        self._load.answered(usage if call.typical else without_length(usage), timings)
         self._breaker.succeeded()
         call.receiver.done(Done(id=0, usage=usage, finish_reason=finish_reason, timings=timings))
 

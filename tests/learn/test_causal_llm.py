@@ -1,6 +1,7 @@
 """Verdicts collected from a scripted judge behind HTTP, kept, taken up again; and the lines fitted to them."""
 
 import json
+import os
 import threading
 from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -29,6 +30,7 @@ class Judge:
         self.asked: Counter[str] = Counter()
         self.status = lambda query: 200
         self.models: set[str] = set()
+        self.keys: set[str | None] = set()
         judge = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -41,6 +43,7 @@ class Judge:
                 body = json.loads(self.rfile.read(int(self.headers["content-length"])))
                 query = body["messages"][0]["content"].partition("Question:\n")[2].removesuffix("\n\nDigit:")
                 judge.models.add(body["model"])
+                judge.keys.add(self.headers["authorization"])
                 status = judge.status(query)
                 judge.asked[query] += 1
                 if status != 200:
@@ -189,6 +192,16 @@ def test_a_line_rises_or_is_flat():
 def test_a_refused_option_is_named(corpus, options, match):
     with pytest.raises(ConfigError, match=match):
         routers.make("causal_llm", corpus, SIZES["small"], options)
+
+
+def test_a_key_is_a_reference(judge, options, monkeypatch):
+    with pytest.raises(ConfigError, match=r"option api_key: expected \$\{NAME\} of an environment variable"):
+        collect(TEXTS, JudgeOptions(**options, api_key="sk-secret"))
+    with pytest.raises(ConfigError, match=r"option api_key: environment variable 'JUDGE_KEY_NOT_SET' is not set"):
+        collect(TEXTS, JudgeOptions(**options, api_key="${JUDGE_KEY_NOT_SET}"))
+    monkeypatch.setitem(os.environ, "JUDGE_KEY", "sk-secret")
+    collect(TEXTS, JudgeOptions(**options, api_key="${JUDGE_KEY}"))
+    assert judge.keys == {"Bearer sk-secret"}
 
 
 def test_a_judge_that_is_not_there(corpus, tmp_path):

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from router.config import Member, Supervision
@@ -57,6 +58,14 @@ async def test_an_answer_comes_through(make: Make, heard: Any) -> None:
     assert end.usage.completion_tokens == 5
     assert member.status().in_flight == 0
     assert member.state().mean_output_tokens < 200
+
+
+async def test_a_verdicts_length_is_not_learnt(make: Make, heard: Any) -> None:
+    member, receiver = make(), heard()
+    await member.start()
+    member.submit(msgspec.structs.replace(work(["done"]), typical=False), receiver)
+    assert (await receiver.end()).usage.completion_tokens == 5
+    assert member.state().mean_output_tokens == 200
 
 
 async def test_socket_folder_and_log_are_private(make: Make, folder: Path) -> None:

@@ -139,6 +139,15 @@ async def test_a_whole_answer(member: OpenAIMember, upstream: Upstream, heard: A
     assert member.status().in_flight == 0
 
 
+async def test_a_verdicts_length_is_not_learnt(member: OpenAIMember, heard: Any) -> None:
+    before = member.state().mean_output_tokens
+    for typical, told in ((False, True), (True, False)):
+        receiver = heard()
+        member.submit(work(typical=typical), receiver)
+        assert (await receiver.end()).usage.completion_tokens == 3
+        assert (member.state().mean_output_tokens == before) is told
+
+
 async def test_a_stream_passes_in_whole_events(member: OpenAIMember, heard: Any) -> None:
     receiver = heard()
     member.submit(work("stream", stream=True), receiver)
