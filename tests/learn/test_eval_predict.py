@@ -90,7 +90,8 @@ def test_models_of_another_table_speak_for_their_namesakes(sums: Outcomes) -> No
     """`tiny` is known from the first table; nothing is known of `huge-70b`, and no size tells its strength."""
     half = len(sums.prompts) // 2
     first = Outcomes(
-        name="a", sha256="a", rows=2 * half, prompts=sums.prompts[:half], models=("tiny", "big"), scores=sums.scores[:half]
+        name="a", sha256="a", rows=2 * half, prompts=sums.prompts[:half], models=("tiny", "big"),
+        scores=sums.scores[:half],
     )  # fmt: skip
     other = Outcomes(
         name="b", sha256="b", rows=2 * half, prompts=sums.prompts[half:], models=("tiny", "huge-70b"),
