@@ -79,6 +79,7 @@ class Sink:
 class Scoring:
     placements = ()
     head = None
+    router = "mf"
     slow = False
 
     def score(self, query: Query) -> Scores:

@@ -123,7 +123,12 @@ def _placed(predictor: Callable[[Artefact], Predictor]) -> Maker:
     """The method's predictions of the reference models, calibrated and mixed for the pool's members."""
     from router.heads.placed import PlacedHead
 
-    return lambda artefact, claims: PlacedHead(artefact.meta, predictor(artefact), claims, curves_of(artefact))
+    def head(artefact: Artefact, claims: Sequence[Claim]) -> Head:
+        made = predictor(artefact)
+        slow = bool(getattr(made, "slow", False))
+        return PlacedHead(artefact.meta, made, claims, curves_of(artefact), slow=slow)
+
+    return head
 
 
 def _curved(artefact: Artefact, claims: Sequence[Claim], make: Callable[[Sequence[Claim]], Head]) -> Head:

@@ -72,7 +72,7 @@ class JudgedHead(Head, Protocol):
 
 class Predictor(Protocol):
     """What a method says of the models that it was trained on; `placed.PlacedHead` makes a head of it.
-    Safe from many threads."""
+    Safe from many threads. It may say `slow = True`, as a head may."""
 
     def logits(self, queries: Sequence[Sequence[Segment]]) -> npt.NDArray[np.float32]:
         """[queries, reference models]: the log odds of an acceptable answer."""

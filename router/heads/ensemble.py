@@ -35,6 +35,7 @@ class EnsemblePredictor:
         found = settings_of(artefact)
         self._weights = found.weights
         self._parts = [_part(artefact, i, meta, make) for i, meta in enumerate(found.parts)]
+        self.slow = any(getattr(part, "slow", False) for part in self._parts)
 
     def logits(self, queries: Sequence[Sequence[Segment]]) -> Floats:
         total = np.zeros((len(queries), len(self._parts[0].placements)), np.float32)

@@ -39,6 +39,8 @@ class SwRankingPredictor:
     """`sigmoid(logit_a - logit_b)` is RouteLLM's win rate of a over b. The common level of the logits, which ratings
     leave open, is set so that the mean quality is the weighted mean score."""
 
+    slow = True  #: milliseconds: every training prompt is compared
+
     def __init__(self, artefact: Artefact) -> None:
         """Raises ConfigError where the file does not fit."""
         self._base = _settings(artefact).base
@@ -57,7 +59,7 @@ class SwRankingPredictor:
             block = slice(first, first + BLOCK)
             for group, known in self._parts:
                 weights = self._weights(points[block] @ known.T)
-                out[block, group.models] = _ranked(group, weights)
+                out[block, group.models] = ranked(group, weights)
         return out
 
     def tokens(self, segments: Sequence[Segment]) -> int:
@@ -69,8 +71,8 @@ class SwRankingPredictor:
         return np.asarray(np.exp(np.float32(np.log(self._base)) * (likeness / most - 1)), np.float32)
 
 
-def _ranked(group: Group, weights: Floats) -> Floats:
-    """Log odds [queries, the group's models]."""
+def ranked(group: Group, weights: Floats) -> Floats:
+    """Log odds [queries, the group's models], of prompts that weigh `weights` [queries, prompts]."""
     if group.complete:
         total = weights.sum(1, keepdims=True, dtype=np.float64)
         means = (weights @ group.scores) / total

@@ -65,7 +65,8 @@ class Decider:
         pool = self._config.pool
         usd = [state.usd_per_s for state in self._assumed.members]
         strong, weak = strongest_and_weakest(strengths(scoring, pool), usd)
-        return Names(pool, routing, self._config.server.limits, strong=strong, weak=weak)
+        limits = self._config.server.limits
+        return Names(pool, routing, limits, strong=strong, weak=weak, router=scoring.router)
 
 
 def _assumed(pool: Sequence[Member]) -> tuple[MemberState, ...]:

@@ -1,7 +1,9 @@
 """What a request's `model` means: a rule to decide by, or one member.
 
 auto, headgate/auto     the configured rule
-router-mf-0.116         RouteLLM's: the strongest member iff its win rate over the weakest reaches 0.116
+router-mf-0.116         RouteLLM's: the strongest member iff its win rate over the weakest reaches 0.116; served by
+                        whatever head there is, so that RouteLLM's clients go on working
+router-knn-0.4          the same, where the head that is served is that method's
 a member's name         that member; so do the path or hub id of its weights, where only one member has them
 """
 
@@ -16,13 +18,25 @@ from router.config import RESERVED_NAMES, Limits, Member, Routing
 from router.errors import ModelNotFound
 from router.policy import Settings
 
-_ROUTELLM = re.compile(r"router-mf-([01]|0?\.\d+|1\.0+)")
+_ROUTELLM = re.compile(r"router-([A-Za-z0-9_.-]+?)-([01]|0?\.\d+|1\.0+)")
+#: Methods by RouteLLM's name for them, where it is another.
+_ALSO = {"classifier": "bert"}
 
 
 class Names:
     """All names of one pool. `strong` and `weak` are the members of highest and lowest strength."""
 
-    def __init__(self, pool: Sequence[Member], routing: Routing, limits: Limits, *, strong: int, weak: int) -> None:
+    def __init__(
+        self,
+        pool: Sequence[Member],
+        routing: Routing,
+        limits: Limits,
+        *,
+        strong: int,
+        weak: int,
+        router: str = "mf",
+    ) -> None:
+        """`router`: the method of the head that is served."""
         base = Settings(
             price=routing.price,
             strong=strong,
@@ -34,6 +48,7 @@ class Names:
         if routing.threshold is not None:
             auto = msgspec.structs.replace(base, rule="threshold", threshold=routing.threshold)
         self._base = base
+        self._routers = tuple(dict.fromkeys(("mf", router, _ALSO.get(router, router))))
         self.known: dict[str, Settings] = dict.fromkeys(RESERVED_NAMES, auto)  #: every name without a number in it
         weights = Counter(member.model for member in pool)
         for i, member in enumerate(pool):
@@ -50,13 +65,14 @@ class Names:
         if found is not None:
             return found
         match = _ROUTELLM.fullmatch(model)
-        if match is not None:
-            return msgspec.structs.replace(self._base, rule="threshold", threshold=float(match[1]))
+        if match is not None and match[1] in self._routers:
+            return msgspec.structs.replace(self._base, rule="threshold", threshold=float(match[2]))
         raise ModelNotFound(self._explain(model), param="model")
 
     def _explain(self, model: str) -> str:
         if model.startswith("router-"):
-            return f"model {model!r} is not understood; a RouteLLM name reads `router-mf-THRESHOLD`, 0 to 1"
+            forms = " or ".join(f"`router-{name}-THRESHOLD`" for name in self._routers)
+            return f"model {model[:200]!r} is not understood; a RouteLLM name reads {forms}, 0 to 1"
         near = difflib.get_close_matches(model[:200], self.known, n=1, cutoff=0.6)
         hint = f"did you mean {near[0]!r}? " if near else ""
         return f"model {model[:200]!r} does not exist; {hint}there are {', '.join(self._shown)}"

@@ -4,22 +4,25 @@ from collections.abc import Sequence
 
 from router.config import Member
 from router.features.conversation import segments
-from router.heads import Claim, Head, Placement, load
+from router.heads import Claim, Head, Placement, make, servable
 from router.types import Query, Scores, Turn
 
 
 class Scoring:
     """A head for the members of one pool, in their order. Safe from many threads."""
 
-    def __init__(self, head: Head) -> None:
+    def __init__(self, head: Head, router: str = "mf") -> None:
+        """`router`: the head's method, which clients may ask for by `router-NAME-THRESHOLD`."""
         self.head = head
+        self.router = router
         self.turns = head.turns
         self.slow = bool(getattr(head, "slow", False))  #: a score takes milliseconds
 
     @classmethod
     def load(cls, checkpoint: str, pool: Sequence[Member]) -> "Scoring":
         """Raises `ConfigError` where the checkpoint, or what a member says of itself, is refused."""
-        return cls(load(checkpoint, [_claim(member) for member in pool]))
+        artefact = servable(checkpoint)
+        return cls(make(artefact, [_claim(member) for member in pool]), artefact.meta.router)
 
     @property
     def placements(self) -> tuple[Placement, ...]:

@@ -13,13 +13,15 @@ import pytest
 from router import Router, heads
 from router.config import Member
 from router.errors import ConfigError
-from router.heads import Artefact, Claim
+from router.heads import Artefact, Claim, embedding, sw_ranking
+from router.heads.labelled import Group
 from router.learn import outcomes, routers, served
 from router.learn.baselines import oracle
 from router.learn.corpus import Corpus, join
 from router.learn.evaluation import apgr_of, preference, widest_pair
 from router.learn.folds import by_group
 from router.learn.recipe import Recipe
+from router.policy.decide import win_rate
 
 RECIPE = Recipe(word_rows=2048, vocabulary=512, static=0, steps=10)
 OPTIONS: dict[str, dict[str, object]] = {
@@ -192,6 +194,56 @@ def test_the_oracle_is_not_served(trained: Made, tmp_path: Path) -> None:
     heads.write(tmp_path / "x", trained["oracle"])
     with pytest.raises(ConfigError, match=r"oracle knows the answers .* cannot be served"):
         heads.load(tmp_path / "x", [Claim(name="m", like="tiny")])
+
+
+def test_chance_sends_what_a_threshold_says(trained: Made, tmp_path: Path) -> None:
+    """RouteLLM's random router: a win rate that is uniform, whatever the models."""
+    heads.write(tmp_path / "x", trained["random"])
+    pool = [Member(name="tiny"), Member(name="big")]
+    decider = Router.decider(pool, checkpoint=str(tmp_path / "x"))
+    texts = [f"prompt {i}" for i in range(2000)]
+    for threshold in (0.3, 0.9):
+        strong = [decider.decide(text, model=f"router-random-{threshold}").model == "big" for text in texts]
+        assert np.mean(strong) == pytest.approx(1 - threshold, abs=0.04)
+
+
+def test_ranking_is_routellms_arithmetic(corpus: Corpus, trained: Made) -> None:
+    """The closed form against the fit that RouteLLM runs: a weighted logistic regression over doubled battles."""
+    from sklearn.linear_model import LogisticRegression
+
+    head, made = served.head_of(trained["sw_ranking"]), trained["sw_ranking"]
+    text = "What is 123456 + 7?"
+    points = made.arrays["0.points"].astype(np.float32)
+    query = embedding.of(made)([((text, 1.0),)])[0]
+    likeness = points @ query
+    weights = 10 * OPTIONS["sw_ranking"]["base"] ** (likeness / likeness.max() - 1)  # type: ignore[operator]
+    scores = corpus.scores
+    tie = scores[:, 0] == scores[:, 1]
+    x = np.tile([[np.log(10), -np.log(10)]], (2 * len(scores), 1))
+    y = np.concatenate([(scores[:, 0] > scores[:, 1]) | tie, scores[:, 0] > scores[:, 1]])
+    fitted = LogisticRegression(C=np.inf, fit_intercept=False, tol=1e-10).fit(x, y, np.tile(weights, 2))
+    rating = 400 * fitted.coef_[0]
+    expected = 1 / (1 + 10 ** ((rating[1] - rating[0]) / 400))
+    assert set(np.unique(scores)) == {0, 1}
+    weak, strong = head.score(((text, 1.0),)).quality
+    assert win_rate(weak, strong) == pytest.approx(expected, abs=2e-3)
+
+
+@pytest.mark.parametrize("known", [1.0, 0.7])
+def test_ranking_of_many_models_is_the_likeliest(known: float) -> None:
+    draw = np.random.default_rng(0)
+    scores = (draw.random((300, 5)) < [0.2, 0.4, 0.5, 0.7, 0.9]).astype(np.float32)
+    weights = draw.random((2, 300)).astype(np.float32)
+    there = draw.random(scores.shape) < known
+    group = Group("0.", np.arange(5, dtype=np.int32), np.where(there, scores, 0).astype(np.float32), there)
+    found = sw_ranking.ranked(group, weights)
+    for row, weight in zip(found, weights, strict=True):
+        rate = 1 / (1 + np.exp(row[None, :] - row[:, None]))
+        for a in range(5):  # at the maximum, wins are what the rates expect
+            both = there[:, [a]] & there
+            won = (weight[:, None] * both * (1 + scores[:, [a]] - scores) / 2)[:, np.arange(5) != a].sum()
+            told = (weight[:, None] * both * rate[a])[:, np.arange(5) != a].sum()
+            assert won == pytest.approx(told, rel=2e-3)
 
 
 # Refusals

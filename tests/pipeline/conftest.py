@@ -69,6 +69,7 @@ class FakeScoring:
     """Scores every query the same, unless told otherwise."""
 
     head = None
+    router = "mf"
 
     def __init__(self, *quality: float) -> None:
         self.quality = quality

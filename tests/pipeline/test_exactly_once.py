@@ -170,6 +170,7 @@ class Pool:
 class FakeScoring:
     placements = ()
     head = None
+    router = "mf"
     slow = False
 
     def score(self, query: Query) -> Scores:

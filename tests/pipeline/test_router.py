@@ -115,6 +115,32 @@ def test_an_unknown_model_is_told_what_exists(two: Any, model: str, message: str
     assert pool.router.in_flight() == 0
 
 
+@pytest.mark.parametrize(
+    ("router", "model", "accepted"),
+    [
+        ("knn", "router-knn-0.5", True),
+        ("knn", "router-mf-0.5", True),
+        ("knn", "router-random-0.5", False),
+        ("sw_ranking", "router-sw_ranking-.5", True),
+        ("classifier", "router-bert-0.5", True),
+        ("classifier", "router-classifier-1", True),
+        ("my-own.2", "router-my-own.2-0.5", True),
+        ("mf", "router-knn-0.5", False),
+    ],
+)
+def test_a_threshold_of_the_method_that_is_served(two: Any, router: str, model: str, accepted: bool) -> None:
+    from router.pipeline.names import Names
+
+    settings = two().router.config
+    names = Names(settings.pool, settings.routing, settings.server.limits, strong=1, weak=0, router=router)
+    if accepted:
+        assert names.settings(model).rule == "threshold"
+        return
+    with pytest.raises(ModelNotFound, match="a RouteLLM name reads `router-mf-THRESHOLD`") as error:
+        names.settings(model)
+    assert router == "mf" or f"or `router-{router}-THRESHOLD`" in str(error.value)
+
+
 def test_a_threshold_in_the_config_rules_auto(two: Any) -> None:
     pool = two(routing=Routing(threshold=0.95))
     assert pool.router.decide(two_query("auto")).model == "small"
