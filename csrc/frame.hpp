@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <cstring>
 #include <string_view>
+#include <vector>
 
 namespace headgate {
 
@@ -66,13 +67,18 @@ inline void put_submit(uint8_t* frame, uint64_t id, std::string_view body, std::
   for (int i = 0; i < 4; ++i) frame[i] = static_cast<uint8_t>(size >> (8 * i));
 }
 
+struct Chunk {
+  uint64_t id;
+  std::string_view data;
+};
+
 // What a Done tells beyond its id.
 struct Finish {
   int64_t prompt_tokens, completion_tokens, cached_tokens;
   double first_token_s, total_s;
 };
 
-// Reads one frame, without its length. Every `false` leaves it to the full decoder.
+// Reads what msgspec writes; every `false` leaves the frame to the full decoder.
 class FrameReader {
  public:
   explicit FrameReader(std::string_view frame)
@@ -152,5 +158,34 @@ class FrameReader {
   const uint8_t* at_;
   const uint8_t* const end_;
 };
+
+// The frame, without its length, that starts at `at`; false where `data` holds no whole one.
+inline bool next_frame(std::string_view data, size_t at, std::string_view* out) {
+  if (data.size() - at < 4) return false;
+  size_t length = 0;
+  for (size_t i = 0; i < 4; ++i) length |= static_cast<size_t>(static_cast<uint8_t>(data[at + i])) << (8 * i);
+  if (length > data.size() - at - 4) return false;
+  *out = data.substr(at + 4, length);
+  return true;
+}
+
+// The items of a Chunks frame, given without its length.
+inline bool read_chunks(std::string_view frame, std::vector<Chunk>* out) {
+  FrameReader reader(frame);
+  size_t items = 0;
+  if (!reader.chunks(&items)) return false;
+  out->clear();
+  for (size_t i = 0; i < items; ++i) {
+    Chunk chunk;
+    if (!reader.item(&chunk.id, &chunk.data)) return false;
+    out->push_back(chunk);
+  }
+  return reader.over();
+}
+
+// A Done frame, given without its length.
+inline bool read_done(std::string_view frame, uint64_t* id, Finish* out) {
+  return FrameReader(frame).done(id, out);
+}
 
 }  // namespace headgate

@@ -4,6 +4,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <string_view>
 
 namespace headgate {
@@ -103,6 +104,22 @@ inline bool read_plain(std::string_view data, std::string_view start, const Http
   if (data[at + 1] != '\n' || !host || !sized || at > limits.head_bytes || length > limits.body_bytes) return false;
   out->body = data.substr(at + 2);
   return out->body.size() == length;
+}
+
+// `data` as one chunk of the chunked transfer encoding.
+inline int hex_digits(size_t value) {
+  return value < 16 ? 1 : 1 + hex_digits(value >> 4);
+}
+
+inline size_t framed_size(std::string_view data) {
+  return static_cast<size_t>(hex_digits(data.size())) + data.size() + 4;
+}
+
+inline void put_framed(char* out, std::string_view data) {
+  for (int i = hex_digits(data.size()); i-- > 0;) *out++ = "0123456789abcdef"[data.size() >> (4 * i) & 15];
+  std::memcpy(out, "\r\n", 2);
+  std::memcpy(out + 2, data.data(), data.size());
+  std::memcpy(out + 2 + data.size(), "\r\n", 2);
 }
 
 }  // namespace headgate

@@ -24,6 +24,8 @@ cdef extern from "http.hpp" namespace "headgate" nogil:
         string_view authorization
         string_view api_key
     bool read_plain(string_view, string_view, const HttpLimits&, PlainRequest*)
+    size_t framed_size(string_view)
+    void put_framed(char*, string_view)
 
 
 cdef extern from "chat.hpp" namespace "headgate" nogil:
@@ -133,9 +135,9 @@ cdef extern from "frame.hpp" namespace "headgate" nogil:
         int64_t cached_tokens
         double first_token_s
         double total_s
-    cdef cppclass FrameReader:
-        FrameReader(string_view)
-        bool chunks(size_t*)
-        bool item(uint64_t*, string_view*)
-        bool done(uint64_t*, Finish*)
-        bool over()
+    cdef cppclass Chunk:
+        uint64_t id
+        string_view data
+    bool next_frame(string_view, size_t, string_view*)
+    bool read_chunks(string_view, vector[Chunk]*) except +
+    bool read_done(string_view, uint64_t*, Finish*)

@@ -12,7 +12,7 @@ from router.frontend import wire
 from router.frontend.door import Door
 from router.frontend.exchange import Exchange
 from router.frontend.reader import BODY, DEAF, HEAD, IDLE, Reader
-from router.native.express import Passage
+from router.native.express import Passage, Pipe
 
 #: Requests that wait behind the one being answered; beyond, we stop reading.
 MAX_WAITING = 8
@@ -21,7 +21,7 @@ MAX_WAITING_BYTES = 64 * 1024
 LINGER_S = 2.0
 
 
-class Connection(asyncio.Protocol):
+class Connection(Pipe, asyncio.Protocol):
     """`asyncio` protocol of a door. Answers one exchange at a time."""
 
     __slots__ = (
@@ -32,20 +32,15 @@ class Connection(asyncio.Protocol):
         "_stall_deadline",
         "_stall_taken",
         "_timed",
-        "_transport",
         "_waiting",
         "_waiting_bytes",
-        "_written",
         "deadline",
         "door",
-        "stalled",
     )
 
     def __init__(self, door: Door) -> None:
         self.door = door
         self.deadline = inf
-        self.stalled = False  #: more unsent bytes than the high-water mark
-        self._transport: asyncio.Transport | None = None
         self._reader: Reader | None = None  # made with the first byte: idle connections stay small
         self._active: Exchange | Passage | None = None
         self._waiting: list[Exchange] = []
@@ -53,7 +48,6 @@ class Connection(asyncio.Protocol):
         self._timed = IDLE  #: the reader's phase whose clock runs
         self._reading = True
         self._running = False
-        self._written = 0
         self._stall_taken = -1
         self._stall_deadline = inf
 
@@ -61,7 +55,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # Not checked: uvloop's transports are no subclasses of asyncio's.
-        self._transport = transport = cast(asyncio.Transport, transport)
+        self.transport = transport = cast(asyncio.Transport, transport)
         door = self.door
         door.entered(self)
         if len(door.connections) > door.limits.connections:
@@ -75,9 +69,9 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Also called ahead of asyncio, as soon as we know."""
-        if self._transport is None:
+        if self.transport is None:
             return
-        self._transport = None
+        self.transport = None
         reader, self._reader = self._reader, None  # it holds us: the two would wait for the cycle collector
         if reader is not None:
             reader.close()
@@ -94,7 +88,7 @@ class Connection(asyncio.Protocol):
         if self._active is None and (reader is None or reader.phase == IDLE) and self._take_express(data):
             return
         if reader is None:
-            if self._transport is None:
+            if self.transport is None:
                 return
             reader = self._reader = Reader(self, self.door)
         reader.feed(data)
@@ -131,7 +125,7 @@ class Connection(asyncio.Protocol):
     def _take_express(self, data: bytes) -> bool:
         """Whether `data` is a common request, and under way."""
         express = self.door.express
-        if express is None or self._waiting or self._transport is None:
+        if express is None or self._waiting or self.transport is None:
             return False
         passage = express.take(self, data)
         if passage is None:
@@ -142,23 +136,13 @@ class Connection(asyncio.Protocol):
 
     # What exchanges use
 
-    def write(self, data: bytes) -> None:
-        """Send. After the client is gone it goes nowhere: the exchange has been told."""
-        transport = self._transport
-        if transport is not None:
-            self._written += len(data)
-            transport.write(data)
-
-    def stream(self, data: bytes) -> None:
-        """Send, or keep up to `stream_buffer_bytes` for a client that reads slowly; beyond, the client is cut."""
-        transport = self._transport
-        if transport is None:
-            return
-        if self.stalled and transport.get_write_buffer_size() > self.door.limits.stream_buffer_bytes:
+    def stream_slowly(self, data: bytes) -> None:
+        """Keep up to `stream_buffer_bytes` for a client that reads slowly; beyond, the client is cut."""
+        transport = self.transport
+        if transport is not None and transport.get_write_buffer_size() > self.door.limits.stream_buffer_bytes:
             self._cut_slow()
-            return
-        self._written += len(data)
-        transport.write(data)
+        else:
+            self.write(data)
 
     def replace(self, passage: Passage, exchange: Exchange) -> None:
         """`passage` has become an ordinary exchange."""
@@ -175,14 +159,14 @@ class Connection(asyncio.Protocol):
         elif self._waiting:
             if not self._running:
                 self._next()
-        elif self._transport is not None:
+        elif self.transport is not None:
             self._settle()
 
     # What the door uses
 
     def overdue(self, now: float) -> None:
         """The sweep's call: a deadline has passed, or the client reads too slowly."""
-        transport = self._transport
+        transport = self.transport
         if transport is None:
             return
         if self.stalled:
@@ -203,8 +187,8 @@ class Connection(asyncio.Protocol):
         """Close if nothing is under way; else the running answer closes."""
         reader = self._reader
         idle = reader is None or reader.phase == IDLE
-        if idle and self._active is None and not self._waiting and self._transport is not None:
-            self._transport.close()
+        if idle and self._active is None and not self._waiting and self.transport is not None:
+            self.transport.close()
 
     def cut(self, error: RouterError) -> None:
         """End the running answer with `error`, then close."""
@@ -213,11 +197,11 @@ class Connection(asyncio.Protocol):
         if active is not None and active.stream is not None:
             active.keep_alive = False
             active.stream.cut(error)
-        elif self._transport is not None:
-            self._transport.close()
+        elif self.transport is not None:
+            self.transport.close()
 
     def abort(self) -> None:
-        transport = self._transport
+        transport = self.transport
         if transport is not None:
             self.connection_lost(None)
             transport.abort()
@@ -268,17 +252,17 @@ class Connection(asyncio.Protocol):
             self.write(wire.CONTINUE)
 
     def _pause_reading(self) -> None:
-        if self._transport is not None:
+        if self.transport is not None:
             self._reading = False
-            self._transport.pause_reading()
+            self.transport.pause_reading()
 
     def _resume_reading(self) -> None:
-        if self._transport is not None:
+        if self.transport is not None:
             self._reading = True
-            self._transport.resume_reading()
+            self.transport.resume_reading()
 
     def _close_after(self, exchange: Exchange) -> None:
-        transport = self._transport
+        transport = self.transport
         self._forget_waiting()
         if self._reader is not None:
             self._reader.close()
@@ -293,7 +277,7 @@ class Connection(asyncio.Protocol):
             transport.write_eof()
 
     def _check_stall(self, transport: asyncio.Transport, now: float) -> None:
-        taken = self._written - transport.get_write_buffer_size()
+        taken = self.written - transport.get_write_buffer_size()
         if taken != self._stall_taken:
             self._stall_taken = taken
             self._stall_deadline = now + self.door.limits.write_timeout_s

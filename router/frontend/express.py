@@ -7,6 +7,7 @@ becomes the ordinary exchange that it stands for, and goes on as that.
 
 from router.frontend import wire
 from router.frontend.answer import Answer, describe
+from router.frontend.connection import Connection
 from router.frontend.decode import decode
 from router.frontend.door import Door
 from router.frontend.exchange import Exchange, next_number, process_id
@@ -25,14 +26,16 @@ def open_express(door: Door, service: Service) -> None:
     route, _ = door.routes.find(_TARGET.encode())
 
     def unfold(passage: Passage) -> tuple[Exchange, Ticket]:
-        exchange = Exchange(passage.connection, b"POST", {}, True, False)
+        connection = passage.connection
+        assert isinstance(connection, Connection)
+        exchange = Exchange(connection, b"POST", {}, keep_alive=True, old_client=False)
         exchange.route, exchange.path = route, route.path
         exchange.key_id, exchange.request_id = passage.key_id, passage.request_id
         exchange.received_s = passage.received_s
         query = decode("chat", passage.body, passage.request_id, passage.key_id)
         answer = Answer(exchange, query)
         ticket = answer.resume(service, query, passage)
-        passage.connection.replace(passage, exchange)
+        connection.replace(passage, exchange)
         return exchange, ticket
 
     express.open(

@@ -4,6 +4,7 @@ Writes are gathered and leave once per event-loop tick. Knows nothing of what th
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import Protocol, cast
 
 from router.errors import ProtocolError
@@ -35,12 +36,14 @@ class Handler(Protocol):
 class Channel(asyncio.Protocol):
     """`asyncio` protocol of either end. Use with `loop.create_unix_connection` or `create_unix_server`."""
 
-    __slots__ = ("_closed", "_decoder", "_handler", "_loop", "_out", "_out_bytes", "_transport")
+    __slots__ = ("_closed", "_decoder", "_handler", "_loop", "_out", "_out_bytes", "_transport", "shortcut")
 
     def __init__(self, handler: Handler, loop: asyncio.AbstractEventLoop) -> None:
         self._handler = handler
         self._loop = loop
         self._decoder = FrameDecoder()
+        #: is given what was read and says how many bytes, in whole frames, it has taken from the start of it
+        self.shortcut: Callable[[bytes], int] | None = None
         self._out: list[bytes | bytearray] = []
         self._out_bytes = 0
         self._closed = False
@@ -110,6 +113,11 @@ class Channel(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         try:
+            if self.shortcut is not None and self._decoder.between_frames:
+                taken = self.shortcut(data)
+                if taken == len(data):
+                    return
+                data = data[taken:]
             for message in self._decoder.feed(data):
                 self._handler.received(message)  # looked up anew: a handler may change it after its greeting
         except ProtocolError as error:

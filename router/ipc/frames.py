@@ -67,6 +67,11 @@ class FrameDecoder:
             self._head = bytes(view[at:])
         return messages
 
+    @property
+    def between_frames(self) -> bool:
+        """Whether all that was fed has been told."""
+        return self._frame is None and not self._head
+
     def unfinished_bytes(self) -> int:
         """Bytes held of a frame that is not whole yet."""
         return len(self._head) if self._frame is None else len(self._frame)

@@ -4,6 +4,7 @@ Common is: one whole HTTP/1.1 POST of a plain chat body, no header that asks for
 are well. Everything else is left to the ordinary way, with which this one agrees to the byte.
 """
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypedDict
 
@@ -11,6 +12,15 @@ from router.native.lane import Lane
 from router.native.scorer import Scorer
 from router.native.spec import TurnWeights
 from router.types import Scores, Segment
+
+class Pipe:
+    """The sending half of a connection, as far as it concerns every token. A connection derives from it."""
+
+    transport: asyncio.Transport | None  #: None once the client is gone: what is sent then goes nowhere
+    stalled: bool  #: more unsent bytes than the high-water mark: `stream` calls `stream_slowly`
+    written: int  #: bytes
+    def write(self, data: bytes) -> None: ...
+    def stream(self, data: bytes) -> None: ...
 
 class DecisionFields(TypedDict):
     """Fields of `types.Decision`; its `terms` are not kept."""
@@ -30,7 +40,7 @@ class Passage:
     Whatever ends it otherwise than well makes an ordinary request of it first (`Express.open`, `unfold`).
     """
 
-    connection: Any
+    connection: Pipe
     id: int  #: of the call
     member: int
     stream: bool
@@ -93,5 +103,10 @@ class Express:
     def close(self) -> None:
         """Take nothing, until `decide_by` is called again."""
 
-    def take(self, connection: Any, data: bytes) -> Passage | None:
+    def take(self, connection: Pipe, data: bytes) -> Passage | None:
         """The request in `data`, decided and handed over; None, and nothing done, where it is not a common one."""
+
+def pass_on(lane: Lane, data: bytes, broke: Callable[[Any], None]) -> int:
+    """Give the Chunks and Done frames at the start of `data` to the lane's calls. The bytes taken: up to the end, or to
+    the first frame that is none of these, not whole, or for a call whose end is not a common one. `broke` is told of
+    calls that raised."""

@@ -44,6 +44,31 @@ cdef inline string_view _view(bytes data):
     return string_view(PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
 
 
+cdef class Pipe:
+    """The sending half of a connection."""
+
+    cdef public object transport
+    cdef public bint stalled
+    cdef public int64_t written
+
+    def write(self, bytes data not None):
+        self._write(data)
+
+    def stream(self, bytes data not None):
+        self._stream(data)
+
+    cdef _write(self, bytes data):
+        if self.transport is not None:
+            self.written += PyBytes_GET_SIZE(data)
+            self.transport.write(data)
+
+    cdef _stream(self, bytes data):
+        if self.stalled:
+            self.stream_slowly(data)
+        else:
+            self._write(data)
+
+
 @cython.final
 cdef class Histogram:
     """The buffers of a histogram of `observe.metrics`: what is counted here is counted there."""
@@ -110,7 +135,7 @@ cdef class Passage:
     """One request on the common way. Whatever ends it otherwise than well makes an ordinary request of it first."""
 
     cdef readonly Express express
-    cdef readonly object connection
+    cdef readonly Pipe connection
     cdef readonly Lane lane
     cdef readonly str key_id
     cdef readonly uint64_t id
@@ -163,7 +188,7 @@ cdef class Passage:
         return self
 
     def chunk(self, bytes data not None):
-        self._chunk(data)
+        self._chunk(_view(data))
 
     def done(self, done):
         cdef native.Finish finish
@@ -204,26 +229,21 @@ cdef class Passage:
         return self.plain
 
     cdef bint _ends_well(self):
-        return self.plain is None and (self.started if self.stream else self.answer is not None) and (
-            not self.express.door.draining)
+        return self.started and self.plain is None and not self.express.door.draining
 
-    cdef _chunk(self, bytes data):
-        if self.plain is not None or PyBytes_GET_SIZE(data) == 0 or self.express.door.draining:
-            self.ordinary().chunk(data)
-        elif self.stream:
-            if self.started:
-                self.connection.stream(_framed(data, b""))
-            else:
-                self.started = True
-                self._let_go_of_body()
-                self._meters().first_token.observe(now() - self.received_s)
-                self.connection.stream(_framed(data, self._head(self.express.stream_head, -1)))
-        elif self.answer is None:
+    cdef _chunk(self, string_view data):
+        if self.stream and self.started and self.plain is None and data.size():
+            self.connection._stream(_framed(data, b""))
+        elif self.started or self.plain is not None or not data.size() or self.express.door.draining:
+            self.ordinary().chunk(_bytes(data))
+        else:
             self.started = True
             self._let_go_of_body()
-            self.answer = data
-        else:
-            self.ordinary().chunk(data)
+            if self.stream:
+                self._meters().first_token.observe(now() - self.received_s)
+                self.connection._stream(_framed(data, self._head(self.express.stream_head, -1)))
+            else:
+                self.answer = _bytes(data)
 
     cdef _done(self, const native.Finish* finish):
         cdef Meters meters = self._meters()
@@ -234,9 +254,13 @@ cdef class Passage:
             out = b"0\r\n\r\n"
         else:
             out = self._head(self.express.whole_head, PyBytes_GET_SIZE(self.answer)) + self.answer
-        self.connection.write(out)
-        meters.request.observe(now() - self.received_s)
-        self.connection.answered(self)
+        try:
+            self.connection._write(out)
+            meters.request.observe(now() - self.received_s)
+            self.connection.answered(self)
+        except Exception as error:  # a bug of ours must not take the engine's connection along
+            self.express.door.bug(error)
+            self.connection.abort()
 
     def end(self):
         """Out of the books."""
@@ -281,17 +305,12 @@ cdef inline int _add(string* out, bytes piece) except -1:
     return 0
 
 
-cdef bytes _framed(bytes data, bytes head):
+cdef bytes _framed(string_view data, bytes head):
     """`data` as one chunk of the chunked transfer encoding, after `head`."""
-    cdef char line[24]
-    cdef Py_ssize_t size = PyBytes_GET_SIZE(data), first = PyBytes_GET_SIZE(head)
-    cdef int n = snprintf(line, sizeof(line), b"%llx\r\n", <unsigned long long>size)
-    cdef bytes out = PyBytes_FromStringAndSize(NULL, first + n + size + 2)
-    cdef char* at = PyBytes_AS_STRING(out)
-    memcpy(at, PyBytes_AS_STRING(head), first)
-    memcpy(at + first, line, n)
-    memcpy(at + first + n, PyBytes_AS_STRING(data), size)
-    memcpy(at + first + n + size, b"\r\n", 2)
+    cdef Py_ssize_t first = PyBytes_GET_SIZE(head)
+    cdef bytes out = PyBytes_FromStringAndSize(NULL, first + native.framed_size(data))
+    memcpy(PyBytes_AS_STRING(out), PyBytes_AS_STRING(head), first)
+    native.put_framed(PyBytes_AS_STRING(out) + first, data)
     return out
 
 
@@ -369,7 +388,7 @@ cdef class Express:
         self.decision_seconds = Histogram(metrics.decision_seconds)
         self.overhead_seconds = Histogram(metrics.overhead_seconds)
 
-    def take(self, connection, bytes data not None):
+    def take(self, Pipe connection not None, bytes data not None):
         cdef native.PlainRequest plain
         cdef double received_s = now()
         if self.head is None or not native.read_plain(_view(data), _view(self.start), self.limits, &plain):
@@ -496,3 +515,49 @@ cdef bytes _submit(uint64_t id, string_view body, string_view request_id):
 
 cdef bytes _bytes(string_view view):
     return PyBytes_FromStringAndSize(view.data(), view.size())
+
+
+def pass_on(Lane lane not None, bytes data not None, broke):
+    """See express.pyi."""
+    cdef string_view frame
+    cdef size_t at = 0
+    while native.next_frame(_view(data), at, &frame):
+        if not (_pass_chunks(lane, frame, broke) or _pass_done(lane, frame)):
+            break
+        at += 4 + frame.size()
+    return at
+
+
+cdef bint _pass_chunks(Lane lane, string_view frame, broke) except -1:
+    cdef vector[native.Chunk] chunks
+    cdef size_t i
+    if not native.read_chunks(frame, &chunks):
+        return False
+    for i in range(chunks.size()):
+        call = lane.calls.get(chunks[i].id)
+        if call is None:  # aborted, and the host has not heard of it yet
+            continue
+        try:
+            if type(call) is Passage:
+                (<Passage>call)._chunk(chunks[i].data)
+            else:
+                call.chunk(_bytes(chunks[i].data))
+        except Exception:
+            broke(call)
+    return True
+
+
+cdef bint _pass_done(Lane lane, string_view frame) except -1:
+    cdef uint64_t id
+    cdef native.Finish finish
+    if not lane.trusted or not native.read_done(frame, &id, &finish):
+        return False
+    call = lane.calls.get(id)
+    if type(call) is not Passage or not (<Passage>call)._ends_well():
+        return False
+    del lane.calls[id]
+    lane.load.load.answered(finish.prompt_tokens, finish.completion_tokens, finish.cached_tokens, finish.first_token_s,
+                            finish.total_s)
+    lane.load.load.ended()
+    (<Passage>call)._done(&finish)
+    return True

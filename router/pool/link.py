@@ -20,7 +20,7 @@ _CONNECT_POLL_S = 0.05
 
 class HostLink:
     """Implements the channel's `Handler`. `received` gets every message after the greeting, `writable` tells whether
-    the host reads in time."""
+    the host reads in time, `shortcut` is that of the channel."""
 
     def __init__(
         self,
@@ -28,6 +28,7 @@ class HostLink:
         received: Callable[[Message], None],
         lost: Callable[["HostLink", Exception | None], None],
         writable: Callable[[bool], None],
+        shortcut: Callable[[bytes], int],
     ) -> None:
         self.name = name
         self.channel: Channel | None = None
@@ -36,6 +37,7 @@ class HostLink:
         self._pass_on = received
         self._on_lost = lost
         self._on_writable = writable
+        self._shortcut = shortcut
         self._greeted: asyncio.Future[Hello] | None = None
 
     async def open(
@@ -108,6 +110,8 @@ class HostLink:
         if not self._greeted.done():
             self._greeted.set_result(message)
         self.received = self._pass_on
+        assert self.channel is not None
+        self.channel.shortcut = self._shortcut
 
     # Start
 
