@@ -1,14 +1,17 @@
 """Lines and curves by hand, and on probabilities that were bent on purpose; served as fitted."""
 
+from pathlib import Path
+
 import msgspec
 import numpy as np
 import numpy.typing as npt
 import pytest
 
+from router.cli.main import main
 from router.errors import ConfigError
 from router.heads import Artefact, Claim, make, read, write
 from router.heads.artefact import FORMAT, Metadata, ModelRecord
-from router.heads.curves import Curves
+from router.heads.curves import Curves, curves_of, uncurved
 from router.learn import calibration
 from router.learn.calibration import calibrated, isotonic, knots, lines, platt, pooled
 from router.native.spec import EncoderSpec
@@ -205,3 +208,21 @@ def test_refuses_broken_curves(x, y, message: str) -> None:
         arrays["calibration.y"] = np.array(y, np.float32)
     with pytest.raises(ConfigError, match=message):
         make(msgspec.structs.replace(artefact, arrays=arrays), CLAIMS)
+
+
+@pytest.mark.parametrize("router", ["mf", "rules", "knn"])
+def test_every_method_is_calibrated_and_served_so(router: str, table: Path, tmp_path: Path) -> None:
+    """`headgate train --calibration isotonic`, whatever the router: what is served is the curve of what it says."""
+    out = tmp_path / "router.safetensors"
+    asked = ["train", str(table), "--router", router, "--out", str(out), "--size", "small", "--folds", "2", "--json"]
+    assert main([*asked, "--calibration", "isotonic"]) == 0
+    artefact, claims = read(out), [Claim(name="big"), Claim(name="tiny")]
+    curves = curves_of(artefact)
+    assert curves is not None
+    texts = ["What is 1 + 2?", "Why is 3 like 4 in riddle 9?", "What is 12345 + 99?"]
+    raw = make(uncurved(artefact), claims).score_many(texts)
+    order = [[model.name for model in artefact.meta.models].index(claim.name) for claim in claims]
+    expected = sigmoid(curves.of_models(np.array(order))(logit(np.clip(raw, 1e-7, 1 - 1e-7))))
+    served = make(artefact, claims)
+    assert served.score_many(texts) == pytest.approx(expected, abs=2e-6)
+    assert served.score(((texts[2], 1.0),)).quality == pytest.approx(tuple(expected[2]), abs=2e-6)
