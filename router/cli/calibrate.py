@@ -46,14 +46,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     import msgspec
 
-    from router import config as configuration
-
     try:
-        from router.learn import queries
-        from router.learn.tuning import tune
-        from router.pipeline.decider import Decider
+        found = _found(args)
     except ModuleNotFoundError as error:
         raise ConfigError(f"calibrating needs {error.name}: pip install 'headgate[train]'") from error
+    if not args.dry_run:
+        config_edit.put(args.config, "routing", found.setting, found.value)
+    print(msgspec.json.encode(found).decode() if args.json else _text(found, args))
+    return 0
+
+
+def _found(args: argparse.Namespace) -> "Found":
+    from router import config as configuration
+    from router.learn import queries
+    from router.learn.tuning import tune
+    from router.pipeline.decider import Decider
+
     decider = Decider(configuration.load(args.config))
     pool = _loaded(args.load, decider) if args.load else None
     with Bar(shown=not args.json) as bar:
@@ -66,13 +74,7 @@ def run(args: argparse.Namespace) -> int:
         from router.learn.tuning_plot import draw
 
         draw(found, args.plot)
-    if not args.dry_run:
-        config_edit.put(args.config, "routing", found.setting, found.value)
-    if args.json:
-        print(msgspec.json.encode(found).decode())
-        return 0
-    print(_text(found, args))
-    return 0
+    return found
 
 
 def _share(text: str) -> float:

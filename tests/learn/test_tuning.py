@@ -2,6 +2,7 @@
 
 import json
 import random
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +124,27 @@ def test_a_dry_run_leaves_the_config(folder: Path, config: Path, capsys: pytest.
     assert main(asked) == 0
     assert config.read_bytes() == before
     assert "left as it is; routing.price would be " in capsys.readouterr().out
+
+
+def test_what_is_not_installed_is_told(
+    folder: Path, config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the config stays, as the picture could not be drawn."""
+    before = config.read_bytes()
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    asked = ["calibrate", str(config), "--large-share", "0.2", "--on", str(folder / "prompts.txt"), "--plot", "x.png"]
+    assert main(asked) == 2
+    assert "calibrating needs matplotlib: pip install 'headgate[train]'" in capsys.readouterr().err
+    assert config.read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["no/such/folder.png", "curve.word"])
+def test_a_picture_that_cannot_be_written(
+    folder: Path, config: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path, name: str
+) -> None:
+    asked = ["calibrate", str(config), "--large-share", "0.2", "--on", str(folder / "prompts.txt")]
+    assert main([*asked, "--plot", str(tmp_path / name)]) == 2
+    assert f"--plot: {tmp_path / name}: cannot be written: " in capsys.readouterr().err
 
 
 def test_a_running_servers_rates_count(
