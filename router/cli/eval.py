@@ -27,6 +27,14 @@ def _who(group: "argparse._ArgumentGroup") -> None:
         help="a method to train (default: mf, unless a checkpoint is given)",
     )  # fmt: skip
     group.add_argument(
+        "--option",
+        action="append",
+        default=[],
+        metavar="NAME.KEY=VALUE",
+        help="a setting of a method, as in --option knn.neighbours=20 (docs/routers.md)",
+    )
+    group.add_argument("--rules", type=Path, metavar="FILE", help="for --router rules: the rules, as YAML or JSON")
+    group.add_argument(
         "--checkpoint",
         action="append",
         default=[],
@@ -120,12 +128,44 @@ def _plan(args: argparse.Namespace) -> "Plan":
     train_on, test_on = _transfer(args)
     return Plan(
         tables=tuple(args.tables), recipe=msgspec.structs.replace(SIZES[args.size], seed=args.seed),
-        routers=tuple(dict.fromkeys(args.router or ([] if args.checkpoint else ["mf"]))),
+        routers=_routers(args), options=_options(args),
         checkpoints=tuple(dict.fromkeys(args.checkpoint)), folds=args.folds, leave_tasks_out=args.leave_tasks_out,
         train_on=train_on, test_on=test_on, learning_curve=args.learning_curve, pairs=tuple(pairs_of(args.pair)),
         prices=costs.parsed(args.price, args.prices), calibration=args.calibration, prompts=args.prompts,
         asked=Asked(reaches=args.cpt, against=args.against, draws=args.draws, seed=args.seed), command=_command(args),
     )  # fmt: skip
+
+
+def _routers(args: argparse.Namespace) -> tuple[str, ...]:
+    """Each once, and none that stands beside anyhow."""
+    from router.learn.evaluate.beside import NAMES
+
+    asked = args.router or ([] if args.checkpoint else ["mf"])
+    return tuple(name for name in dict.fromkeys(asked) if name not in NAMES)
+
+
+def _options(args: argparse.Namespace) -> dict[str, dict[str, object]]:
+    import yaml
+
+    from router.errors import ConfigError
+
+    out: dict[str, dict[str, object]] = {}
+    for text in args.option:
+        name, dot, rest = text.partition(".")
+        key, equals, value = rest.partition("=")
+        if not (dot and equals and key and name in args.router):
+            raise ConfigError(f"--option: expected NAME.KEY=VALUE of a --router NAME, got {text!r}")
+        try:
+            out.setdefault(name, {})[key] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"--option {name}.{key}: expected a value as YAML: {error}") from error
+    if args.rules is not None:
+        if "rules" not in args.router:
+            raise ConfigError("--rules: expected --router rules beside it")
+        from router.learn.routers.rules import rules_file
+
+        out.setdefault("rules", {})["rules"] = rules_file(args.rules)
+    return out
 
 
 def _transfer(args: argparse.Namespace) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -144,11 +184,12 @@ def _transfer(args: argparse.Namespace) -> tuple[tuple[str, ...], tuple[str, ...
 def _command(args: argparse.Namespace) -> str:
     """The command again, without paths of this machine."""
     parts = ["headgate eval", *(table.name for table in args.tables)]
-    for flag in ("router", "train_on", "test_on", "pair", "price"):
+    for flag in ("router", "option", "train_on", "test_on", "pair", "price"):
         parts += [word for value in getattr(args, flag) for word in (f"--{flag.replace('_', '-')}", value)]
     parts += [word for path in args.checkpoint for word in ("--checkpoint", Path(path).name)]
     parts += ["--transfer", *args.transfer] if args.transfer else []
     parts += ["--prices", args.prices.name] if args.prices else []
+    parts += ["--rules", args.rules.name] if args.rules else []
     parts += ["--leave-tasks-out"] if args.leave_tasks_out else []
     parts += ["--learning-curve", ",".join(map(str, args.learning_curve))] if args.learning_curve else []
     changed = {
