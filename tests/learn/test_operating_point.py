@@ -146,3 +146,16 @@ def test_share_errors_by_hand() -> None:
 def test_share_errors_tell_a_tie() -> None:
     """All alike: all or nothing is sent."""
     assert op.share_errors(np.zeros(10), np.arange(10) % 2, (0.3,)) == pytest.approx((30,))
+
+
+@pytest.mark.parametrize("share", [0.1, 0.333, 0.5, 0.9])
+def test_thresholds_are_routellms(share: float) -> None:
+    """RouteLLM takes the win rates' quantile at 1 - share (its `calibrate_threshold.py`) and sends what reaches it to
+    the strong model: the same prompts, but for the one at the edge."""
+    terms = drawn(501, 2)
+    dial = op.threshold_dial(terms, 1, 0, 0.0)
+    stretch = op.for_share(dial, share)
+    assert stretch is not None
+    ours = dial.choose(dial.value(stretch)) == 1
+    theirs = terms.win_rate >= np.quantile(terms.win_rate, 1 - share)
+    assert (ours != theirs).sum() <= 1
