@@ -176,12 +176,12 @@ def shares_sent(
     values, at = np.asarray(preference, np.float64)[usable], folds[usable]
     out = []
     for share in shares:
-        sent = sum(int((values[at == fold] >= _share_threshold(values[at != fold], share)).sum()) for fold in set(at))
+        sent = sum(int((values[at == fold] >= share_threshold(values[at != fold], share)).sum()) for fold in set(at))
         out.append(sent / len(values))
     return tuple(out)
 
 
-def _share_threshold(values: Doubles, share: float) -> float:
+def share_threshold(values: Doubles, share: float) -> float:
     """Such that the share of values that reach it is nearest to the one asked for."""
     steps, counts = np.unique(values, return_counts=True)
     reached = np.append(np.cumsum(counts[::-1])[::-1], 0) / len(values)

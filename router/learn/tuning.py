@@ -174,7 +174,7 @@ def _stuck(dial: Dial, names: Sequence[str]) -> str:
     )
     why = f"nothing moves any of these prompts: at every setting they go {shares}"
     cost = dial.terms.cost_usd
-    if (cost == cost[:, :1]).all():
+    if len(names) > 1 and (cost == cost[:, :1]).all():
         why += (
             ". All members cost the same here, as rates are learnt while serving: give their gpu_share or usd_per_hour,"
             " prefill_tokens_per_s, time_per_output_token_s and mean_output_tokens, or --load with a running server's"
