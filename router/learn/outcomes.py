@@ -1,12 +1,13 @@
 """Outcome tables: which model scored what on which prompt, from Parquet or JSONL. Refuses broken rows by file and row.
 
-Columns: `prompt`, `model`, `score` (0..1); optional `prompt_id`, `group`, `task`. Others are let through unread.
-Knows no features and no training.
+Columns: `prompt`, `model`, `score` (0..1); optional `prompt_id`, `group`, `task`, `split`, and of the answer
+`output_tokens`, `output_chars`, `cost_usd`. Others are let through unread. Knows no features and no training.
 """
 
 import hashlib
 import math
-from collections.abc import Iterable, Iterator, Sequence
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,15 @@ import numpy as np
 import numpy.typing as npt
 
 from router.errors import ConfigError
+from router.learn import records
 
 REQUIRED = ("prompt", "model", "score")
-OPTIONAL = ("prompt_id", "group", "task")
+OPTIONAL = ("prompt_id", "group", "task", "split")
+MEASURES = ("cost_usd", "output_tokens", "output_chars")
 Values = dict[str, Any]
+Doubles = npt.NDArray[np.float64]
+_OPTIONS = re.compile(r"\n\s*\(?A[.):]\s")  #: where a question's options begin
+_BETWEEN = re.compile(r"\W+")
 
 
 class Prompt(msgspec.Struct, frozen=True):
@@ -31,7 +37,10 @@ class Prompt(msgspec.Struct, frozen=True):
 
 
 class Outcomes(msgspec.Struct, frozen=True, kw_only=True):
-    """One table. `scores[i, j]` in [0, 1] is model j's on prompt i (the mean of several answers); NaN: unknown."""
+    """One table. `scores[i, j]` in [0, 1] is model j's on prompt i (the mean of several answers); NaN: unknown.
+
+    Measures [prompts, models] are means too, NaN where unknown, and None where the table knows none.
+    """
 
     name: str
     sha256: str
@@ -39,6 +48,12 @@ class Outcomes(msgspec.Struct, frozen=True, kw_only=True):
     prompts: tuple[Prompt, ...]
     models: tuple[str, ...]
     scores: npt.NDArray[np.float32]
+    answers: npt.NDArray[np.int64] | None = None  #: [prompts, models]: rows of each cell
+    contradictions: int = 0  #: cells whose rows' scores differ
+    splits: tuple[tuple[str, ...], ...] = ()  #: of each prompt, where the source has splits
+    cost_usd: Doubles | None = None
+    output_tokens: Doubles | None = None
+    output_chars: Doubles | None = None
 
 
 class _Row(msgspec.Struct, frozen=True):
@@ -48,6 +63,10 @@ class _Row(msgspec.Struct, frozen=True):
     prompt_id: str = ""
     group: str = ""
     task: str = ""
+    split: str = ""
+    cost_usd: float = math.nan
+    output_tokens: float = math.nan
+    output_chars: float = math.nan
 
 
 def read(path: str | Path) -> Outcomes:
@@ -59,7 +78,10 @@ def read(path: str | Path) -> Outcomes:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
     if path.suffix not in _READERS:
         raise ConfigError(f"{path}: expected a .parquet or .jsonl file, got {path.suffix or 'no suffix'!r}")
-    return _table(path, digest, _READERS[path.suffix](path))
+    table = _Table()
+    for where, values in _READERS[path.suffix](path):
+        table.add(where, _checked(where, values))
+    return table.made(path, digest)
 
 
 def model_name(name: str) -> str:
@@ -73,6 +95,13 @@ def prompt_id(text: str) -> str:
     return hashlib.sha1(text.encode("utf-8", "surrogatepass"), usedforsecurity=False).hexdigest()[:16]
 
 
+def question_group(text: str) -> str:
+    """The group of a benchmark's question: equal for all texts that differ only in their options, in what follows
+    these, in punctuation and in case."""
+    bare = _BETWEEN.sub(" ", _OPTIONS.split(text, maxsplit=1)[0].lower()).strip()
+    return prompt_id(bare or text)
+
+
 def _parquet(path: Path) -> Iterator[tuple[str, Values]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -84,9 +113,22 @@ def _parquet(path: Path) -> Iterator[tuple[str, Values]]:
     missing = [key for key in REQUIRED if key not in table.column_names]
     if missing:
         raise ConfigError(f"{path}: expected columns {', '.join(REQUIRED)}; {missing[0]!r} is missing")
-    keys = [key for key in (*REQUIRED, *OPTIONAL) if key in table.column_names]
-    for i, values in enumerate(zip(*(_values(table.column(key)) for key in keys), strict=True)):
+    keys = [key for key in (*REQUIRED, *OPTIONAL, *MEASURES) if key in table.column_names]
+    try:
+        columns = [_values(table.column(key)) for key in keys]
+    except UnicodeDecodeError:
+        yield from _one_by_one(path)
+        return
+    for i, values in enumerate(zip(*columns, strict=True)):
         yield f"{path}: row {i}", {k: v for k, v in zip(keys, values, strict=True) if v is not None}
+
+
+def _one_by_one(path: Path) -> Iterator[tuple[str, Values]]:
+    """The same of a file in which some text is not UTF-8: refuses the row."""
+    for record in records.read(path, "parquet"):
+        if record.broken:
+            raise ConfigError(f"{record.where}: {record.broken}")
+        yield record.where, {k: v for k, v in record.values.items() if v is not None}
 
 
 def _values(column: Any) -> list[Any]:
@@ -104,18 +146,10 @@ def _values(column: Any) -> list[Any]:
 
 
 def _jsonl(path: Path) -> Iterator[tuple[str, Values]]:
-    with path.open("rb") as lines:
-        for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
-            where = f"{path}:{number}"
-            try:
-                value = msgspec.json.decode(line)
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
-                raise ConfigError(f"{where}: expected a JSON object, got broken JSON: {error}") from error
-            if not isinstance(value, dict):
-                raise ConfigError(f"{where}: expected a JSON object, got {type(value).__name__}")
-            yield where, {k: v for k, v in value.items() if v is not None}
+    for record in records.jsonl(path):
+        if record.broken:
+            raise ConfigError(f"{record.where}: {record.broken}")
+        yield record.where, {k: v for k, v in record.values.items() if v is not None}
 
 
 _READERS = {".parquet": _parquet, ".jsonl": _jsonl, ".ndjson": _jsonl}
@@ -128,6 +162,8 @@ def _checked(where: str, values: Values) -> _Row:
     for key, value in values.items():
         if key == "score":
             _check_score(where, value)
+        elif key in MEASURES:
+            _check_measure(where, key, value)
         elif key in _Row.__struct_fields__ and not isinstance(value, str):
             raise ConfigError(f"{where}: {key}: expected text, got {value!r}")
     if not values["model"].strip():
@@ -141,35 +177,75 @@ def _check_score(where: str, value: object) -> None:
         raise ConfigError(f"{where}: score: expected a number from 0 to 1, got {value!r}")
 
 
-def _table(path: Path, digest: str, rows: Iterable[tuple[str, Values]]) -> Outcomes:
-    prompts: dict[str, Prompt] = {}
-    models: dict[str, int] = {}
-    cells: list[tuple[str, int, float]] = []
-    names: dict[str, str] = {}
-    for where, values in rows:
-        row = _checked(where, values)
-        name = names.get(row.model) or names.setdefault(row.model, model_name(row.model))
+def _check_measure(where: str, key: str, value: object) -> None:
+    """NaN is how some writers spell `unknown`."""
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not (math.isnan(value) or 0 <= value < math.inf):  # type: ignore[arg-type, operator]
+        raise ConfigError(f"{where}: {key}: expected a number of 0 or more, got {value!r}")
+
+
+class _Table:
+    """A table while it is read. Prompts and models in the order of their first row."""
+
+    def __init__(self) -> None:
+        self._prompts: dict[str, Prompt] = {}
+        self._index: dict[str, int] = {}
+        self._models: dict[str, int] = {}
+        self._columns: dict[str, int] = {}  # by the source's spelling
+        self._splits: dict[int, list[str]] = {}
+        self._at: list[tuple[int, int]] = []
+        self._numbers: list[tuple[float, ...]] = []
+
+    def add(self, where: str, row: _Row) -> None:
         id_ = row.prompt_id or prompt_id(row.prompt)
-        known = prompts.get(id_)
+        known = self._prompts.get(id_)
         if known is None:
-            known = prompts[id_] = Prompt(id_, row.group or prompt_id(row.prompt), row.task, row.prompt)
+            known = self._prompts[id_] = Prompt(id_, row.group or prompt_id(row.prompt), row.task, row.prompt)
+            self._index[id_] = len(self._index)
         if known.text != row.prompt:
             raise ConfigError(f"{where}: prompt_id: {id_!r} stands for another prompt above; expected one prompt an id")
-        cells.append((id_, models.setdefault(name, len(models)), row.score))
-    if not cells:
-        raise ConfigError(f"{path}: expected at least one outcome, got none")
-    return Outcomes(
-        name=path.name, sha256=digest, rows=len(cells), prompts=tuple(prompts.values()), models=tuple(models),
-        scores=_matrix(list(prompts), len(models), cells),
-    )  # fmt: skip
+        index = self._index[id_]
+        if row.split and row.split not in self._splits.setdefault(index, []):
+            self._splits[index].append(row.split)
+        self._at.append((index, self._column(row.model)))
+        self._numbers.append((row.score, row.cost_usd, row.output_tokens, row.output_chars))
+
+    def _column(self, model: str) -> int:
+        if model not in self._columns:
+            self._columns[model] = self._models.setdefault(model_name(model), len(self._models))
+        return self._columns[model]
+
+    def made(self, path: Path, digest: str) -> Outcomes:
+        if not self._at:
+            raise ConfigError(f"{path}: expected at least one outcome, got none")
+        at = np.array(self._at).T
+        numbers = np.array(self._numbers)
+        shape = len(self._prompts), len(self._models)
+        cells = np.ravel_multi_index((at[0], at[1]), shape)
+        scores, answers = _means(shape, cells, numbers[:, 0])
+        told = {
+            key: _means(shape, cells, numbers[:, i])[0] if np.isfinite(numbers[:, i]).any() else None
+            for i, key in enumerate(MEASURES, 1)
+        }
+        return Outcomes(
+            name=path.name, sha256=digest, rows=len(cells), prompts=tuple(self._prompts.values()),
+            models=tuple(self._models), scores=scores.astype(np.float32), answers=answers,
+            contradictions=_contradictions(cells, numbers[:, 0]),
+            splits=tuple(tuple(self._splits.get(i, ())) for i in range(shape[0])) if self._splits else (), **told,
+        )  # fmt: skip
 
 
-def _matrix(ids: Sequence[str], models: int, cells: Sequence[tuple[str, int, float]]) -> npt.NDArray[np.float32]:
-    index = {id_: i for i, id_ in enumerate(ids)}
-    total = np.zeros((len(ids), models))
-    count = np.zeros((len(ids), models))
-    at = np.array([index[id_] for id_, _, _ in cells]), np.array([model for _, model, _ in cells])
-    np.add.at(total, at, [score for _, _, score in cells])
-    np.add.at(count, at, 1)
+def _means(shape: tuple[int, int], cells: npt.NDArray[np.int64], values: Doubles) -> tuple[Doubles, Any]:
+    """Mean of the known values of each cell, and their number; both of `shape`."""
+    known = np.isfinite(values)
+    total = np.bincount(cells[known], values[known], minlength=shape[0] * shape[1]).reshape(shape)
+    count = np.bincount(cells[known], minlength=shape[0] * shape[1]).reshape(shape)
     with np.errstate(invalid="ignore"):
-        return (total / count).astype(np.float32)
+        return total / count, count
+
+
+def _contradictions(cells: npt.NDArray[np.int64], scores: Doubles) -> int:
+    order = np.lexsort((scores, cells))
+    cells, scores = cells[order], scores[order]
+    differ = (cells[1:] == cells[:-1]) & (scores[1:] != scores[:-1])
+    return len(np.unique(cells[1:][differ]))

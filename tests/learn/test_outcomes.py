@@ -86,3 +86,44 @@ def test_tables_at_hand(shared_data: Path) -> None:
     table = outcomes.read(shared_data / "routellm_pairs.parquet")
     assert (len(table.prompts), table.models) == (15256, ("gpt-4-1106-preview", "mixtral-8x7b-instruct-v0.1"))
     assert float(table.scores[:, 0].mean()) == pytest.approx(0.8102, abs=1e-4)
+
+
+def test_measures_and_splits_of_answers(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    line = '{"prompt": "%s", "model": "m", "score": %s, "split": "%s", "cost_usd": %s, "output_chars": null}\n'
+    path.write_text(line % ("a", 1, "train", 0.5) + line % ("a", 0, "test", 0.25) + line % ("b", 1, "train", "null"))
+    table = outcomes.read(path)
+    assert table.splits == (("train", "test"), ("train",))
+    assert table.cost_usd is not None
+    np.testing.assert_array_equal(table.cost_usd, [[0.375], [np.nan]])
+    assert table.output_chars is None
+    assert table.output_tokens is None
+    assert table.answers is not None
+    assert (table.answers.tolist(), table.contradictions) == ([[2], [1]], 1)
+
+
+@pytest.mark.parametrize("value", ["-1", '"cheap"', "true"])
+def test_measures_are_checked(tmp_path: Path, value: str) -> None:
+    said = refused(tmp_path / "log.jsonl", f'{{"prompt": "a", "model": "m", "score": 1, "cost_usd": {value}}}\n')
+    assert "log.jsonl:1: cost_usd: expected a number of 0 or more, got" in said
+
+
+def test_parquet_text_that_is_not_utf8(tmp_path: Path) -> None:
+    path = tmp_path / "log.parquet"
+    prompts = pa.array([b"a", b"\xff"], pa.binary()).view(pa.string())
+    pq.write_table(pa.table({"prompt": prompts, "model": ["m", "m"], "score": [1.0, 0.0]}), path)
+    with pytest.raises(ConfigError, match=r"log\.parquet: row 1: expected UTF-8 text"):
+        outcomes.read(path)
+
+
+def test_a_question_keeps_its_group_under_other_options() -> None:
+    group = outcomes.question_group("Which organ pumps blood?\nA. Heart\nB. Liver\nAnswer:")
+    assert group == outcomes.question_group("Which organ pumps blood\n(A) Lung\n(B) Heart")
+    assert group != outcomes.question_group("Which organ cleans blood?\nA. Heart\nB. Liver\nAnswer:")
+    assert outcomes.question_group("???") != outcomes.question_group("!!!")
+
+
+def test_groups_are_those_of_the_tables_at_hand(shared_data: Path) -> None:
+    prompts = outcomes.read(shared_data / "routellm_pairs.parquet").prompts
+    same = [outcomes.question_group(prompt.text) == prompt.group for prompt in prompts]
+    assert sum(same) / len(same) > 0.99
