@@ -160,7 +160,6 @@ def test_leaves_tasks_out_and_transfers(table: Path, capsys: pytest.CaptureFixtu
     assert main(["eval", str(table), *QUICK, "--transfer", "sums:riddle", "sums:sum", "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
     assert said["held_out"] == "every question of sums:sum; trained on sums:riddle"
-    assert any("mf is not calibrated here" in caveat for caveat in said["caveats"])
 
 
 def test_equal_seeds_give_equal_figures(table: Path, capsys: pytest.CaptureFixture[str]) -> None:

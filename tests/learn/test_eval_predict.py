@@ -35,12 +35,15 @@ class Recording:
     """Hands on to a trainer and keeps what it made."""
 
     def __init__(self, inner: Trainer) -> None:
-        self._inner, self.made = inner, []
+        self._inner = inner
+        self.made: list[heads.Artefact] = []
+        self.rows: list[Rows] = []
 
     def steps(self) -> int:
         return self._inner.steps()
 
     def fit(self, rows: Rows, columns: Columns, on_step: Callable[[], None] = lambda: None) -> heads.Artefact:
+        self.rows.append(rows)
         self.made.append(self._inner.fit(rows, columns, on_step))
         return self.made[-1]
 
@@ -66,7 +69,6 @@ def test_calibration_sees_only_training_labels(corpus: Corpus, trainer: Trainer)
     first = protocol.splits[0]
     raw = predict.trained("mf", trainer, corpus, protocol.splits)
     plain = predict.trained("mf", trainer, corpus, protocol.splits, "platt")
-    assert plain.calibrated
     assert (plain.quality != raw.quality).any()
     cut = [splits.cut(corpus, split, 64, seed=0) for split in protocol.splits]
     before = predict.trained("mf", trainer, corpus, cut, "platt").quality[first.test]
@@ -78,10 +80,16 @@ def test_calibration_sees_only_training_labels(corpus: Corpus, trainer: Trainer)
     assert (before == after).all()
 
 
-def test_a_single_split_is_not_calibrated(sums: Outcomes, trainer: Trainer, corpus: Corpus) -> None:
-    (split,) = splits.transfer(corpus, ["sums.jsonl"], [], ["sums:riddle"], 0).splits
-    found = predict.trained("mf", trainer, corpus, [split], "platt")
-    assert not found.calibrated
+def test_a_single_split_is_calibrated_by_inner_folds(corpus: Corpus, trainer: Trainer) -> None:
+    """Its fits see no prompt beyond the training ones."""
+    protocol = splits.transfer(corpus, ["sums.jsonl"], [], ["sums:riddle"], 0)
+    (split,), kept = protocol.splits, Recording(trainer)
+    found = predict.trained("mf", kept, corpus, [split], "platt")
+    raw = predict.trained("mf", trainer, corpus, [split])
+    assert predict.fits(corpus, [split], "platt") == len(kept.made) == 1 + predict.INNER
+    assert predict.fits(corpus, [split], "none") == 1
+    assert not any((rows & ~split.train).any() for rows in kept.rows)
+    assert (found.quality[split.test] != raw.quality[split.test]).any()
     assert np.isfinite(found.quality[split.test]).all()
     assert np.isnan(found.quality[~split.test]).all()
 

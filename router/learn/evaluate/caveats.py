@@ -28,11 +28,6 @@ def _contestants(predicted: Sequence[Predicted]) -> Iterator[str]:
                 f"{one.name} is taken as it is: questions that it was trained on may stand in these tables in other "
                 "words, and only its training files are recognised."
             )
-        if not one.calibrated:
-            yield (
-                f"{one.name} is not calibrated here, as no fit predicted its training prompts: read its Brier score "
-                "and calibration error with that in mind."
-            )
         if one.placed:
             yield f"{one.name} has no labels of these models, and places them as a pool would: {', '.join(one.placed)}."
 

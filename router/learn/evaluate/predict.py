@@ -13,11 +13,13 @@ from router.heads import Artefact, Claim, Head
 from router.learn.calibration import Method, calibrated
 from router.learn.corpus import Corpus
 from router.learn.evaluate.splits import Split
+from router.learn.folds import by_group
 from router.learn.routers.base import Columns, Rows, Trainer
 from router.learn.served import SURE, fitted
 
 Floats = npt.NDArray[np.float32]
 OnStep = Callable[[], None]
+INNER = 3  #: folds, where calibration needs its own
 QUERIES, ENOUGH_S = 200, 2.0  #: decisions are timed on so many prompts, or for so long
 
 
@@ -32,7 +34,6 @@ class Predicted(msgspec.Struct, frozen=True, kw_only=True):
     batch_per_s: float | None = None
     leaks: tuple[str, ...] = ()
     placed: tuple[str, ...] = ()
-    calibrated: bool = True
 
 
 def trained(
@@ -44,21 +45,23 @@ def trained(
     on_step: OnStep = lambda: None,
 ) -> Predicted:
     """One fit a split. A split's curves are fitted on what the other splits' fits say of its own training prompts;
-    where they say nothing, as with a single split, there are none."""
+    where these say nothing, as with a single split, on what inner folds of the training prompts say of one another."""
     start, raw = time.monotonic(), _Asked(corpus)
-    made: list[tuple[Artefact, Columns]] = []
-    for split in splits:
-        columns = labelled(corpus, split.train)
-        made.append((fitted(trainer, split.train, columns, on_step), columns))
-        raw.ask(split, *made[-1])
-    said = raw
-    able = calibration != "none" and all(np.isfinite(raw.quality[split.train]).any() for split in splits)
-    if able:
-        said = _Asked(corpus)
-        for split, (artefact, columns) in zip(splits, made, strict=True):
-            known = raw.quality[split.train][:, columns], corpus.scores[split.train][:, columns]
-            said.ask(split, calibrated(artefact, _log_odds(known[0]), known[1], calibration), columns)
-    return said.predicted(name, "trained", time.monotonic() - start, calibrated=able or calibration == "none")
+    made = [(split, *raw.fit(trainer, split, on_step)) for split in splits]
+    said = raw if calibration == "none" else _Asked(corpus)
+    for split, artefact, columns in made if calibration != "none" else []:
+        inner = _Asked(corpus) if _alone(split, splits) else raw
+        for part in _inner(corpus, split) if inner is not raw else ():
+            inner.fit(trainer, part, on_step)
+        known, scores = inner.quality[split.train][:, columns], corpus.scores[split.train][:, columns]
+        said.ask(split, calibrated(artefact, _log_odds(known), scores, calibration), columns)
+    return said.predicted(name, "trained", time.monotonic() - start)
+
+
+def fits(corpus: Corpus, splits: Sequence[Split], calibration: Method) -> int:
+    """How many `trained` makes."""
+    inner = [len(_inner(corpus, split)) for split in splits if calibration != "none" and _alone(split, splits)]
+    return len(splits) + sum(inner)
 
 
 def of_checkpoint(path: str | Path, corpus: Corpus, tested: Rows, sha256s: dict[str, str]) -> Predicted:
@@ -89,6 +92,18 @@ def speaker(corpus: Corpus, columns: Columns, column: int) -> int | None:
     return max(alike, key=lambda i: int(np.isfinite(corpus.scores[:, i]).sum())) if alike else None
 
 
+def _alone(split: Split, splits: Sequence[Split]) -> bool:
+    """Whether no other split tests what this one trains on."""
+    return not any((split.train & other.test).any() for other in splits)
+
+
+def _inner(corpus: Corpus, split: Split) -> list[Split]:
+    """Folds of the training prompts, by question."""
+    fold = by_group(corpus.prompts, INNER)
+    parts = [Split(split.train & (fold != i), split.train & (fold == i)) for i in range(INNER)]
+    return [part for part in parts if part.train.any() and part.test.any()]
+
+
 class _Asked:
     """What heads have said so far, and how fast."""
 
@@ -97,6 +112,13 @@ class _Asked:
         self.quality: Floats = np.full(corpus.scores.shape, np.nan, np.float32)
         self._prompts, self._seconds, self._decision_us = 0, 0.0, 0.0
         self._placed: dict[str, None] = {}
+
+    def fit(self, trainer: Trainer, split: Split, on_step: OnStep) -> tuple[Artefact, Columns]:
+        """Trained on the split, and asked."""
+        columns = labelled(self._corpus, split.train)
+        artefact = fitted(trainer, split.train, columns, on_step)
+        self.ask(split, artefact, columns)
+        return artefact, columns
 
     def ask(self, split: Split, artefact: Artefact, columns: Columns) -> None:
         """Every tested prompt, of all models of its table."""
@@ -113,12 +135,10 @@ class _Asked:
             unlabelled = [one for one in head.placements if one.by not in ("like", "name")]
             self._placed |= {f"{one.name} by {one.by}": None for one in unlabelled}
 
-    def predicted(
-        self, name: str, kind: str, seconds: float, *, leaks: tuple[str, ...] = (), calibrated: bool = True
-    ) -> Predicted:
+    def predicted(self, name: str, kind: str, seconds: float, *, leaks: tuple[str, ...] = ()) -> Predicted:
         return Predicted(
             name=name, kind=kind, quality=self.quality, seconds=seconds, decision_us=self._decision_us,
-            batch_per_s=self._prompts / self._seconds, leaks=leaks, placed=tuple(self._placed), calibrated=calibrated,
+            batch_per_s=self._prompts / self._seconds, leaks=leaks, placed=tuple(self._placed),
         )  # fmt: skip
 
     def _claim(self, artefact: Artefact, columns: Columns, column: int) -> Claim:

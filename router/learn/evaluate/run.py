@@ -13,7 +13,7 @@ import numpy.typing as npt
 from router.errors import ConfigError
 from router.learn import mf, routers
 from router.learn.corpus import Corpus, join
-from router.learn.evaluate import beside, chosen, costs, learning, many, pairs, results, splits
+from router.learn.evaluate import beside, chosen, costs, learning, many, pairs, predict, results, splits
 from router.learn.evaluate.caveats import caveats
 from router.learn.evaluate.nearest import hint
 from router.learn.evaluate.plan import Plan
@@ -94,9 +94,10 @@ class _Run:
     def _learning(self, trainers: dict[str, Trainer], ours: Sequence[Predicted]) -> Iterator[results.Learnt]:
         plan, asked = self._plan, self._plan.asked
         named = {one.name: one for one in ours}
+        fits = predict.fits(self._corpus, self._protocol.splits, plan.calibration)
         for name, trainer in trainers.items():
             for size in learning.sizes(self._corpus, self._protocol, plan.learning_curve):
-                self._on_stage(f"{name} from {size} labels", trainer.steps() * len(self._protocol.splits))
+                self._on_stage(f"{name} from {size} labels", trainer.steps() * fits)
                 said = learning.of_size(
                     name, trainer, self._corpus, self._protocol, size, plan.calibration, asked.seed, self._on_step
                 )
@@ -111,7 +112,8 @@ class _Run:
 
     def _trained(self, name: str, trainer: Trainer) -> Predicted:
         folds = self._protocol.splits
-        self._on_stage(f"{name}: {len(folds)} held-out fits", trainer.steps() * len(folds))
+        fits = predict.fits(self._corpus, folds, self._plan.calibration)
+        self._on_stage(f"{name}: {fits} held-out fits", trainer.steps() * fits)
         return trained(name, trainer, self._corpus, folds, self._plan.calibration, self._on_step)
 
     def _checkpoints(self) -> Iterator[Predicted]:
