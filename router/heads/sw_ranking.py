@@ -1,9 +1,9 @@
 """Similarity-weighted ranking: per query, a Bradley-Terry fit of the models over all training prompts' battles, each
 weighed by how like the query its prompt is.
 
-Source: RouteLLM (Ong et al., 2024, section 4.1.1), w_i = 10^(1 + S_i / max S). A prompt on which models a and b scored
-s_a and s_b is a battle that a wins by (1 + s_a - s_b) / 2: a tie counts half, as there. So the matrix of wins is linear
-in scores, two models have a closed form, and more take a few Newton steps instead of a fit per query.
+Source: RouteLLM (Ong et al., 2024, section 4.1.1): w_i = 10^(1 + S_i / max S), here of another base. A prompt on which
+models a and b scored s_a and s_b is a battle that a wins by (1 + s_a - s_b) / 2: a tie counts half, as there. So the
+matrix of wins is linear in scores, two models have a closed form, and more take a few Newton steps.
 """
 
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ Doubles = npt.NDArray[np.float64]
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    base: float = 10.0  #: RouteLLM's; larger: the nearest count for more
+    base: float = 1e6  #: RouteLLM's is 10, over another embedding; larger: the nearest count for more
 
     def check(self, where: str) -> None:
         """Raises ConfigError."""
