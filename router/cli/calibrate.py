@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--on", type=Path, required=True, metavar="FILE",
-        help="prompts like yours: outcomes (.parquet, .jsonl), requests or prompts as JSON lines, or a prompt a line",
+        help="prompts like yours: a table of requests, prompts or outcomes, or a text file with a prompt a line",
     )  # fmt: skip
     parser.add_argument(
         "--threshold", action="store_true", help="set RouteLLM's threshold instead of lambda (`routing.price`)"

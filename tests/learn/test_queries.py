@@ -47,6 +47,21 @@ def test_an_outcomes_table_counts_a_prompt_once(table: Path, tmp_path: Path) -> 
     assert len(queries.read(table)) == len({row.split('"model"')[0] for row in rows})
 
 
+def test_prompts_of_other_tables_count_as_often_as_they_stand(tmp_path: Path) -> None:
+    assert texts(write(tmp_path, "a.csv", 'id,prompt\n1,"one\ntwo"\n2,three\n3,three\n')) == [
+        "one\ntwo",
+        "three",
+        "three",
+    ]
+    assert texts(write(tmp_path, "a.json", '[{"prompt": "x"}, {"prompt": "x"}]')) == ["x", "x"]
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet as pq
+
+    told = pa.table({"messages": [[{"role": "user", "content": "hi"}], None], "prompt": [None, "ho"]})
+    pq.write_table(told, tmp_path / "log.parquet")
+    assert texts(tmp_path / "log.parquet") == ["hi", "ho"]
+
+
 def test_the_shared_tables_are_read(shared_data: Path) -> None:
     assert len(queries.read(shared_data / "llmrouter_9models.parquet")) == 5989
 
@@ -68,8 +83,11 @@ def test_the_shared_tables_are_read(shared_data: Path) -> None:
         ),
         ("a.jsonl", '{"prompt": "x", "n": "2"}', "a.jsonl:1: n: expected a whole number above 0, got '2'"),
         ("a.txt", "\n \n", "a.txt: expected at least one prompt, got none"),
-        ("a.jsonl", '{"prompt": "x", "model": "m", "score": 7}', "a.jsonl:1: score: expected a number from 0 to 1"),
-        ("a.parquet", "no", "a.parquet: expected a Parquet file"),
+        ("a.parquet", "no", "a.parquet: expected a whole Parquet file"),
+        ("a.csv", "text\nx\n", "a.csv:2: expected `prompt` (text) or `messages` (a list), got text"),
+        ("a.csv", "prompt\nx,y\n", "a.csv:2: expected 1 cells, got 2"),
+        ("a.pkl", "x", "a.pkl: a pickle is never read"),
+        ("a.word", "x", "a.word: expected one of .parquet, .csv"),
     ],
 )
 def test_refuses_by_file_and_line(tmp_path: Path, name: str, text: str, message: str) -> None:
