@@ -132,7 +132,8 @@ def _command(args: argparse.Namespace) -> str:
     if args.router != "mf":
         parts += ["--router", args.router]
     for option in args.option:
-        parts += ["--option", option]
+        key, _, value = option.partition("=")
+        parts += ["--option", f"{key}={Path(value).name}" if Path(value).exists() else option]
     if args.rules is not None:
         parts += ["--rules", args.rules.name]
     for pair in args.pair:

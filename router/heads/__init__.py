@@ -142,9 +142,9 @@ def _curved(artefact: Artefact, claims: Sequence[Claim], make: Callable[[Sequenc
 
 
 def _classifier() -> Maker:
-    from router.heads.classifier import head
+    from router.heads.classifier import ClassifierPredictor
 
-    return head
+    return _placed(ClassifierPredictor)
 
 
 _MAKERS: dict[str, Callable[[], Maker]] = {

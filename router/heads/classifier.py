@@ -17,9 +17,6 @@ import numpy.typing as npt
 
 from router.errors import ConfigError
 from router.heads.artefact import Artefact
-from router.heads.base import Claim
-from router.heads.curves import curves_of
-from router.heads.placed import PlacedHead
 from router.types import Segment
 
 try:
@@ -36,12 +33,16 @@ PREFIX = "encoder."
 Floats = npt.NDArray[np.float32]
 
 
-class Classifier:
-    """A `Predictor`. A query's vector is the mean of its texts' vectors, by their weights."""
+class ClassifierPredictor:
+    """A query's vector is the mean of its texts' vectors, by their weights."""
 
-    def __init__(self, encoder: TextEncoder, weight: Floats, bias: Floats) -> None:
-        """`weight` [models, hidden], `bias` [models]."""
-        self._encoder, self._weight, self._bias = encoder, weight, bias
+    slow = True
+
+    def __init__(self, artefact: Artefact) -> None:
+        """Raises ConfigError naming the file, the tensor or option, and what was expected."""
+        self._encoder, models = encoder_of(artefact), len(artefact.meta.models)
+        self._weight = artefact.array("head.weight", np.float32, (models, self._encoder.hidden))
+        self._bias = artefact.array("head.bias", np.float32, (models,))
 
     def logits(self, queries: Sequence[Sequence[Segment]]) -> Floats:
         texts = [text for query in queries for text, _ in query]
@@ -56,16 +57,6 @@ class Classifier:
 
     def tokens(self, segments: Sequence[Segment]) -> int:
         return sum(self._encoder.count(text) for text, _ in segments)
-
-
-def head(artefact: Artefact, claims: Sequence[Claim]) -> PlacedHead:
-    """Raises ConfigError naming the file, the tensor or option, and what was expected."""
-    encoder = encoder_of(artefact)
-    models = len(artefact.meta.models)
-    weight = artefact.array("head.weight", np.float32, (models, encoder.hidden))
-    bias = artefact.array("head.bias", np.float32, (models,))
-    predictor = Classifier(encoder, weight, bias)
-    return PlacedHead(artefact.meta, predictor, claims, curves_of(artefact), slow=True)
 
 
 def encoder_of(artefact: Artefact) -> TextEncoder:

@@ -21,6 +21,8 @@ import pytest
 
 from router import Router
 from router.config import Config, Member, Routing
+from router.learn.recipe import SIZES
+from router.learn.training import run as train
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(1200)]
 
@@ -34,7 +36,7 @@ class Server:
 
     def __init__(self, config: dict[str, Any], env: dict[str, str]) -> None:
         self.folder = tempfile.TemporaryDirectory(prefix="hg-")
-        path = Path(self.folder.name) / "headgate.yaml"
+        path = self.config = Path(self.folder.name) / "headgate.yaml"
         path.write_text(json.dumps(config))
         self.log = (Path(self.folder.name) / "log").open("w+")
         self.process = subprocess.Popen(
@@ -57,6 +59,21 @@ class Server:
     def said(self) -> str:
         self.log.flush()
         return (Path(self.folder.name) / "log").read_text()
+
+    def reload(self, config: str) -> None:
+        """Another routing, read again on SIGHUP."""
+        said = self.said().count("were read again")
+        self.config.write_text(config)
+        self.process.send_signal(signal.SIGHUP)
+        give_up = time.monotonic() + 30
+        while self.said().count("were read again") == said:
+            assert time.monotonic() < give_up, self.said()
+            time.sleep(0.05)
+
+    def metric(self, name: str) -> float:
+        with urllib.request.urlopen(f"{self.admin}/metrics", timeout=10) as response:
+            lines = response.read().decode().splitlines()
+        return next(float(line.rpartition(" ")[2]) for line in lines if line.startswith(f"{name} "))
 
     def members(self) -> dict[str, Any]:
         with urllib.request.urlopen(f"{self.admin}/members", timeout=10) as response:
@@ -226,6 +243,43 @@ def test_an_openai_member_over_this_very_server(pair: Path, server: Server) -> N
             assert status.state.context_tokens == server.members()["large"]["state"]["context_tokens"]
 
     asyncio.run(ask())
+
+
+def test_a_judge_of_the_pool_decides(
+    client: openai.OpenAI, server: Server, pair: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A router that reads the small model's verdicts is trained over this very server, then served by it."""
+    monkeypatch.chdir(tmp_path)  # verdicts are kept there
+    table, checkpoint = tmp_path / "sums.jsonl", tmp_path / "judge.safetensors"
+    outcomes = [
+        {"prompt": f"What is {10**i} + {i}?", "model": model, "score": score}
+        for i in range(1, 5)
+        for model, score in (("pair-small", float(i < 3)), ("pair-large", 1.0))
+    ]
+    table.write_text("".join(json.dumps(row) + "\n" for row in outcomes))
+    options = {"judge": server.url, "model": "small"}
+    report = train([table], checkpoint, SIZES["small"], router="causal_llm", options=options, folds=2)
+    assert report.prompts == 4
+    kept = [json.loads(line)["verdict"] for line in (tmp_path / "verdicts-small.jsonl").read_text().splitlines()]
+    assert len(kept) == 4
+    assert all(1 <= verdict <= 5 for verdict in kept)
+    before = server.config.read_text()
+    config = json.loads(before)
+    config["routing"] = {"checkpoint": str(checkpoint), "judge_timeout_s": 60}
+    try:
+        server.reload(json.dumps(config))
+        for text in (outcomes[0]["prompt"], "What is 77 + 3?"):  # known from training; new
+            answer = client.chat.completions.create(
+                model="auto", messages=[{"role": "user", "content": text}], temperature=0
+            )
+            assert answer.choices[0].message.content
+        assert server.metric('headgate_judgements_total{result="known"}') == 1
+        assert server.metric('headgate_judgements_total{result="answered"}') == 1
+        assert server.metric("headgate_judge_seconds_count") == 1
+    finally:
+        server.reload(before)
+    assert client.chat.completions.create(model="auto", messages=SUM, temperature=0).choices[0].message.content
+    assert server.metric("headgate_judge_seconds_count") == 1
 
 
 def test_a_host_that_dies_before_its_first_token_is_replaced(client: openai.OpenAI, server: Server) -> None:

@@ -1,9 +1,12 @@
 """Training the classifier on a tiny encoder: it learns, freezes what it should, and is served as it was evaluated."""
 
+import json
+
 import numpy as np
 import pytest
 
 from router import heads
+from router.cli.main import main
 from router.errors import ConfigError
 from router.heads import Claim
 from router.learn import routers
@@ -91,6 +94,18 @@ def test_the_served_decision_is_the_evaluated_one(tuned, corpus, tmp_path):
     np.testing.assert_array_equal(served.score_many(texts), evaluated.score_many(texts))
     for text, row in zip(texts, evaluated.score_many(texts), strict=True):
         np.testing.assert_allclose(served.score(((text, 1.0),)).quality, row, atol=1e-6)
+
+
+def test_the_command_trains_one_and_tells_no_folder(tiny_encoder, table, tmp_path, capsys):
+    out = tmp_path / "c.safetensors"
+    asked = ["train", str(table), "--out", str(out), "--router", "classifier", "--folds", "2", "--json"]
+    given = [f"encoder={tiny_encoder}", "epochs=0", "max_tokens=48"]
+    assert main(asked + [word for option in given for word in ("--option", option)]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["held_out"][0]["figures"]["apgr"] > 0.55
+    recipe = heads.read(out).meta.recipe
+    assert str(tiny_encoder.parent) not in recipe
+    assert f"--option encoder={tiny_encoder.name} --option epochs=0" in recipe
 
 
 @pytest.mark.parametrize(
