@@ -81,3 +81,12 @@ class Predictor(Protocol):
     def tokens(self, segments: Sequence[Segment]) -> int:
         """The query's size, as an estimate in tokens: what cost and context use."""
         ...
+
+
+@runtime_checkable
+class Selective(Predictor, Protocol):
+    """A predictor that saves work where a pool needs some of its models only."""
+
+    def only(self, models: npt.NDArray[np.int64]) -> Predictor:
+        """The same, right for these of its models; what it says of others does not matter."""
+        ...

@@ -4,6 +4,7 @@ The index is USearch's HNSW graph (Malkov and Yashunin, 2016), used where it lie
 """
 
 from collections.abc import Sequence
+from copy import copy
 from threading import Lock
 from typing import Any
 
@@ -57,6 +58,12 @@ class KnnPredictor:
             keys, nearness = found.keys.reshape(len(points), -1), -found.distances.reshape(len(points), -1)
             quality[:, group.models] = self._vote(group, keys.astype(np.int64), nearness)
         return log_odds(quality)
+
+    def only(self, models: npt.NDArray[np.int64]) -> "KnnPredictor":
+        """The same, asked for these models alone."""
+        out = copy(self)
+        out._parts = [part for part in self._parts if np.isin(part[0].models, models).any()]
+        return out
 
     def tokens(self, segments: Sequence[Segment]) -> int:
         return self._embedding.tokens(segments)

@@ -24,10 +24,6 @@ class Group(msgspec.Struct, frozen=True):
     scores: Floats
     known: npt.NDArray[np.bool_]
 
-    @property
-    def complete(self) -> bool:
-        return bool(self.known.all())
-
 
 def groups(artefact: Artefact) -> Iterator[Group]:
     """Raises ConfigError where the arrays `0.models`, `0.scores`, `1.models`, ... do not fit."""

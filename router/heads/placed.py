@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from router.heads.artefact import Metadata
-from router.heads.base import Claim, Placement, Predictor
+from router.heads.base import Claim, Placement, Predictor, Selective
 from router.heads.curves import Curves
 from router.heads.placement import mix
 from router.native.spec import TurnWeights
@@ -33,9 +33,12 @@ class PlacedHead:
         """`curves`: what `curves_of` found in the artefact; the reference models' logits go through them.
         `slow`: a score takes milliseconds; see `Head`."""
         self.slow = slow
-        self._predictor, self._curves = predictor, curves
+        self._curves = curves
         self._turns = meta.turns
         self._mixed, self._placements = mix(meta.models, claims)
+        if isinstance(predictor, Selective):
+            predictor = predictor.only(np.flatnonzero(self._mixed.any(axis=0)))
+        self._predictor = predictor
 
     @property
     def turns(self) -> TurnWeights:

@@ -7,6 +7,8 @@ matrix of wins is linear in scores, two models have a closed form, and more take
 """
 
 from collections.abc import Sequence
+from copy import copy
+from itertools import pairwise
 
 import msgspec
 import numpy as np
@@ -20,7 +22,8 @@ from router.types import Segment
 
 NEWTONS = 6
 RIDGE = 1e-4  #: of a battle's weight: ratings stay finite where a model never loses
-BLOCK = 256  #: queries at once: bounds the memory of a batch
+BLOCK = 64  #: queries at once: bounds the memory of a batch
+COMMON = 32  #: prompts that the same models answered are reckoned with at once, if they are so many
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
@@ -35,6 +38,48 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             raise ConfigError(f"{where}: base: expected a number above 1, got {self.base:g}")
 
 
+class Battles:
+    """A group's prompts, those that the same models answered one after another. Immutable."""
+
+    def __init__(self, group: Group) -> None:
+        _, pattern, count = np.unique(group.known, axis=0, return_inverse=True, return_counts=True)
+        pattern = np.where(count >= COMMON, np.arange(len(count)), len(count))[pattern.reshape(-1)]
+        self.order = np.argsort(pattern, kind="stable")  #: of the group's prompts, in which weights are given
+        self.models = group.models
+        self._scores, self._known = group.scores[self.order], group.known[self.order]
+        edges = [*np.flatnonzero(np.diff(pattern[self.order], prepend=-1)).tolist(), len(pattern)]
+        alike = [slice(first, last) for first, last in pairwise(edges)]
+        self._rest = alike.pop() if pattern.max() == len(count) else slice(0, 0)
+        self._alike = alike
+        self._pairs = group.known.shape[1] == 2 and bool(group.known.all())  # then there is a closed form
+
+    def ranked(self, weights: Floats) -> Floats:
+        """Log odds [queries, models], of prompts that weigh `weights` [queries, prompts]."""
+        if self._pairs:
+            means = (weights @ self._scores) / weights.sum(1, keepdims=True, dtype=np.float64)
+            gap = np.asarray(log_odds((1 + means[:, 0] - means[:, 1]) / 2), np.float64)
+            return _levelled(np.stack([gap / 2, -gap / 2], 1), means)
+        fought, scored = self._matrices(weights)
+        own = np.maximum(np.einsum("qaa->qa", fought), 1e-9)
+        return _levelled(ratings(fought, scored), np.einsum("qaa->qa", scored) / own)
+
+    def _matrices(self, weights: Floats) -> tuple[Doubles, Doubles]:
+        """Weight of the prompts that a and b both answered, and a's score over them: [queries, models, models]."""
+        models = self._known.shape[1]
+        fought, scored = np.zeros((2, len(weights), models, models))
+        for rows in self._alike:
+            known = self._known[rows.start].astype(np.float64)
+            fought += weights[:, rows].sum(1, dtype=np.float64)[:, None, None] * np.outer(known, known)
+            scored += (weights[:, rows] @ self._scores[rows])[:, :, None] * known
+        if self._rest.stop > self._rest.start:
+            there = self._known[self._rest].astype(np.float32)
+            for query, weight in enumerate(weights[:, self._rest, None]):
+                fought[query] += (there * weight).T @ there
+                scored[query] += (self._scores[self._rest] * weight).T @ there
+        total = np.maximum(fought.max((1, 2), keepdims=True), 1e-30)
+        return fought / total, scored / total
+
+
 class SwRankingPredictor:
     """`sigmoid(logit_a - logit_b)` is RouteLLM's win rate of a over b. The common level of the logits, which ratings
     leave open, is set so that the mean quality is the weighted mean score."""
@@ -43,55 +88,39 @@ class SwRankingPredictor:
 
     def __init__(self, artefact: Artefact) -> None:
         """Raises ConfigError where the file does not fit."""
-        self._base = _settings(artefact).base
+        self._sharpness = np.float32(np.log(_settings(artefact).base))
         self._embedding = embedding.of(artefact)
-        self._rest = log_odds(means(artefact))
-        width = self._embedding.dimensions
-        self._parts = [
-            (group, artefact.array(f"{group.prefix}points", np.float16, (len(group.scores), width)).astype(np.float32))
-            for group in groups(artefact)
-        ]
+        self._means = log_odds(means(artefact))
+        self._parts: list[tuple[Battles, Floats]] = []
+        for group in groups(artefact):
+            shape = len(group.scores), self._embedding.dimensions
+            points = artefact.array(f"{group.prefix}points", np.float16, shape)
+            battles = Battles(group)
+            self._parts.append((battles, points[battles.order].astype(np.float32)))
+
+    def only(self, models: npt.NDArray[np.int64]) -> "SwRankingPredictor":
+        """The same, asked for these models alone."""
+        out = copy(self)
+        out._parts = [part for part in self._parts if np.isin(part[0].models, models).any()]
+        return out
 
     def logits(self, queries: Sequence[Sequence[Segment]]) -> Floats:
         points = self._embedding(queries)
-        out = np.tile(self._rest, (len(points), 1))
+        out = np.tile(self._means, (len(points), 1))
         for first in range(0, len(points), BLOCK):
             block = slice(first, first + BLOCK)
-            for group, known in self._parts:
-                weights = self._weights(points[block] @ known.T)
-                out[block, group.models] = ranked(group, weights)
+            for battles, known in self._parts:
+                out[block, battles.models] = battles.ranked(self._weights(points[block] @ known.T))
         return out
 
     def tokens(self, segments: Sequence[Segment]) -> int:
         return self._embedding.tokens(segments)
 
     def _weights(self, likeness: Floats) -> Floats:
-        """[queries, prompts], at most 1: RouteLLM's less a common factor."""
-        most = np.maximum(likeness.max(1, keepdims=True), np.float32(1e-3))
-        return np.asarray(np.exp(np.float32(np.log(self._base)) * (likeness / most - 1)), np.float32)
-
-
-def ranked(group: Group, weights: Floats) -> Floats:
-    """Log odds [queries, the group's models], of prompts that weigh `weights` [queries, prompts]."""
-    if group.complete:
-        total = weights.sum(1, keepdims=True, dtype=np.float64)
-        means = (weights @ group.scores) / total
-        if means.shape[1] == 2:
-            gap = np.asarray(log_odds((1 + means[:, 0] - means[:, 1]) / 2), np.float64)
-            return _levelled(np.stack([gap / 2, -gap / 2], 1), means)
-        return _levelled(ratings(np.ones((1, means.shape[1], 1)), means[:, :, None] + 0 * means[:, None]), means)
-    battles, scored = _pairs(group, weights)
-    own = np.maximum(np.einsum("qaa->qa", battles), 1e-9)
-    return _levelled(ratings(battles, scored), np.einsum("qaa->qa", scored) / own)
-
-
-def _pairs(group: Group, weights: Floats) -> tuple[Doubles, Doubles]:
-    """Weight of the prompts that a and b both answered, and a's score over them: [queries, models, models]."""
-    known = group.known.astype(np.float32)
-    battles = np.stack([(known * w[:, None]).T @ known for w in weights]).astype(np.float64)
-    scored = np.stack([(group.scores * w[:, None]).T @ known for w in weights]).astype(np.float64)
-    total = battles.max((1, 2), keepdims=True)
-    return battles / total, scored / total
+        """[queries, prompts], at most 1: RouteLLM's less a common factor. Overwrites `likeness`."""
+        likeness *= self._sharpness / np.maximum(likeness.max(1, keepdims=True), np.float32(1e-3))
+        likeness -= self._sharpness
+        return np.asarray(np.exp(likeness, out=likeness))
 
 
 def ratings(battles: Doubles, scored: Doubles) -> Doubles:

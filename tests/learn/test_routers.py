@@ -229,14 +229,16 @@ def test_ranking_is_routellms_arithmetic(corpus: Corpus, trained: Made) -> None:
     assert win_rate(weak, strong) == pytest.approx(expected, abs=2e-3)
 
 
-@pytest.mark.parametrize("known", [1.0, 0.7])
+@pytest.mark.parametrize("known", [1.0, 0.9, 0.5])
 def test_ranking_of_many_models_is_the_likeliest(known: float) -> None:
+    """Whether all models answered all prompts, most, or some in most ways there are."""
     draw = np.random.default_rng(0)
     scores = (draw.random((300, 5)) < [0.2, 0.4, 0.5, 0.7, 0.9]).astype(np.float32)
     weights = draw.random((2, 300)).astype(np.float32)
     there = draw.random(scores.shape) < known
     group = Group("0.", np.arange(5, dtype=np.int32), np.where(there, scores, 0).astype(np.float32), there)
-    found = sw_ranking.ranked(group, weights)
+    battles = sw_ranking.Battles(group)
+    found = battles.ranked(weights[:, battles.order])
     for row, weight in zip(found, weights, strict=True):
         rate = 1 / (1 + np.exp(row[None, :] - row[:, None]))
         for a in range(5):  # at the maximum, wins are what the rates expect
