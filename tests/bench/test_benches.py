@@ -80,3 +80,11 @@ def test_the_gpu_run_says_what_is_missing(root):
     done = subprocess.run(script, capture_output=True, text=True, env={"PYTHON": "/nowhere", "PATH": "/usr/bin:/bin"})
     assert done.returncode == 2
     assert "no Python at /nowhere" in done.stderr
+
+
+def test_classifier(root, shared_data):
+    result = run(root, "classifier.py", "--data", str(shared_data / "routellm_pairs.parquet"))
+    assert 0 < result["score_ms_20"] < result["score_ms_250"]
+    assert 0.3 < result["tuned_apgr"] < 1
+    assert result["frozen_train_s"] > 0
+    assert "mf_apgr" not in result
