@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -11,8 +12,9 @@ from router.learn.evaluate import chosen, costs, many, pairs
 from router.learn.evaluate.costs import Price
 from router.learn.evaluate.pairs import Asked
 from router.learn.evaluate.predict import Predicted
+from router.learn.evaluate.splits import Split
 from router.learn.evaluation import pair
-from router.learn.outcomes import Prompt
+from router.learn.outcomes import Outcomes, Prompt
 
 TASKS = ("a", "a", "b", "b")
 
@@ -122,6 +124,36 @@ def test_without_costs_there_is_no_cost_figure() -> None:
 
 def test_prompts_that_a_model_has_not_answered_are_left_out() -> None:
     assert cells([*SCORES, [1, float("nan"), 1]], [1.0, 2.0, 4.0]).rows.tolist() == [0, 1, 2, 3]
+
+
+def test_costs_by_hand() -> None:
+    """Told costs win, then told tokens, then characters, then 256 tokens; prompts are 4, 8 and 12 characters long."""
+    nan = float("nan")
+    corpus = corpus_of([[0, 1], [1, 1], [0, 1]], ("weak", "strong"))
+    table = Outcomes(
+        name="t", sha256="", rows=6, prompts=corpus.prompts, models=("weak", "strong"), scores=corpus.scores,
+        cost_usd=np.array([[nan, 0.5], [nan, nan], [nan, nan]]),
+        output_tokens=np.array([[nan, 9], [nan, 100], [nan, nan]]),
+        output_chars=np.array([[nan, 9], [nan, 9], [nan, 40]]),
+    )  # fmt: skip
+    prices = {"weak": Price(1, 2), "strong": Price(10, 20)}
+    found = costs.of_cells([table], corpus, prices)
+    assert found[:, 0] * 1e6 == pytest.approx([1 + 512, 2 + 512, 3 + 512])
+    assert found[0, 1] == 0.5
+    assert found[1:, 1] * 1e6 == pytest.approx([20 + 2000, 30 + 200])
+    assert costs.guessed([table], prices) == ("t",)
+    assert costs.guessed([msgspec.structs.replace(table, output_chars=np.ones((3, 2)))], prices) == ()
+    assert np.isnan(costs.of_cells([table], corpus, {})).sum() == 5
+    assert costs.guessed([table], {}) == ()
+
+
+def test_a_decision_knows_training_costs_only() -> None:
+    corpus = corpus_of([[0, 1], [1, 1], [0, 1], [0, 1]], ("weak", "strong"))
+    cost = np.array([[1.0, 2], [3, 4], [5, float("nan")], [100, 100]])
+    test = np.array([False, False, False, True])
+    found = costs.expected(cost, corpus, [Split(~test, test)])
+    assert found[3].tolist() == [3.0, 3.0]
+    assert np.isnan(found[:3]).all()
 
 
 def test_prices_are_read(tmp_path: Path) -> None:

@@ -53,9 +53,8 @@ def of_cells(tables: Sequence[Outcomes], corpus: Corpus, prices: Mapping[str, Pr
         if price is not None:
             usd = prompt_tokens[rows] * price.input + _output_tokens(table)[:, at] * price.output
             out[rows, i] = usd / 1e6
-        cost = _told(table, "cost_usd")
-        if cost is not None:
-            told = cost[:, at]
+        if table.cost_usd is not None:
+            told = table.cost_usd[:, at]
             out[rows, i] = np.where(np.isfinite(told), told, out[rows, i])
     return out
 
@@ -64,10 +63,9 @@ def guessed(tables: Sequence[Outcomes], prices: Mapping[str, Price]) -> tuple[st
     """Tables whose costs rest on answers of unknown length."""
     out = []
     for table in tables:
-        known = [_told(table, name) for name in ("cost_usd", "output_tokens", "output_chars")]
-        told = np.logical_or.reduce(
-            [np.zeros(table.scores.shape, bool), *(np.isfinite(k) for k in known if k is not None)]
-        )
+        told = np.zeros(table.scores.shape, bool)
+        for measure in (table.cost_usd, table.output_tokens, table.output_chars):
+            told |= False if measure is None else np.isfinite(measure)
         if not told[np.isfinite(table.scores)].all() and set(table.models) <= prices.keys():
             out.append(table.name)
     return tuple(out)
@@ -87,14 +85,11 @@ def expected(cost_usd: Doubles, corpus: Corpus, splits: Sequence[Split]) -> Doub
 
 
 def _output_tokens(table: Outcomes) -> Doubles:
-    tokens, chars = _told(table, "output_tokens"), _told(table, "output_chars")
-    out = np.full(table.scores.shape, np.nan) if chars is None else chars / CHARS
-    out = out if tokens is None else np.where(np.isfinite(tokens), tokens, out)
-    return np.where(np.isfinite(out), out, ANSWER)
-
-
-def _told(table: Outcomes, name: str) -> Doubles | None:
-    return getattr(table, name, None)
+    out = np.full(table.scores.shape, ANSWER)
+    for measure, of_a_token in ((table.output_chars, CHARS), (table.output_tokens, 1.0)):
+        if measure is not None:
+            out = np.where(np.isfinite(measure), measure / of_a_token, out)
+    return out
 
 
 def _of_file(path: Path) -> dict[str, Price]:
