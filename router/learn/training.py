@@ -79,7 +79,8 @@ def run(
     on_stage("fit on all prompts", trainer.steps())
     columns = spoken_for(corpus)
     trained = served.fitted(trainer, np.ones(len(corpus.prompts), bool), columns, on_step)
-    told = calibrated(trained, logits[:, columns], corpus.scores[:, columns], calibration)
+    method: Method = "none" if router in routers.UNCALIBRATED else calibration
+    told = calibrated(trained, logits[:, columns], corpus.scores[:, columns], method)
     found = {_key(one): round(one.figures.apgr, 4) for one in measured}
     write(out, signed(told, tables, command, found))
     return Report(str(out), out.stat().st_size, len(corpus.prompts), corpus.models, measured, router)

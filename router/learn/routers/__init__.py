@@ -16,6 +16,10 @@ ENTRY_POINTS = "headgate.trainers"
 #: A method's own settings, by name: plain JSON. `router.learn.routers.options` makes a Struct of them.
 Options = Mapping[str, Any]
 Maker = Callable[[Corpus, Recipe, Options], Trainer]
+
+#: What these say is what they mean to say: labels would only take it away.
+UNCALIBRATED = frozenset({"random"})
+
 NONE: Options = MappingProxyType({})
 
 
