@@ -37,10 +37,12 @@ DEFAULT = (
     Rule(
         name="code",
         points=0.5,
-        pattern=r"```|\bdef \w+\(|\bclass \w+[:({]|#include\b|\bSELECT\b.+\bFROM\b|[{;]\s*$|\breturn\b.*;",
+        pattern=r"```|\bdef \w+\(|\bclass \w+[:({]|#include\b|\bSELECT\b.{1,200}\bFROM\b|[{;]\s{0,9}$|\breturn .{0,99};",
     ),
     Rule(
-        name="formulas", points=0.5, pattern=r"\\(?:frac|sum|int|sqrt|begin)\b|\$[^$\n]+\$|\w\^\w|[=<>]\s*-?\d*[a-z]\b"
+        name="formulas",
+        points=0.5,
+        pattern=r"\\(?:frac|sum|int|sqrt|begin)\b|\$[^$\n]+\$|\w\^\w|[=<>]\s{0,3}-?\d{0,9}[a-z]\b",
     ),
     Rule(name="sums", points=0.5, pattern=r"(?:\d[^\d]{1,200}){4}"),
     Rule(
@@ -64,7 +66,7 @@ DEFAULT = (
         ),
     ),
     Rule(name="negation", points=0.2, words=("not", "except", "never", "false", "incorrect", "least")),
-    Rule(name="many parts", points=0.3, pattern=r"(?:\?.*){3}|(?m:^\s*(?:\d+[.)]|[-*]) .+\n){3}"),
+    Rule(name="many parts", points=0.3, pattern=r"(?:\?[^?\n]*){3}|(?m:^[ \t]{0,9}(?:\d{1,3}[.)]|[-*]) .+\n){3}"),
     Rule(name="foreign script", points=0.5, foreign=0.3),
 )
 
