@@ -26,7 +26,7 @@ if BUILD not in FLAGS:
 compile_args, link_args = FLAGS[BUILD]
 HEADERS = [f"csrc/{name}" for name in sorted(os.listdir("csrc")) if name.endswith((".hpp", ".pxd"))]
 # No contraction: what is decided natively is, to the bit, what Python decides.
-EXACT = {name: ["-ffp-contract=off"] for name in ("lane", "express")}
+EXACT = {name: ["-ffp-contract=off"] for name in ("lane", "plain", "express")}
 extensions = [
     Extension(
         f"router.native.{name}",
@@ -37,7 +37,7 @@ extensions = [
         extra_link_args=link_args,
         language="c++",
     )
-    for name in ("scorer", "lane", "express")
+    for name in ("scorer", "lane", "meters", "plain", "express")
 ]
 
 setup(

@@ -15,6 +15,9 @@ from msgspec.structs import astuple
 
 from router.errors import Unauthorized
 from router.native.lane cimport Lane
+from router.native.meters cimport REASONS, Histogram, Meters
+from router.native.meters import NAMES_OF_REASONS
+from router.native.plain cimport Rule
 from router.native.scorer cimport Scorer
 
 cimport score as scoring
@@ -36,8 +39,6 @@ cdef extern from *:
 
 
 cdef size_t MOST_BODY_BYTES = 256 * 1024  # above, scoring takes milliseconds: not on the event loop
-cdef int REASONS = 4
-_REASONS = ("utility", "threshold", "only_candidate", "pinned")
 
 
 cdef inline string_view _view(bytes data):
@@ -67,66 +68,6 @@ cdef class Pipe:
             self.stream_slowly(data)
         else:
             self._write(data)
-
-
-@cython.final
-cdef class Histogram:
-    """The buffers of a histogram of `observe.metrics`: what is counted here is counted there."""
-
-    cdef int64_t[::1] counts
-    cdef double[::1] total
-    cdef double[::1] bounds
-
-    def __init__(self, histogram):
-        self.counts, self.total, self.bounds = histogram.counts, histogram.total, histogram.bounds
-
-    cdef void observe(self, double value) noexcept:
-        cdef Py_ssize_t i = 0
-        while i < self.bounds.shape[0] and self.bounds[i] < value:
-            i += 1
-        self.counts[i] += 1
-        self.total[0] += value
-
-
-@cython.final
-cdef class Meters:
-    """The metrics of one member."""
-
-    cdef Histogram request
-    cdef Histogram first_token
-    cdef Histogram output_token
-    cdef int64_t[::1] tokens
-    cdef list decisions  # of one count, by reason
-
-    def __init__(self, metrics, route, model):
-        self.request = Histogram(metrics.requests_of(route, model, 200))
-        self.first_token = Histogram(metrics.first_token_of(model))
-        self.output_token = Histogram(metrics.output_token_of(model))
-        self.tokens = metrics.tokens_of(model)
-        self.decisions = [metrics.decisions_of(model, reason) for reason in _REASONS]
-
-    cdef void finished(self, const native.Finish* finish) noexcept:
-        self.tokens[0] += finish.prompt_tokens
-        self.tokens[1] += finish.completion_tokens
-        self.tokens[2] += finish.cached_tokens
-        if finish.completion_tokens > 1 and finish.total_s > 0:
-            self.output_token.observe((finish.total_s - finish.first_token_s) / (finish.completion_tokens - 1))
-
-
-@cython.final
-cdef class Rule:
-    """`policy.Settings` of one model name."""
-
-    cdef native.Settings settings
-
-    def __init__(self, settings):
-        cdef native.Settings* s = &self.settings
-        s.rule = native.kPinned if settings.rule == "pinned" else (
-            native.kByThreshold if settings.rule == "threshold" else native.kByUtility)
-        s.price, s.threshold = settings.price, settings.threshold
-        s.slo_ttft_s = native.kNoSlo if settings.slo_ttft_s is None else settings.slo_ttft_s
-        s.strong, s.weak, s.pinned = settings.strong, settings.weak, settings.pinned
-        s.most_waiting = settings.most_waiting
 
 
 @cython.final
@@ -174,7 +115,7 @@ cdef class Passage:
             "id": f"{self.express.decision_prefix}-{self.decision_number:x}",
             "model": names[choice.member],
             "member": choice.member,
-            "reason": _REASONS[<int>choice.reason],
+            "reason": NAMES_OF_REASONS[<int>choice.reason],
             "runner_up": None if choice.runner_up < 0 else names[choice.runner_up],
             "margin": choice.margin,
             "score": choice.score,
@@ -381,7 +322,7 @@ cdef class Express:
         self.start = f"POST {target} HTTP/1.1\r\n".encode()
         self.request_prefix, self.request_line = request_prefix, f"x-request-id: {request_prefix}".encode()
         self.whole_head, self.stream_head = heads
-        self.about = [about(name, reason).encode() for name in self.names for reason in _REASONS]
+        self.about = [about(name, reason).encode() for name in self.names for reason in NAMES_OF_REASONS]
         self.identify = identify
         metrics = door.metrics
         self.meters = [Meters(metrics, target, name) for name in self.names]

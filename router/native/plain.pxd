@@ -1,0 +1,5 @@
+cimport way as native
+
+
+cdef class Rule:
+    cdef native.Settings settings

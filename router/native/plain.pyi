@@ -1,0 +1,38 @@
+"""The parts of the common request's way as functions of Python values, to compare with those of the ordinary way.
+
+None always means: not plain, left to the ordinary way.
+"""
+
+from collections.abc import Collection, Sequence
+
+from router.config import Limits
+from router.native.spec import TurnWeights
+from router.types import MemberState, Segment
+
+def read_request(data: bytes, start: bytes, limits: Limits) -> tuple[bytes, bytes, bytes] | None:
+    """Body, `authorization` and `x-api-key` of one whole request whose first line is `start`."""
+
+def read_chat(body: bytes, turns: TurnWeights) -> tuple[str, list[Segment], bool, int | None, int] | None:
+    """Model (empty where none is named), weighted texts, `stream`, `max_tokens` and `n` of a chat body."""
+
+def decide(
+    settings: object,
+    members: Sequence[MemberState],
+    quality: Sequence[float],
+    prompt_tokens: int,
+    choices: int,
+    max_tokens: int | None,
+    needs: Collection[str],
+    capabilities: Sequence[str],
+) -> tuple[int, str, int, float, float] | None:
+    """Member, reason, runner-up (-1: none), margin and score by `policy.Settings`; None where no member can serve.
+    `capabilities`: all there are."""
+
+def submit_frame(id: int, body: bytes, request_id: bytes) -> bytes:
+    """A whole frame, length included."""
+
+def read_chunks(frame: bytes) -> list[tuple[int, bytes]] | None:
+    """Of a Chunks frame without its length."""
+
+def read_done(frame: bytes) -> tuple[int, tuple[int, int, int], tuple[float, float]] | None:
+    """Id, usage and timings of a Done frame without its length."""

@@ -1,0 +1,104 @@
+"""The parts of the common request's way as functions of Python values, to compare with those of the ordinary way. See plain.pyi."""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from libc.math cimport INFINITY
+from libc.stdint cimport int64_t, uint8_t, uint64_t
+from libcpp.vector cimport vector
+
+cimport score as scoring
+cimport way as native
+from way cimport string_view
+
+from router.native.meters import NAMES_OF_REASONS
+
+
+cdef class Rule:
+    """`policy.Settings` of one model name."""
+
+    def __init__(self, settings):
+        cdef native.Settings* s = &self.settings
+        s.rule = native.kPinned if settings.rule == "pinned" else (
+            native.kByThreshold if settings.rule == "threshold" else native.kByUtility)
+        s.price, s.threshold = settings.price, settings.threshold
+        s.slo_ttft_s = native.kNoSlo if settings.slo_ttft_s is None else settings.slo_ttft_s
+        s.strong, s.weak, s.pinned = settings.strong, settings.weak, settings.pinned
+        s.most_waiting = settings.most_waiting
+
+
+cdef string_view _view(bytes data):
+    return string_view(PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
+
+
+cdef bytes _bytes(string_view view):
+    return PyBytes_FromStringAndSize(view.data(), view.size())
+
+
+def read_request(bytes data not None, bytes start not None, limits):
+    cdef native.HttpLimits bounds
+    cdef native.PlainRequest plain
+    bounds.head_bytes, bounds.headers, bounds.body_bytes = limits.header_bytes, limits.headers, limits.body_bytes
+    if not native.read_plain(_view(data), _view(start), bounds, &plain):
+        return None
+    return _bytes(plain.body), _bytes(plain.authorization), _bytes(plain.api_key)
+
+
+def read_chat(bytes body not None, turns):
+    cdef native.Chat chat
+    cdef native.TurnShares shares
+    cdef vector[scoring.Text] texts
+    shares.earlier, shares.decay, shares.system = turns.earlier, turns.decay, turns.system
+    if not native.read_chat(_view(body), &chat):
+        return None
+    native.weigh(chat.turns, shares, &texts)
+    segments = [(PyBytes_FromStringAndSize(<const char*>text.data, text.size).decode(), text.weight) for text in texts]
+    max_tokens = None if chat.max_tokens < 0 else chat.max_tokens
+    return _bytes(chat.model).decode(), segments, bool(chat.stream), max_tokens, chat.choices
+
+
+def decide(settings, members, quality, int64_t prompt_tokens, int64_t choices, max_tokens, needs, capabilities):
+    cdef vector[native.Member] states
+    cdef vector[native.Term] terms
+    cdef vector[double] qualities = quality
+    cdef native.Question question
+    cdef native.Member* state
+    cdef Rule rule = Rule(settings)
+    bits = {name: 1 << i for i, name in enumerate(capabilities)}
+    question.prompt_tokens, question.choices = prompt_tokens, choices
+    question.most_output = INFINITY if max_tokens is None else max_tokens
+    question.needs = sum(bits[name] for name in needs)
+    states.resize(len(members))
+    for i, member in enumerate(members):
+        state = &states[i]
+        state.ready, state.breaker_open = member.ready, member.breaker_open
+        state.capabilities = sum(bits[name] for name in member.capabilities)
+        state.context_tokens, state.waiting = member.context_tokens, member.waiting
+        state.prefix_hit, state.prefill_tokens_per_s = member.prefix_hit, member.prefill_tokens_per_s
+        state.time_per_output_token_s = member.time_per_output_token_s
+        state.mean_output_tokens = member.mean_output_tokens
+        state.queued_gpu_s, state.usd_per_s = member.queued_gpu_s, member.usd_per_s
+    choice = native.decide(question, qualities.data(), states, rule.settings, &terms)
+    if choice.member < 0:
+        return None
+    return choice.member, NAMES_OF_REASONS[<int>choice.reason], choice.runner_up, choice.margin, choice.score
+
+
+def submit_frame(uint64_t id, bytes body not None, bytes request_id not None):
+    cdef bytes frame = PyBytes_FromStringAndSize(NULL, native.submit_size(id, _view(body), _view(request_id)))
+    native.put_submit(<uint8_t*>PyBytes_AS_STRING(frame), id, _view(body), _view(request_id))
+    return frame
+
+
+def read_chunks(bytes frame not None):
+    cdef vector[native.Chunk] chunks
+    if not native.read_chunks(_view(frame), &chunks):
+        return None
+    return [(chunk.id, _bytes(chunk.data)) for chunk in chunks]
+
+
+def read_done(bytes frame not None):
+    cdef uint64_t id
+    cdef native.Finish finish
+    if not native.read_done(_view(frame), &id, &finish):
+        return None
+    return (id, (finish.prompt_tokens, finish.completion_tokens, finish.cached_tokens),
+            (finish.first_token_s, finish.total_s))

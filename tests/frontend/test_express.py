@@ -1,0 +1,562 @@
+"""The common request's way against the ordinary one: the same bytes to clients and engines, the same books, always.
+
+Two houses, one with the way and one without, live through the same steps on wires that go nowhere.
+"""
+
+import asyncio
+import re
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from router.config import Config, Limits, Member, Routing, Server, Supervision
+from router.errors import NoEngine
+from router.frontend.connection import Connection
+from router.frontend.exchange import Exchange
+from router.frontend.reader import Reader
+from router.frontend.server import Frontend
+from router.ipc.channel import Channel
+from router.ipc.frames import FrameDecoder, encode_frame
+from router.ipc.messages import Chunks, Done, Fail, Handoff, Hello, Load, Message
+from router.native import plain
+from router.observe.metrics import Metrics
+from router.pipeline.router import Router
+from router.pool.engine import EngineMember
+from router.pool.link import HostLink
+from router.types import Timings, Usage
+
+KEY = "secret"
+POOL = (
+    Member(name="small", model="s", strength=0.44, usd_per_hour=1.0),
+    Member(name="größe/large", model="l", strength=0.63, usd_per_hour=4.0),
+)
+HELLO = Hello(role="host", capabilities=("chat", "completions"), context_tokens=4096)
+#: What differs from run to run.
+_OWN = re.compile(rb"(?:date|x-request-id|x-headgate-overhead-ms|x-headgate-decision-id): [^\r]*\r\n")
+
+
+class Wire:
+    """A transport that keeps what is written. `full`: the client does not read."""
+
+    def __init__(self) -> None:
+        self.sent = b""
+        self.full = 0
+        self.closed = False
+
+    def write(self, data: bytes) -> None:
+        self.sent += data
+
+    def get_write_buffer_size(self) -> int:
+        return self.full
+
+    def set_write_buffer_limits(self, high: int) -> None: ...
+
+    def can_write_eof(self) -> bool:
+        return False
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def close(self) -> None:
+        self.closed = True
+
+    abort = close
+
+    def pause_reading(self) -> None: ...
+
+    resume_reading = pause_reading
+
+
+class House:
+    """A frontend and two engines. Requests go out on the connections, whose order is that of the requests."""
+
+    def __init__(
+        self, *, express: bool, keys: tuple[str, ...] = (), limits: Limits | None = None, **routing: Any
+    ) -> None:
+        self.loop = asyncio.new_event_loop()
+        self.members = [
+            EngineMember(one, Supervision(breaker_failures=2), Path("/none"), gpu_share=0.5) for one in POOL
+        ]
+        self.wires = [self._start(member) for member in self.members]
+        server = Server(api_keys=keys, limits=limits or Limits())
+        config = Config(pool=POOL, routing=Routing(**routing), server=server)
+        self.metrics = Metrics(process=False)
+        self.router = Router(config, pool=self.members, metrics=self.metrics)
+        self.door = Frontend(server, self.router, self.metrics)._public
+        self.door.sweep(1.0)
+        self.passages = 0
+        if express:
+            assert self.door.express is not None
+        else:
+            self.door.express = None
+        self.clients: list[tuple[Connection, Wire]] = []
+
+    def _start(self, member: EngineMember) -> tuple[Channel, Wire, FrameDecoder]:
+        link = HostLink(member.name, member.received, member._lost, member._writable, member._frames)
+        link._greeted = self.loop.create_future()
+        wire, channel = Wire(), Channel(link, self.loop)
+        channel.connection_made(cast(asyncio.Transport, wire))
+        member._link = link
+        channel.data_received(bytes(encode_frame(HELLO)))
+        member.described(frozenset(HELLO.capabilities), HELLO.context_tokens)
+        member._writable(True)
+        member.phase = "ready"
+        self._turn()
+        return channel, wire, FrameDecoder()
+
+    def _turn(self) -> None:
+        """One turn of the loop: what was queued is written."""
+        self.loop.call_soon(self.loop.stop)
+        self.loop.run_forever()
+
+    def connect(self) -> int:
+        connection, wire = Connection(self.door), Wire()
+        connection.connection_made(cast(asyncio.Transport, wire))
+        self.clients.append((connection, wire))
+        return len(self.clients) - 1
+
+    def ask(self, data: bytes, client: int | None = None) -> None:
+        connection, wire = self.clients[self.connect() if client is None else client]
+        if not wire.closed:
+            connection.data_received(data)
+            self.passages += not isinstance(connection._active, Exchange) and connection._active is not None
+        self._turn()
+
+    def tell(self, member: int, *messages: Message) -> None:
+        """All in one read."""
+        if self.members[member].phase == "ready":
+            self.wires[member][0].data_received(b"".join(bytes(encode_frame(message)) for message in messages))
+        self._turn()
+
+    def lose(self, member: int) -> None:
+        if self.members[member].phase == "ready":
+            self.members[member]._lost(cast(HostLink, self.members[member]._link), None)
+        self._turn()
+
+    def revive(self, member: int) -> None:
+        if self.members[member].phase != "ready":
+            calls = self.members[member]
+            self.wires[member] = self._start(calls)
+
+    def leave(self, client: int) -> None:
+        if client < len(self.clients):
+            connection, wire = self.clients[client]
+            wire.closed = True
+            connection.connection_lost(None)
+        self._turn()
+
+    def cut(self, client: int) -> None:
+        if client < len(self.clients):
+            self.clients[client][0].cut(NoEngine("the server is shutting down"))
+        self._turn()
+
+    def play(self, step: tuple[Any, ...]) -> None:
+        getattr(self, step[0])(*step[1:])
+
+    def seen(self) -> dict[str, Any]:
+        """All that clients, engines and operators see."""
+        scrape = [
+            line
+            for line in self.metrics.render().decode().splitlines()
+            if not line.startswith("#") and "_seconds" not in line and not line.endswith(" 0.0")
+        ]
+        counts = [line for line in self.metrics.render().decode().splitlines() if "_seconds_count" in line]
+        frames = [[_frame(m) for m in decoder.feed(wire.sent)] for _, wire, decoder in self.wires]
+        for _, wire, _ in self.wires:
+            wire.sent = b""
+        return {
+            "clients": [(_OWN.sub(b"", wire.sent), wire.closed) for _, wire in self.clients],
+            "frames": frames,
+            "metrics": sorted(scrape),
+            "observed": sorted(line for line in counts if not line.endswith(" 0.0")),
+            "in_flight": (self.router.in_flight(), self.door.running, self.router.pending_bytes, self.door.body_bytes),
+            "states": [member.state() for member in self.members],
+            "calls": [sorted(member.lane.calls) for member in self.members],
+            "deadlines": [connection.deadline for connection, _ in self.clients],
+        }
+
+    def close(self) -> None:
+        self.loop.run_until_complete(self.router.stop())
+        for connection, _ in self.clients:
+            connection.connection_lost(None)
+        self.loop.close()
+
+
+def _frame(message: Message) -> tuple[Any, ...]:
+    """All of a message but the id that we made."""
+    fields = {name: getattr(message, name) for name in message.__struct_fields__}
+    return type(message).__name__, {name: value for name, value in fields.items() if name != "request_id"}
+
+
+class Pair:
+    """Both houses, which have to agree after each step."""
+
+    def __init__(self, **options: Any) -> None:
+        self.native, self.ordinary = House(express=True, **options), House(express=False, **options)
+
+    def play(self, *steps: tuple[Any, ...]) -> None:
+        for step in steps:
+            self.native.play(step)
+            self.ordinary.play(step)
+            assert self.native.seen() == self.ordinary.seen(), step
+
+    def close(self) -> None:
+        self.native.close()
+        self.ordinary.close()
+        native, ordinary = self.native.seen(), self.ordinary.seen()
+        for seen in (native, ordinary):  # a stop ends requests in any order
+            seen["frames"] = [sorted(frames, key=str) for frames in seen["frames"]]
+        assert native == ordinary
+        assert native["in_flight"] == (0, 0, 0, 0)
+        assert [state.running for state in native["states"]] == [state.running for state in ordinary["states"]]
+
+
+@pytest.fixture
+def pair() -> Any:
+    made: list[Pair] = []
+
+    def make(**options: Any) -> Pair:
+        made.append(Pair(**options))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
+
+
+def post(body: str = "", *headers: str, stream: bool = False, model: str = "auto") -> bytes:
+    text = (
+        body or f'{{"model":"{model}","messages":[{{"role":"user","content":"Why?"}}],"stream":{str(stream).lower()}}}'
+    )
+    data = text.encode()
+    lines = ("host: x", "content-type: application/json", f"content-length: {len(data)}", *headers)
+    return (
+        b"POST /v1/chat/completions HTTP/1.1\r\n" + "".join(f"{line}\r\n" for line in lines).encode() + b"\r\n" + data
+    )
+
+
+DONE = Done(id=1, usage=Usage(10, 3, 4), timings=Timings(0.01, 0.05))
+ANSWER = b'{"id":"chatcmpl-1","choices":[]}'
+EVENT = b'data: {"x":1}\n\n'
+SMALL, LARGE = 0, 1
+
+
+def asked(stream: bool = False, member: int = LARGE) -> tuple[Any, ...]:
+    return "ask", post(stream=stream, model=POOL[member].name)
+
+
+def chunks(data: bytes, id: int = 1, member: int = LARGE) -> tuple[Any, ...]:
+    return "tell", member, Chunks([(id, data)])
+
+
+def done(id: int = 1, member: int = LARGE) -> tuple[Any, ...]:
+    return "tell", member, Done(id=id, usage=Usage(10, 3, 4), timings=Timings(0.01, 0.05))
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("routing", [{}, {"threshold": 0.5}, {"price": 1e6}, {"slo_ttft_s": 1e-9}])
+def test_a_common_request(pair: Any, stream: bool, routing: dict[str, float]) -> None:
+    both = pair(**routing)
+    both.play(("ask", post(stream=stream)))
+    assert both.native.passages == 1
+    member = next(i for i in (SMALL, LARGE) if both.native.members[i].lane.calls)
+    both.play(chunks(EVENT if stream else ANSWER, member=member), done(member=member))
+    sent = both.native.clients[0][1].sent
+    assert sent.endswith(b"\r\n0\r\n\r\n" if stream else ANSWER)
+    assert (b"x-headgate-threshold: 0.5000" in sent) == ("threshold" in routing)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_requests_follow_one_another_on_a_connection(pair: Any, stream: bool) -> None:
+    both = pair()
+    both.play(asked(stream), chunks(EVENT), done())
+    for id, data in ((2, post(stream=stream)), (3, post("", "connection: close"))):
+        both.play(("ask", data, 0))
+        member = next(i for i in (SMALL, LARGE) if both.native.members[i].lane.calls)
+        id = next(iter(both.native.members[member].lane.calls))
+        both.play(chunks(EVENT, id, member), done(id, member))
+    assert both.native.passages == 2
+    assert both.native.clients[0][1].closed
+
+
+def test_an_answer_and_its_end_in_one_read(pair: Any) -> None:
+    both = pair()
+    both.play(
+        asked(), asked(True), ("tell", LARGE, Chunks([(1, ANSWER), (2, EVENT), (9, b"x")]), DONE, Load(running=1))
+    )
+    both.play(("tell", LARGE, Load(running=2), Chunks([(2, EVENT)]), Done(id=2)))
+    assert both.native.passages == 2
+
+
+def test_frames_in_pieces(pair: Any) -> None:
+    both = pair()
+    both.play(asked(), asked(True))
+    frames = b"".join(bytes(encode_frame(m)) for m in (Chunks([(1, ANSWER), (2, EVENT)]), DONE, Done(id=2)))
+    for house in (both.native, both.ordinary):
+        for at in range(0, len(frames), 7):
+            house.wires[LARGE][0].data_received(frames[at : at + 7])
+    both.play(("lose", SMALL))
+    assert both.native.router.in_flight() == 0
+
+
+ENDINGS: dict[str, tuple[tuple[Any, ...], ...]] = {
+    "done without an answer": (done(),),
+    "an empty chunk": (chunks(b""), chunks(EVENT), done()),
+    "an answer in pieces": (chunks(b'{"a":'), chunks(b"1}"), done()),
+    "refused by the engine": (("tell", LARGE, Fail(id=1, status=400, body=b'{"error":{"message":"no"}}')),),
+    "failed, and tried elsewhere": (
+        ("tell", LARGE, Fail(id=1, status=500, body=b"{}", retryable=True)),
+        chunks(EVENT, 1, SMALL),
+        done(1, SMALL),
+    ),
+    "failed after the first chunk": (
+        chunks(EVENT),
+        ("tell", LARGE, Fail(id=1, status=500, body=b"{}", retryable=True)),
+    ),
+    "engine lost before": (("lose", LARGE), chunks(EVENT, 1, SMALL), done(1, SMALL)),
+    "engine lost midway": (chunks(EVENT), ("lose", LARGE)),
+    "handoff": (chunks(EVENT), ("tell", LARGE, Handoff(id=1, text="x", tokens=1, why="y"))),
+    "client left before": (("leave", 0), chunks(EVENT), done()),
+    "client left midway": (chunks(EVENT), ("leave", 0), chunks(EVENT), done()),
+    "cut": (chunks(EVENT), ("cut", 0)),
+    "cut before": (("cut", 0),),
+    "a request behind it": (("ask", post(), 0), chunks(EVENT), done()),
+    "a half request behind it": (("ask", post()[:70], 0), chunks(EVENT), done()),
+    "rubbish behind it": (("ask", b"\x00\x00", 0), chunks(EVENT), done()),
+}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_whatever_else_happens(pair: Any, ending: str, stream: bool) -> None:
+    # `auto` where it is to be tried elsewhere: a pinned request is not.
+    both = pair(price=0.0)
+    both.play(("ask", post(stream=stream)))
+    assert both.native.members[LARGE].lane.calls
+    assert both.native.passages == 1
+    both.play(*ENDINGS[ending])
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_drain_lets_it_finish_and_closes(pair: Any, stream: bool) -> None:
+    both = pair()
+    both.play(asked(stream), asked(stream), chunks(EVENT, 2))
+    for house in (both.native, both.ordinary):
+        house.door.draining = True
+    both.play(chunks(EVENT), done(), done(2))
+    assert [wire.closed for _, wire in both.native.clients] == [True, True]
+
+
+def test_an_answer_over_the_bound_is_refused(pair: Any) -> None:
+    both = pair(limits=Limits(body_bytes=200))
+    both.play(asked(), chunks(b"x" * 150), chunks(b"x" * 100), done())
+    assert b"HTTP/1.1 502" in both.native.clients[0][1].sent
+
+
+def test_a_client_that_does_not_read_is_cut(pair: Any) -> None:
+    both = pair(limits=Limits(stream_buffer_bytes=1000))
+    both.play(asked(True), chunks(EVENT))
+    for house in (both.native, both.ordinary):
+        connection, wire = house.clients[0]
+        wire.full = 900
+        connection.pause_writing()
+    both.play(chunks(EVENT))
+    for house in (both.native, both.ordinary):
+        house.clients[0][1].full = 1001
+    both.play(chunks(EVENT), chunks(EVENT), done())
+    assert both.native.clients[0][1].closed
+
+
+def test_keys(pair: Any) -> None:
+    both = pair(keys=(KEY, "other"))
+    for header in (f"authorization: Bearer {KEY}", f"x-api-key: {KEY}", "authorization: Bearer wrong", "a: b"):
+        both.play(("ask", post("", header)))
+    assert both.native.passages == 2
+    assert [client[1].sent[:12] for client in both.native.clients] == [b"", b"", b"HTTP/1.1 401", b"HTTP/1.1 401"]
+
+
+def test_limits_refuse_as_ever(pair: Any) -> None:
+    size = len(post().split(b"\r\n\r\n")[1])
+    both = pair(limits=Limits(in_flight=2))
+    both.play(("ask", post()), ("ask", post()), ("ask", post()))
+    assert both.native.passages == 2
+    both = pair(limits=Limits(pending_bytes=2 * size + 5))
+    both.play(("ask", post()), ("ask", post()), ("ask", post()))
+    assert both.native.passages == 2
+    assert b"HTTP/1.1 429" in both.native.clients[2][1].sent
+
+
+def test_no_engine_can_serve(pair: Any) -> None:
+    both = pair()
+    both.play(("lose", SMALL), ("ask", post(model="small")), ("lose", LARGE), ("ask", post()))
+    assert both.native.passages == 0
+    assert b"HTTP/1.1 503" in both.native.clients[1][1].sent
+
+
+def test_a_breaker_that_counts_faults_has_its_say(pair: Any) -> None:
+    both = pair(price=0.0)
+    fail = Fail(id=1, status=500, body=b"{}")
+    both.play(("ask", post()), ("tell", LARGE, fail))
+    both.play(("ask", post()), chunks(ANSWER, 2), done(2))  # succeeds: the count starts anew
+    assert both.native.passages == 1
+    both.play(("ask", post()), chunks(ANSWER, 3), done(3))
+    assert both.native.passages == 2
+
+
+def test_a_host_that_reads_slowly_gets_its_frames_the_ordinary_way(pair: Any) -> None:
+    both = pair(price=0.0)
+    for house in (both.native, both.ordinary):
+        house.wires[LARGE][0].pause_writing()
+    both.play(("ask", post()))
+    assert both.native.passages == 0
+    for house in (both.native, both.ordinary):
+        house.wires[LARGE][0].resume_writing()
+    both.play(("ask", post()))
+    assert both.native.passages == 1
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        post()[:-1],
+        post() + post(),
+        post("", "x-headgate-debug: true"),
+        post("", "x-request-id: mine"),
+        post("", "expect: 100-continue"),
+        post('{"messages":[]}'),
+        post("{"),
+        post(model="nobody"),
+        post(model="router-mf-0.3"),
+        post().replace(b"HTTP/1.1", b"HTTP/1.0"),
+        post().replace(b"/chat/completions", b"/completions"),
+        b"GET /v1/models HTTP/1.1\r\nhost: x\r\n\r\n",
+    ],
+)
+def test_the_unusual_goes_the_ordinary_way(pair: Any, data: bytes) -> None:
+    both = pair()
+    both.play(("ask", data))
+    assert both.native.passages == 0
+
+
+def test_a_reload_changes_the_rule(pair: Any) -> None:
+    both = pair(price=0.0)
+    both.play(("ask", post()))
+    for house in (both.native, both.ordinary):
+        house.router.reload(Routing(price=1e9))
+    both.play(("ask", post()))
+    assert [len(member.lane.calls) for member in both.native.members] == [1, 1]
+    assert both.native.passages == 2
+
+
+def test_stopped_it_takes_nothing(pair: Any) -> None:
+    both = pair()
+    both.play(asked(True), chunks(EVENT))
+    for house in (both.native, both.ordinary):
+        house.loop.run_until_complete(house.router.stop())
+    both.play(("ask", post()))
+    assert both.native.passages == 1
+
+
+def test_a_head_in_python_goes_the_same_way(pair: Any) -> None:
+    both = pair()
+    for house in (both.native, both.ordinary):
+        scoring, head = house.router._decider.scoring, house.router._decider.scoring.head
+        scoring.head = type("Head", (), {"score": lambda self, segments: head.score(segments)})()  # type: ignore[assignment]
+        house.router.reload(house.router.config.routing)
+    both.play(("ask", post()), ("ask", post(stream=True)))
+    assert both.native.passages == 2
+
+
+# Any order of events
+
+member = st.integers(0, 1)
+id = st.integers(1, 4)
+data = st.sampled_from([EVENT, ANSWER, b""])
+message = st.one_of(
+    st.lists(st.tuples(id, data), max_size=4).map(Chunks),
+    st.builds(Done, id=id, usage=st.builds(Usage, st.just(9), st.integers(0, 3)), timings=st.just(Timings(0.1, 0.3))),
+    st.builds(Fail, id=id, status=st.sampled_from([400, 500]), body=st.just(b"{}"), retryable=st.booleans()),
+    st.builds(Handoff, id=id, text=st.just(""), tokens=st.just(1), why=st.just("x")),
+    st.just(Load(running=2, waiting=1, prefill_tokens_per_s=1e3)),
+)
+tell = st.tuples(st.just("tell"), member, message, message)
+ask = st.builds(
+    lambda stream, model, client: ("ask", post(stream=stream, model=model), client),
+    st.booleans(),
+    st.sampled_from(["auto", "auto", "small"]),
+    st.none() | st.just(0),
+)
+client = st.integers(0, 3)
+step = st.one_of(
+    ask,
+    ask,
+    tell,
+    tell,
+    tell,
+    st.tuples(st.just("leave"), client),
+    st.tuples(st.just("cut"), client),
+    st.tuples(st.just("lose"), member),
+    st.tuples(st.just("revive"), member),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(step, min_size=4, max_size=25))
+def test_any_order_of_events(steps: list[tuple[Any, ...]]) -> None:
+    both = Pair(price=0.0)
+    both.play(asked(False), asked(True), *steps)
+    both.close()
+
+
+# The full parser
+
+HEADERS = st.sampled_from([
+    b"Host: x", b"host: y", b"content-type: application/json", b"Content-Length: 2", b"content-length: 3",
+    b"connection: keep-alive", b"connection: close", b"accept: */*", b"transfer-encoding: chunked", b"a:b", b"a : b",
+    b"", b"Content-Length: 2 ", b"content-length:\t2", b"user-agent: x y", b" folded", b"te: trailers",
+])  # fmt: skip
+START = b"POST /v1/chat/completions HTTP/1.1\r\n"
+
+
+class Taken:
+    """What a reader hands over."""
+
+    def __init__(self) -> None:
+        self.exchanges: list[Exchange] = []
+
+    def take(self, exchange: Exchange) -> None:
+        self.exchanges.append(exchange)
+
+
+@pytest.fixture(scope="module")
+def door() -> Any:
+    house = House(express=False)
+    yield house.door
+    house.close()
+
+
+@settings(max_examples=800, deadline=None)
+@given(st.lists(HEADERS, max_size=5), st.binary(max_size=2), st.sampled_from([b"{}", b"{}{}", b"{", b""]))
+def test_the_full_parser_reads_a_plain_request_alike(door: Any, lines: list[bytes], noise: bytes, body: bytes) -> None:
+    data = START + b"".join(line + b"\r\n" for line in lines) + noise + b"\r\n" + body
+    found = plain.read_request(data, START, door.limits)
+    if found is None:
+        return
+    taken = Taken()
+    reader = Reader(cast(Connection, taken), door)
+    reader.feed(data)
+    (exchange,) = taken.exchanges
+    assert exchange.error is None
+    assert (exchange.body, exchange.keep_alive, exchange.old_client, exchange.explained) == (
+        found[0],
+        True,
+        False,
+        False,
+    )
+    assert exchange.route is not None
+    assert exchange.route.name == "/v1/chat/completions"
+    assert not reader.continue_due
+    reader.close()

@@ -1,0 +1,377 @@
+"""The common request's way against the ordinary one, part by part: whatever it takes, it takes for the same."""
+
+import json
+import math
+from typing import Any, get_args
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from router.config import Limits
+from router.errors import BadRequest, RouterError
+from router.features import segments
+from router.frontend.decode import decode
+from router.ipc.frames import encode_frame
+from router.ipc.messages import Chunks, Done, Fail, Message, Submit
+from router.native import plain
+from router.native.spec import TurnWeights
+from router.policy import Settings
+from router.policy import decide as decide_in_python
+from router.types import Capability, MemberState, Query, Scores, Snapshot, Timings, Usage
+
+TURNS = TurnWeights()
+CAPABILITIES = get_args(Capability)
+START = b"POST /v1/chat/completions HTTP/1.1\r\n"
+
+# Policy
+
+rate = st.sampled_from([0.0, 0.001, 0.02, 1.0, 300.0, 8_000.0])
+needs = st.frozensets(st.sampled_from(CAPABILITIES), max_size=2)
+
+
+@st.composite
+def member(draw: st.DrawFn, name: str) -> MemberState:
+    return MemberState(
+        name=name,
+        ready=draw(st.sampled_from([True, True, True, False])),
+        breaker_open=draw(st.sampled_from([False, False, True])),
+        context_tokens=draw(st.sampled_from([0, 10, 100, 4096])),
+        capabilities=draw(st.one_of(st.just(frozenset(CAPABILITIES)), needs)),
+        waiting=draw(st.sampled_from([0, 1, 5, 2048])),
+        prefix_hit=draw(st.floats(0, 1)),
+        prefill_tokens_per_s=draw(rate),
+        time_per_output_token_s=draw(rate),
+        mean_output_tokens=draw(rate),
+        queued_gpu_s=draw(st.floats(0, 20)),
+        usd_per_s=draw(st.sampled_from([0.0, 0.0003, 0.01])),
+    )
+
+
+@st.composite
+def question(draw: st.DrawFn) -> tuple[Query, Scores, Snapshot, Settings]:
+    count = draw(st.integers(1, 6))
+    members = tuple(draw(member(f"m{i}")) for i in range(count))
+    quality = tuple(draw(st.sampled_from([0.0, 0.3, 0.5, 0.8, 1.0])) for _ in range(count))
+    index = st.integers(0, count - 1)
+    rules = Settings(
+        rule=draw(st.sampled_from(["utility", "threshold", "pinned"])),
+        price=draw(st.sampled_from([0.0, 1.0, 100.0, 1e4])),
+        threshold=draw(st.floats(0, 1)),
+        strong=draw(index),
+        weak=draw(index),
+        pinned=draw(index),
+        slo_ttft_s=draw(st.sampled_from([None, None, 0.1, 5.0])),
+        most_waiting=draw(st.sampled_from([2, 2048])),
+    )
+    query = Query(
+        kind="chat",
+        model="auto",
+        turns=(),
+        choices=draw(st.integers(1, 4)),
+        max_tokens=draw(st.sampled_from([None, 1, 50, 100_000])),
+        needs=draw(needs),
+    )
+    return query, Scores(quality, draw(st.integers(1, 10_000))), Snapshot(members), rules
+
+
+@settings(max_examples=600, deadline=None)
+@given(question())
+def test_a_native_decision_is_the_decision(asked: tuple[Query, Scores, Snapshot, Settings]) -> None:
+    query, scores, snapshot, rules = asked
+    found = plain.decide(
+        rules,
+        snapshot.members,
+        scores.quality,
+        scores.prompt_tokens,
+        query.choices,
+        query.max_tokens,
+        query.needs,
+        CAPABILITIES,
+    )
+    try:
+        decision = decide_in_python(query, scores, snapshot, rules)
+    except RouterError:
+        assert found is None
+        return
+    assert found is not None
+    chosen, reason, runner_up, margin, score = found
+    assert (chosen, reason) == (decision.member, decision.reason)
+    assert (None if runner_up < 0 else f"m{runner_up}") == decision.runner_up
+    assert (margin, score) == (decision.margin, decision.score)
+
+
+# JSON
+
+texts = st.one_of(
+    st.sampled_from(["", "hi", "two\nlines", 'a "quote"', "\\", "é ü 日本 🎉", "\x7f"]), st.text(max_size=30)
+)
+anything = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(-(10**20), 10**20), st.floats(), texts),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(texts, inner, max_size=3)),
+    max_leaves=8,
+)
+message = st.fixed_dictionaries(
+    {"role": st.sampled_from(["user", "assistant", "system", "developer", "tool"]), "content": st.none() | texts},
+    optional={"name": anything, "tool_calls": anything},
+)
+number = st.one_of(st.none(), st.integers(-2, 3), st.integers(), st.floats(), st.just("16"), st.just(2**31 - 1))
+chat = st.fixed_dictionaries(
+    {"messages": st.lists(message, max_size=5)},
+    optional={
+        "model": st.none() | texts,
+        "stream": st.none() | st.booleans() | st.just("true"),
+        "max_tokens": number,
+        "max_completion_tokens": number,
+        "n": number,
+        "logprobs": st.none() | st.booleans(),
+        "tools": st.sampled_from([None, [], [{"type": "function"}]]),
+        "response_format": st.sampled_from([None, {"type": "text"}, {"type": "json_object"}]),
+        "structured_outputs": st.sampled_from([None, {}, {"regex": "a"}]),
+        "temperature": anything,
+        "stop": anything,
+    },
+)
+
+
+def check_chat(body: bytes) -> bool:
+    """Whether the native reader took `body`; raises where it took it for something else."""
+    found = plain.read_chat(body, TURNS)
+    if found is None:
+        return False
+    query = decode("chat", body)
+    model, weighted, stream, max_tokens, choices = found
+    assert (model or "auto", stream, max_tokens, choices) == (
+        query.model,
+        query.stream,
+        query.max_tokens,
+        query.choices,
+    )
+    assert query.needs == {"chat"}
+    expected = segments(query.turns, TURNS)
+    assert [text for text, _ in weighted] == [text for text, _ in expected]
+    assert [weight for _, weight in weighted] == pytest.approx([weight for _, weight in expected], rel=1e-6)
+    return True
+
+
+@settings(max_examples=600, deadline=None)
+@given(chat, st.booleans(), st.sampled_from([None, 2]))
+def test_a_body_means_the_same(body: dict[str, Any], ascii: bool, indent: int | None) -> None:
+    try:
+        encoded = json.dumps(body, ensure_ascii=ascii, indent=indent).encode()
+    except UnicodeEncodeError:  # a lone surrogate
+        encoded = json.dumps(body, indent=indent).encode()
+    check_chat(encoded)
+
+
+def mutate(body: bytes, draw: st.DrawFn) -> bytes:
+    for _ in range(draw(st.integers(1, 3))):
+        at = draw(st.integers(0, len(body)))
+        drop = draw(st.integers(0, 3))
+        body = body[:at] + draw(st.sampled_from(SNIPPETS) | st.binary(max_size=2)) + body[at + drop :]
+    return body
+
+
+SNIPPETS = [b"", b'"', b"\\", b"\\u", b"\\ud800", b"\\u00e9", b",", b"}", b"]", b"{", b"[", b"0", b"-", b"1e400",
+            b".5", b"null", b"\xff", b"\xc3", b"\xed\xa0\x80", b"\x00", b"\t", b'"role":', b'"n":2,']  # fmt: skip
+
+
+@st.composite
+def mutated(draw: st.DrawFn) -> bytes:
+    return mutate(json.dumps(draw(chat)).encode(), draw)
+
+
+@settings(max_examples=600, deadline=None)
+@given(mutated())
+def test_a_broken_body_is_never_taken(body: bytes) -> None:
+    if check_chat(body):
+        json.loads(body)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"messages":[{"role":"user","content":"hi"}]}',
+        ' { "model" : "auto" , "messages" : [ { "content" : "hi" , "role" : "user" } ] , "stream" : true } ',
+        '{"messages":[{"role":"system","content":"a\\n\\u00e9\\ud83c\\udf89"},{"role":"user","content":"é"}],"n":2}',
+        '{"messages":[{"role":"user","content":"x","name":"n"}],"temperature":0.7,"stop":["a",{"b":[null,-1.5e3]}]}',
+        '{"messages":[{"role":"user","content":null}],"max_tokens":16,"tools":null,"logprobs":false}',
+        '{"messages":[{"role":"user","content":"x"}],"max_tokens":9,"max_completion_tokens":5,"stream":null}',
+    ],
+)
+def test_plain_bodies_are_taken(body: str) -> None:
+    assert check_chat(body.encode())
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "",
+        "{}",
+        "[]",
+        '{"messages":[]}',
+        '{"messages":[{"role":"user","content":[{"type":"text","text":"x"}]}]}',
+        '{"messages":[{"role":"user","content":"x"}],"tools":[{}]}',
+        '{"messages":[{"role":"user","content":"x"}],"logprobs":true}',
+        '{"messages":[{"role":"user","content":"x"}],"response_format":{"type":"json_object"}}',
+        '{"messages":[{"role":"user","content":"x"}],"max_tokens":0}',
+        '{"messages":[{"role":"user","content":"x"}],"max_tokens":16.0}',
+        '{"messages":[{"role":"user","content":"x"}],"n":2000}',
+        '{"messages":[{"role":"user","content":"x"}],"model":"a","model":"b"}',
+        '{"messages":[{"role":"user","content":"x","role":"system"}]}',
+        '{"messages":[{"role":"user","content":"\\ud800"}]}',
+        '{"messages":[{"role":"user","content":"x"}]} x',
+        '{"messages":[{"role":"user","content":"x"}],"a":' + "[" * 30 + "]" * 30 + "}",
+    ],
+)
+def test_anything_else_is_left(body: str) -> None:
+    assert plain.read_chat(body.encode(), TURNS) is None
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"messages":[{"role":"user","content":"\xff"}]}', b'{"a":"\xed\xa0\x80","messages":[{}]}']
+)
+def test_what_is_no_utf8_is_left(body: bytes) -> None:
+    assert plain.read_chat(body, TURNS) is None
+    with pytest.raises(BadRequest, match="UTF-8"):
+        decode("chat", body)
+
+
+# HTTP: in tests/frontend/test_express.py, which may know the full parser
+
+
+def request(*lines: str, body: bytes = b"{}", start: bytes = START) -> bytes:
+    return start + "".join(line + "\r\n" for line in lines).encode() + b"\r\n" + body
+
+
+def test_a_plain_request_is_read() -> None:
+    data = request(
+        "Host: x", "content-length:  2 ", "Connection: Keep-Alive", "Authorization: Bearer k", "x-api-key: j"
+    )
+    assert plain.read_request(data, START, Limits()) == (b"{}", b"Bearer k", b"j")
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["content-length: 2"],
+        ["host: x"],
+        ["host: x", "host: y", "content-length: 2"],
+        ["host: x", "content-length: 2", "content-length: 2"],
+        ["host: x", "content-length: 3"],
+        ["host: x", "content-length: 1"],
+        ["host: x", "content-length: +2"],
+        ["host: x", "content-length: 2, 2"],
+        ["host: x", "content-length: 2", "transfer-encoding: chunked"],
+        ["host: x", "content-length: 2", "connection: close"],
+        ["host: x", "content-length: 2", "connection: keep-alive, x"],
+        ["host: x", "content-length: 2", "upgrade: h2c"],
+        ["host: x", "content-length: 2", "expect: 100-continue"],
+        ["host: x", "content-length: 2", "origin: http://x"],
+        ["host: x", "content-length: 2", "content-encoding: gzip"],
+        ["host: x", "content-length: 2", "x-request-id: 1"],
+        ["host: x", "content-length: 2", "X-Headgate-Debug: true"],
+        ["host: x", "content-length: 2", "traceparent: 00-0-0-00"],
+        ["host: x", "content-length : 2"],
+        ["host: x", " folded", "content-length: 2"],
+        ["host: x", "a: \x01", "content-length: 2"],
+        ["host: x", "a: é", "content-length: 2"],
+        ["host: x", "a", "content-length: 2"],
+        ["host: x", f"{'a' * 65}: 1", "content-length: 2"],
+        ["host: x", "authorization:", "content-length: 2"],
+    ],
+)
+def test_an_unusual_request_is_left(lines: list[str]) -> None:
+    assert plain.read_request(request(*lines), START, Limits()) is None
+
+
+def test_the_limits_are_left_to_the_full_parser() -> None:
+    data = request("host: x", "content-length: 2", "a: b")
+    assert plain.read_request(data, START, Limits()) is not None
+    for limits in (Limits(headers=2), Limits(header_bytes=40), Limits(body_bytes=1)):
+        assert plain.read_request(data, START, limits) is None
+
+
+@given(st.integers(0, 120))
+def test_a_request_in_pieces_is_left(size: int) -> None:
+    data = request("host: x", "content-length: 2")
+    assert plain.read_request(data[: min(size, len(data) - 1)], START, Limits()) is None
+    assert plain.read_request(data + b"P", START, Limits()) is None
+
+
+# Frames
+
+ids = st.integers(0, 2**63 - 1) | st.sampled_from([0, 127, 128, 255, 256, 65535, 65536, 2**32 - 1, 2**32])
+
+
+@given(ids, st.integers(0, 70_000), st.text("0123456789abcdef", max_size=31))
+@settings(max_examples=200, deadline=None)
+def test_a_submit_is_encoded_as_msgspec_does(id: int, size: int, request_id: str) -> None:
+    body = b"x" * size
+    expected = encode_frame(Submit(id=id, kind="chat", body=body, request_id=request_id))
+    assert plain.submit_frame(id, body, request_id.encode()) == bytes(expected)
+
+
+@given(st.lists(st.tuples(ids, st.binary(max_size=300)), max_size=40))
+def test_chunks_are_read_as_msgspec_does(items: list[tuple[int, bytes]]) -> None:
+    frame = bytes(encode_frame(Chunks(items)))[4:]
+    assert plain.read_chunks(frame) == items
+    assert plain.read_done(frame) is None
+    assert plain.read_chunks(frame[:-1]) is None
+    assert plain.read_chunks(frame + b"\xc0") is None
+
+
+def test_many_and_large_chunks() -> None:
+    for items in ([(i, b"x") for i in range(70_000)], [(1, bytes(70_000))]):
+        assert plain.read_chunks(bytes(encode_frame(Chunks(items)))[4:]) == items
+
+
+seconds = st.floats(allow_nan=False)
+
+
+@given(ids, st.tuples(ids, ids, ids), st.sampled_from(["stop", "length"]), st.tuples(seconds, seconds))
+def test_a_done_is_read_as_msgspec_does(
+    id: int, usage: tuple[int, int, int], reason: str, times: tuple[float, float]
+) -> None:
+    done = Done(id=id, usage=Usage(*usage), finish_reason=reason, timings=Timings(*times))
+    frame = bytes(encode_frame(done))[4:]
+    assert plain.read_done(frame) == (id, usage, times)
+    assert plain.read_chunks(frame) is None
+    assert plain.read_done(frame[:-1]) is None
+
+
+def test_other_frames_are_left() -> None:
+    for other in (Fail(id=1, status=500, body=b"{}"), Done(id=2**63), Done(id=1, timings=Timings(1, 2))):  # type: ignore[arg-type]
+        frame = bytes(encode_frame(other))[4:]
+        assert plain.read_chunks(frame) is None
+        assert plain.read_done(frame) is None
+
+
+_decoder = msgspec.msgpack.Decoder(Message)
+
+
+@given(st.data())
+@settings(max_examples=400, deadline=None)
+def test_mutated_frames_are_read_alike_or_left(data: st.DataObject) -> None:
+    good = data.draw(
+        st.sampled_from(
+            [Chunks([(1, b"abc"), (300, b"")]), Done(id=7, usage=Usage(3, 2, 1), timings=Timings(0.5, 1.5))]
+        )
+    )
+    frame = bytearray(encode_frame(good)[4:])
+    for _ in range(data.draw(st.integers(1, 2))):
+        frame[data.draw(st.integers(0, len(frame) - 1))] = data.draw(st.integers(0, 255))
+    chunks, done = plain.read_chunks(bytes(frame)), plain.read_done(bytes(frame))
+    if chunks is not None:
+        assert Chunks(chunks) == _decoder.decode(frame)
+    elif done is not None:
+        id, usage, times = done
+        try:
+            read = _decoder.decode(frame)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            # The finish reason, which nobody reads here, may be no text.
+            return
+        assert isinstance(read, Done)
+        assert (read.id, tuple(msgspec.structs.astuple(read.usage))) == (id, usage)
+        assert all(a == b or math.isnan(a) for a, b in zip(msgspec.structs.astuple(read.timings), times, strict=True))
