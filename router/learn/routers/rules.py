@@ -37,7 +37,7 @@ DEFAULT = (
     Rule(
         name="code",
         points=0.5,
-        pattern=r"```|\bdef \w+\(|\bclass \w+[:({]|#include\b|\bSELECT\b.{1,200}\bFROM\b|[{;]\s{0,9}$|\breturn .{0,99};",
+        pattern=r"```|\bdef \w+\(|\bclass \w+[:({]|#include\b|\bSELECT .{1,200} FROM\b|[{;]\s{0,9}$|\breturn .{0,99};",
     ),
     Rule(
         name="formulas",
