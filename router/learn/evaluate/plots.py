@@ -46,7 +46,7 @@ def _of_learning(found: Evaluation, style: Lines) -> Iterator[Picture]:
 
 def quality_curve(pair: Pair, style: Lines, name: str) -> Picture:
     """Mean score of the mix, and the part of the gap that is recovered, over the share of strong calls."""
-    made, (axes,) = figure(9.0, 4.8)
+    made, (axes,) = figure(9.6, 4.8)
     span = pair.strong_score - pair.weak_score
     for one in pair.routers:
         line, shares = style[one.router], np.linspace(0, 1, len(one.pgr))
@@ -69,7 +69,7 @@ def quality_curve(pair: Pair, style: Lines, name: str) -> Picture:
     )
     recovered.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     recovered.set_ylabel("gap recovered (PGR)", fontsize=10)
-    axes.legend(loc="upper left", bbox_to_anchor=(1.21, 1.0), frameon=False, fontsize=9, borderaxespad=0)
+    legend(made, axes)
     title = f"{pair.weak} → {pair.strong}: quality over strong calls"
     axes.set_title(plain(f"{pair.table}, {pair.prompts} held-out prompts"), fontsize=10, loc="left", color=GREY)
     alt = "; ".join(f"{one.router} APGR {one.apgr:.3f}" for one in pair.routers)
@@ -94,7 +94,7 @@ def reliability(pair: Pair, style: Lines, name: str) -> Picture:
         panel.set_aspect("equal")
         panel.set_xlabel("predicted quality", fontsize=9)
     axes[0].set_ylabel("mean score", fontsize=9)
-    legend(axes[-1])
+    legend(made, axes[0])
     alt = "; ".join(f"{one.router} ECE {one.ece_mass or 0:.3f}" for one in shown)
     title = f"{pair.weak} → {pair.strong}: do predictions mean what they say?"
     return picture(made, name, title, f"Mean score over predicted quality, bins of equally many prompts. {alt}.")
@@ -113,11 +113,15 @@ def mistakes(pair: Pair, one: PairFigures, style: Lines, name: str) -> Picture:
     axes.grid(axis="y", visible=False)
     axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axes.set_xlabel("share of the task's prompts", fontsize=10)
-    legend(axes)
+    legend(made, axes)
     title = f"{pair.weak} → {pair.strong}: where {one.router} errs"
-    axes.set_title(f"the {len(worst)} tasks of most mistakes, of {len(one.tasks)}", fontsize=10, loc="left", color=GREY)
+    axes.set_title(_how_many(len(worst), len(one.tasks)), fontsize=10, loc="left", color=GREY)
     alt = "; ".join(f"{task.task} {task.missed:.0%} missed, {task.needless:.0%} needless" for task in worst[:5])
     return picture(made, name, title, f"Mistakes by task, most first: {alt}.")
+
+
+def _how_many(shown: int, tasks: int) -> str:
+    return f"all {tasks} tasks, the worst first" if shown == tasks else f"the worst {shown} of {tasks} tasks"
 
 
 def cost_curve(many: Many, style: Lines, name: str) -> Picture:
@@ -139,7 +143,7 @@ def cost_curve(many: Many, style: Lines, name: str) -> Picture:
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel("US dollars per 1,000 prompts (log scale)", fontsize=10)
     axes.set_ylabel("mean score", fontsize=10)
-    legend(axes)
+    legend(made, axes)
     axes.set_title(plain(f"{many.table}, {many.prompts} held-out prompts"), fontsize=10, loc="left", color=GREY)
     alt = "; ".join(f"{one.router} AIQ {one.aiq or 0:.3f}" for one in many.routers)
     return picture(made, name, f"{many.table}: quality over cost", f"Mean score over cost per 1,000 prompts. {alt}.")
@@ -171,8 +175,8 @@ def regrets(many: Many, style: Lines, name: str) -> Picture:
     axes.set_ylim(len(worst) - 0.4, -0.6)
     axes.set_xlim(left=0)
     axes.set_xlabel("mean score below the best model's", fontsize=10)
-    legend(axes)
-    axes.set_title(f"the {len(worst)} tasks of most regret, of {len(first.tasks)}", fontsize=10, loc="left", color=GREY)
+    legend(made, axes)
+    axes.set_title(_how_many(len(worst), len(first.tasks)), fontsize=10, loc="left", color=GREY)
     alt = "; ".join(f"{task.task} {task.regret:.2f}" for task in worst[:5])
     return picture(made, name, f"{many.table}: where score is lost", f"Regret of {first.router} by task: {alt}.")
 
@@ -205,7 +209,9 @@ def learning(points: Sequence[Learnt], style: Lines, name: str) -> Picture:
     axes.set_xticks(range(len(sizes)), [f"{size:,}" if size else "all" for size in sizes])
     axes.set_xlabel("labelled prompts trained on", fontsize=10)
     axes.set_ylabel({"apgr": "APGR, held out", "accuracy": "accuracy, held out"}[points[0].figure], fontsize=10)
-    legend(axes)
+    legend(made, axes)
     axes.set_title(plain(f"{points[0].table}; band: 95 %"), fontsize=10, loc="left", color=GREY)
     alt = "; ".join(f"{one.router} from {one.labels or 'all'}: {one.value:.3f}" for one in points)
-    return picture(made, name, f"{points[0].what}: how many labels are enough?", f"{points[0].figure}: {alt}.")
+    return picture(
+        made, name, f"{points[0].what.replace('->', '→')}: how many labels are enough?", f"{points[0].figure}: {alt}."
+    )

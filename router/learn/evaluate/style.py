@@ -64,9 +64,10 @@ def figure(width: float, height: float, columns: int = 1) -> tuple[Figure, Seque
     return made, list(axes)
 
 
-def legend(axes: Axes, **more: object) -> None:
-    """To the right of the data."""
-    axes.legend(loc="upper left", bbox_to_anchor=(1.02, 1.0), frameon=False, fontsize=9, borderaxespad=0, **more)
+def legend(made: Figure, axes: Axes) -> None:
+    """To the right of all, so that it covers no data and is cut by no edge."""
+    handles, labels = axes.get_legend_handles_labels()
+    made.legend(handles, labels, loc="outside right upper", frameon=False, fontsize=9)
 
 
 def picture(made: Figure, name: str, title: str, alt: str) -> Picture:
