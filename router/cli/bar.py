@@ -27,7 +27,7 @@ class Bar:
     def stage(self, name: str, steps: int) -> None:
         if self._plain:
             print(f"{name} ...", file=sys.stderr, flush=True)
-        task = self._progress.add_task(name, total=steps)
+        task = self._progress.add_task(name, total=steps or None)
         self._advance = lambda: self._progress.advance(task)
 
     def step(self) -> None:

@@ -12,6 +12,7 @@ from router.version import __version__
 VERBS = {
     "serve": "start the pool's engines and answer OpenAI requests",
     "validate": "check a headgate.yaml and show what it means",
+    "data": "logs and benchmarks to outcomes tables, and what is in a table",
     "train": "outcomes table -> checkpoint, with held-out figures",
     "eval": "routers side by side on held-out prompts: figures, plots, a report",
     "calibrate": "set lambda or threshold to a share, a budget or a quality",

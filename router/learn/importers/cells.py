@@ -1,0 +1,66 @@
+"""One cell of a record as the type it must have. Text files hold numbers as text; tables hold them as numbers."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from router.learn.importers.base import Broken
+
+_TRUTH = {"true": 1.0, "false": 0.0}
+
+
+def text(values: Mapping[str, Any], key: str) -> str:
+    """A text that must be there, and not blank."""
+    value = values.get(key)
+    if not isinstance(value, str):
+        raise Broken(f"{key}: expected text, got {'none' if value is None else repr(value)}")
+    if not value.strip():
+        raise Broken(f"{key}: expected text, got an empty one")
+    return value
+
+
+def optional_text(values: Mapping[str, Any], key: str) -> str | None:
+    value = values.get(key)
+    if value is None or value == "":
+        return None
+    if not isinstance(value, str):
+        raise Broken(f"{key}: expected text, got {value!r}")
+    return value
+
+
+def score(values: Mapping[str, Any], key: str) -> float:
+    """0 to 1; also `True` and `False`."""
+    number = optional_score(values, key)
+    if number is None:
+        raise Broken(f"{key}: expected a number from 0 to 1, got none")
+    return number
+
+
+def optional_score(values: Mapping[str, Any], key: str) -> float | None:
+    number = _number(values, key, "a number from 0 to 1")
+    if number is not None and not 0 <= number <= 1:
+        raise Broken(f"{key}: expected a number from 0 to 1, got {values[key]!r}")
+    return number
+
+
+def measure(values: Mapping[str, Any], key: str) -> float | None:
+    """A number of 0 or more, or none."""
+    number = _number(values, key, "a number of 0 or more")
+    if number is not None and not 0 <= number < math.inf:
+        raise Broken(f"{key}: expected a number of 0 or more, got {values[key]!r}")
+    return number
+
+
+def _number(values: Mapping[str, Any], key: str, wanted: str) -> float | None:
+    value = values.get(key)
+    if value is None or value == "":
+        return None
+    if isinstance(value, str):
+        truth = _TRUTH.get(value.strip().lower())
+        try:
+            value = float(value) if truth is None else truth
+        except ValueError:
+            raise Broken(f"{key}: expected {wanted}, got {value!r}") from None
+    if not isinstance(value, (int, float)):
+        raise Broken(f"{key}: expected {wanted}, got {value!r}")
+    return None if math.isnan(value) else float(value)
