@@ -1,6 +1,7 @@
 """`headgate calibrate`: config, prompts and an ask to the lambda or threshold that meets it, put into the config."""
 
 import argparse
+import hashlib
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from router.types import Snapshot
 
 ROWS = 13  #: of the curve, in the table
+SEEN = """\
+The router was trained on these very prompts and is surer of them than of new ones: shares of new ones may be several
+points off. Choose on prompts that it has not seen, where you have some."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,7 +61,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _found(args: argparse.Namespace) -> "Found":
+    import msgspec
+
     from router import config as configuration
+    from router import heads
     from router.learn import queries
     from router.learn.tuning import tune
     from router.pipeline.decider import Decider
@@ -74,7 +81,9 @@ def _found(args: argparse.Namespace) -> "Found":
         from router.learn.tuning_plot import draw
 
         draw(found, args.plot)
-    return found
+    data = heads.servable(decider.routing.checkpoint).meta.data
+    digest = hashlib.sha256(args.on.read_bytes()).hexdigest()
+    return msgspec.structs.replace(found, seen=digest in {table.sha256 for table in data})
 
 
 def _share(text: str) -> float:
@@ -148,6 +157,7 @@ def _text(found: "Found", args: argparse.Namespace) -> str:
             f"  predicted quality {then.quality:.4f} {_interval(found.quality_interval, '.4f')}, which is"
             f" {then.quality / found.strong_quality:.1%} of {strong}'s",
             "In brackets, where the mean over many more prompts of this kind lies (95 %).",
+            *([SEEN] if found.seen else []),
             "",
             _done(found, args),
         ]

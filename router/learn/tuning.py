@@ -45,6 +45,7 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     now: Point  #: by the routing that stands in the config
     strong_quality: float  #: mean predicted quality, were the strongest always asked
     curve: tuple[Point, ...]
+    seen: bool = False  #: the router was trained on this very file
 
 
 def tune(

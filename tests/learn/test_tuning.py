@@ -1,5 +1,6 @@
 """`headgate calibrate` as a user types it: the ask is met by the policy's own decisions, and the config says so."""
 
+import hashlib
 import json
 import random
 import sys
@@ -13,7 +14,9 @@ import pytest
 from router import config as configuration
 from router.cli.main import main
 from router.errors import ConfigError
-from router.heads.checkpoint import FORMAT, Metadata, ModelRecord, write
+from router.heads import read
+from router.heads import write as put
+from router.heads.checkpoint import FORMAT, DataRecord, Metadata, ModelRecord, write
 from router.learn import queries
 from router.learn.tuning import Ask, tune
 from router.native.spec import EncoderSpec
@@ -116,6 +119,25 @@ def test_the_text_shows_the_curve_and_what_changed(
     assert text.startswith("# a pool\n")
     assert text.endswith(" # was a guess\n")
     assert plot.read_bytes().startswith(b"\x89PNG")
+
+
+def test_prompts_that_were_trained_on_are_told(
+    folder: Path, config: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    made = read(folder / "router.safetensors")
+    digest = hashlib.sha256((folder / "prompts.txt").read_bytes()).hexdigest()
+    data = (DataRecord(name="prompts.txt", sha256=digest, rows=300),)
+    put(
+        tmp_path / "seen.safetensors", msgspec.structs.replace(made, meta=msgspec.structs.replace(made.meta, data=data))
+    )
+    asked = ["calibrate", str(config), "--large-share", "0.2", "--on", str(folder / "prompts.txt"), "--dry-run"]
+    assert main(asked) == 0
+    assert "was trained on" not in capsys.readouterr().out
+    config.write_text(
+        config.read_text().replace(str(folder / "router.safetensors"), str(tmp_path / "seen.safetensors"))
+    )
+    assert main(asked) == 0
+    assert "The router was trained on these very prompts" in capsys.readouterr().out
 
 
 def test_a_dry_run_leaves_the_config(folder: Path, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
