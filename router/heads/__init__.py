@@ -108,9 +108,9 @@ def _oracle() -> Maker:
 
 
 def _ensemble() -> Maker:
-    from router.heads.ensemble import EnsemblePredictor
+    from router.heads.ensemble import ensemble
 
-    return _placed(lambda artefact: EnsemblePredictor(artefact, make))
+    return partial(ensemble, make=make)
 
 
 def _causal_llm() -> Maker:

@@ -5,6 +5,7 @@ prompt needs no label of every model. The file holds encoder, tokenizer and weig
 
     encoder.*   the encoder's state, F16 or F32        tokenizer    U8, tokenizer.json
     head.weight [models, hidden] F32                   head.bias    [models] F32
+    head.rest   [models] F32: the log odds of the mean score, for a conversation of nothing, which orders the pool
 """
 
 import json
@@ -43,6 +44,7 @@ class ClassifierPredictor:
         self._encoder, models = encoder_of(artefact), len(artefact.meta.models)
         self._weight = artefact.array("head.weight", np.float32, (models, self._encoder.hidden))
         self._bias = artefact.array("head.bias", np.float32, (models,))
+        self._rest = artefact.array("head.rest", np.float32, (models,))
 
     def logits(self, queries: Sequence[Sequence[Segment]]) -> Floats:
         texts = [text for query in queries for text, _ in query]
@@ -53,7 +55,9 @@ class ClassifierPredictor:
             weights = np.array([weight for _, weight in query], np.float32)
             pooled[i] = weights @ vectors[first : first + len(query)] / weights.sum()
             first += len(query)
-        return np.asarray(pooled @ self._weight.T + self._bias, np.float32)
+        logits = np.asarray(pooled @ self._weight.T + self._bias, np.float32)
+        logits[[not any(text for text, _ in query) for query in queries]] = self._rest
+        return logits
 
     def tokens(self, segments: Sequence[Segment]) -> int:
         return sum(self._encoder.count(text) for text, _ in segments)
@@ -70,9 +74,9 @@ def encoder_of(artefact: Artefact) -> TextEncoder:
     return TextEncoder(model.eval().requires_grad_(False), _tokenizer(artefact), recipe)
 
 
-def arrays_of(encoder: TextEncoder, weight: Floats, bias: Floats) -> dict[str, npt.NDArray[Any]]:
+def arrays_of(encoder: TextEncoder, weight: Floats, bias: Floats, rest: Floats) -> dict[str, npt.NDArray[Any]]:
     """What an artefact holds of a trained classifier. Halves, where the encoder's numbers fit into them."""
-    arrays: dict[str, npt.NDArray[Any]] = {"head.weight": weight, "head.bias": bias}
+    arrays: dict[str, npt.NDArray[Any]] = {"head.weight": weight, "head.bias": bias, "head.rest": rest}
     for name, value in encoder.model.state_dict().items():
         arrays[PREFIX + name] = _stored(value.detach().cpu())
     arrays["tokenizer"] = np.frombuffer(encoder.tokenizer.to_str().encode(), np.uint8)

@@ -12,9 +12,12 @@ import numpy.typing as npt
 
 from router.errors import ConfigError
 from router.heads.artefact import Artefact, Metadata
-from router.heads.base import Claim, Head
+from router.heads.base import Claim, Head, JudgedHead, Placement
+from router.heads.curves import curves_of
 from router.heads.labelled import log_odds
-from router.types import Segment
+from router.heads.placed import PlacedHead
+from router.native.spec import TurnWeights
+from router.types import Scores, Segment
 
 Floats = npt.NDArray[np.float32]
 Make = Callable[[Artefact, Sequence[Claim]], Head]
@@ -36,6 +39,8 @@ class EnsemblePredictor:
         self._weights = found.weights
         self._parts = [_part(artefact, i, meta, make) for i, meta in enumerate(found.parts)]
         self.slow = any(getattr(part, "slow", False) for part in self._parts)
+        heard = zip(self._parts, found.weights, strict=True)
+        self.judged = next((part for part, weight in heard if weight and isinstance(part, JudgedHead)), None)
 
     def logits(self, queries: Sequence[Sequence[Segment]]) -> Floats:
         total = np.zeros((len(queries), len(self._parts[0].placements)), np.float32)
@@ -44,8 +49,59 @@ class EnsemblePredictor:
                 total += np.float32(weight) * log_odds(_quality(head, queries))
         return total
 
+    def logits_by(self, segments: Sequence[Segment], answer: bytes) -> Floats:
+        """[1, models], where the judged part has its judge's answer. Raises ValueError where that holds no verdict."""
+        total = np.zeros((1, len(self._parts[0].placements)), np.float32)
+        for weight, head in zip(self._weights, self._parts, strict=True):
+            if head is self.judged:
+                total += np.float32(weight) * log_odds(np.array([head.score_by(segments, answer).quality], np.float32))
+            elif weight:
+                total += np.float32(weight) * log_odds(_quality(head, [segments]))
+        return total
+
     def tokens(self, segments: Sequence[Segment]) -> int:
         return self._parts[0].score(segments).prompt_tokens
+
+
+class JudgedEnsemble:
+    """A `JudgedHead`: an ensemble with a part that wants a language model's verdict."""
+
+    slow = True
+
+    def __init__(self, placed: PlacedHead, predictor: EnsemblePredictor, part: JudgedHead) -> None:
+        self._placed, self._predictor, self._part = placed, predictor, part
+
+    @property
+    def turns(self) -> TurnWeights:
+        return self._placed.turns
+
+    @property
+    def placements(self) -> tuple[Placement, ...]:
+        return self._placed.placements
+
+    @property
+    def judge(self) -> str:
+        return self._part.judge
+
+    def score(self, segments: Sequence[Segment]) -> Scores:
+        return self._placed.score(segments)
+
+    def score_many(self, texts: Sequence[str]) -> Floats:
+        return self._placed.score_many(texts)
+
+    def question(self, segments: Sequence[Segment]) -> bytes | None:
+        return self._part.question(segments)
+
+    def score_by(self, segments: Sequence[Segment], answer: bytes) -> Scores:
+        quality = self._placed.quality(self._predictor.logits_by(segments, answer))[0]
+        return Scores(tuple(quality.tolist()), self._predictor.tokens(segments))
+
+
+def ensemble(artefact: Artefact, claims: Sequence[Claim], make: Make) -> Head:
+    """Raises ConfigError where the file does not fit."""
+    predictor = EnsemblePredictor(artefact, make)
+    placed = PlacedHead(artefact.meta, predictor, claims, curves_of(artefact), slow=predictor.slow)
+    return placed if predictor.judged is None else JudgedEnsemble(placed, predictor, predictor.judged)
 
 
 def settings_of(artefact: Artefact) -> Settings:

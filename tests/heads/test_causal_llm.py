@@ -12,6 +12,7 @@ from router.heads import Artefact, Claim, load, make, write
 from router.heads.artefact import FORMAT, Metadata, ModelRecord
 from router.heads.base import JudgedHead
 from router.heads.causal_llm import Question, key_of, verdict
+from router.heads.ensemble import packed
 
 CLAIMS = [Claim(name="a", like="tiny"), Claim(name="b", like="big")]
 KNOWN = {"what is 1 + 2 ?": 4.5, "why is 7 like 9 ?": 1.25}
@@ -149,3 +150,33 @@ def test_without_known_verdicts_a_file_is_whole():
     head = make(artefact(**{"known.key": None, "known.verdict": None}), CLAIMS)
     assert head.question(((next(iter(KNOWN)), 1.0),)) is not None
     assert msgspec.structs.asdict(head.placements[0])["reference"] == "tiny"
+
+
+def test_an_ensemble_asks_for_its_judged_part():
+    """What it says by a verdict is what it says of a prompt whose verdict it knows."""
+    judged, other = (
+        artefact(),
+        Artefact(
+            meta=Metadata(format=FORMAT, models=artefact().meta.models, router="random", options={"seed": 3}),
+            arrays={"bias": np.zeros(2, np.float32)},
+        ),
+    )
+    parts = [judged, other]
+    meta = Metadata(
+        format=FORMAT,
+        models=judged.meta.models,
+        router="ensemble",
+        options={"parts": [msgspec.to_builtins(part.meta) for part in parts], "weights": [0.7, 0.3]},
+    )
+    head = make(Artefact(meta=meta, arrays=packed(parts)), CLAIMS)
+    assert isinstance(head, JudgedHead)
+    assert (head.judge, head.slow) == ("tiny-1b", True)
+    text, value = next(iter(KNOWN.items()))
+    assert head.question(((text, 1.0),)) is None
+    assert head.question((("new", 1.0),)) == make(judged, CLAIMS).question((("new", 1.0),))
+    weights = [("5", math.log(value - 4)), ("4", math.log(5 - value))]
+    by_answer = head.score_by(((text, 1.0),), answer(weights[0], weights))
+    np.testing.assert_allclose(by_answer.quality, head.score_many([text])[0], atol=1e-6)
+    assert head.score_by(((text, 1.0),), answer(("1", 0.0))).quality[0] < by_answer.quality[0]
+    flat = msgspec.structs.replace(meta, options={**meta.options, "weights": [0.0, 1.0]})
+    assert not isinstance(make(Artefact(meta=flat, arrays=packed(parts)), CLAIMS), JudgedHead)

@@ -32,7 +32,7 @@ def artefact(tiny_encoder):
         router="classifier",
         options=msgspec.to_builtins(encoder.recipe),
     )
-    return Artefact(meta=meta, arrays=arrays_of(encoder, weight, np.array([0.1, -0.2], np.float32)))
+    return Artefact(meta=meta, arrays=arrays_of(encoder, weight, *np.array([[0.1, -0.2], [-1.0, 2.0]], np.float32)))
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +67,11 @@ def test_a_long_text_keeps_its_first_and_last_tokens(head):
 def test_tokens_are_counted_whole(head):
     assert head.score((("what is 12 + 3 ?", 1.0), ("why", 0.1))).prompt_tokens == 8
     assert head.score(((LONG, 1.0),)).prompt_tokens == 8 * 40
+
+
+def test_of_nothing_it_says_the_models_means(head):
+    np.testing.assert_allclose(head.score_many(["", "what"])[0], 1 / (1 + np.exp([1.0, -2.0])), rtol=1e-6)
+    assert head.score((("", 1.0), ("", 0.1))).quality == head.score((("", 1.0),)).quality
 
 
 def test_it_is_slow_and_says_so(head):
@@ -106,6 +111,7 @@ LAYER = "encoder.encoder.layer.1.attention.self.query.weight"
         ({"encoder.more": np.zeros(3, np.float32)}, {}, r"encoder\.more: expected no such tensor in a bert encoder"),
         ({"head.weight": np.zeros((2, 31), np.float32)}, {}, r"head\.weight: expected shape \[2, 32\]"),
         ({"head.bias": np.zeros(3, np.float32)}, {}, r"head\.bias: expected shape \[2\]"),
+        ({"head.rest": None}, {}, r"head\.rest: expected this tensor"),
         ({"tokenizer": np.frombuffer(b"{}", np.uint8)}, {}, r"tokenizer: expected a tokenizer\.json"),
         ({}, {"pooling": "max"}, r"options: Invalid enum value 'max' - at `\$\.pooling`"),
         ({}, {"config": {"model_type": "nonsense"}}, r"options\.config: transformers builds no encoder of it"),
@@ -119,18 +125,8 @@ def test_a_broken_file_is_refused(artefact, tmp_path, arrays, options, match):
         load(path, CLAIMS)
 
 
-def test_without_its_libraries_it_says_what_is_missing(artefact, tmp_path):
-    path = tmp_path / "c.safetensors"
-    write(path, artefact)
-    code = f"""
-import sys
-sys.modules["transformers"] = None
-from router.errors import ConfigError
-from router.heads import Claim, load
-try:
-    load({str(path)!r}, [Claim(name="a", like="tiny")])
-except ConfigError as error:
-    print(error)
-"""
-    out = subprocess.run([sys.executable, "-P", "-c", code], check=True, capture_output=True, text=True)
-    assert "a classifier needs transformers: pip install" in out.stdout
+def test_without_its_libraries_it_says_what_is_missing(artefact, monkeypatch):
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    monkeypatch.delitem(sys.modules, "router.heads.classifier")
+    with pytest.raises(ConfigError, match="a classifier needs transformers: pip install"):
+        make(artefact, CLAIMS)

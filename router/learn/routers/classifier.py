@@ -97,7 +97,9 @@ class ClassifierTrainer:
             router="classifier",
             options=msgspec.to_builtins(encoder.recipe),
         )
-        return Artefact(meta=meta, arrays=arrays_of(encoder, linear.weight, linear.bias))
+        hits, misses = (weights * known).sum(0), (weights * (1 - known)).sum(0)
+        rest = np.asarray(np.log((hits + 1) / (misses + 1)), np.float32)
+        return Artefact(meta=meta, arrays=arrays_of(encoder, linear.weight, linear.bias, rest))
 
     def _embed(self, chosen: npt.NDArray[np.int64], ticks: Ticks) -> None:
         """Fills in the vectors of these prompts."""
