@@ -80,6 +80,9 @@ def _figures(group: "argparse._ArgumentGroup") -> None:
         metavar="WEAK,STRONG",
         help="measure this pair (default: a table's extremes)",
     )
+    group.add_argument(
+        "--models", type=_names, default=(), metavar="NAME,NAME,...", help="measure these alone (all are trained on)"
+    )
     group.add_argument("--cpt", type=_reaches, default=(0.5, 0.8), metavar="X,X", help="CPT at X %% (default: 50,80)")
     group.add_argument(
         "--against", default="", metavar="NAME",
@@ -131,8 +134,9 @@ def _plan(args: argparse.Namespace) -> "Plan":
         routers=_routers(args), options=_options(args),
         checkpoints=tuple(dict.fromkeys(args.checkpoint)), folds=args.folds, leave_tasks_out=args.leave_tasks_out,
         train_on=train_on, test_on=test_on, learning_curve=args.learning_curve, pairs=tuple(pairs_of(args.pair)),
-        prices=costs.parsed(args.price, args.prices), calibration=args.calibration, prompts=args.prompts,
-        asked=Asked(reaches=args.cpt, against=args.against, draws=args.draws, seed=args.seed), command=_command(args),
+        models=args.models, prices=costs.parsed(args.price, args.prices), calibration=args.calibration,
+        prompts=args.prompts, asked=Asked(reaches=args.cpt, against=args.against, draws=args.draws, seed=args.seed),
+        command=_command(args),
     )  # fmt: skip
 
 
@@ -188,6 +192,7 @@ def _command(args: argparse.Namespace) -> str:
         parts += [word for value in getattr(args, flag) for word in (f"--{flag.replace('_', '-')}", value)]
     parts += [word for path in args.checkpoint for word in ("--checkpoint", Path(path).name)]
     parts += ["--transfer", *args.transfer] if args.transfer else []
+    parts += ["--models", ",".join(args.models)] if args.models else []
     parts += ["--prices", args.prices.name] if args.prices else []
     parts += ["--rules", args.rules.name] if args.rules else []
     parts += ["--leave-tasks-out"] if args.leave_tasks_out else []
@@ -226,6 +231,12 @@ def _sizes(text: str) -> tuple[int, ...]:
         return tuple(_positive(one) for one in text.split(","))
     except ValueError:
         raise argparse.ArgumentTypeError(f"expected numbers as in {LEARNING}, got {text!r}") from None
+
+
+def _names(text: str) -> tuple[str, ...]:
+    from router.learn.outcomes import model_name
+
+    return tuple(model_name(name) for name in text.split(",") if name)
 
 
 def _reaches(text: str) -> tuple[float, ...]:

@@ -181,6 +181,17 @@ def test_equal_seeds_give_equal_figures(table: Path, capsys: pytest.CaptureFixtu
         (["--pair", "tiny,bog"], "--pair: expected two of tiny, big; got 'bog'; did you mean 'big'?"),
         (["--pair", "big,tiny"], "tiny scores no higher than big on their common prompts; expected weak, then strong"),
         (["--folds", "50", "--prompts", "20"], "--folds: 50 folds need more questions than 20"),
+        (["--models", "tiny,bog"], "--models: expected some of tiny, big; got 'bog'; did you mean 'big'?"),
+        (
+            ["--checkpoint", "default", "--learning-curve", "4"],
+            "--learning-curve: expected a --router to train beside it",
+        ),
+        (
+            ["--option", "knn.neighbours=3"],
+            "--option: expected NAME.KEY=VALUE of a --router NAME, got 'knn.neighbours=3'",
+        ),
+        (["--router", "knn", "--option", "knn.x=3"], "--router knn: option x: expected one of"),
+        (["--rules", "x.yaml"], "--rules: expected --router rules beside it"),
         (["--train-on", "sums"], "--train-on: expected --test-on beside it"),
         (["--test-on", "sums", "--leave-tasks-out"], "--leave-tasks-out: expected it without --test-on or --transfer"),
         (["--test-on", "sums:rid"], "--test-on: sums has no prompt of task 'rid'; did you mean 'riddle'?"),

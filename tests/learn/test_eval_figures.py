@@ -80,7 +80,7 @@ def test_leads_are_paired() -> None:
 def cells(scores: list[list[float]], usd: list[float]) -> many.Cells:
     corpus = corpus_of(scores, ("cheap", "middle", "dear"))
     cost = np.tile(np.array(usd), (len(scores), 1))
-    return many.cells(corpus, 0, "t", np.ones(len(scores), bool), cost, cost)
+    return many.cells(corpus, 0, "t", cost, cost)
 
 
 SCORES = [[1, 1, 1], [0, 1, 1], [0, 0, 1], [0, 1, 0]]
@@ -189,19 +189,28 @@ def test_a_pair_is_measured_in_every_table_that_has_both() -> None:
     scores[:2, :2], scores[2:4, 2:4], scores[4:, 4] = [0, 1], [0, 1], 1
     prompts = tuple(Prompt(str(i), str(i), "", str(i)) for i in range(6))
     corpus = Corpus(prompts, columns, scores, np.array([0, 0, 1, 1, 2, 2]))
-    tested = np.array([True, True, True, False, False, False])
-    found = chosen.duels(corpus, ["x", "y", "z"], tested, [("a", "b")])
+    names, tested = ["x", "y", "z"], np.array([True, True, True, False, False, False])
+    found = chosen.duels(chosen.measured(corpus, tested, ()), names, [("a", "b")])
     assert [(duel.table, duel.at.rows.tolist()) for duel in found] == [
         (0, [True, True, False, False, False, False]),
         (1, [False, False, True, False, False, False]),
     ]
-    for pairs_asked, message in (
-        ([("a", "d")], r"--pair: expected two of a, b; got 'd'"),
-        ([("b", "a")], r"a scores no higher than b on their common prompts; expected weak, then strong"),
+    for rows, asked, message in (
+        (tested, [("a", "d")], r"--pair: expected two of a, b; got 'd'"),
+        (tested, [("b", "a")], r"a scores no higher than b on their common prompts; expected weak, then strong"),
+        (~tested, [], r"z: expected at least two models to route between, got 'a' only"),
+        (corpus.table == 2, [("a", "b")], r"--pair: no tested table has both a and b"),
     ):
         with pytest.raises(ConfigError, match=message):
-            chosen.duels(corpus, ["x", "y", "z"], tested, pairs_asked)
-    with pytest.raises(ConfigError, match=r"z: expected at least two models to route between, got 'a' only"):
-        chosen.duels(corpus, ["x", "y", "z"], ~tested, [])
-    with pytest.raises(ConfigError, match=r"--pair: no tested table has both a and b"):
-        chosen.duels(corpus, ["x", "y", "z"], corpus.table == 2, [("a", "b")])
+            chosen.duels(chosen.measured(corpus, rows, ()), names, asked)
+
+
+def test_some_models_are_measured() -> None:
+    corpus = corpus_of([[0, 1, 1, 0], [0, 1, 0, 0]], ("a", "b", "c", "d"))
+    seen = chosen.measured(corpus, np.array([True, True]), ("a", "c", "d"))
+    found = many.cells(seen, 0, "t", np.ones((2, 4)), np.ones((2, 4)))
+    assert found.models == ("a", "c", "d")
+    assert found.rows.tolist() == [0, 1]
+    assert corpus.scores[:, 1].tolist() == [1, 1]  # which may still be trained on
+    with pytest.raises(ConfigError, match=r"--models: expected some of a, b, c, d; got 'e'"):
+        chosen.measured(corpus, np.array([True, True]), ("a", "e"))

@@ -10,10 +10,15 @@ FEW = 1000  #: prompts: below, an APGR's interval is some .1 wide
 
 
 def caveats(
-    predicted: Sequence[Predicted], pairs: Sequence[results.Pair], many: Sequence[results.Many], guessed: Sequence[str]
+    predicted: Sequence[Predicted],
+    pairs: Sequence[results.Pair],
+    many: Sequence[results.Many],
+    guessed: Sequence[str],
+    gapped: Sequence[str],
 ) -> tuple[str, ...]:
-    """`guessed`: tables that do not tell how long their answers are."""
-    return (*_contestants(predicted), *_pairs(predicted, pairs), *_many(many, guessed))
+    """`guessed`: tables that do not tell how long their answers are; `gapped`: no prompt of theirs has all answers."""
+    gaps = (f"{name} has no prompt that every model has answered: no figures of all its models." for name in gapped)
+    return (*_contestants(predicted), *_pairs(predicted, pairs), *gaps, *_many(many, guessed))
 
 
 def _contestants(predicted: Sequence[Predicted]) -> Iterator[str]:

@@ -37,12 +37,22 @@ def only(corpus: Corpus, rows: Rows) -> Corpus:
     return Corpus(prompts, corpus.columns, corpus.scores[rows], corpus.table[rows])
 
 
-def duels(corpus: Corpus, names: Sequence[str], tested: Rows, pairs: Sequence[tuple[str, str]]) -> tuple[Duel, ...]:
-    """The pairs asked for, in each tested table that has both models; else each tested table's widest. Their rows are
-    tested ones. Raises ConfigError where a table or a pair cannot be routed between."""
-    scores = np.where(tested[:, None], corpus.scores, np.nan).astype(np.float32)
-    seen = Corpus(corpus.prompts, corpus.columns, scores, corpus.table)
-    tables = [int(table) for table in np.unique(corpus.table[tested])]
+def measured(corpus: Corpus, rows: Rows, models: Sequence[str]) -> Corpus:
+    """The same corpus with the labels that are measured alone: of some prompts and, where any are named, some models.
+    Raises ConfigError for a model that no table has."""
+    for name in models:
+        if name not in corpus.models:
+            known = corpus.models
+            raise ConfigError(f"--models: expected some of {', '.join(known)}; got {name!r}{hint(name, known)}")
+    columns = np.array([not models or column.model in models for column in corpus.columns])
+    scores = np.where(rows[:, None] & columns, corpus.scores, np.nan).astype(np.float32)
+    return Corpus(corpus.prompts, corpus.columns, scores, corpus.table)
+
+
+def duels(seen: Corpus, names: Sequence[str], pairs: Sequence[tuple[str, str]]) -> tuple[Duel, ...]:
+    """The pairs asked for, in each table of `measured` labels that has both models; else each table's widest. Raises
+    ConfigError where a table or a pair cannot be routed between."""
+    tables = [int(table) for table in np.unique(seen.table[np.isfinite(seen.scores).any(1)])]
     if not pairs:
         return tuple(Duel(table, _widest(seen, table, names[table])) for table in tables)
     return tuple(duel for weak, strong in pairs for duel in _asked(seen, tables, weak, strong))

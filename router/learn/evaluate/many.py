@@ -37,12 +37,12 @@ class Cells(msgspec.Struct, frozen=True):
     expected_usd: Doubles | None  #: as known before it is given
 
 
-def cells(
-    corpus: Corpus, number: int, name: str, tested: npt.NDArray[np.bool_], cost_usd: Doubles, expected_usd: Doubles
-) -> Cells:
-    """`cost_usd`, `expected_usd` [prompts, columns]: NaN where unknown; a table has costs where all of these do."""
-    columns = np.array([i for i, column in enumerate(corpus.columns) if column.table == number])
-    known = np.isfinite(corpus.scores[:, columns]).all(1) & tested & (corpus.table == number)
+def cells(corpus: Corpus, number: int, name: str, cost_usd: Doubles, expected_usd: Doubles) -> Cells:
+    """Of the models that have labels. `cost_usd`, `expected_usd` [prompts, columns]: NaN where unknown; a table has
+    costs where all of these do."""
+    labelled = np.isfinite(corpus.scores)
+    columns = np.array([i for i, c in enumerate(corpus.columns) if c.table == number and labelled[:, i].any()])
+    known = labelled[:, columns].all(1) & (corpus.table == number)
     at = np.ix_(rows := np.flatnonzero(known), columns)
     priced = bool(np.isfinite(cost_usd[at]).all() and np.isfinite(expected_usd[at]).all())
     return Cells(

@@ -25,6 +25,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     test_on: tuple[str, ...] = ()  #: empty: no transfer, all is tested
     learning_curve: tuple[int, ...] = ()
     pairs: tuple[tuple[str, str], ...] = ()  #: weak, strong; empty: each table's widest
+    models: tuple[str, ...] = ()  #: measure only these; all are trained on; empty: all
     prices: dict[str, Price] = {}
     calibration: Method = "platt"
     prompts: int = 0  #: at most so many of each table, drawn at random; 0: all

@@ -42,14 +42,12 @@ class _Run:
         self._names = [table.name for table in self._tables]
         self._corpus, cost_usd = _cut(plan, self._tables)
         self._protocol = _protocol(plan, self._corpus, self._names)
-        tested = self._protocol.tested
-        self._duels = chosen.duels(self._corpus, self._names, tested, plan.pairs)
+        seen = chosen.measured(self._corpus, self._protocol.tested, plan.models)
+        self._duels = chosen.duels(seen, self._names, plan.pairs)
         expected = costs.expected(cost_usd, self._corpus, self._protocol.splits)
-        self._cells = [
-            many.cells(self._corpus, number, self._names[number], tested, cost_usd, expected)
-            for number in np.unique(self._corpus.table[tested]).tolist()
-            if sum(column.table == number for column in self._corpus.columns) > 2
-        ]
+        tables = np.unique(self._corpus.table[self._protocol.tested]).tolist()
+        cells = [many.cells(seen, table, self._names[table], cost_usd, expected) for table in tables]
+        self._cells = [one for one in cells if len(one.models) > 2]
 
     def evaluation(self) -> results.Evaluation:
         plan, protocol = self._plan, self._protocol
@@ -150,12 +148,17 @@ class _Run:
                 results.Router(p.name, p.kind, p.seconds, p.decision_us, p.batch_per_s, p.leaks, p.placed)
                 for p in predicted
             ),
-            caveats=caveats(predicted, measured, tables, costs.guessed(self._tables, plan.prices)),
+            caveats=caveats(
+                predicted, measured, tables, costs.guessed(self._tables, plan.prices),
+                [one.table for one in self._cells if not len(one.rows)],
+            ),
         )  # fmt: skip
 
 
 def _check_names(plan: Plan) -> None:
     """Before anything is read."""
+    if plan.learning_curve and not plan.routers:
+        raise ConfigError("--learning-curve: expected a --router to train beside it")
     known = routers.names()
     for name in plan.routers:
         if name not in known:
