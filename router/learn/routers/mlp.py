@@ -21,6 +21,7 @@ from router.learn.routers.labelled import means
 from router.learn.routers.options import options_of
 
 BATCH = 256
+ALIKE = 0.3  #: correlation of labels of one prompt; see `label_weights`
 MOMENTS = (0.9, 0.999)
 
 Floats = npt.NDArray[np.float32]
@@ -29,11 +30,11 @@ Weights = dict[str, Floats]
 
 class MlpOptions(msgspec.Struct, frozen=True, kw_only=True):
     dimensions: int = 128  #: of the embedding; a multiple of 16, at most 256
-    width: int = 64  #: of the hidden layer
-    epochs: int = 12
+    width: int = 128  #: of the hidden layer
+    epochs: int = 25
     rate: float = 0.003  #: of learning; falls to 0 along a line
     decay: float = 0.02  #: of weights, decoupled (Loshchilov and Hutter, 2019)
-    dropout: float = 0.2  #: share of hidden units left out at each step
+    dropout: float = 0.4  #: share of hidden units left out at each step
 
     def check(self) -> None:
         if self.width < 1 or self.epochs < 1 or not self.rate > 0 or self.decay < 0 or not 0 <= self.dropout < 1:
@@ -71,7 +72,7 @@ def train(points: Floats, scores: Floats, start: Floats, options: MlpOptions, se
     at = _first(points.shape[1], options.width, start, draw)
     first = {name: np.zeros_like(array) for name, array in at.items()}
     second = {name: np.zeros_like(array) for name, array in at.items()}
-    weights, targets = label_weights(scores, 1.0) * scores.shape[1] ** 0.5, np.nan_to_num(scores)
+    weights, targets = label_weights(scores, ALIKE), np.nan_to_num(scores)
     steps = options.epochs * -(-len(points) // BATCH)
     step = 0
     for _ in range(options.epochs):
