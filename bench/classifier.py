@@ -8,8 +8,9 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import resource
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -70,7 +71,7 @@ def untrained(corpus: Corpus) -> Artefact:
 
 
 def serving(made: Artefact, runs: int) -> dict[str, Any]:
-    """Milliseconds of one score, by the prompt's tokens, and the file's size."""
+    """Milliseconds of one score, by the prompt's tokens; the file's size, and the process's beside that of `mf`."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "classifier.safetensors"
         heads.write(path, made)
@@ -81,7 +82,19 @@ def serving(made: Artefact, runs: int) -> dict[str, Any]:
         for tokens in TOKENS:
             took = [_timed(head, "word " * (tokens - 1) + str(run)) for run in range(runs)]
             out[f"score_ms_{tokens}"] = round(statistics.median(took), 2)
-    return {**out, "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3)}
+        return {**out, "rss_mb": round(_resident_mb(path)), "mf_rss_mb": round(_resident_mb(heads.DEFAULT))}
+
+
+def _resident_mb(path: Path) -> float:
+    """Of a process that has done nothing but load this checkpoint and score once."""
+    code = (
+        "import sys; from router import heads; "
+        "model = heads.read(sys.argv[1]).meta.models[0].name; "
+        "heads.load(sys.argv[1], [heads.Claim(name='m', like=model)]).score((('What is this?', 1.0),)); "
+        "print(next(line.split()[1] for line in open('/proc/self/status') if line.startswith('VmRSS')))"
+    )
+    done = subprocess.run([sys.executable, "-P", "-c", code, path], capture_output=True, text=True, check=True)
+    return int(done.stdout) / 1e3
 
 
 def _timed(head: heads.Head, text: str) -> float:

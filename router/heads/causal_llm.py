@@ -1,6 +1,6 @@
 """A language model's verdict as a head: how sure it is, from 1 to 5, that a small model answers well.
 
-RouteLLM's causal LLM router (Ong et al., 2024, section 4.2) reads P(score >= 4) off five tokens that Llama-3-8B was
+RouteLLM's causal LLM router (Ong et al., 2024) reads P(score >= 4) off five tokens that Llama-3-8B was
 fine-tuned on. Here any model of the pool is asked as it is, and what its verdicts mean is fitted per reference model:
 
     e = sum_s s P(s) / sum_s P(s),  s = 1..5        logit q_m = bias_m + slope_m (e - unasked),  slope_m >= 0

@@ -1,6 +1,6 @@
 """A fine-tuned encoder as a head: pooled last layer, one linear layer to every reference model's log odds.
 
-RouteLLM's BERT router (Ong et al., 2024, section 4.2) with N sigmoids in place of three classes of one pair, so that a
+RouteLLM's BERT router (Ong et al., 2024) with N sigmoids in place of three classes of one pair, so that a
 prompt needs no label of every model. The file holds encoder, tokenizer and weights: no hub and no path when it serves.
 
     encoder.*   the encoder's state, F16 or F32        tokenizer    U8, tokenizer.json

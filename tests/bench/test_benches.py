@@ -66,7 +66,7 @@ def test_engine(root):
 
 
 def test_help_says_what_each_is_for(root):
-    for name in ("overhead.py", "streaming.py", "memory.py", "engine.py", "gpu/drive.py"):
+    for name in ("overhead.py", "streaming.py", "memory.py", "engine.py", "judge.py", "gpu/drive.py"):
         command = [sys.executable, str(root / "bench" / name), "--help"]
         said = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
         assert "--quick" in said
