@@ -50,7 +50,7 @@ sanitize: $(READY)  ## the native scorer's tests on an AddressSanitizer + UBSan 
 	export LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so)" \
 	  ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=build/sanitize/lib; \
 	$(BIN)/python -P -c "import router.native.scorer as s; assert 'sanitize' in s.__file__, s.__file__" && \
-	$(BIN)/python -P -m pytest tests/native tests/heads tests/features tests/fuzz/test_scorer.py
+	$(BIN)/python -P -m pytest tests/native tests/heads tests/features tests/fuzz/test_scorer.py tests/fuzz/test_plain.py
 
 wheel: $(READY)  ## a wheel in dist/
 	$(BIN)/python -P -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .

@@ -56,6 +56,9 @@ class Connection(Pipe, asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # Not checked: uvloop's transports are no subclasses of asyncio's.
         self.transport = transport = cast(asyncio.Transport, transport)
+        socket = transport.get_extra_info("socket")
+        if socket is not None:
+            self.socket = socket.fileno()
         door = self.door
         door.entered(self)
         if len(door.connections) > door.limits.connections:

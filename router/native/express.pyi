@@ -19,6 +19,7 @@ class Pipe:
     transport: asyncio.Transport | None  #: None once the client is gone: what is sent then goes nowhere
     stalled: bool  #: more unsent bytes than the high-water mark: `stream` calls `stream_slowly`
     written: int  #: bytes
+    socket: int  #: the transport's file descriptor, or -1: written to directly while nothing waits in the transport
     def write(self, data: bytes) -> None: ...
     def stream(self, data: bytes) -> None: ...
 

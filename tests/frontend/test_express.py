@@ -54,6 +54,8 @@ class Wire:
 
     def set_write_buffer_limits(self, high: int) -> None: ...
 
+    def get_extra_info(self, name: str) -> None: ...
+
     def can_write_eof(self) -> bool:
         return False
 

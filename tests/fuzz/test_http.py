@@ -52,6 +52,8 @@ class Transport:
     def get_write_buffer_size(self) -> int:
         return 0
 
+    def get_extra_info(self, name: str) -> None: ...
+
     def pause_reading(self) -> None:
         assert self.reading
         self.reading = False

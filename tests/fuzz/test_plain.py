@@ -1,0 +1,64 @@
+"""Mutated requests, bodies and frames into the common way's readers: they take it or leave it, and never read beyond."""
+
+import os
+import random
+from collections.abc import Callable
+
+import pytest
+
+from router.config import Limits
+from router.ipc.frames import encode_frame
+from router.ipc.messages import Chunks, Done
+from router.native import plain
+from router.native.spec import TurnWeights
+from router.types import Timings, Usage
+
+ROUNDS = int(os.environ.get("HEADGATE_FUZZ_ROUNDS", "20000"))
+SEED = int(os.environ.get("HEADGATE_FUZZ_SEED", "20260101"))
+
+START = b"POST /v1/chat/completions HTTP/1.1\r\n"
+BODY = (
+    b'{"model": "auto", "messages": [{"role": "system", "content": "a\\n\\u00e9\\ud83c\\udf89"}, '
+    b'{"role": "user", "content": "\xc3\xa9 \xf0\x9f\x8e\x89", "name": null}], "stream": true, "max_tokens": 16, "n": 2, '
+    b'"temperature": -0.5e1, "stop": ["x", {"y": [true, false, 12]}]}'
+)
+REQUEST = START + b"Host: x\r\nAuthorization: Bearer k\r\nContent-Length: %d\r\n\r\n%b" % (len(BODY), BODY)
+CHUNKS = bytes(encode_frame(Chunks([(1, b"data: {}\n\n"), (70_000, b""), (2**40, bytes(300))])))[4:]
+DONE = bytes(encode_frame(Done(id=4, usage=Usage(300, 70_000, 1), timings=Timings(0.5, 1.5))))[4:]
+TURNS, LIMITS = TurnWeights(), Limits()
+
+READERS: dict[str, tuple[bytes, Callable[[bytes], object]]] = {
+    "request": (REQUEST, lambda data: plain.read_request(data, START, LIMITS)),
+    "body": (BODY, lambda data: plain.read_chat(data, TURNS)),
+    "chunks": (CHUNKS, plain.read_chunks),
+    "done": (DONE, plain.read_done),
+}
+
+
+@pytest.mark.parametrize("what", READERS)
+def test_mutated_bytes_are_taken_or_left(what: str) -> None:
+    good, read = READERS[what]
+    assert read(good) is not None
+    source = random.Random(f"{SEED}-{what}")
+    for round in range(ROUNDS):
+        data = _mutated(good, source)
+        try:
+            read(data)
+        except Exception as error:
+            pytest.fail(f"seed {SEED}, round {round}: {data!r}: {error!r}")
+
+
+def _mutated(good: bytes, source: random.Random) -> bytes:
+    data = bytearray(good[: source.randrange(len(good) + 1)] if source.random() < 0.3 else good)
+    for _ in range(source.randrange(0, 4)):
+        at = source.randrange(len(data) + 1)
+        change = source.randrange(3)
+        if change == 0:
+            data[at:at] = source.choice(
+                (b'"', b"\\", b"\\u", b"{", b"[", b",", b"\xff", b"\xc5", b"\xdd", b"\r\n", b"9")
+            )
+        elif change == 1:
+            del data[at : at + source.randrange(1, 5)]
+        else:
+            data[at : at + 1] = bytes([source.randrange(256)])
+    return bytes(data)
