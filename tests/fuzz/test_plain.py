@@ -1,4 +1,4 @@
-"""Mutated requests, bodies and frames into the common way's readers: they take it or leave it, and never read beyond."""
+"""Mutated requests, bodies and frames into the common way's readers: they take or leave it, and never read beyond."""
 
 import os
 import random
@@ -19,8 +19,8 @@ SEED = int(os.environ.get("HEADGATE_FUZZ_SEED", "20260101"))
 START = b"POST /v1/chat/completions HTTP/1.1\r\n"
 BODY = (
     b'{"model": "auto", "messages": [{"role": "system", "content": "a\\n\\u00e9\\ud83c\\udf89"}, '
-    b'{"role": "user", "content": "\xc3\xa9 \xf0\x9f\x8e\x89", "name": null}], "stream": true, "max_tokens": 16, "n": 2, '
-    b'"temperature": -0.5e1, "stop": ["x", {"y": [true, false, 12]}]}'
+    b'{"role": "user", "content": "\xc3\xa9 \xf0\x9f\x8e\x89", "name": null}], "stream": true, '
+    b'"max_tokens": 16, "n": 2, "temperature": -0.5e1, "stop": ["x", {"y": [true, false, 12]}]}'
 )
 REQUEST = START + b"Host: x\r\nAuthorization: Bearer k\r\nContent-Length: %d\r\n\r\n%b" % (len(BODY), BODY)
 CHUNKS = bytes(encode_frame(Chunks([(1, b"data: {}\n\n"), (70_000, b""), (2**40, bytes(300))])))[4:]
