@@ -21,10 +21,10 @@ from router import heads
 from router.heads import Claim
 from router.heads.curves import Curves, X, Y, uncurved
 from router.learn import operating_point as op
-from router.learn import outcomes
+from router.learn import outcomes, served
 from router.learn.calibration import Method, knots
 from router.learn.corpus import Corpus, join
-from router.learn.folds import by_group
+from router.learn.folds import by_group, training_rows
 from router.learn.logistic import sigmoid
 from router.learn.metrics import brier
 from router.learn.metrics_calibration import ece, equal_mass
@@ -57,7 +57,8 @@ def main() -> None:
     corpus = join([outcomes.read(args.data / f"{name}.parquet") for name in TABLES])
     folds = by_group(corpus.prompts, 5)
     report.progress("held-out fits")
-    logits = MfTrainer(corpus, recipe).held_out(folds)
+    trainer = MfTrainer(corpus, recipe)
+    logits = trainer.held_out(folds)
     report.progress("calibration and shares")
     tests = {
         "mmlu": np.char.startswith(corpus.tasks, "mmlu/"),
@@ -66,6 +67,8 @@ def main() -> None:
         "nine": corpus.table == 2,
     }
     figures = {**sureness(corpus, tests, folds, logits), **shares(corpus, tests, folds, logits), **decision_us()}
+    report.progress("shares chosen on prompts of the training")
+    figures |= chosen_on_training(corpus, tests, folds, trainer)
     report.finish(args, "calibration", figures, goals=GOALS, distributions=("numpy", "scipy", "scikit-learn"))
 
 
@@ -121,6 +124,22 @@ def shares(corpus: Corpus, tests: dict[str, Rows], folds: npt.NDArray[np.int64],
         thresholds = [op.share_threshold(draw.choice(mmlu, size), 0.3) for _ in range(DRAWS)]
         off = [abs(float((mmlu >= threshold).mean()) - 0.3) for threshold in thresholds]
         out[f"mmlu_off_by_95_{size}"] = round(100 * float(np.quantile(off, 0.95)), 1)
+    return out
+
+
+def chosen_on_training(
+    corpus: Corpus, tests: dict[str, Rows], folds: npt.NDArray[np.int64], trainer: MfTrainer
+) -> dict[str, list[float]]:
+    """One fit's errors where the threshold is set on the prompts that it was trained on, and realised on fold 0."""
+    rows = training_rows(corpus.prompts, folds == 0)
+    artefact = trainer.fit(rows, np.arange(len(corpus.columns)))
+    quality = sigmoid(served.predict(artefact, [prompt.text for prompt in corpus.prompts]))
+    out = {}
+    for name, (table, weak, strong) in PAIRS.items():
+        gain = quality[:, corpus.column(strong, table)] - quality[:, corpus.column(weak, table)]
+        seen, new = gain[tests[name] & rows], gain[tests[name] & (folds == 0)]
+        off = [float((new >= op.share_threshold(seen, share)).mean()) - share for share in op.SHARES]
+        out[f"{name}_share_off_after_training"] = [round(100 * one, 1) for one in off]
     return out
 
 
