@@ -34,9 +34,10 @@ def head(made: Features, parts: Sequence[Part], chosen: npt.NDArray[np.int64], l
     ties, constants = _stacked(parts, len(lines))
     vectors = ties[chosen] * slope[:, None]
     bias = constants[chosen] * slope + offset
-    hidden = made.design.bags @ table
-    gram = (hidden.T @ hidden).astype(np.float64)
-    root = np.linalg.cholesky(gram + 1e-6 * np.trace(gram) / len(gram) * np.eye(len(gram)))
+    hidden = (made.design.bags @ table).astype(np.float64)  # prompts that are much alike leave few directions
+    gram = hidden.T @ hidden
+    least = max(1e-6 * np.trace(gram) / len(gram), 1e-12)  # a table that teaches nothing has no direction at all
+    root = np.linalg.cholesky(gram + least * np.eye(len(gram)))
     _, sizes, axes = np.linalg.svd((root.T @ vectors.T), full_matrices=False)
     keep = axes[:columns] * np.sign(axes[np.arange(len(axes[:columns])), np.abs(axes[:columns]).argmax(1)])[:, None]
     out = Head(_padded(table @ (vectors.T @ keep.T), columns), _padded(keep.T, columns), np.asarray(bias, np.float32))

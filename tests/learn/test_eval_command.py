@@ -10,6 +10,7 @@ import pytest
 from markupsafe import escape
 
 from router.cli.main import main
+from router.learn.evaluate import plots
 from router.learn.evaluate.results import Evaluation
 
 QUICK = ["--size", "small", "--folds", "3", "--draws", "20", "--prompts", "200"]
@@ -125,6 +126,30 @@ def test_the_page_says_what_it_rests_on(folder: Path, found: Evaluation) -> None
     for caveat in found.caveats:
         assert escape(caveat) in page
     assert "Before you believe a figure" in page
+
+
+def test_a_model_may_cost_nothing(found: Evaluation) -> None:
+    replace = msgspec.structs.replace
+    (many,) = found.many
+    free = replace(many, models=(replace(many.models[0], cost_usd=0.0), *many.models[1:]))
+    names = [picture.name for picture in plots.draw(replace(found, pairs=(), learning=(), many=(free,)))]
+    assert names == ["cost-1", "regret-1"]
+
+
+def test_gaps_are_told(write: Write, capsys: pytest.CaptureFixture[str]) -> None:
+    """Three models of which no prompt has all answers."""
+    rows: list[dict[str, object]] = [
+        {"prompt": f"prompt {i}", "model": model, "score": float(model == "c" or i % 4 == 0)}
+        for i in range(60)
+        for model in ("abc".replace("ab"[i % 2], ""))
+    ]
+    assert main(["eval", str(write("gaps.jsonl", rows)), *QUICK, "--pair", "a,c", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["many"] == []
+    assert any(
+        caveat == "gaps.jsonl has no prompt that every model has answered: no figures of all its models."
+        for caveat in said["caveats"]
+    )
 
 
 def test_names_from_tables_run_nothing(write: Write, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ def caveats(
 ) -> tuple[str, ...]:
     """`guessed`: tables that do not tell how long their answers are; `gapped`: no prompt of theirs has all answers."""
     gaps = (f"{name} has no prompt that every model has answered: no figures of all its models." for name in gapped)
-    return (*_contestants(predicted), *_pairs(predicted, pairs), *gaps, *_many(many, guessed))
+    return (*_contestants(predicted), *_pairs(predicted, pairs), *gaps, *_many(predicted, many, guessed))
 
 
 def _contestants(predicted: Sequence[Predicted]) -> Iterator[str]:
@@ -51,8 +51,15 @@ def _pairs(predicted: Sequence[Predicted], pairs: Sequence[results.Pair]) -> Ite
                 yield f"{what}: {one.router} and {pair.against} are not told apart: their difference may be 0."
 
 
-def _many(many: Sequence[results.Many], guessed: Sequence[str]) -> Iterator[str]:
+def _many(predicted: Sequence[Predicted], many: Sequence[results.Many], guessed: Sequence[str]) -> Iterator[str]:
+    ours = {one.name for one in predicted if one.kind != "baseline"}
     for table in many:
+        for one in table.routers:
+            if one.router in ours and one.lead_95.low <= 0 <= one.lead_95.high:
+                yield (
+                    f"{table.table}, {len(table.models)} models: {one.router} and {table.against} are not told apart: "
+                    "their difference may be 0."
+                )
         if table.table in guessed:
             yield f"{table.table} does not tell how long its answers are: costs count {ANSWER:.0f} tokens for each."
         if table.single_aiq is None:

@@ -4,12 +4,15 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, PercentFormatter
+from matplotlib.transforms import Bbox
 
 from router.learn.evaluate.results import Evaluation, Learnt, Many, ManyFigures, Pair, PairFigures
 from router.learn.evaluate.style import GREY, MARKERS, Line, Picture, figure, legend, lines, picture, plain
 
 TASKS = 15  #: bars at most
+LETTER = 6.3  #: pixels, of a name
 PANELS = 4  #: of a reliability diagram
 
 Lines = Mapping[str, Line]
@@ -136,30 +139,41 @@ def cost_curve(many: Many, style: Lines, name: str) -> Picture:
         else:
             x, y = np.array(sorted(points)).T
             axes.plot(x, y, color=line.colour, linestyle=line.dash, linewidth=line.width, label=label)
-    _singles(axes, many)
-    axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_major_formatter("{x:g}")
-    axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.set_xlabel("US dollars per 1,000 prompts (log scale)", fontsize=10)
+    singles = np.array([(1000 * (model.cost_usd or 0), model.score) for model in many.models])
+    axes.plot(*singles.T, "o", color="black", markersize=5, zorder=5, label="a model alone")
+    free = not all(model.cost_usd for model in many.models)  # a model that costs nothing stands on no log scale
+    if not free:
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set_xlabel(f"US dollars per 1,000 prompts{'' if free else ' (log scale)'}", fontsize=10)
     axes.set_ylabel("mean score", fontsize=10)
     legend(made, axes)
     axes.set_title(plain(f"{many.table}, {many.prompts} held-out prompts"), fontsize=10, loc="left", color=GREY)
+    _name_singles(made, axes, many)
     alt = "; ".join(f"{one.router} AIQ {one.aiq or 0:.3f}" for one in many.routers)
     return picture(made, name, f"{many.table}: quality over cost", f"Mean score over cost per 1,000 prompts. {alt}.")
 
 
-def _singles(axes: Axes, many: Many) -> None:
-    """Each model by itself; the right half is labelled to the left, so that no name leaves the plot."""
-    costs = [1000 * (model.cost_usd or 0) for model in many.models]
-    middle = np.sqrt(min(costs) * max(costs))
-    for model, cost in zip(many.models, costs, strict=True):
-        axes.plot([cost], [model.score], "o", color="black", markersize=5, zorder=5)
-        right = cost > middle
-        axes.annotate(
-            plain(model.name), (cost, model.score), (-7 if right else 7, -3), textcoords="offset points", fontsize=8,
-            ha="right" if right else "left", zorder=1,
-        )  # fmt: skip
+def _name_singles(made: Figure, axes: Axes, many: Many) -> None:
+    """The best models are named first, and of the others those that find room."""
+    best = sorted(many.models, key=lambda model: -model.score)
+    at = [(1000 * (model.cost_usd or 0), model.score) for model in best]
+    made.draw_without_rendering()  # now it is known where points lie
+    taken = [Bbox.from_bounds(x - 4, y - 4, 8, 8) for x, y in axes.transData.transform(at)]
+    for model, point in zip(best, at, strict=True):
+        x, y = axes.transData.transform(point)
+        width = LETTER * len(model.name)
+        for left, side in ((x + 9, "left"), (x - 9 - width, "right")):
+            box = Bbox.from_bounds(left, y - 6, width, 12)
+            if axes.bbox.x0 < box.x0 and box.x1 < axes.bbox.x1 and not any(box.overlaps(other) for other in taken):
+                taken.append(box)
+                axes.annotate(
+                    plain(model.name), point, (7 if side == "left" else -7, -3), textcoords="offset points", fontsize=8,
+                    ha=side, zorder=1,
+                )  # fmt: skip
+                break
 
 
 def regrets(many: Many, style: Lines, name: str) -> Picture:
