@@ -30,7 +30,7 @@ Floats = npt.NDArray[np.float32]
 
 
 class EnsembleOptions(msgspec.Struct, frozen=True, kw_only=True):
-    parts: tuple[str, ...] = ("mf", "knn")
+    parts: tuple[str, ...] = ("mf", "knn", "mlp")
     weights: tuple[float, ...] | Literal["equal", "fit"] = "equal"  #: a number per part, or how to find them
     folds: int = 3  #: inner ones, for `fit`
     options: dict[str, dict[str, Any]] = {}  #: of a part, by its name
