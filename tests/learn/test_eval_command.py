@@ -154,7 +154,7 @@ def test_gaps_are_told(write: Write, capsys: pytest.CaptureFixture[str]) -> None
 
 def test_names_from_tables_run_nothing(write: Write, tmp_path: Path) -> None:
     rows: list[dict[str, object]] = [
-        {"prompt": f"What is {i} + {i}?", "model": model, "score": score, "task": "<script>alert(1)</script>$x$"}
+        {"prompt": f"What is {i} + {i}?", "model": model, "score": score, "task": "<script>alert(1)</script>$x$ 题"}
         for i in range(60)
         for model, score in (("tiny", float(i % 3 == 0)), ("<img onerror=x>", 1.0))
     ]

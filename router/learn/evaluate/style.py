@@ -1,6 +1,7 @@
 """How plots look: colours that colour-blind eyes tell apart, sizes that are readable at 100 dpi, legends outside."""
 
 import io
+import warnings
 from collections.abc import Sequence
 
 import msgspec
@@ -73,7 +74,10 @@ def legend(made: Figure, axes: Axes) -> None:
 def picture(made: Figure, name: str, title: str, alt: str) -> Picture:
     made.suptitle(plain(title), x=0.01, ha="left", fontsize=11)
     out = io.BytesIO()
-    made.savefig(out, format="png", metadata={"Software": None})
+    with warnings.catch_warnings():
+        # Scripts that the plots' font lacks are drawn as boxes; the page's tables have the names.
+        warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
+        made.savefig(out, format="png", metadata={"Software": None})
     return Picture(name, title, alt, out.getvalue())
 
 
