@@ -87,5 +87,6 @@ def _assumed(pool: Sequence[Member]) -> tuple[MemberState, ...]:
 
 def decider_of(checkpoint: str, pool: Sequence[Member], **routing: float | None) -> Decider:
     """A decider for members that need not run. `routing` gives `price`, `threshold` or `slo_ttft_s`."""
-    settings = msgspec.convert({"checkpoint": checkpoint, **routing}, Routing)
+    nobody = pool[0].name if pool else ""  # the judge of a checkpoint that has one: it is not asked here
+    settings = msgspec.convert({"checkpoint": checkpoint, "judge": nobody, **routing}, Routing)
     return Decider(Config(pool=tuple(pool), routing=settings))

@@ -7,6 +7,8 @@ import msgspec
 import numpy as np
 import pytest
 
+from router import Router
+from router.config import Member
 from router.errors import ConfigError
 from router.heads import Artefact, Claim, load, make, write
 from router.heads.artefact import FORMAT, Metadata, ModelRecord
@@ -106,9 +108,21 @@ def test_known_verdicts_need_no_judge_and_others_are_the_mean():
 
 def test_one_query_is_scored_as_it_is_among_many():
     head = make(artefact(), CLAIMS)
+    assert head.score_many([]).shape == (0, 2)
     texts = [*KNOWN, "", "\ud800", "other"]
     for text, row in zip(texts, head.score_many(texts), strict=True):
         np.testing.assert_array_equal(np.float32(head.score(((text, 1.0),)).quality), row)
+
+
+def test_decisions_need_no_judge_at_hand(tmp_path):
+    made = artefact(slope=np.array([2.0, 0.25], np.float32))
+    write(tmp_path / "j.safetensors", made)
+    pool = [Member(name="a", like="tiny"), Member(name="b", like="big")]
+    decider = Router.decider(pool, checkpoint=str(tmp_path / "j.safetensors"), price=0.0)
+    texts = [*KNOWN, "other"]
+    evaluated = make(made, CLAIMS).score_many(texts)
+    assert evaluated.argmax(1).tolist() == [0, 1, 1]
+    assert [decider.decide(text).member for text in texts] == [0, 1, 1]
 
 
 def test_a_conversation_is_shown_whole():

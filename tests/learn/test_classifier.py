@@ -1,23 +1,26 @@
 """Training the classifier on a tiny encoder: it learns, freezes what it should, and is served as it was evaluated."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
-from router import heads
+from router import Router, heads
 from router.cli.main import main
+from router.config import Member
 from router.errors import ConfigError
 from router.heads import Claim
 from router.learn import routers
 from router.learn.corpus import Corpus, join
 from router.learn.outcomes import read
 from router.learn.recipe import SIZES
-from router.learn.served import fitted, held_out, predict
+from router.learn.served import fitted, head_of, held_out, predict
 
 pytest.importorskip("transformers")
 
 COLUMNS = np.array([0, 1])  # tiny, big
+ODD = ["", " ", "\0", "\ud800 北京", "🙂" * 50, "a" * 5000, "What is 3 + 4?", "\u202e\u0301x"]
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +97,25 @@ def test_the_served_decision_is_the_evaluated_one(tuned, corpus, tmp_path):
     np.testing.assert_array_equal(served.score_many(texts), evaluated.score_many(texts))
     for text, row in zip(texts, evaluated.score_many(texts), strict=True):
         np.testing.assert_allclose(served.score(((text, 1.0),)).quality, row, atol=1e-6)
+    pool = [Member(name="a", like="tiny"), Member(name="b", like="big")]
+    decider = Router.decider(pool, checkpoint=str(path), price=0.0)
+    assert [decider.decide(text).member for text in texts] == evaluated.score_many(texts).argmax(1).tolist()
+
+
+def test_whatever_the_texts_it_scores_them(tuned):
+    head = head_of(tuned)
+    assert head.score_many([]).shape == (0, 2)
+    many = head.score_many(ODD)
+    assert ((many > 0) & (many < 1)).all()
+    np.testing.assert_allclose([head.score(((text, 1.0),)).quality for text in ODD], many, atol=1e-6)
+
+
+def test_many_threads_say_what_one_says(tuned):
+    head = head_of(tuned)
+    texts = [f"what is {i} + {i * i} ?" for i in range(40)]
+    expected = [head.score(((text, 1.0),)) for text in texts]
+    with ThreadPoolExecutor(4) as threads:
+        assert list(threads.map(lambda text: head.score(((text, 1.0),)), texts * 3)) == expected * 3
 
 
 def test_the_command_trains_one_and_tells_no_folder(tiny_encoder, table, tmp_path, capsys):
