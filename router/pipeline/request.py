@@ -94,8 +94,9 @@ class Request:
         self.started = False
         self.ended = False
 
-    def begin(self, scores: Scores) -> None:
-        """Decide and hand over. Raises `RouterError` when that fails; the request has then not begun."""
+    def begin(self, scores: Scores, spent_s: float = 0.0) -> None:
+        """Decide and hand over; `spent_s` of the deadline are over. Raises `RouterError` when that fails; the request
+        has then not begun."""
         self.scores = scores
         decision = self.decision = self._desk.choose(self)
         try:
@@ -105,7 +106,7 @@ class Request:
                 raise
         deadline_s = self.query.deadline_s
         if deadline_s is not None:
-            self._timer = asyncio.get_running_loop().call_later(deadline_s, self._expire)
+            self._timer = asyncio.get_running_loop().call_later(max(deadline_s - spent_s, 0.0), self._expire)
 
     def resume(self, call: Call, scores: Scores, decision: Decision, *, started: bool) -> None:
         """Go on with what was decided and handed over elsewhere."""
@@ -114,12 +115,12 @@ class Request:
             self.held_bytes = 0
             self.body = b""
 
-    def scored(self, future: "asyncio.Future[Scores]") -> None:
-        """Begin with scores made on another thread."""
+    def scored(self, future: "asyncio.Future[Scores]", spent_s: float) -> None:
+        """Begin with scores made elsewhere, which took `spent_s`."""
         if self.ended:
             return
         try:
-            self.begin(future.result())
+            self.begin(future.result(), spent_s)
         except RouterError as error:
             self.refuse(error)
         except Exception:

@@ -260,7 +260,7 @@ class Router:
         begun = time.perf_counter()
 
         def scored(future: "asyncio.Future[Scores]") -> None:
-            request.scored(future)
+            request.scored(future, time.perf_counter() - begun)
             if request.decision is not None:
                 self._count(request.decision, begun)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from router.config import Config, Member, Routing
-from router.errors import ConfigError, EngineFailed, NoEngine
+from router.errors import ConfigError, DeadlineExceeded, EngineFailed, NoEngine
 from router.heads import Artefact, make
 from router.heads.artefact import FORMAT, Metadata, ModelRecord
 from router.heads.base import Claim, JudgedHead
@@ -106,6 +106,8 @@ async def test_a_query_has_no_more_time_for_its_verdict_than_for_its_answer(judg
     judged.submit(deadline_s=0.02)
     await asyncio.sleep(0.1)
     assert [call.aborted for call in judged.small.calls] == [1]
+    assert isinstance(judged.sink.end, DeadlineExceeded)
+    assert judged.router.in_flight() == 0
     assert judged.judgements() == ['headgate_judgements_total{result="late"} 1.0']
 
 
