@@ -56,7 +56,21 @@ class Equation(msgspec.Struct, frozen=True, gc=False):
 
 def tokens(text: str) -> list[Token]:
     """What matters for sums; all else is left out."""
-    return list(_tokens(text))
+    out: list[Token] = []
+    for found in _TOKEN.finditer(text):
+        kind, word = found.lastgroup or "", found[0]
+        if kind == "word":
+            out += _words(word) if word[0] in "xX" or word[-1] in "xX" else (Token(kind, word),)
+        elif kind in ("number", "percent"):
+            digits = found["number"].rstrip(",").replace(",", "")
+            if len(digits) <= LONGEST_NUMBER:
+                scale, more = (0.01, 2) if kind == "percent" else (1.0, 0)
+                out.append(Token("number", digits, float(digits) * scale, len(digits.partition(".")[2]) + more))
+        elif kind == "operator":
+            out.append(Token(kind, "*" if word in _TIMES else _SIGN.get(word, word)))
+        else:
+            out.append(Token(kind, word))
+    return out
 
 
 def numbers(read: Sequence[Token]) -> list[float]:
@@ -122,22 +136,6 @@ def _apply(values: list[float], operator: str) -> bool:
         return False
     values.append(a + b if operator == "+" else a - b if operator == "-" else a * b if operator == "*" else a / b)
     return True
-
-
-def _tokens(text: str) -> Iterator[Token]:
-    for found in _TOKEN.finditer(text):
-        kind, word = found.lastgroup or "", found.group()
-        if kind == "word":
-            yield from _words(word)
-        elif kind in ("number", "percent"):
-            digits = found["number"].rstrip(",").replace(",", "")
-            if len(digits) <= LONGEST_NUMBER:
-                scale, more = (0.01, 2) if kind == "percent" else (1.0, 0)
-                yield Token("number", digits, float(digits) * scale, len(digits.partition(".")[2]) + more)
-        elif kind == "operator":
-            yield Token(kind, "*" if word in _TIMES else _SIGN.get(word, word))
-        else:
-            yield Token(kind, word)
 
 
 def _words(run: str) -> Iterator[Token]:

@@ -105,7 +105,7 @@ def _asked(prompt: str | None, words: frozenset[str]) -> dict[str, float]:
         return dict.fromkeys(("prompt", "sentences", *(f"asks {name}" for name in _ASKS)), UNKNOWN)
     return {
         "prompt": math.log1p(len(prompt)),
-        "sentences": math.log1p(prompt.count(".")),
+        "sentences": math.log1p(prompt[-READ:].count(".")),
         **{f"asks {name}": float(not meant.isdisjoint(words)) for name, meant in _ASKS.items()},
     }
 

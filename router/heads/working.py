@@ -11,7 +11,7 @@ import msgspec
 
 from router.heads.arithmetic import Equation, Token, equations, numbers, tokens
 
-READ = 3072  #: characters at either end of a text that are read
+READ = 2048  #: characters at either end of a text that are read
 
 _FINAL = re.compile(
     r"(?:####|\\boxed\{|\banswer is|\banswer:)[\s$:*]{0,8}(?P<sign>-?)\$?(?P<digits>-?\d[\d,]{0,30}(?:\.\d{1,30})?)"
@@ -180,7 +180,7 @@ def _among(value: float, keys: set[float]) -> bool:
 
 
 def _key(value: float) -> float:
-    return round(value, 6)
+    return value if value.is_integer() else round(value, 6)
 
 
 def _whole(value: float) -> bool:

@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from router.errors import ConfigError
 from router.heads.evidence import CHARS_A_TOKEN, Evidence
 from router.heads.verifier import LinearVerifier
 from router.learn import metrics, second_opinion, served
@@ -40,6 +41,7 @@ SIZES_B = {SECOND: 3.8, MMLU_PRO[1]: 70.6}  #: billions of parameters, as the mo
 #: Of the MMLU-Pro questions that both llama-3.1-8b-instruct and phi-3-mini-4k-instruct get wrong, the share on which
 #: they choose the same option: 1,127 of 4,044, by their published answers (docs/verifier.md). Labels do not tell it.
 SAME_MISTAKE = 0.28
+DRAWN = 3  #: draws of which mistakes are the same; figures are of their mean curve
 
 
 def figures(
@@ -85,13 +87,13 @@ def gsm8k_answer(data: Path, recipe: Recipe, folds: int, draws: int, on_stage: O
 
 
 def mmlu_pro_agree(data: Path, recipe: Recipe, folds: int, draws: int, on_stage: OnStage) -> dict[str, float]:
-    """The verifier reads what the head expected, the weak answer's length, whether a second model's answer agrees, and
-    that answer's length; which prompts see the second model at all is chosen by what it is worth."""
+    """The verifier reads the prompt, what the head expected, the weak answer's length, whether a second model's answer
+    agrees, and that answer's length; which prompts see the second model at all is chosen by what it is worth."""
     on_stage("mmlu_pro_agree: held-out fits of the head, two folds out at a time")
     table = read(data / "mmlu_pro.parquet")
     corpus = join([table])
     at = pair(corpus, *MMLU_PRO)
-    chars = _chars(data / "mmlu_pro.parquet", table)
+    chars = _chars(table)
     dealt = by_group(corpus.prompts, folds)
     logits = _unseen(corpus, recipe, dealt)
     on_stage("mmlu_pro_agree: held-out fits of the verifier")
@@ -99,30 +101,29 @@ def mmlu_pro_agree(data: Path, recipe: Recipe, folds: int, draws: int, on_stage:
     weak, strong = labels(corpus, at)
     second = corpus.scores[at.rows, corpus.column(SECOND)]
     seen = _Seen(corpus, at, dealt, logits, chars)
-    gains = {
-        name: seen.gains(agreement(seen.ids, weak, second, rate)) for name, rate in (("", SAME_MISTAKE), ("equal", 1.0))
-    }
-    chosen = second_opinion.choose(gains[""], cost)
+    drawn = [seen.gains(agreement(seen.ids, weak, second, SAME_MISTAKE, draw)) for draw in range(DRAWN)]
+    equal = seen.gains(agreement(seen.ids, weak, second, 1.0))
+    chosen = [second_opinion.choose(gains, cost) for gains in drawn]
+    curve = _mean([one.curve(weak, strong) for one in chosen])
     plain = seen.plain()
-    curve = chosen.curve(weak, strong)
     out = _named(
         "mmlu_pro_agree", curve, _paired(chosen, weak, strong, plain, draws), weak, strong,
-        {"prompt": plain, "length": gains[""].alone, "known_weak": seen.expected() - weak},
+        {"prompt": plain, "length": drawn[0].alone, "known_weak": seen.expected() - weak},
     )  # fmt: skip
-    free = metrics.curve(weak, strong, gains[""].told)
+    free = _mean([metrics.curve(weak, strong, gains.told) for gains in drawn])
     others = {
         "free_apgr": free.apgr, "free_cpt50": free.cpt(0.5), "free_cpt80": free.cpt(0.8),
-        "always_apgr": second_opinion.always(gains[""], cost).curve(weak, strong).apgr,
-        "equal_apgr": second_opinion.choose(gains["equal"], cost).curve(weak, strong).apgr,
-        "second_cost": cost, "asked": chosen.asked_at(curve.cpt(0.5)),
+        "always_apgr": _mean([second_opinion.always(gains, cost).curve(weak, strong) for gains in drawn]).apgr,
+        "equal_apgr": second_opinion.choose(equal, cost).curve(weak, strong).apgr,
+        "second_cost": cost, "asked": float(np.mean([one.asked_at(curve.cpt(0.5)) for one in chosen])),
     }  # fmt: skip
     return out | {f"mmlu_pro_agree_{key}": round(value, 4) for key, value in others.items()}
 
 
-def agreement(ids: Sequence[str], weak: Floats, second: Floats, same_mistake: float) -> Floats:
+def agreement(ids: Sequence[str], weak: Floats, second: Floats, same_mistake: float, draw: int = 0) -> Floats:
     """1 where the two answers agree, from labels that say only right or wrong: both right agree, one right and one
-    wrong differ, and of two wrong ones `same_mistake` agree, drawn by the prompt's id."""
-    drawn = np.array([_uniform(f"same mistake:{id_}") for id_ in ids])
+    wrong differ, and of two wrong ones `same_mistake` agree, drawn by the prompt's id. Same `draw`, same answer."""
+    drawn = np.array([_uniform(f"{draw}:same mistake:{id_}") for id_ in ids])
     both_wrong = (weak < 0.5) & (second < 0.5)
     return np.asarray(np.where(both_wrong, drawn < same_mistake, (weak < 0.5) == (second < 0.5)), np.float32)
 
@@ -176,9 +177,12 @@ class _Seen(msgspec.Struct, frozen=True):
         quality = sigmoid(self.logits[fold, rows, self.at.weak])
         lengths = [self.chars[name][rows] / CHARS_A_TOKEN for name in (MMLU_PRO[0], SECOND)]
         return [
-            Evidence(output_tokens=round(a), second_tokens=round(b), agreement=float(c), quality=float(q))
-            for a, b, c, q in zip(*lengths, agree, quality, strict=True)
-        ]
+            Evidence(
+                prompt=self.corpus.prompts[i].text, output_tokens=round(a), second_tokens=round(b), agreement=float(c),
+                quality=float(q),
+            )
+            for i, a, b, c, q in zip(rows, *lengths, agree, quality, strict=True)
+        ]  # fmt: skip
 
     def _own(self) -> Floats:
         """[pair's prompts, columns]: by the fit that did not see the prompt's fold."""
@@ -205,30 +209,30 @@ def _unseen(corpus: Corpus, recipe: Recipe, dealt: Folds) -> Floats:
     return out
 
 
-def _chars(path: Path, table: Outcomes) -> dict[str, Floats]:
-    """Characters of each model's answers, in the table's order of prompts."""
-    import pyarrow.parquet as pq
-
-    from router.learn.outcomes import model_name
-
-    row = {prompt.id: i for i, prompt in enumerate(table.prompts)}
-    wanted = {*MMLU_PRO, SECOND}
-    out = {name: np.full(len(row), np.nan, np.float32) for name in wanted}
-    read_ = pq.read_table(path, columns=["prompt_id", "model", "output_chars"])
-    for id_, model, chars in zip(*(column.to_pylist() for column in read_.columns), strict=True):
-        if model_name(model) in wanted:
-            out[model_name(model)][row[id_]] = np.nan if chars is None else chars
-    return out
+def _chars(table: Outcomes) -> dict[str, Floats]:
+    """Characters of each model's answers, in the table's order of prompts. Raises ConfigError where it knows none."""
+    if table.output_chars is None:
+        raise ConfigError(f"{table.name}: output_chars: expected the answers' lengths, got none")
+    columns = {name: table.output_chars[:, table.models.index(name)] for name in (*MMLU_PRO, SECOND)}
+    return {name: column.astype(np.float32) for name, column in columns.items()}
 
 
-def _paired(chosen: Choices, weak: Floats, strong: Floats, plain: Floats, draws: int) -> npt.NDArray[np.float64]:
+def _mean(curves: Sequence[Curve]) -> Curve:
+    """Curves over the same shares as one."""
+    return Curve(np.mean([one.pgr for one in curves], axis=0))
+
+
+def _paired(
+    chosen: Sequence[Choices], weak: Floats, strong: Floats, plain: Floats, draws: int
+) -> npt.NDArray[np.float64]:
     """APGR of what is chosen and of the prompt's preference on the same resampled prompts, as `metrics.bootstrap`."""
     rng = np.random.default_rng(0)
     out = np.empty((draws, 2))
     for draw in range(draws):
         rows = rng.integers(0, len(weak), len(weak))
         counts = np.bincount(rows, minlength=len(weak)).astype(np.float32)
-        out[draw] = chosen.curve(weak, strong, counts).apgr, metrics.curve(weak[rows], strong[rows], plain[rows]).apgr
+        ours = np.mean([one.curve(weak, strong, counts).apgr for one in chosen])
+        out[draw] = ours, metrics.curve(weak[rows], strong[rows], plain[rows]).apgr
     return out
 
 

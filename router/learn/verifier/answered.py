@@ -6,7 +6,7 @@ RouteLLM's `weak_response`), `output_tokens`, `output_chars`, `mean_logprob`, `l
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import numpy.typing as npt
 from router.errors import ConfigError
 from router.heads.artefact import DataRecord
 from router.heads.evidence import CHARS_A_TOKEN, Evidence
+from router.learn import records
 from router.learn.outcomes import Outcomes, Prompt, model_name, prompt_id, read
 
 TEXTS = ("response", "weak_response")
@@ -79,7 +80,10 @@ def _join(
 def _read(path: Path, model: str) -> dict[Key, Evidence]:
     """`model`: whose answers a file without a `model` column holds."""
     out: dict[Key, Evidence] = {}
-    for where, row in _rows(path):
+    for record in records.read(path):
+        where, row = record.where, record.values
+        if record.broken:
+            raise ConfigError(f"{where}: {record.broken}")
         id_ = row.get("prompt_id") or (prompt_id(row["prompt"]) if isinstance(row.get("prompt"), str) else None)
         name = row.get("model") or model
         if not isinstance(id_, str) or not isinstance(name, str):
@@ -115,40 +119,3 @@ def _number(where: str, key: str, value: object) -> float:
     if not isinstance(value, (int, float)) or not math.isfinite(value) or not low <= value <= high:
         raise ConfigError(f"{where}: {key}: expected a number from {low} to {high}, got {value!r}")
     return float(value)
-
-
-def _rows(path: Path) -> Iterator[tuple[str, Values]]:
-    if path.suffix == ".parquet":
-        yield from _parquet(path)
-    elif path.suffix in (".jsonl", ".ndjson"):
-        yield from _jsonl(path)
-    else:
-        raise ConfigError(f"{path}: expected a .parquet or .jsonl file, got {path.suffix or 'no suffix'!r}")
-
-
-def _parquet(path: Path) -> Iterator[tuple[str, Values]]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        wanted = {"prompt_id", "prompt", "model", *TEXTS, *NUMBERS}
-        names = [name for name in pq.read_schema(path).names if name in wanted]
-        table = pq.read_table(path, columns=[n for n in names if n != "prompt" or "prompt_id" not in names])
-    except (pa.ArrowException, OSError) as error:
-        raise ConfigError(f"{path}: expected a Parquet file: {error}") from error
-    for batch in table.to_batches():
-        for i, row in enumerate(batch.to_pylist()):
-            yield f"{path}: row {i}", row
-
-
-def _jsonl(path: Path) -> Iterator[tuple[str, Values]]:
-    try:
-        lines = path.read_bytes().splitlines()
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
-    for number, line in enumerate(lines, 1):
-        if line.strip():
-            try:
-                yield f"{path}:{number}", msgspec.json.decode(line, type=dict[str, Any])
-            except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-                raise ConfigError(f"{path}:{number}: expected a JSON object: {error}") from error

@@ -85,8 +85,9 @@ def test_prints_what_it_found(
         ({"response": 3}, "log.jsonl:1: response: expected text, got 3"),
         ({"agreement": 2}, "log.jsonl:1: agreement: expected a number from 0 to 1, got 2"),
         ({"mean_logprob": 0.5}, "log.jsonl:1: mean_logprob: expected a number from -inf to 0, got 0.5"),
-        ({"output_tokens": -1}, "log.jsonl:1: output_tokens: expected a number from 0 to inf, got -1"),
-        ({"output_tokens": "12"}, "log.jsonl:1: output_tokens: expected a number from 0 to inf, got '12'"),
+        ({"second_tokens": -1}, "log.jsonl:1: second_tokens: expected a number from 0 to inf, got -1"),
+        ({"second_tokens": "12"}, "log.jsonl:1: second_tokens: expected a number from 0 to inf, got '12'"),
+        ({"output_tokens": -1}, "log.jsonl:1: output_tokens: expected a number of 0 or more, got -1"),
     ],
 )
 def test_refuses_broken_rows(
@@ -107,7 +108,7 @@ def test_refuses_broken_rows(
         (["--router", "verifier", "--judged", "huge"], "--judged: expected one of tiny; got 'huge'"),
         (["--router", "verifier", "--pair", "a,b"], "--router verifier: takes neither --pair nor --option"),
         (["--router", "verifier", "--responses", "nowhere.jsonl"], "nowhere.jsonl: cannot be read"),
-        (["--router", "verifier", "--responses", "x.csv"], "x.csv: expected a .parquet or .jsonl file, got '.csv'"),
+        (["--router", "verifier", "--responses", "x.csv"], "x.csv: cannot be read"),
         (["--responses", "x.jsonl"], "--responses: expected --router verifier beside it, got mf"),
         (["--judged", "tiny"], "--judged: expected --router verifier beside it, got mf"),
     ],
