@@ -33,6 +33,21 @@ class Battles(msgspec.Struct, frozen=True, kw_only=True):
     b: npt.NDArray[np.int64]
     outcome: npt.NDArray[np.float32]
 
+    @property
+    def rows(self) -> int:
+        return len(self.outcome)
+
+
+def is_battles(path: Path) -> bool:
+    """Whether the first row names two models. False for what cannot be read: who reads it then says why."""
+    if path.suffix not in (".parquet", ".jsonl") or not path.is_file():
+        return False
+    try:
+        first = next(iter(records.read(path, "parquet" if path.suffix == ".parquet" else "jsonl")), None)
+    except ConfigError:
+        return False
+    return first is not None and "model_a" in first.values
+
 
 def read(path: str | Path) -> Battles:
     """Raises ConfigError naming the file, the row, the key and what was expected."""

@@ -6,6 +6,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from router.learn.battles import Battles
 from router.learn.outcomes import Outcomes, Prompt
 
 STRENGTH_TASK = "mmlu_pro/"  #: the benchmark whose accuracy is a model's strength
@@ -21,13 +22,24 @@ class Column(msgspec.Struct, frozen=True):
     model: str
 
 
+class Battled(msgspec.Struct, frozen=True):
+    """Arrays [battles]: the row of the prompt, the two columns, and a's outcome: 1 won, 0 lost, 0.5 a tie."""
+
+    prompt: npt.NDArray[np.int64]
+    a: npt.NDArray[np.int64]
+    b: npt.NDArray[np.int64]
+    outcome: Floats
+
+
 class Corpus(msgspec.Struct, frozen=True):
-    """`scores[i, j]`: NaN where prompt i was not asked of column j. `table[i]`: the table that prompt i is from."""
+    """`scores[i, j]`: NaN where prompt i was not asked of column j. `table[i]`: the table that prompt i is from.
+    `battles`: of the tables that hold preferences instead of scores."""
 
     prompts: tuple[Prompt, ...]
     columns: tuple[Column, ...]
     scores: Floats
     table: npt.NDArray[np.int64]
+    battles: Battled | None = None
 
     @property
     def tasks(self) -> npt.NDArray[np.str_]:
@@ -46,16 +58,28 @@ class Corpus(msgspec.Struct, frozen=True):
         return tuple(dict.fromkeys(column.model for column in self.columns))
 
 
-def join(tables: Sequence[Outcomes]) -> Corpus:
-    columns = tuple(Column(t, model) for t, table in enumerate(tables) for model in table.models)
-    prompts = tuple(prompt for table in tables for prompt in table.prompts)
+def join(tables: Sequence[Outcomes], battles: Sequence[Battles] = ()) -> Corpus:
+    """Tables of battles stand behind those of scores; their columns hold no score."""
+    every: list[Outcomes | Battles] = [*tables, *battles]
+    columns = tuple(Column(t, model) for t, table in enumerate(every) for model in table.models)
+    prompts = tuple(prompt for table in every for prompt in table.prompts)
     scores = np.full((len(prompts), len(columns)), np.nan, np.float32)
     row = column = 0
     for table in tables:
         rows, models = table.scores.shape
         scores[row : row + rows, column : column + models] = table.scores
         row, column = row + rows, column + models
-    return Corpus(prompts, columns, scores, np.repeat(np.arange(len(tables)), [len(t.prompts) for t in tables]))
+    numbers = np.repeat(np.arange(len(every)), [len(table.prompts) for table in every])
+    return Corpus(prompts, columns, scores, numbers, _fought(battles, row, column))
+
+
+def _fought(battles: Sequence[Battles], row: int, column: int) -> Battled | None:
+    """All battles, by the corpus's rows and columns, which those of the first table start at."""
+    parts = []
+    for table in battles:
+        parts.append((table.prompt + row, table.a + column, table.b + column, table.outcome))
+        row, column = row + len(table.prompts), column + len(table.models)
+    return Battled(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True))) if parts else None
 
 
 def strengths(corpus: Corpus, rows: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:

@@ -81,8 +81,18 @@ def design(encoder: Encoder, texts: Sequence[str], recipe: Recipe, static: Float
     scale[words:chars] = recipe.word_scale
     scale[chars:shape] = recipe.char_scale
     scale[shape:] = recipe.shape_scale
+    scale[:shape] *= _rarity(matrix)[:shape] ** recipe.rarity
     dense = np.concatenate([_static(spec, matrix, static, recipe), _slopes(spec, recipe)], axis=1)
     return Design(spec, matrix, scale, dense)
+
+
+def _rarity(matrix: sparse.csr_matrix) -> Floats:
+    """Of each row: the logarithm of how many prompts there are to one that has it; mean 1 over rows met twice or more.
+    What stands everywhere tells little of how hard a prompt is, and its weight is mostly noise elsewhere."""
+    met = np.bincount(matrix.indices, minlength=matrix.shape[1])
+    rarity = np.log((1 + matrix.shape[0]) / (1 + np.maximum(met, 1)))
+    often = met > 1
+    return np.asarray(rarity / rarity[often].mean() if rarity[often].any() else np.ones(len(met)), np.float32)
 
 
 def _static(spec: EncoderSpec, matrix: sparse.csr_matrix, static: Floats, recipe: Recipe) -> Floats:

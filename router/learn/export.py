@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from router.heads.artefact import FORMAT, Artefact, DataRecord, Metadata, ModelRecord
 from router.heads.placement import size_of
+from router.learn.battles import Battles
 from router.learn.corpus import Corpus, strengths
 from router.learn.mf import Features, Part
 from router.learn.outcomes import Outcomes
@@ -77,7 +78,7 @@ def artefact(corpus: Corpus, columns: npt.NDArray[np.int64], made: Features, tra
     return Artefact(meta=meta, arrays=arrays)
 
 
-def signed(made: Artefact, tables: Sequence[Outcomes], recipe: str, figures: dict[str, float]) -> Artefact:
+def signed(made: Artefact, tables: Sequence[Outcomes | Battles], recipe: str, figures: dict[str, float]) -> Artefact:
     """The artefact with its data, its command and its held-out figures."""
     data = tuple(DataRecord(name=table.name, sha256=table.sha256, rows=table.rows) for table in tables)
     meta = msgspec.structs.replace(made.meta, data=data, recipe=recipe, figures=figures)

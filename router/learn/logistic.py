@@ -1,6 +1,7 @@
 """Logistic regression of many models at once, with a prior that ties them. Newton's method. Knows only matrices."""
 
 from collections.abc import Callable
+from typing import Protocol
 
 import msgspec
 import numpy as np
@@ -63,29 +64,85 @@ def fit(
     """Minimises the weighted log loss of `scores` [prompts, models] (in 0..1; weight 0 where unknown) plus
     `ridge / 2 * |hidden|^2`, for `logits = x @ hidden @ prior.T + bias + offset`. Newton's method: `newtons`
     systems, each by `steps` conjugate gradients at most."""
-    problem = _Problem(x, x.sparse.T.tocsr(), scores, weights, prior, ridge, bias)
+    problem = _Problem(x, x.sparse.T.tocsr(), prior, ridge, bias)
     hidden = np.zeros((x.shape[1], prior.shape[1]), np.float32)
     constant = np.zeros(len(prior), np.float32)
     if bias and not isinstance(offset, np.ndarray):
         hits, misses = (weights * scores).sum(0), (weights * (1 - scores)).sum(0)
         constant = np.asarray(np.log((hits + 1) / (misses + 1)), np.float32)
+    at = newton(problem, scores, weights, (hidden, constant), newtons, steps, on_step, offset)
+    return Weights(at[0], prior, at[1])
+
+
+class Problem(Protocol):
+    """A map from points, (hidden, bias), to logits, and the ridge on hidden."""
+
+    @property
+    def ridge(self) -> float: ...
+
+    def logits(self, hidden: Floats, bias: Floats) -> Floats: ...
+
+    def pulled(self, error: Floats) -> Point:
+        """The transpose of `logits`."""
+        ...
+
+    def diagonal(self, curvature: Floats) -> Point:
+        """Of the Hessian."""
+        ...
+
+
+def newton(
+    problem: Problem,
+    scores: Floats,
+    weights: Floats,
+    start: Point,
+    newtons: int,
+    steps: int,
+    on_step: Callable[[], None],
+    offset: Floats | float = 0.0,
+) -> Point:
+    """Newton's method on the weighted log loss of `scores`, shaped as the problem's logits are."""
+    hidden, bias = start
     for _ in range(newtons):
-        quality = sigmoid(problem.logits(hidden, constant) + offset)
+        quality = sigmoid(problem.logits(hidden, bias) + offset)
         error, curvature = weights * (quality - scores), weights * np.maximum(quality * (1 - quality), FLAT)
         slope = problem.pulled(error)
-        target = -(slope[0] + ridge * hidden), -slope[1]
-        step = problem.solve(curvature, target, steps, on_step)
-        hidden, constant = hidden + step[0], constant + step[1]
-    return Weights(hidden, prior, constant)
+        target = -(slope[0] + problem.ridge * hidden), -slope[1]
+        step = _solve(problem, curvature, target, steps, on_step)
+        hidden, bias = hidden + step[0], bias + step[1]
+    return hidden, bias
+
+
+def _solve(problem: Problem, curvature: Floats, target: Point, steps: int, on_step: Callable[[], None]) -> Point:
+    """Conjugate gradients on the Hessian, preconditioned by its diagonal."""
+    diagonal = problem.diagonal(curvature)
+    at: Point = np.zeros_like(target[0]), np.zeros_like(target[1])
+    rest = target
+    ahead: Point = rest[0] / diagonal[0], rest[1] / diagonal[1]
+    direction: Point = ahead
+    size = _inner(rest, ahead)
+    enough = size * TOLERANCE**2
+    for _ in range(steps):
+        on_step()
+        if size <= enough:
+            continue
+        pulled = problem.pulled(curvature * problem.logits(*direction))
+        along: Point = np.asarray(pulled[0] + problem.ridge * direction[0], np.float32), pulled[1]
+        length = np.float32(size / _inner(direction, along))
+        at = at[0] + length * direction[0], at[1] + length * direction[1]
+        rest = rest[0] - length * along[0], rest[1] - length * along[1]
+        ahead = rest[0] / diagonal[0], rest[1] / diagonal[1]
+        last, size = size, _inner(rest, ahead)
+        turn = np.float32(size / last)
+        direction = ahead[0] + turn * direction[0], ahead[1] + turn * direction[1]
+    return at
 
 
 class _Problem(msgspec.Struct, frozen=True):
-    """One fit's matrices. A point is (hidden, bias)."""
+    """One fit's matrices: a logit per prompt and model."""
 
     x: Matrix
     turned: sparse.csr_matrix
-    scores: Floats
-    weights: Floats
     prior: Floats
     ridge: float
     bias: bool
@@ -94,36 +151,11 @@ class _Problem(msgspec.Struct, frozen=True):
         return np.asarray(self.x.dot(hidden) @ self.prior.T + bias)
 
     def pulled(self, error: Floats) -> Point:
-        """The transpose of `logits`."""
         back = error @ self.prior
         hidden = np.concatenate([self.turned @ back, self.x.dense.T @ back])
         return hidden, error.sum(0) if self.bias else np.zeros(len(self.prior), np.float32)
 
-    def solve(self, curvature: Floats, target: Point, steps: int, on_step: Callable[[], None]) -> Point:
-        """Conjugate gradients on the Hessian, preconditioned by its diagonal."""
-        diagonal = self._diagonal(curvature)
-        at: Point = np.zeros_like(target[0]), np.zeros_like(target[1])
-        rest = target
-        ahead: Point = rest[0] / diagonal[0], rest[1] / diagonal[1]
-        direction: Point = ahead
-        size = _inner(rest, ahead)
-        enough = size * TOLERANCE**2
-        for _ in range(steps):
-            on_step()
-            if size <= enough:
-                continue
-            pulled = self.pulled(curvature * self.logits(*direction))
-            along: Point = np.asarray(pulled[0] + self.ridge * direction[0], np.float32), pulled[1]
-            length = np.float32(size / _inner(direction, along))
-            at = at[0] + length * direction[0], at[1] + length * direction[1]
-            rest = rest[0] - length * along[0], rest[1] - length * along[1]
-            ahead = rest[0] / diagonal[0], rest[1] / diagonal[1]
-            last, size = size, _inner(rest, ahead)
-            turn = np.float32(size / last)
-            direction = ahead[0] + turn * direction[0], ahead[1] + turn * direction[1]
-        return at
-
-    def _diagonal(self, curvature: Floats) -> Point:
+    def diagonal(self, curvature: Floats) -> Point:
         spread = curvature @ self.prior**2
         squared = self.turned.multiply(self.turned).tocsr() @ spread
         hidden = np.concatenate([squared, (self.x.dense**2).T @ spread]) + self.ridge

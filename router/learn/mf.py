@@ -11,7 +11,8 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from router.learn.corpus import Corpus, family_weights, label_weights, strengths, task_means
+from router.learn.bradley_terry import fit_battles
+from router.learn.corpus import Battled, Corpus, family_weights, label_weights, strengths, task_means
 from router.learn.design import Design, design
 from router.learn.logistic import Weights, fit, ties
 from router.learn.recipe import Recipe
@@ -64,6 +65,18 @@ def train(
     return tuple(_part(corpus, made, table, of, recipe, on_step) for table, of in chosen if of.any())
 
 
+def _battled(corpus: Corpus, table: int, rows: Rows) -> Battled | None:
+    """The table's battles on these prompts, by row among them and by column among the table's; None for scores."""
+    if corpus.battles is None or not (corpus.table[corpus.battles.prompt] == table).any():
+        return None
+    kept = rows[corpus.battles.prompt]
+    first = next(i for i, column in enumerate(corpus.columns) if column.table == table)
+    fought = corpus.battles
+    return Battled(
+        (np.cumsum(rows) - 1)[fought.prompt[kept]], fought.a[kept] - first, fought.b[kept] - first, fought.outcome[kept]
+    )
+
+
 def _part(corpus: Corpus, made: Features, table: int, rows: Rows, recipe: Recipe, on_step: OnStep) -> Part:
     """Two stages: what tasks have in common, almost freely, from means without much noise; then, from the labels and
     held by the ridge, what is left."""
@@ -71,6 +84,9 @@ def _part(corpus: Corpus, made: Features, table: int, rows: Rows, recipe: Recipe
     used = made.design.rows_in_use(rows, recipe.min_prompts)
     x = made.design.matrix(used).rows(rows)
     prior = ties(strengths(corpus, rows)[columns], recipe.tie)
+    battles = _battled(corpus, table, rows)
+    if battles is not None:
+        return Part(columns, used, fit_battles(x, battles, prior, recipe.ridge, recipe.steps, on_step))
     scores = corpus.scores[rows][:, columns]
     tasks = corpus.tasks[rows]
     weights = label_weights(scores, recipe.alike) * family_weights(tasks, recipe.balance)[:, None]

@@ -29,10 +29,11 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     shape_scale: float = 0.0  #: of single buckets
     slope_scale: float = 1.0  #: of a straight line over a family's buckets
     static_scale: float = 0.3
+    rarity: float = 0.5  #: power of log(prompts / prompts that have a row) in the row's scale; 0: all rows alike
 
     tie: Tie = Tie()
-    ridge: float = 1.6
-    task_ridge: float = 0.1  #: of the first stage, which learns the tasks' means; 0: none
+    ridge: float = 1.2
+    task_ridge: float = 0.3  #: of the first stage, which learns the tasks' means; 0: none
     alike: float = 0.3  #: correlation of labels of one prompt: n labels weigh n / (1 + (n - 1) * alike)
     balance: float = 0.12  #: a prompt weighs (prompts of its family of tasks) ** -balance: small benchmarks count
     steps: int = 30

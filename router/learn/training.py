@@ -9,7 +9,8 @@ import numpy.typing as npt
 
 from router.errors import ConfigError
 from router.heads import NEVER_SERVED, write
-from router.learn import routers, served
+from router.learn import battles, routers, served
+from router.learn.battles import Battles
 from router.learn.calibration import Method, calibrated
 from router.learn.corpus import Corpus, join
 from router.learn.evaluation import Figures, Pair, figures, pair, preference, widest_pair
@@ -64,8 +65,16 @@ def run(
         raise ConfigError(f"--router {router}: it knows the answers, so there is nothing to train: for evaluation only")
     if not out.parent.is_dir():
         raise ConfigError(f"--out: expected a file in an existing folder, got {out}")
-    tables = tuple(_read(path, on_stage, on_step) for path in paths)
-    corpus = join(tables)
+    found = [_read(path, on_stage, on_step) for path in paths]
+    tables = tuple(table for table in found if isinstance(table, Outcomes))
+    fought = tuple(table for table in found if isinstance(table, Battles))
+    if fought and router not in routers.OF_BATTLES:
+        raise ConfigError(
+            f"--router {router}: {fought[0].name}: expected scores, got battles; "
+            f"{', '.join(sorted(routers.OF_BATTLES))} learns from them as they are, any other from "
+            "`headgate data import --as-scores`"
+        )
+    corpus = join(tables, fought)
     chosen = [pair(corpus, *names) for names in pairs] or [widest_pair(corpus, table) for table in range(len(tables))]
     held = by_group(corpus.prompts, folds, recipe.seed)
     if len(np.unique(held)) < folds:
@@ -81,14 +90,14 @@ def run(
     trained = served.fitted(trainer, np.ones(len(corpus.prompts), bool), columns, on_step)
     method: Method = "none" if router in routers.UNCALIBRATED else calibration
     told = calibrated(trained, logits[:, columns], corpus.scores[:, columns], method)
-    found = {_key(one): round(one.figures.apgr, 4) for one in measured}
-    write(out, signed(told, tables, command, found))
+    shown = {_key(one): round(one.figures.apgr, 4) for one in measured}
+    write(out, signed(told, found, command, shown))
     return Report(str(out), out.stat().st_size, len(corpus.prompts), corpus.models, measured, router)
 
 
-def _read(path: Path, on_stage: OnStage, on_step: OnStep) -> Outcomes:
+def _read(path: Path, on_stage: OnStage, on_step: OnStep) -> Outcomes | Battles:
     on_stage(f"read {path.name}", 1)
-    table = read(path)
+    table = battles.read(path) if battles.is_battles(path) else read(path)
     on_step()
     return table
 

@@ -19,6 +19,8 @@ Maker = Callable[[Corpus, Recipe, Options], Trainer]
 
 #: What these say is what they mean to say: labels would only take it away.
 UNCALIBRATED = frozenset({"random"})
+#: What learns from battles as they are, not only from scores.
+OF_BATTLES = frozenset({"mf"})
 
 NONE: Options = MappingProxyType({})
 

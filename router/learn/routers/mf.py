@@ -23,6 +23,11 @@ class MfTrainer:
         self._corpus, self._recipe = corpus, recipe
         self._made = mf.features(corpus, recipe)
 
+    @property
+    def features(self) -> mf.Features:
+        """What it computed without labels."""
+        return self._made
+
     def steps(self) -> int:
         tables = int(self._corpus.table.max()) + 1
         return self._recipe.steps * tables * (NEWTONS + bool(self._recipe.task_ridge))
