@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from router.cli import train_verifier
+from router.cli import train_add_model, train_verifier
 from router.cli.bar import Bar
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--rules", type=Path, metavar="FILE", help="for --router rules: the rules, as YAML or JSON")
     train_verifier.add_arguments(parser)
+    train_add_model.add_arguments(parser)
     parser.add_argument("--list-routers", action=_ListRouters, nargs=0, help="show all methods, and exit")
     parser.add_argument(
         "--size", choices=("small", "default"), default="default", help="small: no static table, <= 1 MB"
@@ -52,6 +53,8 @@ def run(args: argparse.Namespace) -> int:
 
     from router.errors import ConfigError
 
+    if train_add_model.wanted(args):
+        return train_add_model.run(args)
     if train_verifier.wanted(args):
         return train_verifier.run(args)
     try:
