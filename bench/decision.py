@@ -1,6 +1,7 @@
 """Text to decision on one core: weigh the turns, score with the native head, decide. The NumPy twin beside it.
 
-Last line: JSON with p50_us (2 models, 100-word prompts), p50_us_32_models, ms_8000_words, load_ms, thread_safe.
+Last line: JSON with p50_us (2 models, 100-word prompts), p50_us_32_models, ms_8000_words, load_ms, thread_safe; and as
+the server decides a common request, its JSON body read too: served_p50_us, served_p50_us_32_models.
 """
 
 import argparse
@@ -13,15 +14,21 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from itertools import count
+from typing import Any, TypeVar
 
+import prompts
 import report
 
+from router.config import Limits
 from router.features import segments
 from router.heads import Claim, Head, load
+from router.heads.mf import MfHead
 from router.native import scorer
+from router.native.express import Express
+from router.native.lane import Lane, Load
 from router.policy import Settings, decide
-from router.types import MemberState, Query, Snapshot, Turn
+from router.types import Decision, MemberState, Query, Snapshot, Turn
 
 GOALS = (
     report.Goal("p50_us", 20),
@@ -29,7 +36,10 @@ GOALS = (
     report.Goal("ms_8000_words", 1),
     report.Goal("load_ms", 50),
 )
+SETTINGS = Settings(price=100.0)
 SHORT, LONG = 100, 8_000  # words
+
+T = TypeVar("T")
 
 
 def prose() -> list[str]:
@@ -78,13 +88,29 @@ def query(text: str) -> Query:
     return Query(kind="chat", model="auto", turns=(Turn("user", text),), needs=frozenset({"chat"}))
 
 
-def decider(checkpoint: str, models: int, kind: str | None = None) -> Callable[[Query], object]:
-    head, pool, settings = load(checkpoint, claims(models), kind=kind), snapshot(models), Settings(price=100.0)
+def decider(checkpoint: str, models: int, kind: str | None = None) -> Callable[[Query], Decision]:
+    head, pool, settings = load(checkpoint, claims(models), kind=kind), snapshot(models), SETTINGS
     turns = head.turns
     return lambda asked: decide(asked, head.score(segments(asked.turns, turns)), pool, settings)
 
 
-def microseconds(work: Callable[[Query], object], queries: Sequence[Query]) -> list[float]:
+def served(checkpoint: str, models: int) -> Callable[[bytes], str | None]:
+    """What the server does for a common request: from its JSON body to the member's name, the pool looked at anew."""
+    head, states = load(checkpoint, claims(models)), snapshot(models).members
+    assert isinstance(head, MfHead)
+    lanes = []
+    for state in states:
+        rates = state.mean_output_tokens, state.prefill_tokens_per_s, state.time_per_output_token_s
+        lane = Lane(Load(*rates), state.usd_per_s)
+        lane.ready = lane.chats = True
+        lane.context_tokens = state.context_tokens
+        lanes.append(lane)
+    express = Express(None, set(), lanes, [state.name for state in states], count().__next__, "bench", Limits())
+    express.decide_by(head.scorer, head.turns, {"auto": SETTINGS}, lambda name: SETTINGS)
+    return express.decide
+
+
+def microseconds(work: Callable[[T], object], queries: Sequence[T]) -> list[float]:
     clock = time.perf_counter_ns
     taken = []
     for one in queries:
@@ -145,14 +171,20 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     gap = agree(args.checkpoint, short[:: len(short) // 20])
     if gap > 1e-4:
         raise SystemExit(f"the native head and its twin differ by {gap:.2e}: nothing is timed")
+    bodies = [prompts.chat(text) for text in short]
+    served_two, served_many = served(args.checkpoint, 2), served(args.checkpoint, 32)
     asked, asked_long = list(map(query, short)), list(map(query, long))
     two, many = decider(args.checkpoint, 2), decider(args.checkpoint, 32)
+    if [decision.model for decision in map(many, asked)] != list(map(served_many, bodies)):
+        raise SystemExit("the served decision is not policy.decide's: nothing is timed")
     plain = decider(args.checkpoint, 2, "mf_numpy")
     head = load(args.checkpoint, claims(2))
     contestants: dict[str, Callable[[], float]] = {
         "p50_us": lambda: statistics.median(microseconds(two, asked)),
         "p99_us": lambda: report.quantile(microseconds(two, asked), 0.99),
         "p50_us_32_models": lambda: statistics.median(microseconds(many, asked)),
+        "served_p50_us": lambda: statistics.median(microseconds(served_two, bodies)),
+        "served_p50_us_32_models": lambda: statistics.median(microseconds(served_many, bodies)),
         "score_p50_us": lambda: statistics.median(microseconds(lambda q: head.score(((q.turns[0].text, 1.0),)), asked)),
         "ms_8000_words": lambda: statistics.median(microseconds(two, asked_long)) / 1e3,
         "load_ms": lambda: load_ms(args.checkpoint),

@@ -82,9 +82,17 @@ class Express:
         pool's order. `limits`: `config.Limits`."""
 
     def decide_by(
-        self, head: Scorer | Callable[[Sequence[Segment]], Scores], turns: TurnWeights, rules: Mapping[str, Any]
+        self,
+        head: Scorer | Callable[[Sequence[Segment]], Scores],
+        turns: TurnWeights,
+        rules: Mapping[str, Any],
+        settings: Callable[[str], Any],
     ) -> None:
-        """From now on. `head`: a native one, or what scores in Python. `rules`: `policy.Settings` by model name."""
+        """From now on. `head`: a native one, or what scores in Python. `rules`: `policy.Settings` by model name, `auto`
+        among them; `settings` gives those of names that carry a number."""
+
+    def decide(self, body: bytes) -> str | None:
+        """Which member would answer a chat body; nothing is handed over. None where it is not a common one."""
 
     def open(
         self,

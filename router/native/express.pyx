@@ -13,7 +13,7 @@ from libcpp.vector cimport vector
 
 from msgspec.structs import astuple
 
-from router.errors import Unauthorized
+from router.errors import RouterError, Unauthorized
 from router.native.lane cimport Lane
 from router.native.meters cimport REASONS, Histogram, Meters
 from router.native.meters import NAMES_OF_REASONS
@@ -44,6 +44,7 @@ cdef extern from "<sys/socket.h>" nogil:
     int MSG_NOSIGNAL
 
 
+cdef int MOST_RULES = 1000  # names that carry a number are remembered up to so many
 cdef size_t MOST_BODY_BYTES = 256 * 1024  # above, scoring takes milliseconds: not on the event loop
 
 
@@ -296,7 +297,8 @@ cdef class Express:
     cdef long long most_pending_bytes
     cdef Scorer scorer
     cdef object head  # the scorer, or a function that scores; None: nothing is taken
-    cdef dict rules
+    cdef dict rules  # by model name
+    cdef object settings
     cdef bytes start
     cdef bytes whole_head
     cdef bytes stream_head
@@ -325,13 +327,15 @@ cdef class Express:
         self.scored.resize(len(self.lanes))
         self.quality.resize(len(self.lanes))
 
-    def decide_by(self, head, turns, rules):
+    def decide_by(self, head, turns, rules, settings):
         scorer = head if isinstance(head, Scorer) else None
         if scorer is not None and scorer.models != len(self.lanes):
             raise ValueError(f"scorer: expected {len(self.lanes)} models, got {scorer.models}")
         self.scorer, self.head = scorer, head
         self.shares.earlier, self.shares.decay, self.shares.system = turns.earlier, turns.decay, turns.system
-        self.rules = {name.encode(): Rule(settings) for name, settings in rules.items()}
+        self.rules = {name.encode(): Rule(rule) for name, rule in rules.items()}
+        self.rules[b""] = self.rules[b"auto"]
+        self.settings = settings
 
     def close(self):
         self.head = None
@@ -353,9 +357,7 @@ cdef class Express:
         cdef double received_s = now()
         if self.head is None or not native.read_plain(_view(data), _view(self.start), self.limits, &plain):
             return None
-        if not native.read_chat(plain.body, &self.chat):
-            return None
-        cdef Rule rule = self.rules.get(_bytes(self.chat.model))
+        cdef Rule rule = self._rule(plain.body)
         if rule is None or not self._admits(plain.body.size()):
             return None
         key_id = "" if self.identify is None else self._key_id(&plain)
@@ -364,8 +366,7 @@ cdef class Express:
         cdef double begun = now()
         cdef native.Choice choice
         cdef uint64_t tokens = self._score()
-        cdef native.Question question = self._question(tokens)
-        choice = native.decide(question, self.quality.data(), self.members, rule.settings, &self.terms)
+        self._decide(rule, tokens, &choice)
         if choice.member < 0:
             return None
         cdef Lane lane = <Lane>self.lanes[choice.member]
@@ -386,6 +387,27 @@ cdef class Express:
         passage.overhead_s = now() - received_s
         self.overhead_seconds.observe(passage.overhead_s)
         return passage
+
+    def decide(self, bytes body not None):
+        cdef native.Choice choice
+        cdef Rule rule = None if self.head is None else self._rule(_view(body))
+        if rule is None or not self._look():
+            return None
+        self._decide(rule, self._score(), &choice)
+        return None if choice.member < 0 else self.names[choice.member]
+
+    cdef Rule _rule(self, string_view body):
+        """Reads `body` into `chat`; how to decide for its model. None: not plain, or no such name."""
+        if not native.read_chat(body, &self.chat):
+            return None
+        cdef bytes model = _bytes(self.chat.model)
+        rule = self.rules.get(model)
+        if rule is None and model.startswith(b"router-") and len(self.rules) < MOST_RULES:
+            try:
+                rule = self.rules[model] = Rule(self.settings(model.decode()))
+            except RouterError:
+                return None
+        return rule
 
     cdef bint _admits(self, size_t body_bytes) except -1:
         return (
@@ -440,13 +462,14 @@ cdef class Express:
             self.quality[i] = quality[i]
         return tokens
 
-    cdef native.Question _question(self, uint64_t tokens):
+    cdef int _decide(self, Rule rule, uint64_t tokens, native.Choice* choice) except -1:
         cdef native.Question question
         question.prompt_tokens = tokens
         question.choices = self.chat.choices
         question.most_output = INFINITY if self.chat.max_tokens < 0 else <double>self.chat.max_tokens
         question.needs = 1
-        return question
+        choice[0] = native.decide(question, self.quality.data(), self.members, rule.settings, &self.terms)
+        return 0
 
     cdef _hand_over(self, Passage passage, Lane lane, string_view body):
         cdef char request_id[32]

@@ -44,7 +44,7 @@ def follow(express: Express, decider: Decider) -> None:
         express.close()
     else:
         head = scoring.head.scorer if isinstance(scoring.head, MfHead) else scoring.head.score
-        express.decide_by(head, scoring.turns, decider.names.known)
+        express.decide_by(head, scoring.turns, decider.names.known, decider.names.settings)
 
 
 def resumed(router: "Router", passage: Passage, request: Request, scores: Scores) -> Request:

@@ -431,7 +431,8 @@ def test_a_host_that_reads_slowly_gets_its_frames_the_ordinary_way(pair: Any) ->
         post('{"messages":[]}'),
         post("{"),
         post(model="nobody"),
-        post(model="router-mf-0.3"),
+        post(model="router-mf-2"),
+        post(model="router-other-0.3"),
         post().replace(b"HTTP/1.1", b"HTTP/1.0"),
         post().replace(b"/chat/completions", b"/completions"),
         b"GET /v1/models HTTP/1.1\r\nhost: x\r\n\r\n",
@@ -451,6 +452,26 @@ def test_a_reload_changes_the_rule(pair: Any) -> None:
     both.play(("ask", post()))
     assert [len(member.lane.calls) for member in both.native.members] == [1, 1]
     assert both.native.passages == 2
+
+
+@pytest.mark.parametrize("threshold", ["0.1", "0.116", "0.9", "1"])
+def test_routellms_names(pair: Any, threshold: str) -> None:
+    both = pair()
+    for _ in range(2):
+        both.play(("ask", post(model=f"router-mf-{threshold}")))
+    assert both.native.passages == 2
+
+
+def test_no_model_named_is_auto(pair: Any) -> None:
+    both = pair()
+    for model in ("", '"model":null,', '"model":"",'):
+        body = f'{{{model}"messages":[{{"role":"user","content":"x"}}]}}'
+        both.play(("ask", post(body)))
+        express = both.native.router.express
+        assert express is not None
+        assert express.decide(body.encode()) in express.names
+    assert both.native.passages == 3
+    assert express.decide(b"{}") is None
 
 
 def test_stopped_it_takes_nothing(pair: Any) -> None:
