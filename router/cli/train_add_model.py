@@ -57,8 +57,9 @@ def _command(args: argparse.Namespace) -> str:
 
 def _text(report: "Added") -> str:
     brier, told = report.brier, "its strength alone" if report.strength is not None else "the other models alone"
+    note = "\nThe base was trained on this table's prompts: these figures are too good (docs/growing.md)"
     return (
         f"{report.out}: {report.models} models; {report.model} added from {report.labels} labels\n"
         f"Brier score of its quality, each label predicted by the others: {brier.added:.4f} "
-        f"(by {told} {brier.placed:.4f}, by their mean {brier.constant:.4f})"
+        f"(by {told} {brier.placed:.4f}, by their mean {brier.constant:.4f})" + (note if report.seen else "")
     )

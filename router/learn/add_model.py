@@ -57,6 +57,7 @@ class Added(msgspec.Struct, frozen=True):
     strength: float | None
     models: int  #: of the new checkpoint
     brier: Judged
+    seen: bool = False  #: the base was trained on one of these tables: the Brier scores are too good
 
 
 def run(
@@ -69,7 +70,9 @@ def run(
     texts, scores = labelled(tables, name)
     made, judged = add(own, name, texts, scores, strength)
     heads.write(out, signed(made, tables, command))
-    return Added(str(out), model_name(name), len(texts), strength, len(made.meta.models), judged)
+    known = {record.sha256 for record in own.meta.data}
+    seen = any(table.sha256 in known for table in tables)
+    return Added(str(out), model_name(name), len(texts), strength, len(made.meta.models), judged, seen)
 
 
 def labelled(tables: Sequence[Outcomes], name: str) -> tuple[list[str], Floats]:

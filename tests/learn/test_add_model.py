@@ -150,7 +150,13 @@ def test_the_command(files: tuple[Path, Path, Path], capsys: pytest.CaptureFixtu
     assert heads.load(out, [Claim(name="new")]).placements[0].by == "name"
     assert main([*asked, "--strength", "0.5", "--json"]) == 0
     report = msgspec.json.decode(capsys.readouterr().out, type=add_model.Added)
-    assert (report.labels, report.strength) == (20, 0.5)
+    assert (report.labels, report.strength, report.seen) == (20, 0.5, False)
+    assert main([*asked[:3], "other", "--base", str(out), "--out", str(out)]) == 2
+    table.write_bytes(table.read_bytes() + b'{"prompt": "law", "model": "other", "score": 1}\n')
+    assert main([*asked, "--json"]) == 0
+    again = ["train", str(table), "--add-model", "other", "--base", str(out), "--out", str(out)]
+    assert main(again) == 0
+    assert "The base was trained on this table's prompts: these figures are too good" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
