@@ -64,10 +64,10 @@ def gsm8k_answer(data: Path, recipe: Recipe, folds: int, draws: int, on_stage: O
     on_stage("gsm8k_answer: held-out fits of the head")
     table, responses = data / "routellm_pairs.parquet", data / "gsm8k_weak_responses.parquet"
     corpus = join([read(table)])
+    at = pair(corpus, *GSM8K)
     known = answered([table], [responses], GSM8K[:1])
     row = {prompt.id: i for i, prompt in enumerate(corpus.prompts)}
     rows = np.array([row[prompt.id] for prompt in known.prompts])
-    at = pair(corpus, *GSM8K)
     trainer = make("mf", corpus, recipe)
     logits = served.held_out(trainer, corpus, by_group(corpus.prompts, folds))[rows]
     on_stage("gsm8k_answer: held-out fits of the verifier")
@@ -175,10 +175,10 @@ class _Seen(msgspec.Struct, frozen=True):
 
     def _evidence(self, fold: int, rows: npt.NDArray[np.int64], agree: Floats) -> list[Evidence]:
         quality = sigmoid(self.logits[fold, rows, self.at.weak])
-        lengths = [self.chars[name][rows] / CHARS_A_TOKEN for name in (MMLU_PRO[0], SECOND)]
+        lengths = [_tokens(self.chars[name][rows]) for name in (MMLU_PRO[0], SECOND)]
         return [
             Evidence(
-                prompt=self.corpus.prompts[i].text, output_tokens=round(a), second_tokens=round(b), agreement=float(c),
+                prompt=self.corpus.prompts[i].text, output_tokens=a, second_tokens=b, agreement=float(c),
                 quality=float(q),
             )
             for i, a, b, c, q in zip(rows, *lengths, agree, quality, strict=True)
@@ -215,6 +215,10 @@ def _chars(table: Outcomes) -> dict[str, Floats]:
         raise ConfigError(f"{table.name}: output_chars: expected the answers' lengths, got none")
     columns = {name: table.output_chars[:, table.models.index(name)] for name in (*MMLU_PRO, SECOND)}
     return {name: column.astype(np.float32) for name, column in columns.items()}
+
+
+def _tokens(chars: Floats) -> list[int | None]:
+    return [round(n / CHARS_A_TOKEN) if np.isfinite(n) else None for n in chars.tolist()]
 
 
 def _mean(curves: Sequence[Curve]) -> Curve:
