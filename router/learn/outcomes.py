@@ -21,6 +21,7 @@ from router.learn import records
 REQUIRED = ("prompt", "model", "score")
 OPTIONAL = ("prompt_id", "group", "task", "split")
 MEASURES = ("cost_usd", "output_tokens", "output_chars")
+LARGEST = 1e15  #: measure; no answer has more of anything
 Values = dict[str, Any]
 Doubles = npt.NDArray[np.float64]
 _OPTIONS = re.compile(r"\n\s*\(?A[.):]\s")  #: where a question's options begin
@@ -172,15 +173,14 @@ def _checked(where: str, values: Values) -> _Row:
 
 
 def _check_score(where: str, value: object) -> None:
-    number = isinstance(value, (int, float)) and math.isfinite(value)
-    if not number or not 0 <= float(value) <= 1:  # type: ignore[arg-type]
+    if not isinstance(value, (int, float)) or not 0 <= value <= 1:
         raise ConfigError(f"{where}: score: expected a number from 0 to 1, got {value!r}")
 
 
 def _check_measure(where: str, key: str, value: object) -> None:
     """NaN is how some writers spell `unknown`."""
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not (math.isnan(value) or 0 <= value < math.inf):  # type: ignore[arg-type, operator]
+    if not number or not (value != value or 0 <= value <= LARGEST):  # type: ignore[operator]
         raise ConfigError(f"{where}: {key}: expected a number of 0 or more, got {value!r}")
 
 

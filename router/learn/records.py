@@ -79,6 +79,8 @@ def _object(where: str, line: bytes) -> Record:
         value = msgspec.json.decode(line)
     except UnicodeDecodeError as error:
         return Record(where, {}, f"expected UTF-8 text: byte {error.object[error.start]:#04x} at {error.start}")
+    except RecursionError:
+        return Record(where, {}, "expected a JSON object, got one nested too deeply")
     except msgspec.DecodeError as error:
         if _LONE.search(line):
             return Record(where, {}, "expected text, got half of a surrogate pair")
@@ -92,7 +94,7 @@ def _json(path: Path) -> Iterator[Record]:
     """A list of objects, or one object with a list under `records`, whose other keys each record gets as `/key`."""
     try:
         value = msgspec.json.decode(path.read_bytes().removeprefix(BOM))
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError(f"{path}: expected JSON, got broken JSON: {error}") from error
     above: dict[str, Any] = {}
     key = ""
@@ -142,6 +144,8 @@ def _header(path: Path, cells: list[str]) -> list[str]:
     double = next((cell for i, cell in enumerate(cells) if cell in cells[:i]), None)
     if double is not None:
         raise ConfigError(f"{path}:1: expected every column once, got {double!r} twice")
+    if not all(map(_is_text, cells)):
+        raise ConfigError(f"{path}:1: expected UTF-8 text")
     return cells
 
 

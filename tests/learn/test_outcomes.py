@@ -102,7 +102,7 @@ def test_measures_and_splits_of_answers(tmp_path: Path) -> None:
     assert (table.answers.tolist(), table.contradictions) == ([[2], [1]], 1)
 
 
-@pytest.mark.parametrize("value", ["-1", '"cheap"', "true"])
+@pytest.mark.parametrize("value", ["-1", '"cheap"', "true", "1" + "0" * 400])
 def test_measures_are_checked(tmp_path: Path, value: str) -> None:
     said = refused(tmp_path / "log.jsonl", f'{{"prompt": "a", "model": "m", "score": 1, "cost_usd": {value}}}\n')
     assert "log.jsonl:1: cost_usd: expected a number of 0 or more, got" in said

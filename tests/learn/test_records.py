@@ -41,6 +41,7 @@ def test_jsonl_with_bom_crlf_and_blank_lines(tmp_path: Path) -> None:
         (b'{"a": "\xe9t\xe9"}', "expected UTF-8 text: byte 0xe9 at 0"),
         (b'{"a": "x \\ud800"}', "expected text, got half of a surrogate pair"),
         (b'{"a": "x \\udc00"}', "expected text, got half of a surrogate pair"),
+        (b"[" * 100_000, "expected a JSON object, got one nested too deeply"),
         (b'{"a": NaN}', "expected a JSON object, got broken JSON: JSON is malformed: invalid character (byte 6)"),
     ],
 )
@@ -64,6 +65,8 @@ def test_csv_rows_are_named_by_the_line_they_begin_on(tmp_path: Path) -> None:
         (b"prompt,model,prompt\na,b,c\n", ":1: expected every column once, got 'prompt' twice"),
         (HEADER + b'a,b\n"open,m\nmore', ":3: expected CSV: unexpected end of data"),
         (HEADER + b'"a"b,m\n', ":2: expected CSV: ',' expected after '\"'"),
+        (b"pr\xffompt,model\n", ":1: expected UTF-8 text"),
+        (b"prompt,model\ra,m\r", ":1: expected CSV: new-line character seen in unquoted field"),
         (b"", ": expected at least one row, got an empty file"),
         (b"\xef\xbb\xbf \n", ": expected at least one row, got an empty file"),
         ("prompt,model\n".encode("utf-16"), ": expected UTF-8 text, got UTF-16"),
@@ -71,7 +74,7 @@ def test_csv_rows_are_named_by_the_line_they_begin_on(tmp_path: Path) -> None:
     ],
 )
 def test_csv_that_cannot_be_read_on(tmp_path: Path, content: bytes, message: str) -> None:
-    assert refused(tmp_path / "x.csv", content) == message
+    assert refused(tmp_path / "x.csv", content).startswith(message)
 
 
 def test_a_line_without_end_is_refused_before_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from router.learn.importers.base import Broken
+from router.learn.outcomes import LARGEST
 
 _TRUTH = {"true": 1.0, "false": 0.0}
 
@@ -46,7 +47,7 @@ def optional_score(values: Mapping[str, Any], key: str) -> float | None:
 def measure(values: Mapping[str, Any], key: str) -> float | None:
     """A number of 0 or more, or none."""
     number = _number(values, key, "a number of 0 or more")
-    if number is not None and not 0 <= number < math.inf:
+    if number is not None and not 0 <= number <= LARGEST:
         raise Broken(f"{key}: expected a number of 0 or more, got {values[key]!r}")
     return number
 
@@ -63,4 +64,6 @@ def _number(values: Mapping[str, Any], key: str, wanted: str) -> float | None:
             raise Broken(f"{key}: expected {wanted}, got {value!r}") from None
     if not isinstance(value, (int, float)):
         raise Broken(f"{key}: expected {wanted}, got {value!r}")
-    return None if math.isnan(value) else float(value)
+    if value != value:
+        return None
+    return float(value) if abs(value) <= LARGEST else math.inf
