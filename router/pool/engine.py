@@ -117,8 +117,8 @@ class EngineMember:
 
     def submit(self, work: Work, receiver: Receiver) -> EngineCall:
         link = self._link
-        if self.phase != "ready" or link is None:
-            raise NoEngine(f"model {self.name!r} is not available now ({self.phase})", retry_after_s=1.0)
+        if self._phase != "ready" or link is None:
+            raise NoEngine(f"model {self.name!r} is not available now ({self._phase})", retry_after_s=1.0)
         if link.unsent_bytes() + len(work.body) > MAX_UNSENT_BYTES:
             raise Overloaded(f"model {self.name!r} reads its requests too slowly", retry_after_s=1.0)
         if len(work.body) > _MAX_BODY_BYTES:
@@ -151,7 +151,7 @@ class EngineMember:
 
     def state(self) -> MemberState:
         open = self._breaker.state != "closed" and self._breaker.is_open(time.monotonic())
-        return self._load.state(ready=self.phase == "ready", breaker_open=open)
+        return self._load.state(ready=self._phase == "ready", breaker_open=open)
 
     def status(self) -> MemberStatus:
         process = None if self._link is None else self._link.process
