@@ -44,16 +44,23 @@ def calibrated(artefact: Artefact, logits: Floats, scores: Floats, method: Metho
     return msgspec.structs.replace(artefact, meta=meta, arrays=arrays)
 
 
-def platt(logits: Floats, scores: Floats, steps: int = 20) -> tuple[float, float]:
+def platt(logits: Floats, scores: Floats, steps: int = 50) -> tuple[float, float]:
     """`a, c` such that `sigmoid(a * logit + c)` fits the scores (0..1) best; Newton's method, held near slope 1."""
     z, y = np.asarray(logits, np.float64), np.asarray(scores, np.float64)
     at = np.array([1.0, 0.0])
     x = np.stack([z, np.ones_like(z)])
     prior = np.diag([PRIOR, 1e-3])
+
+    def loss(point: npt.NDArray[np.float64]) -> float:
+        along, off = point @ x, point - [1.0, 0.0]
+        return float((np.logaddexp(0, along) - y * along).sum() + 0.5 * off @ prior @ off)
+
     for _ in range(steps):
         q = 0.5 * (1 + np.tanh(0.5 * (at @ x)))
         gradient = x @ (q - y) + prior @ (at - [1.0, 0.0])
         step = np.linalg.solve((x * (q * (1 - q))) @ x.T + prior, gradient)
+        while loss(at - step) > loss(at) and np.abs(step).max() > 1e-9:
+            step = step / 2  # far from the answer a whole step may overshoot
         at = at - step
         if np.abs(step).max() < 1e-9:
             break

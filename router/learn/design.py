@@ -1,7 +1,8 @@
 """Texts to the matrix that training sees, and its weights back to rows of the folded table.
 
 A design has sparse columns, one a table row in use, and dense ones that are linear in table rows: the static embedding
-of the pieces, and a slope over each shape family's buckets. So whatever is learnt folds into one table.
+of the pieces, the topics of latent semantic analysis, and a slope over each shape family's buckets. So whatever is
+learnt folds into one table.
 """
 
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ import numpy.typing as npt
 from scipy import sparse
 
 from router.learn.recipe import Recipe
+from router.learn.topics import lsa
 from router.native.scorer import Encoder
 from router.native.spec import EncoderSpec
 
@@ -82,7 +84,10 @@ def design(encoder: Encoder, texts: Sequence[str], recipe: Recipe, static: Float
     scale[chars:shape] = recipe.char_scale
     scale[shape:] = recipe.shape_scale
     scale[:shape] *= _rarity(matrix)[:shape] ** recipe.rarity
-    dense = np.concatenate([_static(spec, matrix, static, recipe), _slopes(spec, recipe)], axis=1)
+    spread_out = [_spread(matrix, _over_pieces(spec, static), recipe.static_scale)]
+    if recipe.topics:
+        spread_out.append(_spread(matrix, lsa(_of_words(matrix, spec), recipe.topics, level=True), recipe.topics_scale))
+    dense = np.concatenate([*spread_out, _slopes(spec, recipe)], axis=1)
     return Design(spec, matrix, scale, dense)
 
 
@@ -95,13 +100,27 @@ def _rarity(matrix: sparse.csr_matrix) -> Floats:
     return np.asarray(rarity / rarity[often].mean() if rarity[often].any() else np.ones(len(met)), np.float32)
 
 
-def _static(spec: EncoderSpec, matrix: sparse.csr_matrix, static: Floats, recipe: Recipe) -> Floats:
+def _over_pieces(spec: EncoderSpec, static: Floats) -> Floats:
     out = np.zeros((spec.rows, static.shape[1]), np.float32)
     if out.shape[1]:
         out[: spec.pieces] = static
-        spread = np.sqrt(((matrix @ out) ** 2).sum(1).mean())
-        out *= recipe.static_scale / max(spread, 1e-6)
     return out
+
+
+def _of_words(matrix: sparse.csr_matrix, spec: EncoderSpec) -> sparse.csr_matrix:
+    """The bags' n-grams alone: what a prompt is about is in its words."""
+    _, words, _, shape = spec.bases
+    kept = np.zeros(spec.rows, np.float32)
+    kept[words:shape] = 1
+    return (matrix @ sparse.diags_array(kept)).tocsr()
+
+
+def _spread(matrix: sparse.csr_matrix, table: Floats, scale: float) -> Floats:
+    """The table such that the prompts' columns have `scale` as their root mean square length."""
+    if not table.shape[1]:
+        return table
+    spread = np.sqrt(((matrix @ table) ** 2).sum(1).mean())
+    return np.asarray(table * (scale / max(spread, 1e-6)), np.float32)
 
 
 def _slopes(spec: EncoderSpec, recipe: Recipe) -> Floats:

@@ -15,6 +15,7 @@ from router.learn.corpus import Corpus
 from router.learn.design import bags
 from router.learn.recipe import Recipe
 from router.learn.static_table import UNKNOWN, static_table, vocabulary
+from router.learn.topics import lsa
 from router.native.scorer import Encoder
 from router.native.spec import EncoderSpec
 from router.native.vocab import build_vocab
@@ -23,8 +24,6 @@ Floats = npt.NDArray[np.float32]
 SHARE = 0.5  #: of the columns that are the static table's, where the recipe has one
 MOST_WORD_ROWS = 32768  #: of hashed n-grams: a row costs 2 bytes a column in the file
 POOLING_CAP = 1e9  #: pieces are pooled as n-grams are: sum / sqrt(n)
-POWERS = 3  #: iterations of the randomised decomposition (Halko et al., 2011)
-SPARE = 16  #: directions that it keeps beside those asked for
 
 
 class Embedded(msgspec.Struct, frozen=True):
@@ -71,35 +70,6 @@ def projection(
         pieces[: spec.pieces] = static_table(fixed)
         parts.append(_scaled(matrix, pieces))
     return np.concatenate(parts, axis=1).astype(np.float16)
-
-
-def lsa(matrix: sparse.csr_matrix, dimensions: int) -> Floats:
-    """[rows, dimensions]: the main directions of the bags, each row weighed by log(prompts / prompts that have it).
-
-    A row that stands in one prompt alone says nothing of others, and stays zero."""
-    met = np.bincount(matrix.indices, minlength=matrix.shape[1])
-    shared = np.flatnonzero(met > 1)
-    rarity = np.log((1 + matrix.shape[0]) / (1 + met[shared])).astype(np.float32)
-    weighed = (matrix[:, shared] @ sparse.diags_array(rarity)).tocsr().astype(np.float32)
-    out = np.zeros((matrix.shape[1], dimensions), np.float32)
-    if len(shared):
-        axes = _main_axes(weighed, dimensions)
-        out[shared, : axes.shape[1]] = rarity[:, None] * axes
-    return out
-
-
-def _main_axes(matrix: sparse.csr_matrix, dimensions: int) -> Floats:
-    """Right singular vectors [columns, dimensions or the rank, if that is less], by randomised subspace iteration."""
-    count = min(dimensions + SPARE, *matrix.shape)
-    back = matrix.T.tocsr()
-    span = np.random.default_rng(0).standard_normal((matrix.shape[0], count)).astype(np.float32)
-    for _ in range(POWERS):
-        span, _ = np.linalg.qr(matrix @ (back @ span))
-    found = back @ span
-    squares, turns = np.linalg.eigh((found.T @ found).astype(np.float64))
-    kept = [i for i in range(count - 1, -1, -1) if squares[i] > 1e-8 * squares[-1]][:dimensions]
-    axes = found @ (turns[:, kept] / np.sqrt(squares[kept])).astype(np.float32)
-    return np.asarray(axes * np.sign(axes[np.abs(axes).argmax(0), np.arange(len(kept))]), np.float32)
 
 
 def _scaled(matrix: sparse.csr_matrix, table: Floats) -> Floats:

@@ -78,8 +78,9 @@ def _battled(corpus: Corpus, table: int, rows: Rows) -> Battled | None:
 
 
 def _part(corpus: Corpus, made: Features, table: int, rows: Rows, recipe: Recipe, on_step: OnStep) -> Part:
-    """Two stages: what tasks have in common, almost freely, from means without much noise; then, from the labels and
-    held by the ridge, what is left."""
+    """Two stages: what tasks have in common, less held, from means without much noise; then, from the labels and under
+    the full ridge, what is left. Neither has a constant: what all prompts share must be told by what they contain, so
+    that it grows with their length, as difficulty does on tasks that nobody has labelled; calibration adds one."""
     columns = np.array([i for i, column in enumerate(corpus.columns) if column.table == table])
     used = made.design.rows_in_use(rows, recipe.min_prompts)
     x = made.design.matrix(used).rows(rows)
@@ -90,14 +91,14 @@ def _part(corpus: Corpus, made: Features, table: int, rows: Rows, recipe: Recipe
     scores = corpus.scores[rows][:, columns]
     tasks = corpus.tasks[rows]
     weights = label_weights(scores, recipe.alike) * family_weights(tasks, recipe.balance)[:, None]
-    offset: Weights | None = None
+    hidden: Floats | float = 0.0
+    start: Floats | float = 0.0
     if recipe.task_ridge and len(np.unique(tasks)) > 1:
         means = task_means(tasks, scores)
-        offset = fit(x, means, weights, prior, recipe.task_ridge, recipe.steps, on_step, newtons=1)
-    start = 0.0 if offset is None else offset.logits(x)
-    found = fit(x, np.nan_to_num(scores), weights, prior, recipe.ridge, recipe.steps, on_step, offset=start)
-    if offset is not None:
-        found = Weights(found.hidden + offset.hidden, prior, found.bias + offset.bias)
+        first = fit(x, means, weights, prior, recipe.task_ridge, recipe.steps, on_step, bias=False, newtons=1)
+        hidden, start = first.hidden, first.logits(x)
+    found = fit(x, np.nan_to_num(scores), weights, prior, recipe.ridge, recipe.steps, on_step, bias=False, offset=start)
+    found = Weights(found.hidden + hidden, prior, found.bias)
     return Part(columns, used, found)
 
 

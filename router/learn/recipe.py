@@ -21,6 +21,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     columns: int = 16  #: K of the folded table
     vocabulary: int = 0  #: WordPieces kept, the most frequent ones; 0: all of BERT's
     static: int = 64  #: dimensions of the static table; 0: none
+    topics: int = 256  #: directions of latent semantic analysis; 0: none
     seed: int = 0
 
     piece_scale: float = 0.5
@@ -29,11 +30,12 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     shape_scale: float = 0.0  #: of single buckets
     slope_scale: float = 1.0  #: of a straight line over a family's buckets
     static_scale: float = 0.3
+    topics_scale: float = 0.65
     rarity: float = 0.5  #: power of log(prompts / prompts that have a row) in the row's scale; 0: all rows alike
 
     tie: Tie = Tie()
-    ridge: float = 1.2
-    task_ridge: float = 0.3  #: of the first stage, which learns the tasks' means; 0: none
+    ridge: float = 5.5
+    task_ridge: float = 0.7  #: of the first stage, which learns the tasks' means; 0: none
     alike: float = 0.3  #: correlation of labels of one prompt: n labels weigh n / (1 + (n - 1) * alike)
     balance: float = 0.12  #: a prompt weighs (prompts of its family of tasks) ** -balance: small benchmarks count
     steps: int = 30
@@ -41,6 +43,6 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
 
 
 SIZES = {
-    "small": Recipe(word_rows=4096, columns=16, vocabulary=2048, static=0, slope_scale=1.0, shape_scale=1.0),
+    "small": Recipe(word_rows=4096, columns=16, vocabulary=2048, static=0, topics=0, slope_scale=1.0, shape_scale=1.0),
     "default": Recipe(),
 }

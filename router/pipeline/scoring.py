@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from router.config import Member
 from router.features.conversation import segments
 from router.heads import Claim, Head, Placement, make, servable
-from router.types import Query, Scores, Turn
+from router.types import Query, Scores
 
 
 class Scoring:
@@ -33,15 +33,25 @@ class Scoring:
 
 
 def strengths(scoring: Scoring, pool: Sequence[Member]) -> tuple[float, ...]:
-    """One figure per member that orders them: `strength` where all tell it, else the quality expected of an answer to
-    nothing in particular."""
+    """One figure per member that orders them: `strength` where all tell it, else the mean quality expected of answers
+    to plain questions of several fields."""
     told = [member.strength for member in pool if member.strength is not None]
     if len(told) == len(pool):
         return tuple(told)
-    return scoring.score(_NOTHING).quality
+    expected = [scoring.head.score(((question, 1.0),)).quality for question in _PLAIN]
+    return tuple(sum(qualities) / len(_PLAIN) for qualities in zip(*expected, strict=True))
 
 
-_NOTHING = Query(kind="chat", model="auto", turns=(Turn("user", ""),))
+_PLAIN = (
+    "What is the capital of Australia, and why was it not Sydney?",
+    "A train leaves at 9:40 and arrives at 13:05. How long does the journey take in minutes?",
+    "Write a Python function that returns the n-th Fibonacci number.",
+    "Summarise the causes of the First World War in three sentences.",
+    "Which gas do plants take up in photosynthesis, and which one do they give off?",
+    "Translate into French: where is the nearest railway station?",
+    "A patient has a fever and a stiff neck. Which illness must be ruled out first?",
+    "Is a contract valid if one of the parties was a minor when it was signed?",
+)
 
 
 def _claim(member: Member) -> Claim:

@@ -58,6 +58,16 @@ def test_a_line_is_found_again() -> None:
     assert (a, c) == pytest.approx((0.5, -1), abs=0.05)
 
 
+@pytest.mark.parametrize("centre", [-10, -4, 4])
+def test_a_line_is_found_far_from_nought(centre: int) -> None:
+    """Whole steps of Newton's method run away from there."""
+    rng = np.random.default_rng(0)
+    z = rng.normal(centre, 1, 4000)
+    slope, offset = platt(z, sigmoid(0.7 * (z - centre)))
+    assert slope == pytest.approx(0.7, abs=0.02)
+    assert slope * centre + offset == pytest.approx(0, abs=0.02)
+
+
 def test_no_line_turns_a_ranking_round() -> None:
     z = np.linspace(-4, 4, 400, dtype=np.float32)
     a, c = platt(z, (z < 0).astype(np.float32))

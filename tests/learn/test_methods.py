@@ -11,8 +11,7 @@ from router.errors import ConfigError
 from router.heads import Artefact, embedding
 from router.heads.artefact import FORMAT, Metadata, ModelRecord
 from router.heads.labelled import log_odds
-from router.learn import embedding as projections
-from router.learn import outcomes, routers, served
+from router.learn import outcomes, routers, served, topics
 from router.learn.corpus import Corpus, join
 from router.learn.recipe import Recipe
 from router.learn.routers import mlp
@@ -43,20 +42,20 @@ def knn(corpus: Corpus) -> Artefact:
 def test_the_decomposition_is_the_singular_one() -> None:
     draw = np.random.default_rng(0)
     dense = draw.normal(size=(60, 8)) @ draw.normal(size=(8, 40)) + 0.01 * draw.normal(size=(60, 40))
-    axes = projections._main_axes(sparse.csr_matrix(dense.astype(np.float32)), 5)
+    axes = topics._main_axes(sparse.csr_matrix(dense.astype(np.float32)), 5)
     _, _, expected = np.linalg.svd(dense)
     np.testing.assert_allclose(np.abs(axes.T @ expected[:5].T), np.eye(5), atol=1e-2)
 
 
 def test_a_matrix_of_low_rank_gives_no_more_axes_than_it_has() -> None:
     matrix = sparse.csr_matrix(np.outer(np.arange(1, 9), [1, 0, 2, 0]).astype(np.float32))
-    assert projections._main_axes(matrix, 3).shape == (4, 1)
-    assert projections.lsa(matrix, 3).shape == (4, 3)
+    assert topics._main_axes(matrix, 3).shape == (4, 1)
+    assert topics.lsa(matrix, 3).shape == (4, 3)
 
 
 def test_rows_of_one_prompt_alone_stay_zero() -> None:
     matrix = sparse.csr_matrix(np.array([[1, 1, 0], [1, 0, 1], [1, 1, 0], [0, 1, 0]], np.float32))
-    assert not projections.lsa(matrix, 2)[2].any()
+    assert not topics.lsa(matrix, 2)[2].any()
 
 
 def test_the_embedding_is_the_bags_projection(corpus: Corpus, knn: Artefact) -> None:
