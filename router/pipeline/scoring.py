@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from router.config import Member
 from router.features.conversation import segments
 from router.heads import Claim, Head, Placement, make, servable
-from router.types import Query, Scores
+from router.types import Query, Scores, Turn
 
 
 class Scoring:
@@ -38,11 +38,11 @@ def strengths(scoring: Scoring, pool: Sequence[Member]) -> tuple[float, ...]:
     told = [member.strength for member in pool if member.strength is not None]
     if len(told) == len(pool):
         return tuple(told)
-    expected = [scoring.head.score(((question, 1.0),)).quality for question in _PLAIN]
+    expected = [scoring.score(query).quality for query in _PLAIN]
     return tuple(sum(qualities) / len(_PLAIN) for qualities in zip(*expected, strict=True))
 
 
-_PLAIN = (
+_QUESTIONS = (
     "What is the capital of Australia, and why was it not Sydney?",
     "A train leaves at 9:40 and arrives at 13:05. How long does the journey take in minutes?",
     "Write a Python function that returns the n-th Fibonacci number.",
@@ -52,6 +52,7 @@ _PLAIN = (
     "A patient has a fever and a stiff neck. Which illness must be ruled out first?",
     "Is a contract valid if one of the parties was a minor when it was signed?",
 )
+_PLAIN = tuple(Query(kind="chat", model="auto", turns=(Turn("user", question),)) for question in _QUESTIONS)
 
 
 def _claim(member: Member) -> Claim:
