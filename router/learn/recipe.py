@@ -43,6 +43,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
 
 
 SIZES = {
-    "small": Recipe(word_rows=4096, columns=16, vocabulary=2048, static=0, topics=0, slope_scale=1.0, shape_scale=1.0),
+    # For hundreds of short prompts of few words: no word is rare there, and there is little to be held back from.
+    "small": Recipe(word_rows=4096, vocabulary=2048, static=0, topics=0, shape_scale=1.0, rarity=0.0, ridge=1.6),
     "default": Recipe(),
 }
