@@ -32,7 +32,8 @@ class Placement(msgspec.Struct, frozen=True, kw_only=True):
 class Head(Protocol):
     """Segments to quality per member, in the pool's order. Safe from many threads.
 
-    A head may say `slow = True`: a score takes milliseconds, and the pipeline makes it on another thread.
+    A head may say `slow = True`: a score takes milliseconds, and the pipeline makes it on another thread. It may name
+    `typical` texts whose mean quality orders the members; else its word on the empty text does.
     """
 
     @property
@@ -90,3 +91,16 @@ class Selective(Predictor, Protocol):
     def only(self, models: npt.NDArray[np.int64]) -> Predictor:
         """The same, right for these of its models; what it says of others does not matter."""
         ...
+
+
+#: Plain questions of several fields: what members are ordered by where a head says nothing sensible of an empty text.
+PLAIN = (
+    "What is the capital of Australia, and why was it not Sydney?",
+    "A train leaves at 9:40 and arrives at 13:05. How long does the journey take in minutes?",
+    "Write a Python function that returns the n-th Fibonacci number.",
+    "Summarise the causes of the First World War in three sentences.",
+    "Which gas do plants take up in photosynthesis, and which one do they give off?",
+    "Translate into French: where is the nearest railway station?",
+    "A patient has a fever and a stiff neck. Which illness must be ruled out first?",
+    "Is a contract valid if one of the parties was a minor when it was signed?",
+)

@@ -38,6 +38,10 @@ class CurvedHead:
         return bool(getattr(self._references, "slow", False))
 
     @property
+    def typical(self) -> tuple[str, ...]:
+        return getattr(self._references, "typical", ("",))
+
+    @property
     def turns(self) -> TurnWeights:
         return self._references.turns
 

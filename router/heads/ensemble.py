@@ -39,6 +39,7 @@ class EnsemblePredictor:
         self._weights = found.weights
         self._parts = [_part(artefact, i, meta, make) for i, meta in enumerate(found.parts)]
         self.slow = any(getattr(part, "slow", False) for part in self._parts)
+        self.typical = max((getattr(part, "typical", ("",)) for part in self._parts), key=len)
         heard = zip(self._parts, found.weights, strict=True)
         self.judged = next((part for part, weight in heard if weight and isinstance(part, JudgedHead)), None)
 

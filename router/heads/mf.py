@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from router.heads.base import Claim, Placement
+from router.heads.base import PLAIN, Claim, Placement
 from router.heads.checkpoint import Checkpoint
 from router.heads.placement import place
 from router.native.scorer import Encoder, Scorer
@@ -15,6 +15,8 @@ from router.types import Scores, Segment
 
 class MfHead:
     """`logit q_m = b_m + v_m . h` over the pool's members. Immutable and safe from many threads."""
+
+    typical = PLAIN  #: its fit has no constant, so that an empty text tells nothing
 
     def __init__(self, checkpoint: Checkpoint, claims: Sequence[Claim], *, isa: str | None = None) -> None:
         vectors, bias, self._placements = place(checkpoint, claims)

@@ -39,6 +39,7 @@ class PlacedHead:
         if isinstance(predictor, Selective):
             predictor = predictor.only(np.flatnonzero(self._mixed.any(axis=0)))
         self._predictor = predictor
+        self.typical: tuple[str, ...] = getattr(predictor, "typical", ("",))
 
     @property
     def turns(self) -> TurnWeights:

