@@ -114,9 +114,9 @@ def _ensemble() -> Maker:
 
 
 def _causal_llm() -> Maker:
-    from router.heads.causal_llm import CausalLlmHead
+    from router.heads.causal_llm import causal_llm
 
-    return CausalLlmHead
+    return causal_llm
 
 
 def _placed(predictor: Callable[[Artefact], Predictor]) -> Maker:
@@ -124,9 +124,7 @@ def _placed(predictor: Callable[[Artefact], Predictor]) -> Maker:
     from router.heads.placed import PlacedHead
 
     def head(artefact: Artefact, claims: Sequence[Claim]) -> Head:
-        made = predictor(artefact)
-        slow = bool(getattr(made, "slow", False))
-        return PlacedHead(artefact.meta, made, claims, curves_of(artefact), slow=slow)
+        return PlacedHead(artefact.meta, predictor(artefact), claims, curves_of(artefact))
 
     return head
 

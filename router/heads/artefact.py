@@ -5,7 +5,7 @@ The metadata's `router` says which head reads the arrays; each head checks its o
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
@@ -18,6 +18,7 @@ from router.native.spec import EncoderSpec, TurnWeights
 FORMAT = 1
 
 Array = npt.NDArray[Any]
+S = TypeVar("S")
 
 
 class ModelRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,6 +71,13 @@ class Artefact(msgspec.Struct, frozen=True, kw_only=True):
             wanted = ", ".join("any" if n is None else str(n) for n in shape)
             raise ConfigError(f"{self.path}: {name}: expected shape [{wanted}], got {list(found.shape)}")
         return found
+
+    def options_as(self, kind: type[S]) -> S:
+        """The method's own settings. Raises ConfigError where they are no `kind`."""
+        try:
+            return msgspec.convert(self.meta.options, kind)
+        except msgspec.ValidationError as error:
+            raise ConfigError(f"{self.path}: options: {error}") from error
 
 
 def read(path: str | Path) -> Artefact:

@@ -73,7 +73,7 @@ class JudgedHead(Head, Protocol):
 
 class Predictor(Protocol):
     """What a method says of the models that it was trained on; `placed.PlacedHead` makes a head of it.
-    Safe from many threads. It may say `slow = True`, as a head may."""
+    Safe from many threads. It may say `slow = True` and name `typical` texts, as a head may."""
 
     def logits(self, queries: Sequence[Sequence[Segment]]) -> npt.NDArray[np.float32]:
         """[queries, reference models]: the log odds of an acceptable answer."""
@@ -81,6 +81,19 @@ class Predictor(Protocol):
 
     def tokens(self, segments: Sequence[Segment]) -> int:
         """The query's size, as an estimate in tokens: what cost and context use."""
+        ...
+
+
+class JudgedPredictor(Predictor, Protocol):
+    """A predictor that wants a language model's verdict; `judged.JudgedPlacedHead` makes a `JudgedHead` of it."""
+
+    @property
+    def judge(self) -> str: ...
+
+    def question(self, segments: Sequence[Segment]) -> bytes | None: ...
+
+    def logits_by(self, segments: Sequence[Segment], answer: bytes) -> npt.NDArray[np.float32]:
+        """[1, reference models], by the judge's answer. Raises ValueError where that holds no verdict."""
         ...
 
 

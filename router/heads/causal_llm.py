@@ -21,11 +21,11 @@ import numpy.typing as npt
 
 from router.errors import ConfigError
 from router.heads.artefact import Artefact
-from router.heads.base import Claim, Placement
+from router.heads.base import Claim, JudgedHead
 from router.heads.curves import curves_of
+from router.heads.judged import JudgedPlacedHead
 from router.heads.placed import PlacedHead
-from router.native.spec import TurnWeights
-from router.types import Scores, Segment
+from router.types import Segment
 
 LOWEST, HIGHEST = 1, 5
 TEMPLATE = """\
@@ -129,16 +129,28 @@ def key_of(text: str) -> int:
 
 
 class Verdicts:
-    """A `Predictor` by the verdicts that the artefact knows; of other queries it knows the models' means."""
+    """A `JudgedPredictor`. Without an answer it goes by the verdicts that came with the file; of other queries it knows
+    the models' means."""
 
     def __init__(self, artefact: Artefact, question: Question) -> None:
         models = len(artefact.meta.models)
         self._slope = artefact.array("slope", np.float32, (models,))
         self._bias = artefact.array("bias", np.float32, (models,))
-        self._unasked = question.unasked
+        self._question, self._unasked = question, question.unasked
         if not (self._slope >= 0).all():
             raise ConfigError(f"{artefact.path}: slope: expected numbers of 0 or more, got {self._slope.min()}")
         self.known = _known(artefact)
+
+    @property
+    def judge(self) -> str:
+        return self._question.judge
+
+    def question(self, segments: Sequence[Segment]) -> bytes | None:
+        text = text_of(segments)
+        return None if key_of(text) in self.known else self._question.ask(text)
+
+    def logits_by(self, segments: Sequence[Segment], answer: bytes) -> Floats:
+        return self.by([verdict(answer)])
 
     def logits(self, queries: Sequence[Sequence[Segment]]) -> Floats:
         known, unasked = self.known, self._unasked
@@ -154,50 +166,15 @@ class Verdicts:
         return sum((len(text.encode("utf-8", "surrogatepass")) + 3) // 4 for text, _ in segments)
 
 
-class CausalLlmHead:
-    """A `JudgedHead`. `score` alone goes by the verdicts that came with the file."""
-
-    slow = True  #: of a server; see `Head`
-
-    def __init__(self, artefact: Artefact, claims: Sequence[Claim]) -> None:
-        """Raises ConfigError naming the file, the tensor or option, and what was expected."""
-        self._question = question_of(artefact)
-        self._verdicts = Verdicts(artefact, self._question)
-        self._placed = PlacedHead(artefact.meta, self._verdicts, claims, curves_of(artefact))
-
-    @property
-    def turns(self) -> TurnWeights:
-        return self._placed.turns
-
-    @property
-    def placements(self) -> tuple[Placement, ...]:
-        return self._placed.placements
-
-    @property
-    def judge(self) -> str:
-        return self._question.judge
-
-    def score(self, segments: Sequence[Segment]) -> Scores:
-        return self._placed.score(segments)
-
-    def score_many(self, texts: Sequence[str]) -> Floats:
-        return self._placed.score_many(texts)
-
-    def question(self, segments: Sequence[Segment]) -> bytes | None:
-        text = text_of(segments)
-        return None if key_of(text) in self._verdicts.known else self._question.ask(text)
-
-    def score_by(self, segments: Sequence[Segment], answer: bytes) -> Scores:
-        quality = self._placed.quality(self._verdicts.by([verdict(answer)]))[0]
-        return Scores(tuple(quality.tolist()), self._verdicts.tokens(segments))
+def causal_llm(artefact: Artefact, claims: Sequence[Claim]) -> JudgedHead:
+    """Raises ConfigError naming the file, the tensor or option, and what was expected."""
+    verdicts = Verdicts(artefact, question_of(artefact))
+    return JudgedPlacedHead(PlacedHead(artefact.meta, verdicts, claims, curves_of(artefact)), verdicts)
 
 
 def question_of(artefact: Artefact) -> Question:
     """Raises ConfigError."""
-    try:
-        question = msgspec.convert(artefact.meta.options, Question)
-    except msgspec.ValidationError as error:
-        raise ConfigError(f"{artefact.path}: options: {error}") from error
+    question = artefact.options_as(Question)
     if "{query}" not in question.template:
         raise ConfigError(f"{artefact.path}: options.template: expected a text with {{query}} in it")
     if not LOWEST <= question.unasked <= HIGHEST:

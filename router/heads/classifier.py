@@ -12,7 +12,6 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -65,10 +64,7 @@ class ClassifierPredictor:
 
 def encoder_of(artefact: Artefact) -> TextEncoder:
     """The encoder, rebuilt from the artefact alone."""
-    try:
-        recipe = msgspec.convert(artefact.meta.options, EncoderRecipe)
-    except msgspec.ValidationError as error:
-        raise ConfigError(f"{artefact.path}: options: {error}") from error
+    recipe = artefact.options_as(EncoderRecipe)
     model = _model(artefact, recipe.config)
     model.load_state_dict(_state(artefact, model))
     return TextEncoder(model.eval().requires_grad_(False), _tokenizer(artefact), recipe)

@@ -12,12 +12,12 @@ import numpy.typing as npt
 
 from router.errors import ConfigError
 from router.heads.artefact import Artefact, Metadata
-from router.heads.base import Claim, Head, JudgedHead, Placement
+from router.heads.base import Claim, Head, JudgedHead
 from router.heads.curves import curves_of
+from router.heads.judged import JudgedPlacedHead
 from router.heads.labelled import log_odds
 from router.heads.placed import PlacedHead
-from router.native.spec import TurnWeights
-from router.types import Scores, Segment
+from router.types import Segment
 
 Floats = npt.NDArray[np.float32]
 Make = Callable[[Artefact, Sequence[Claim]], Head]
@@ -50,6 +50,13 @@ class EnsemblePredictor:
                 total += np.float32(weight) * log_odds(_quality(head, queries))
         return total
 
+    @property
+    def judge(self) -> str:
+        return self._asking().judge
+
+    def question(self, segments: Sequence[Segment]) -> bytes | None:
+        return self._asking().question(segments)
+
     def logits_by(self, segments: Sequence[Segment], answer: bytes) -> Floats:
         """[1, models], where the judged part has its judge's answer. Raises ValueError where that holds no verdict."""
         total = np.zeros((1, len(self._parts[0].placements)), np.float32)
@@ -63,55 +70,22 @@ class EnsemblePredictor:
     def tokens(self, segments: Sequence[Segment]) -> int:
         return self._parts[0].score(segments).prompt_tokens
 
-
-class JudgedEnsemble:
-    """A `JudgedHead`: an ensemble with a part that wants a language model's verdict."""
-
-    slow = True
-
-    def __init__(self, placed: PlacedHead, predictor: EnsemblePredictor, part: JudgedHead) -> None:
-        self._placed, self._predictor, self._part = placed, predictor, part
-
-    @property
-    def turns(self) -> TurnWeights:
-        return self._placed.turns
-
-    @property
-    def placements(self) -> tuple[Placement, ...]:
-        return self._placed.placements
-
-    @property
-    def judge(self) -> str:
-        return self._part.judge
-
-    def score(self, segments: Sequence[Segment]) -> Scores:
-        return self._placed.score(segments)
-
-    def score_many(self, texts: Sequence[str]) -> Floats:
-        return self._placed.score_many(texts)
-
-    def question(self, segments: Sequence[Segment]) -> bytes | None:
-        return self._part.question(segments)
-
-    def score_by(self, segments: Sequence[Segment], answer: bytes) -> Scores:
-        quality = self._placed.quality(self._predictor.logits_by(segments, answer))[0]
-        return Scores(tuple(quality.tolist()), self._predictor.tokens(segments))
+    def _asking(self) -> JudgedHead:
+        assert self.judged is not None  # else nobody makes a judged head of it
+        return self.judged
 
 
 def ensemble(artefact: Artefact, claims: Sequence[Claim], make: Make) -> Head:
     """Raises ConfigError where the file does not fit."""
     predictor = EnsemblePredictor(artefact, make)
-    placed = PlacedHead(artefact.meta, predictor, claims, curves_of(artefact), slow=predictor.slow)
-    return placed if predictor.judged is None else JudgedEnsemble(placed, predictor, predictor.judged)
+    placed = PlacedHead(artefact.meta, predictor, claims, curves_of(artefact))
+    return placed if predictor.judged is None else JudgedPlacedHead(placed, predictor)
 
 
 def settings_of(artefact: Artefact) -> Settings:
     """Raises ConfigError."""
     where = f"{artefact.path}: options"
-    try:
-        found = msgspec.convert(artefact.meta.options, Settings)
-    except msgspec.ValidationError as error:
-        raise ConfigError(f"{where}: {error}") from error
+    found = artefact.options_as(Settings)
     names = [model.name for model in artefact.meta.models]
     if not found.parts or len(found.weights) != len(found.parts) or min(found.weights) < 0 or not sum(found.weights):
         raise ConfigError(f"{where}: expected parts, and a weight of at least 0 for each, some above 0")

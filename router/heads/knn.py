@@ -79,10 +79,7 @@ class KnnPredictor:
 
 def settings_of(artefact: Artefact) -> Settings:
     """Raises ConfigError."""
-    try:
-        found = msgspec.convert(artefact.meta.options, Settings)
-    except msgspec.ValidationError as error:
-        raise ConfigError(f"{artefact.path}: options: {error}") from error
+    found = artefact.options_as(Settings)
     found.check(f"{artefact.path}: options")
     return found
 

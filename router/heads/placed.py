@@ -27,18 +27,15 @@ class PlacedHead:
         predictor: Predictor,
         claims: Sequence[Claim],
         curves: Curves | None = None,
-        *,
-        slow: bool = False,
     ) -> None:
-        """`curves`: what `curves_of` found in the artefact; the reference models' logits go through them.
-        `slow`: a score takes milliseconds; see `Head`."""
-        self.slow = slow
+        """`curves`: what `curves_of` found in the artefact; the reference models' logits go through them."""
         self._curves = curves
         self._turns = meta.turns
         self._mixed, self._placements = mix(meta.models, claims)
         if isinstance(predictor, Selective):
             predictor = predictor.only(np.flatnonzero(self._mixed.any(axis=0)))
         self._predictor = predictor
+        self.slow = bool(getattr(predictor, "slow", False))
         self.typical: tuple[str, ...] = getattr(predictor, "typical", ("",))
 
     @property

@@ -49,6 +49,7 @@ class CheckedHead:
         if missing:
             raise ConfigError(f"{self._who}: expected a Head, got {type(head).__name__} without {', '.join(missing)}")
         self.slow = bool(getattr(head, "slow", False))
+        self.typical: tuple[str, ...] = getattr(head, "typical", ("",))
         try:
             self.score((("", 1.0),))
             self.score_many(["", "a"])

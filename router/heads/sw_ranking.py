@@ -156,9 +156,6 @@ def _levelled(rated: Doubles, means: Doubles) -> Floats:
 
 
 def _settings(artefact: Artefact) -> Settings:
-    try:
-        found = msgspec.convert(artefact.meta.options, Settings)
-    except msgspec.ValidationError as error:
-        raise ConfigError(f"{artefact.path}: options: {error}") from error
+    found = artefact.options_as(Settings)
     found.check(f"{artefact.path}: options")
     return found
