@@ -80,9 +80,8 @@ class World(msgspec.Struct, frozen=True):
         """The native head's fit of all labels but the tested prompts', as a checkpoint would hold it."""
         seen = Corpus(self.corpus.prompts, self.corpus.columns, scores, self.corpus.table)
         rows = ~self.test & np.isfinite(scores).any(axis=1)
-        lines = np.tile(np.array([1.0, 0.0], np.float32), (len(seen.columns), 1))
         parts = mf.train(seen, self.made, rows, self.recipe)
-        trained = head(self.made, parts, columns, lines, self.recipe.columns)
+        trained = head(self.made, parts, columns, self.recipe.columns)
         return artefact(seen, columns, self.made, trained)
 
 

@@ -41,12 +41,14 @@ class Matrix(msgspec.Struct, frozen=True):
 
 
 class Design(msgspec.Struct, frozen=True):
-    """`bags` [prompts, table rows] are the pooled rows; `dense` [table rows, d] makes the dense columns of them."""
+    """`bags` [prompts, table rows] are the pooled rows; `dense` [table rows, d] makes the dense columns of them, which
+    are kept, for every fit reads them."""
 
     spec: EncoderSpec
     bags: sparse.csr_matrix
     scale: Floats  #: [table rows]: how freely a row may move
     dense: Floats
+    columns: Floats  #: [prompts, d]: `bags @ dense`
 
     def rows_in_use(self, train: npt.NDArray[np.bool_], min_prompts: int) -> npt.NDArray[np.int64]:
         """Table rows that may move and that stand in enough training prompts."""
@@ -56,7 +58,7 @@ class Design(msgspec.Struct, frozen=True):
     def matrix(self, rows: npt.NDArray[np.int64]) -> Matrix:
         """The training matrix [prompts, len(rows) + d]."""
         own = (self.bags[:, rows] @ sparse.diags_array(self.scale[rows])).tocsr().astype(np.float32)
-        return Matrix(own, np.asarray(self.bags @ self.dense, np.float32))
+        return Matrix(own, self.columns)
 
     def fold(self, rows: npt.NDArray[np.int64], weights: Floats) -> Floats:
         """Weights [len(rows) + d, n] of `matrix(rows)` to a table [table rows, n]."""
@@ -88,7 +90,7 @@ def design(encoder: Encoder, texts: Sequence[str], recipe: Recipe, static: Float
     if recipe.topics:
         spread_out.append(_spread(matrix, lsa(_of_words(matrix, spec), recipe.topics, level=True), recipe.topics_scale))
     dense = np.concatenate([*spread_out, _slopes(spec, recipe)], axis=1)
-    return Design(spec, matrix, scale, dense)
+    return Design(spec, matrix, scale, dense, np.asarray(matrix @ dense, np.float32))
 
 
 def _rarity(matrix: sparse.csr_matrix) -> Floats:

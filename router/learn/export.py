@@ -25,16 +25,14 @@ class Head(msgspec.Struct, frozen=True):
     bias: Floats
 
 
-def head(made: Features, parts: Sequence[Part], chosen: npt.NDArray[np.int64], lines: Floats, columns: int) -> Head:
-    """Folds the chosen columns, calibrates them by `lines` [columns, 2], and keeps the `columns` main directions.
+def head(made: Features, parts: Sequence[Part], chosen: npt.NDArray[np.int64], columns: int) -> Head:
+    """Folds the chosen columns of the corpus and keeps the `columns` main directions.
 
     The directions are those of the training prompts' logits, so the cut costs what it costs on real prompts.
     """
-    slope, offset = lines[chosen].T
     table = np.concatenate([made.design.fold(part.rows, part.weights.hidden) for part in parts], axis=1)
-    ties, constants = _stacked(parts, len(lines))
-    vectors = ties[chosen] * slope[:, None]
-    bias = constants[chosen] * slope + offset
+    ties, constants = _stacked(parts, 1 + max(chosen.max(), *(part.columns.max() for part in parts)))
+    vectors, bias = ties[chosen], constants[chosen]
     hidden = (made.design.bags @ table).astype(np.float64)  # prompts that are much alike leave few directions
     gram = hidden.T @ hidden
     least = max(1e-6 * np.trace(gram) / len(gram), 1e-12)  # a table that teaches nothing has no direction at all

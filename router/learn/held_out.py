@@ -25,11 +25,10 @@ def held_out(
     """Logits [prompts, columns], uncalibrated, cut to the recipe's K columns as a checkpoint is. Fold -1 is never held
     out. NaN there, and in the columns of other tables than `only`."""
     out: Floats = np.full(corpus.scores.shape, np.nan, np.float32)
-    lines = np.tile(np.array([1.0, 0.0], np.float32), (out.shape[1], 1))
     for fold in range(folds.max() + 1):
         test = np.flatnonzero(folds == fold)
         parts = mf.train(corpus, made, training_rows(corpus.prompts, folds == fold), recipe, on_step, only)
         columns = np.concatenate([part.columns for part in parts])
-        cut = head(made, parts, columns, lines, recipe.columns)
+        cut = head(made, parts, columns, recipe.columns)
         out[np.ix_(test, columns)] = made.design.bags[test] @ cut.table @ cut.vectors.T + cut.bias
     return out

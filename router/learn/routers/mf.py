@@ -34,8 +34,7 @@ class MfTrainer:
 
     def fit(self, rows: Rows, columns: Columns, on_step: OnStep = lambda: None) -> Artefact:
         parts = mf.train(self._corpus, self._made, rows, self._recipe, on_step)
-        lines = np.tile(np.array([1.0, 0.0], np.float32), (len(self._corpus.columns), 1))
-        trained = head(self._made, parts, columns, lines, self._recipe.columns)
+        trained = head(self._made, parts, columns, self._recipe.columns)
         return artefact(self._corpus, columns, self._made, trained)
 
     def held_out(self, folds: npt.NDArray[np.int64], on_step: OnStep = lambda: None) -> npt.NDArray[np.float32]:
