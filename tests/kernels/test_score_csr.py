@@ -29,7 +29,7 @@ def kernel(request):
 
 def test_in_the_interpreter():
     if INTERPRETED:
-        pytest.skip("this is it")
+        pytest.skip("the suite already runs in Triton's interpreter")
     command = [sys.executable, "-P", "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__]
     run = subprocess.run(
         command, env={**os.environ, "TRITON_INTERPRET": "1"}, capture_output=True, text=True, timeout=240
@@ -96,7 +96,7 @@ def test_no_texts(kernel):
 def test_refused(kernel, at, change, message):
     score_csr, device = kernel
     if device != "cpu":
-        pytest.skip("the checks are the same everywhere")
+        pytest.skip("what is refused before a launch is tested in the interpreter, whatever the device")
     arrays = features([2, 3])
     arrays[at] = change(arrays[at])
     with pytest.raises(ValueError, match=message):
