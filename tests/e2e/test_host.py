@@ -431,10 +431,13 @@ async def test_a_dead_engine_core_fails_what_runs_and_ends_the_host(hosts, join_
     host = hosts["victim"]
     client = await join_host(host)
     await logged(host, "warmed up in")
-    ids = [client.submit("chat", {**ENDLESS, **way}) for way in ({}, SLOWLY, {"stream": False})]
-    for id in ids[:2]:
-        await client.next(id)
     core = next(pid for pid, command in host.members().items() if command.startswith("VLLM::Engine"))
+    ways = ({}, SLOWLY, {"stream": False})
+    for way in ways:  # a way's first request takes seconds, in which the others' answers would end
+        assert isinstance((await client.ask("chat", {**ENDLESS, **way, "max_tokens": 1}))[1], Done)
+    ids = [client.submit("chat", {**ENDLESS, **way}) for way in ways]
+    for id in ids[:2]:
+        assert isinstance(await client.next(id), bytes)
     os.kill(core, signal.SIGKILL)
     for id in ids:
         while isinstance(end := await client.next(id), bytes):
