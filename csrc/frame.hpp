@@ -1,11 +1,13 @@
-// The two frames of the common request's way, msgpack as router/ipc/messages.py lays it out: Submit to an engine host,
-// Chunks and Done from it. What is not exactly so is left to the full decoder.
+// The frames of the common request's way, msgpack as router/ipc/messages.py lays it out: Submit to an engine host;
+// Chunks, Done and Load from it. What is not exactly so is left to the full decoder.
 #pragma once
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <string_view>
 #include <vector>
+
+#include "load.hpp"
 
 namespace headgate {
 
@@ -109,6 +111,17 @@ class FrameReader {
     return byte(0x92) && real(&out->first_token_s) && real(&out->total_s) && over();
   }
 
+  bool load(LoadFrame* out) {
+    uint64_t running = 0, waiting = 0, preemptions = 0;
+    double decode_tokens_per_s = 0;
+    if (!byte(0x9a) || !byte(7) || !uint(&running) || !uint(&waiting)) return false;
+    out->running = static_cast<int64_t>(running);
+    out->waiting = static_cast<int64_t>(waiting);
+    return real(&out->kv_use) && real(&out->prefix_hit) && real(&out->prefill_tokens_per_s) &&
+           real(&decode_tokens_per_s) && real(&out->time_per_output_token_s) && (byte(0xc2) || byte(0xc3)) &&
+           uint(&preemptions) && over();
+  }
+
   bool over() const { return at_ == end_; }
 
  private:
@@ -186,6 +199,11 @@ inline bool read_chunks(std::string_view frame, std::vector<Chunk>* out) {
 // A Done frame, given without its length.
 inline bool read_done(std::string_view frame, uint64_t* id, Finish* out) {
   return FrameReader(frame).done(id, out);
+}
+
+// A Load frame, given without its length.
+inline bool read_load(std::string_view frame, LoadFrame* out) {
+  return FrameReader(frame).load(out);
 }
 
 }  // namespace headgate

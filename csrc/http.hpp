@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <string>
 #include <string_view>
 
 namespace headgate {
@@ -120,6 +121,12 @@ inline void put_framed(char* out, std::string_view data) {
   std::memcpy(out, "\r\n", 2);
   std::memcpy(out + 2, data.data(), data.size());
   std::memcpy(out + 2 + data.size(), "\r\n", 2);
+}
+
+inline void add_framed(std::string* out, std::string_view data) {
+  const size_t before = out->size();
+  out->resize(before + framed_size(data));
+  put_framed(out->data() + before, data);
 }
 
 }  // namespace headgate

@@ -1,4 +1,4 @@
-# Declarations of http.hpp, chat.hpp, policy.hpp, load.hpp and frame.hpp.
+# Declarations of http.hpp, ring.hpp, chat.hpp, policy.hpp, load.hpp and frame.hpp.
 from libc.stddef cimport size_t
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t, uint8_t
 from libcpp cimport bool
@@ -26,6 +26,19 @@ cdef extern from "http.hpp" namespace "headgate" nogil:
     bool read_plain(string_view, string_view, const HttpLimits&, PlainRequest*)
     size_t framed_size(string_view)
     void put_framed(char*, string_view)
+    void add_framed(string*, string_view) except +
+
+
+cdef extern from "ring.hpp" namespace "headgate" nogil:
+    cdef cppclass Parcel:
+        int fd
+        ssize_t sent
+        string data
+    cdef cppclass Ring:
+        bool is_open()
+        bool open()
+        void send(Parcel*, size_t)
+    ssize_t send_now(int, const char*, size_t)
 
 
 cdef extern from "chat.hpp" namespace "headgate" nogil:
@@ -141,3 +154,4 @@ cdef extern from "frame.hpp" namespace "headgate" nogil:
     bool next_frame(string_view, size_t, string_view*)
     bool read_chunks(string_view, vector[Chunk]*) except +
     bool read_done(string_view, uint64_t*, Finish*)
+    bool read_load(string_view, LoadFrame*)

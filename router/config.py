@@ -45,6 +45,7 @@ class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     admin_host: str = "127.0.0.1"
     admin_port: int = 8001
     api_keys: tuple[str, ...] = ()  #: none: the public routes are open
+    io_uring: bool = True  #: tokens for many clients leave in one system call, where the kernel has it and lets us
     limits: Limits = Limits()
 
 

@@ -12,7 +12,8 @@ from router.frontend import wire
 from router.frontend.door import Door
 from router.frontend.exchange import Exchange
 from router.frontend.reader import BODY, DEAF, HEAD, IDLE, Reader
-from router.native.express import Passage, Pipe
+from router.native.express import Passage
+from router.native.pipe import Pipe
 
 #: Requests that wait behind the one being answered; beyond, we stop reading.
 MAX_WAITING = 8
@@ -60,6 +61,8 @@ class Connection(Pipe, asyncio.Protocol):
         if socket is not None:
             self.socket = socket.fileno()
         door = self.door
+        if door.express is not None:
+            self.outbox = door.express.outbox
         door.entered(self)
         if len(door.connections) > door.limits.connections:
             self._reader = Reader(self, door)
@@ -91,7 +94,7 @@ class Connection(Pipe, asyncio.Protocol):
         if self._active is None and (reader is None or reader.phase == IDLE) and self._take_express(data):
             return
         if reader is None:
-            if self.transport is None:
+            if not self.open:
                 return
             reader = self._reader = Reader(self, self.door)
         reader.feed(data)
@@ -128,7 +131,7 @@ class Connection(Pipe, asyncio.Protocol):
     def _take_express(self, data: bytes) -> bool:
         """Whether `data` is a common request, and under way."""
         express = self.door.express
-        if express is None or self._waiting or self.transport is None:
+        if express is None or self._waiting or not self.open:
             return False
         passage = express.take(self, data)
         if passage is None:
@@ -147,6 +150,11 @@ class Connection(Pipe, asyncio.Protocol):
         else:
             self.write(data)
 
+    def broke(self, error: Exception) -> None:
+        """The transport did not take what was written."""
+        self.door.bug(error)
+        self.abort()
+
     def replace(self, passage: Passage, exchange: Exchange) -> None:
         """`passage` has become an ordinary exchange."""
         if self._active is passage:
@@ -162,7 +170,7 @@ class Connection(Pipe, asyncio.Protocol):
         elif self._waiting:
             if not self._running:
                 self._next()
-        elif self.transport is not None:
+        elif self.open:
             self._settle()
 
     # What the door uses

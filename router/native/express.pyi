@@ -4,24 +4,14 @@ Common is: one whole HTTP/1.1 POST of a plain chat body, no header that asks for
 are well. Everything else is left to the ordinary way, with which this one agrees to the byte.
 """
 
-import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypedDict
 
 from router.native.lane import Lane
+from router.native.pipe import Outbox, Pipe
 from router.native.scorer import Scorer
 from router.native.spec import TurnWeights
 from router.types import Scores, Segment
-
-class Pipe:
-    """The sending half of a connection, as far as it concerns every token. A connection derives from it."""
-
-    transport: asyncio.Transport | None  #: None once the client is gone: what is sent then goes nowhere
-    stalled: bool  #: more unsent bytes than the high-water mark: `stream` calls `stream_slowly`
-    written: int  #: bytes
-    socket: int  #: the transport's file descriptor, or -1: written to directly while nothing waits in the transport
-    def write(self, data: bytes) -> None: ...
-    def stream(self, data: bytes) -> None: ...
 
 class DecisionFields(TypedDict):
     """Fields of `types.Decision`; its `terms` are not kept."""
@@ -68,6 +58,7 @@ class Passage:
 class Express:
     """The way through one pool. Called from the event loop's thread only; scoring releases the GIL."""
 
+    outbox: Outbox
     def __init__(
         self,
         desk: Any,
@@ -77,9 +68,10 @@ class Express:
         next_decision: Callable[[], int],
         decision_prefix: str,
         limits: Any,
+        io_uring: bool = True,
     ) -> None:
         """`desk` counts `pending_bytes`, `requests` holds all that is in flight. `names` are those of the lanes, in the
-        pool's order. `limits`: `config.Limits`."""
+        pool's order. `limits`: `config.Limits`. `io_uring`: of the outbox, which all lanes share from now on."""
 
     def decide_by(
         self,
@@ -116,6 +108,6 @@ class Express:
         """The request in `data`, decided and handed over; None, and nothing done, where it is not a common one."""
 
 def pass_on(lane: Lane, data: bytes, broke: Callable[[Any], None]) -> int:
-    """Give the Chunks and Done frames at the start of `data` to the lane's calls. The bytes taken: up to the end, or to
-    the first frame that is none of these, not whole, or for a call whose end is not a common one. `broke` is told of
-    calls that raised."""
+    """Give the Chunks and Done frames at the start of `data` to the lane's calls, its Load frames to its load. The
+    bytes taken: up to the end, or to the first frame that is none of these, not whole, or for a call whose end is not a
+    common one. `broke` is told of calls that raised. What is sent meanwhile, by whomever, leaves as `Outbox` says."""

@@ -7,7 +7,6 @@ from cpython.set cimport PySet_Add, PySet_Discard, PySet_GET_SIZE
 from libc.math cimport INFINITY
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.stdio cimport snprintf
-from libc.string cimport memcpy
 from libcpp.string cimport string
 from libcpp.vector cimport vector
 
@@ -17,6 +16,7 @@ from router.errors import RouterError, Unauthorized
 from router.native.lane cimport Lane
 from router.native.meters cimport REASONS, Histogram, Meters
 from router.native.meters import NAMES_OF_REASONS
+from router.native.pipe cimport Outbox, Pipe
 from router.native.plain cimport Rule
 from router.native.scorer cimport Scorer
 
@@ -38,56 +38,12 @@ cdef extern from *:
     double now "headgate_now"() nogil
 
 
-cdef extern from "<sys/socket.h>" nogil:
-    ssize_t send(int, const void*, size_t, int)
-    int MSG_DONTWAIT
-    int MSG_NOSIGNAL
-
-
 cdef int MOST_RULES = 1000  # names that carry a number are remembered up to so many
 cdef size_t MOST_BODY_BYTES = 256 * 1024  # above, scoring takes milliseconds: not on the event loop
 
 
 cdef inline string_view _view(bytes data):
     return string_view(PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
-
-
-cdef class Pipe:
-    """The sending half of a connection."""
-
-    # `socket` is -1 where there is none to send to directly.
-    cdef public object transport
-    cdef public bint stalled
-    cdef public int64_t written
-    cdef public int socket
-
-    def __cinit__(self):
-        self.socket = -1
-
-    def write(self, bytes data not None):
-        self._write(data)
-
-    def stream(self, bytes data not None):
-        self._stream(data)
-
-    cdef _write(self, bytes data):
-        cdef Py_ssize_t size = PyBytes_GET_SIZE(data), sent = 0
-        if self.transport is None:
-            return
-        self.written += size
-        # Past the transport while nothing waits in it: its own way to the socket costs more than all else of a token.
-        # What the socket does not take, errors too, is the transport's to handle.
-        if self.socket >= 0 and not self.transport.get_write_buffer_size() and not self.transport.is_closing():
-            sent = send(self.socket, PyBytes_AS_STRING(data), size, MSG_DONTWAIT | MSG_NOSIGNAL)
-            if sent == size:
-                return
-        self.transport.write(data[sent:] if sent > 0 else data)
-
-    cdef _stream(self, bytes data):
-        if self.stalled:
-            self.stream_slowly(data)
-        else:
-            self._write(data)
 
 
 @cython.final
@@ -194,7 +150,7 @@ cdef class Passage:
 
     cdef _chunk(self, string_view data):
         if self.stream and self.started and self.plain is None and data.size():
-            self.connection._stream(_framed(data, b""))
+            self._pass_chunk(b"", data)
         elif self.started or self.plain is not None or not data.size() or self.express.door.draining:
             self.ordinary().chunk(_bytes(data))
         else:
@@ -202,9 +158,17 @@ cdef class Passage:
             self._let_go_of_body()
             if self.stream:
                 self._meters().first_token.observe(now() - self.received_s)
-                self.connection._stream(_framed(data, self._head(self.express.stream_head, -1)))
+                self._pass_chunk(self._head(self.express.stream_head, -1), data)
             else:
                 self.answer = _bytes(data)
+
+    cdef _pass_chunk(self, bytes head, string_view data):
+        cdef string* room = self.connection._room()
+        if room == NULL:
+            self.connection._stream(_framed(head, data))
+            return
+        room.append(PyBytes_AS_STRING(head), PyBytes_GET_SIZE(head))
+        native.add_framed(room, data)
 
     cdef _done(self, const native.Finish* finish):
         cdef Meters meters = self._meters()
@@ -266,13 +230,12 @@ cdef inline int _add(string* out, bytes piece) except -1:
     return 0
 
 
-cdef bytes _framed(string_view data, bytes head):
+cdef bytes _framed(bytes head, string_view data):
     """`data` as one chunk of the chunked transfer encoding, after `head`."""
-    cdef Py_ssize_t first = PyBytes_GET_SIZE(head)
-    cdef bytes out = PyBytes_FromStringAndSize(NULL, first + native.framed_size(data))
-    memcpy(PyBytes_AS_STRING(out), PyBytes_AS_STRING(head), first)
-    native.put_framed(PyBytes_AS_STRING(out) + first, data)
-    return out
+    cdef string out
+    out.assign(PyBytes_AS_STRING(head), PyBytes_GET_SIZE(head))
+    native.add_framed(&out, data)
+    return PyBytes_FromStringAndSize(out.data(), out.size())
 
 
 cdef class Express:
@@ -285,6 +248,7 @@ cdef class Express:
     cdef readonly object unfold
     cdef readonly str decision_prefix
     cdef readonly str request_prefix
+    cdef readonly Outbox outbox
     cdef list lanes
     cdef list meters
     cdef list about
@@ -316,13 +280,16 @@ cdef class Express:
     cdef vector[double] quality
     cdef string out
 
-    def __init__(self, desk, requests, lanes, names, next_decision, decision_prefix, limits):
+    def __init__(self, desk, requests, lanes, names, next_decision, decision_prefix, limits, io_uring=True):
         self.desk, self.requests, self.lanes, self.names = desk, requests, list(lanes), tuple(names)
         self.next_decision, self.decision_prefix = next_decision, decision_prefix
         self.decision_line = f"x-headgate-decision-id: {decision_prefix}-".encode()
         self.most_requests, self.most_pending_bytes = limits.in_flight, limits.pending_bytes
         self.limits.head_bytes, self.limits.headers = limits.header_bytes, limits.headers
         self.limits.body_bytes = min(limits.body_bytes, MOST_BODY_BYTES)
+        self.outbox = Outbox(io_uring)
+        for lane in self.lanes:
+            lane.outbox = self.outbox
         self.members.resize(len(self.lanes))
         self.scored.resize(len(self.lanes))
         self.quality.resize(len(self.lanes))
@@ -502,10 +469,19 @@ cdef bytes _bytes(string_view view):
 
 def pass_on(Lane lane not None, bytes data not None, broke):
     """See express.pyi."""
+    cdef Outbox outbox = lane.outbox
+    outbox.begin()
+    try:
+        return _pass_frames(lane, _view(data), broke)
+    finally:
+        outbox.end()
+
+
+cdef Py_ssize_t _pass_frames(Lane lane, string_view data, broke) except -1:
     cdef string_view frame
     cdef size_t at = 0
-    while native.next_frame(_view(data), at, &frame):
-        if not (_pass_chunks(lane, frame, broke) or _pass_done(lane, frame)):
+    while native.next_frame(data, at, &frame):
+        if not (_pass_chunks(lane, frame, broke) or _pass_done(lane, frame) or _pass_load(lane, frame)):
             break
         at += 4 + frame.size()
     return at
@@ -543,4 +519,12 @@ cdef bint _pass_done(Lane lane, string_view frame) except -1:
                             finish.total_s)
     lane.load.load.ended()
     (<Passage>call)._done(&finish)
+    return True
+
+
+cdef bint _pass_load(Lane lane, string_view frame) except -1:
+    cdef native.LoadFrame told
+    if not native.read_load(frame, &told):
+        return False
+    lane.load.load.reported(told)
     return True

@@ -3,6 +3,7 @@
 from libc.stdint cimport uint64_t
 
 cimport way as native
+from router.native.pipe cimport Outbox
 
 
 cdef class Load:
@@ -14,6 +15,7 @@ cdef class Lane:
     cdef readonly dict calls
     cdef public uint64_t last_id
     cdef public object send
+    cdef public Outbox outbox
     cdef public bint ready
     cdef public bint trusted
     cdef public bint chats

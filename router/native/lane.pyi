@@ -6,6 +6,7 @@ Called from one event loop's thread. The figures: csrc/load.hpp.
 from collections.abc import Callable
 from typing import Any, Protocol, TypedDict
 
+from router.native.pipe import Outbox
 from router.types import Timings, Usage
 
 class _LoadFrame(Protocol):
@@ -74,4 +75,5 @@ class Lane:
     chats: bool
     context_tokens: int
     usd_per_s: float
+    outbox: Outbox  #: what `pass_on` sends by: shared by the lanes of a pool
     def __init__(self, load: Load, usd_per_s: float) -> None: ...

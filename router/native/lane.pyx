@@ -3,6 +3,7 @@
 from libc.stdint cimport int64_t, uint64_t
 
 cimport way as native
+from router.native.pipe cimport Outbox
 
 
 cdef class Load:
@@ -59,6 +60,7 @@ cdef class Lane:
         self.load = load
         self.usd_per_s = usd_per_s
         self.calls = {}
+        self.outbox = Outbox(False)
         self.trusted = True
 
     cdef void look(self, native.Member* out) noexcept:

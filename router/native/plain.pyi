@@ -36,3 +36,6 @@ def read_chunks(frame: bytes) -> list[tuple[int, bytes]] | None:
 
 def read_done(frame: bytes) -> tuple[int, tuple[int, int, int], tuple[float, float]] | None:
     """Id, usage and timings of a Done frame without its length."""
+
+def read_load(frame: bytes) -> tuple[int, int, float, float, float, float] | None:
+    """Running, waiting, cache use, prefix hits, prefill tokens/s and seconds an output token of a Load frame."""

@@ -102,3 +102,11 @@ def read_done(bytes frame not None):
         return None
     return (id, (finish.prompt_tokens, finish.completion_tokens, finish.cached_tokens),
             (finish.first_token_s, finish.total_s))
+
+
+def read_load(bytes frame not None):
+    cdef native.LoadFrame told
+    if not native.read_load(_view(frame), &told):
+        return None
+    return (told.running, told.waiting, told.kv_use, told.prefix_hit, told.prefill_tokens_per_s,
+            told.time_per_output_token_s)

@@ -32,6 +32,7 @@ def express_of(
         decider.next_id,
         decider.id_prefix,
         router.config.server.limits,
+        router.config.server.io_uring,
     )
     follow(express, decider)
     return express

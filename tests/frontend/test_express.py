@@ -1,10 +1,12 @@
 """The common request's way against the ordinary one: the same bytes to clients and engines, the same books, always.
 
-Two houses, one with the way and one without, live through the same steps on wires that go nowhere.
+Two houses, one with the way and one without, live through the same steps on wires that go nowhere, or, in the house
+with the way, over sockets.
 """
 
 import asyncio
 import re
+import socket
 from pathlib import Path
 from typing import Any, cast
 
@@ -67,17 +69,59 @@ class Wire:
 
     abort = close
 
+    def hang_up(self) -> None: ...
+
     def pause_reading(self) -> None: ...
 
     resume_reading = pause_reading
+
+
+class SocketWire(Wire):
+    """Over a socket, which what is sent past the transport goes to as well."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._ours, self._theirs = socket.socketpair()
+        self._theirs.setblocking(False)
+        self._seen = b""
+
+    def get_extra_info(self, name: str) -> Any:
+        return self._ours
+
+    def write(self, data: bytes) -> None:
+        self._ours.sendall(data)
+
+    @property
+    def sent(self) -> bytes:
+        try:
+            while data := self._theirs.recv(1 << 16):
+                self._seen += data
+        except BlockingIOError:
+            pass
+        return self._seen
+
+    @sent.setter
+    def sent(self, value: bytes) -> None:
+        """Nothing has been."""
+
+    def hang_up(self) -> None:
+        self._ours.close()
+        self._theirs.close()
 
 
 class House:
     """A frontend and two engines. Requests go out on the connections, whose order is that of the requests."""
 
     def __init__(
-        self, *, express: bool, keys: tuple[str, ...] = (), limits: Limits | None = None, **routing: Any
+        self,
+        *,
+        express: bool,
+        wire: type[Wire] = Wire,
+        keys: tuple[str, ...] = (),
+        limits: Limits | None = None,
+        **routing: Any,
     ) -> None:
+        self._wire = wire
         self.loop = asyncio.new_event_loop()
         self.members = [
             EngineMember(one, Supervision(breaker_failures=2), Path("/none"), gpu_share=0.5) for one in POOL
@@ -115,7 +159,7 @@ class House:
         self.loop.run_forever()
 
     def connect(self) -> int:
-        connection, wire = Connection(self.door), Wire()
+        connection, wire = Connection(self.door), self._wire()
         connection.connection_made(cast(asyncio.Transport, wire))
         self.clients.append((connection, wire))
         return len(self.clients) - 1
@@ -196,8 +240,8 @@ def _frame(message: Message) -> tuple[Any, ...]:
 class Pair:
     """Both houses, which have to agree after each step."""
 
-    def __init__(self, **options: Any) -> None:
-        self.native, self.ordinary = House(express=True, **options), House(express=False, **options)
+    def __init__(self, wire: type[Wire] = Wire, **options: Any) -> None:
+        self.native, self.ordinary = House(express=True, wire=wire, **options), House(express=False, **options)
 
     def play(self, *steps: tuple[Any, ...]) -> None:
         for step in steps:
@@ -214,14 +258,16 @@ class Pair:
         assert native == ordinary
         assert native["in_flight"] == (0, 0, 0, 0)
         assert [state.running for state in native["states"]] == [state.running for state in ordinary["states"]]
+        for _, wire in self.native.clients:
+            wire.hang_up()
 
 
-@pytest.fixture
-def pair() -> Any:
+@pytest.fixture(params=[Wire, SocketWire])
+def pair(request: pytest.FixtureRequest) -> Any:
     made: list[Pair] = []
 
     def make(**options: Any) -> Pair:
-        made.append(Pair(**options))
+        made.append(Pair(request.param, **options))
         return made[-1]
 
     yield make
@@ -527,9 +573,9 @@ step = st.one_of(
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(step, min_size=4, max_size=25))
-def test_any_order_of_events(steps: list[tuple[Any, ...]]) -> None:
-    both = Pair(price=0.0)
+@given(st.sampled_from([Wire, SocketWire]), st.lists(step, min_size=4, max_size=25))
+def test_any_order_of_events(wire: type[Wire], steps: list[tuple[Any, ...]]) -> None:
+    both = Pair(wire, price=0.0)
     both.play(asked(False), asked(True), *steps)
     both.close()
 

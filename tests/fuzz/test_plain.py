@@ -8,7 +8,7 @@ import pytest
 
 from router.config import Limits
 from router.ipc.frames import encode_frame
-from router.ipc.messages import Chunks, Done
+from router.ipc.messages import Chunks, Done, Load
 from router.native import plain
 from router.native.spec import TurnWeights
 from router.types import Timings, Usage
@@ -25,6 +25,7 @@ BODY = (
 REQUEST = START + b"Host: x\r\nAuthorization: Bearer k\r\nContent-Length: %d\r\n\r\n%b" % (len(BODY), BODY)
 CHUNKS = bytes(encode_frame(Chunks([(1, b"data: {}\n\n"), (70_000, b""), (2**40, bytes(300))])))[4:]
 DONE = bytes(encode_frame(Done(id=4, usage=Usage(300, 70_000, 1), timings=Timings(0.5, 1.5))))[4:]
+LOAD = bytes(encode_frame(Load(running=300, waiting=1, kv_use=0.5, preemptions=70_000)))[4:]
 TURNS, LIMITS = TurnWeights(), Limits()
 
 READERS: dict[str, tuple[bytes, Callable[[bytes], object]]] = {
@@ -32,6 +33,7 @@ READERS: dict[str, tuple[bytes, Callable[[bytes], object]]] = {
     "body": (BODY, lambda data: plain.read_chat(data, TURNS)),
     "chunks": (CHUNKS, plain.read_chunks),
     "done": (DONE, plain.read_done),
+    "load": (LOAD, plain.read_load),
 }
 
 

@@ -14,7 +14,7 @@ from router.errors import BadRequest, RouterError
 from router.features import segments
 from router.frontend.decode import decode
 from router.ipc.frames import encode_frame
-from router.ipc.messages import Chunks, Done, Fail, Message, Submit
+from router.ipc.messages import Chunks, Done, Fail, Load, Message, Submit
 from router.native import plain
 from router.native.spec import TurnWeights
 from router.policy import Settings
@@ -341,11 +341,34 @@ def test_a_done_is_read_as_msgspec_does(
     assert plain.read_done(frame[:-1]) is None
 
 
+@given(ids, ids, st.tuples(seconds, seconds, seconds, seconds, seconds), st.booleans())
+def test_a_load_is_read_as_msgspec_does(
+    running: int, waiting: int, figures: tuple[float, float, float, float, float], asleep: bool
+) -> None:
+    use, hit, prefill, decode, output = figures
+    load = Load(
+        running=running,
+        waiting=waiting,
+        kv_use=use,
+        prefix_hit=hit,
+        prefill_tokens_per_s=prefill,
+        decode_tokens_per_s=decode,
+        time_per_output_token_s=output,
+        asleep=asleep,
+        preemptions=waiting,
+    )
+    frame = bytes(encode_frame(load))[4:]
+    assert plain.read_load(frame) == (running, waiting, use, hit, prefill, output)
+    assert plain.read_done(frame) is plain.read_chunks(frame) is None
+    assert plain.read_load(frame[:-1]) is plain.read_load(frame + b"\xc0") is None
+
+
 def test_other_frames_are_left() -> None:
     for other in (Fail(id=1, status=500, body=b"{}"), Done(id=2**63), Done(id=1, timings=Timings(1, 2))):  # type: ignore[arg-type]
         frame = bytes(encode_frame(other))[4:]
-        assert plain.read_chunks(frame) is None
-        assert plain.read_done(frame) is None
+        assert plain.read_chunks(frame) is plain.read_done(frame) is plain.read_load(frame) is None
+    for unlike in (Load(running=-1), Load(kv_use=1)):
+        assert plain.read_load(bytes(encode_frame(unlike))[4:]) is None
 
 
 _decoder = msgspec.msgpack.Decoder(Message)
@@ -356,15 +379,25 @@ _decoder = msgspec.msgpack.Decoder(Message)
 def test_mutated_frames_are_read_alike_or_left(data: st.DataObject) -> None:
     good = data.draw(
         st.sampled_from(
-            [Chunks([(1, b"abc"), (300, b"")]), Done(id=7, usage=Usage(3, 2, 1), timings=Timings(0.5, 1.5))]
+            [
+                Chunks([(1, b"abc"), (300, b"")]),
+                Done(id=7, usage=Usage(3, 2, 1), timings=Timings(0.5, 1.5)),
+                Load(running=1, waiting=300, kv_use=0.5, prefill_tokens_per_s=1e3, asleep=True, preemptions=2),
+            ]
         )
     )
     frame = bytearray(encode_frame(good)[4:])
     for _ in range(data.draw(st.integers(1, 2))):
         frame[data.draw(st.integers(0, len(frame) - 1))] = data.draw(st.integers(0, 255))
     chunks, done = plain.read_chunks(bytes(frame)), plain.read_done(bytes(frame))
+    load = plain.read_load(bytes(frame))
     if chunks is not None:
         assert Chunks(chunks) == _decoder.decode(frame)
+    elif load is not None:
+        read = _decoder.decode(frame)
+        assert isinstance(read, Load)
+        figures = (read.kv_use, read.prefix_hit, read.prefill_tokens_per_s, read.time_per_output_token_s)
+        assert repr(load) == repr((read.running, read.waiting, *figures))  # two that are no number are not equal
     elif done is not None:
         id, usage, times = done
         try:
