@@ -2,6 +2,7 @@
 request that leaves it. Knows no HTTP.
 """
 
+import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,8 @@ from router.types import Decision, Scores
 
 if TYPE_CHECKING:
     from router.pipeline.router import Router
+
+log = logging.getLogger("headgate.pipeline")
 
 
 def express_of(
@@ -34,6 +37,8 @@ def express_of(
         router.config.server.limits,
         router.config.server.io_uring,
     )
+    if router.config.server.io_uring and not express.outbox.io_uring:
+        log.info("the system lets us have no io_uring: each client's tokens are a system call of their own")
     follow(express, decider)
     return express
 

@@ -77,13 +77,13 @@ class Wire:
 
 
 class SocketWire(Wire):
-    """Over a socket, which what is sent past the transport goes to as well."""
+    """Over a socket, which what is sent past the transport goes to as well. `packets`: what was sent at once."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._ours, self._theirs = socket.socketpair()
+        self._ours, self._theirs = socket.socketpair(type=socket.SOCK_DGRAM)
         self._theirs.setblocking(False)
-        self._seen = b""
+        self.packets: list[bytes] = []
 
     def get_extra_info(self, name: str) -> Any:
         return self._ours
@@ -95,10 +95,10 @@ class SocketWire(Wire):
     def sent(self) -> bytes:
         try:
             while data := self._theirs.recv(1 << 16):
-                self._seen += data
+                self.packets.append(data)
         except BlockingIOError:
             pass
-        return self._seen
+        return b"".join(self.packets)
 
     @sent.setter
     def sent(self, value: bytes) -> None:
@@ -119,6 +119,7 @@ class House:
         wire: type[Wire] = Wire,
         keys: tuple[str, ...] = (),
         limits: Limits | None = None,
+        io_uring: bool = True,
         **routing: Any,
     ) -> None:
         self._wire = wire
@@ -127,7 +128,7 @@ class House:
             EngineMember(one, Supervision(breaker_failures=2), Path("/none"), gpu_share=0.5) for one in POOL
         ]
         self.wires = [self._start(member) for member in self.members]
-        server = Server(api_keys=keys, limits=limits or Limits())
+        server = Server(api_keys=keys, limits=limits or Limits(), io_uring=io_uring)
         config = Config(pool=POOL, routing=Routing(**routing), server=server)
         self.metrics = Metrics(process=False)
         self.router = Router(config, pool=self.members, metrics=self.metrics)
@@ -348,6 +349,29 @@ def test_frames_in_pieces(pair: Any) -> None:
             house.wires[LARGE][0].data_received(frames[at : at + 7])
     both.play(("lose", SMALL))
     assert both.native.router.in_flight() == 0
+
+
+def test_a_stream_and_its_end_in_one_read_are_one_packet() -> None:
+    house = House(express=True, wire=SocketWire)
+    house.play(asked(True))
+    _, wire = house.clients[0]
+    assert isinstance(wire, SocketWire)
+    house.tell(LARGE, Chunks([(1, EVENT)]))
+    house.tell(LARGE, Load(running=1), Chunks([(1, EVENT)]), DONE)
+    assert wire.sent
+    framed = b"f\r\n" + EVENT + b"\r\n"
+    assert [packet.split(b"\r\n\r\n", 1)[-1] for packet in wire.packets[:1]] == [framed]
+    assert wire.packets[1:] == [framed + b"0\r\n\r\n"]
+    house.close()
+    wire.hang_up()
+
+
+def test_io_uring_is_the_configs_to_refuse(caplog: pytest.LogCaptureFixture) -> None:
+    house = House(express=True, io_uring=False)
+    assert house.door.express is not None
+    assert not house.door.express.outbox.io_uring
+    assert "io_uring" not in caplog.text
+    house.close()
 
 
 ENDINGS: dict[str, tuple[tuple[Any, ...], ...]] = {
