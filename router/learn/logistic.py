@@ -14,8 +14,10 @@ from router.learn.recipe import Tie
 Floats = npt.NDArray[np.float32]
 Point = tuple[Floats, Floats]
 NEWTONS = 2
+IMITATED = np.float32(0.2)  #: weight of a logit that is imitated: about the curvature of a label
 FLAT = np.float32(0.01)  #: least curvature of a label: a step from a sure prediction stays a step
 TOLERANCE = 0.03  #: of the residual, against its start
+EXACT = 0.004  #: the same, for `imitate`: to stop early there is to hold back more than its ridge says
 
 
 class Weights(msgspec.Struct, frozen=True):
@@ -74,6 +76,17 @@ def fit(
     return Weights(at[0], prior, at[1])
 
 
+def imitate(
+    x: Matrix, wanted: Floats, prior: Floats, ridge: float, steps: int, on_step: Callable[[], None] = lambda: None
+) -> Weights:
+    """Least squares: weights whose logits come nearest to `wanted` [prompts, models], and `ridge / 2 * |hidden|^2`."""
+    problem = _Problem(x, x.sparse.T.tocsr(), prior, ridge, bias=True)
+    curvature = np.full_like(wanted, IMITATED)
+    back = problem.pulled(curvature * wanted)
+    hidden, bias = _solve(problem, curvature, back, steps, on_step, EXACT)
+    return Weights(hidden, prior, bias)
+
+
 class Problem(Protocol):
     """A map from points, (hidden, bias), to logits, and the ridge on hidden."""
 
@@ -113,7 +126,14 @@ def newton(
     return hidden, bias
 
 
-def _solve(problem: Problem, curvature: Floats, target: Point, steps: int, on_step: Callable[[], None]) -> Point:
+def _solve(
+    problem: Problem,
+    curvature: Floats,
+    target: Point,
+    steps: int,
+    on_step: Callable[[], None],
+    tolerance: float = TOLERANCE,
+) -> Point:
     """Conjugate gradients on the Hessian, preconditioned by its diagonal."""
     diagonal = problem.diagonal(curvature)
     at: Point = np.zeros_like(target[0]), np.zeros_like(target[1])
@@ -121,7 +141,7 @@ def _solve(problem: Problem, curvature: Floats, target: Point, steps: int, on_st
     ahead: Point = rest[0] / diagonal[0], rest[1] / diagonal[1]
     direction: Point = ahead
     size = _inner(rest, ahead)
-    enough = size * TOLERANCE**2
+    enough = size * tolerance**2
     for _ in range(steps):
         on_step()
         if size <= enough:

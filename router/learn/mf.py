@@ -10,12 +10,14 @@ from collections.abc import Callable, Sequence
 import msgspec
 import numpy as np
 import numpy.typing as npt
+from scipy import sparse
 
 from router.learn.bradley_terry import fit_battles
 from router.learn.corpus import Battled, Corpus, family_weights, label_weights, strengths, task_means
-from router.learn.design import Design, design
-from router.learn.logistic import Weights, fit, ties
+from router.learn.design import Design, Matrix, design
+from router.learn.logistic import Weights, fit, imitate, ties
 from router.learn.recipe import Recipe
+from router.learn.smooth import smooth_columns
 from router.learn.static_table import UNKNOWN, static_table, vocabulary
 from router.native.scorer import Encoder
 from router.native.spec import EncoderSpec
@@ -33,6 +35,7 @@ class Features(msgspec.Struct, frozen=True):
     encoder: Encoder
     vocab: npt.NDArray[np.uint64]
     design: Design
+    smooth: Floats  #: [prompts, landmarks]: the teacher's columns, which no table row makes; empty without one
 
 
 class Part(msgspec.Struct, frozen=True):
@@ -53,7 +56,9 @@ def features(corpus: Corpus, recipe: Recipe, static: Floats | None = None) -> Fe
     encoder = Encoder(_spec(recipe, tokens, longest), vocab)
     if static is None:
         static = static_table(recipe.static) if recipe.static else np.zeros((len(tokens), 0), np.float32)
-    return Features(encoder, vocab, design(encoder, texts, recipe, static))
+    made = design(encoder, texts, recipe, static)
+    meant = made.columns[:, : static.shape[1]]
+    return Features(encoder, vocab, made, smooth_columns(meant, recipe.landmarks, recipe.seed))
 
 
 def train(
@@ -62,12 +67,23 @@ def train(
     """Fits the models of every table (or of `only` one) on the chosen prompts; without any, a table has no part."""
     wanted = range(corpus.table.max() + 1) if only is None else [only]
     chosen = [(table, rows & (corpus.table == table)) for table in wanted]
-    return tuple(_part(corpus, made, table, of, recipe, on_step) for table, of in chosen if of.any())
+    return tuple(_part(corpus, made, table, of, rows, recipe, on_step) for table, of in chosen if of.any())
+
+
+def is_taught(corpus: Corpus, table: int, recipe: Recipe) -> bool:
+    """Whether a teacher stands between this table's labels and its weights."""
+    models = sum(column.table == table for column in corpus.columns)
+    few = models <= recipe.taught_models and not _is_fought(corpus, table)
+    return few and bool(recipe.landmarks and recipe.static)
+
+
+def _is_fought(corpus: Corpus, table: int) -> bool:
+    return corpus.battles is not None and bool((corpus.table[corpus.battles.prompt] == table).any())
 
 
 def _battled(corpus: Corpus, table: int, rows: Rows) -> Battled | None:
     """The table's battles on these prompts, by row among them and by column among the table's; None for scores."""
-    if corpus.battles is None or not (corpus.table[corpus.battles.prompt] == table).any():
+    if corpus.battles is None or not _is_fought(corpus, table):
         return None
     kept = rows[corpus.battles.prompt]
     first = next(i for i, column in enumerate(corpus.columns) if column.table == table)
@@ -77,10 +93,11 @@ def _battled(corpus: Corpus, table: int, rows: Rows) -> Battled | None:
     )
 
 
-def _part(corpus: Corpus, made: Features, table: int, rows: Rows, recipe: Recipe, on_step: OnStep) -> Part:
+def _part(corpus: Corpus, made: Features, table: int, rows: Rows, every: Rows, recipe: Recipe, on_step: OnStep) -> Part:
     """Two stages: what tasks have in common, less held, from means without much noise; then, from the labels and under
     the full ridge, what is left. Neither has a constant: what all prompts share must be told by what they contain, so
-    that it grows with their length, as difficulty does on tasks that nobody has labelled; calibration adds one."""
+    that it grows with their length, as difficulty does on tasks that nobody has labelled; calibration adds one. Where
+    labels are few a prompt, this fit is but half of a teacher; `every`: all prompts that may be trained on."""
     columns = np.array([i for i, column in enumerate(corpus.columns) if column.table == table])
     used = made.design.rows_in_use(rows, recipe.min_prompts)
     x = made.design.matrix(used).rows(rows)
@@ -98,8 +115,24 @@ def _part(corpus: Corpus, made: Features, table: int, rows: Rows, recipe: Recipe
         first = fit(x, means, weights, prior, recipe.task_ridge, recipe.steps, on_step, bias=False, newtons=1)
         hidden, start = first.hidden, first.logits(x)
     found = fit(x, np.nan_to_num(scores), weights, prior, recipe.ridge, recipe.steps, on_step, bias=False, offset=start)
-    found = Weights(found.hidden + hidden, prior, found.bias)
-    return Part(columns, used, found)
+    rough = Part(columns, used, Weights(found.hidden + hidden, prior, found.bias))
+    if not is_taught(corpus, table, recipe):
+        return rough
+    smooth = Matrix(sparse.csr_matrix((len(rows), 0), dtype=np.float32), made.smooth)
+    other = fit(smooth.rows(rows), np.nan_to_num(scores), weights, prior, recipe.ridge, recipe.steps, on_step)
+    return _taught(made, every, rough, other.logits(smooth.rows(every)), recipe, on_step)
+
+
+def _taught(made: Features, every: Rows, rough: Part, smooth: Floats, recipe: Recipe, on_step: OnStep) -> Part:
+    """Distillation (Hinton et al., 2015): the mean of a fit of words, which is right where words have been seen, and of
+    a smooth one of meanings, which is right elsewhere, said again in words: of all prompts, those of other tables too,
+    for a teacher needs no label."""
+    worded = rough.weights.logits(made.design.matrix(rough.rows).rows(every))
+    teacher = np.asarray((worded + smooth) / 2, np.float32)
+    used = made.design.rows_in_use(every, recipe.min_prompts)
+    x = made.design.matrix(used).rows(every)
+    found = imitate(x, teacher, rough.weights.ties, recipe.taught_ridge, recipe.steps, on_step)
+    return Part(rough.columns, used, found)
 
 
 def predict(made: Features, parts: Sequence[Part], rows: Rows, columns: int) -> Floats:

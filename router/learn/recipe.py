@@ -36,6 +36,9 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     tie: Tie = Tie()
     ridge: float = 5.5
     task_ridge: float = 0.7  #: of the first stage, which learns the tasks' means; 0: none
+    landmarks: int = 128  #: of the smooth teacher's kernel; 0: no teacher
+    taught_models: int = 4  #: tables of at most so many models learn from a teacher: their labels are few a prompt
+    taught_ridge: float = 0.1  #: of imitating it
     alike: float = 0.3  #: correlation of labels of one prompt: n labels weigh n / (1 + (n - 1) * alike)
     balance: float = 0.12  #: a prompt weighs (prompts of its family of tasks) ** -balance: small benchmarks count
     steps: int = 30
@@ -44,6 +47,8 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
 
 SIZES = {
     # For hundreds of short prompts of few words: no word is rare there, and there is little to be held back from.
-    "small": Recipe(word_rows=4096, vocabulary=2048, static=0, topics=0, shape_scale=1.0, rarity=0.0, ridge=1.6),
+    "small": Recipe(
+        word_rows=4096, vocabulary=2048, static=0, topics=0, landmarks=0, shape_scale=1.0, rarity=0.0, ridge=1.6
+    ),
     "default": Recipe(),
 }

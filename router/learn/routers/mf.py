@@ -29,8 +29,10 @@ class MfTrainer:
         return self._made
 
     def steps(self) -> int:
-        tables = int(self._corpus.table.max()) + 1
-        return self._recipe.steps * tables * (NEWTONS + bool(self._recipe.task_ridge))
+        tables = range(int(self._corpus.table.max()) + 1)
+        taught = sum(mf.is_taught(self._corpus, table, self._recipe) for table in tables)
+        fits = len(tables) * (NEWTONS + bool(self._recipe.task_ridge)) + taught * (NEWTONS + 1)
+        return self._recipe.steps * fits
 
     def fit(self, rows: Rows, columns: Columns, on_step: OnStep = lambda: None) -> Artefact:
         parts = mf.train(self._corpus, self._made, rows, self._recipe, on_step)

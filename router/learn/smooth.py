@@ -1,0 +1,30 @@
+"""Columns of a smooth kernel over what prompts mean: a linear fit of them is a kernel machine. Knows only matrices.
+
+Nystroem's method (Williams and Seeger, 2001) for `k(x, y) = exp(x . y - 1)` of unit vectors. Such a fit bends gently
+with the meaning, so it says something sensible of prompts whose words no label holds.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float32]
+SCALE = 1.5  #: of the columns: how freely the fit may bend
+LEAST = 1e-6  #: directions of less, against the greatest, are rounding
+
+
+def smooth_columns(vectors: Floats, landmarks: int, seed: int) -> Floats:
+    """[prompts, at most `landmarks`] of the prompts' vectors [prompts, d]; mean 0."""
+    if not landmarks or not vectors.shape[1]:
+        return np.zeros((len(vectors), 0), np.float32)
+    centred = vectors - vectors.mean(0)
+    points = centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-9)
+    chosen = np.random.default_rng(seed).choice(len(points), min(landmarks, len(points)), replace=False)
+    marks = points[np.sort(chosen)]
+    sizes, axes = np.linalg.eigh(_kernel(marks, marks).astype(np.float64))
+    kept = sizes > LEAST * sizes[-1]
+    columns = _kernel(points, marks) @ (axes[:, kept] / np.sqrt(sizes[kept])).astype(np.float32)
+    return np.asarray(SCALE * (columns - columns.mean(0)), np.float32)
+
+
+def _kernel(one: Floats, other: Floats) -> Floats:
+    return np.asarray(np.exp(one @ other.T - 1), np.float32)
