@@ -4,7 +4,6 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <string>
 #include <string_view>
 
@@ -107,26 +106,14 @@ inline bool read_plain(std::string_view data, std::string_view start, const Http
   return out->body.size() == length;
 }
 
-// `data` as one chunk of the chunked transfer encoding.
 inline int hex_digits(size_t value) {
   return value < 16 ? 1 : 1 + hex_digits(value >> 4);
 }
 
-inline size_t framed_size(std::string_view data) {
-  return static_cast<size_t>(hex_digits(data.size())) + data.size() + 4;
-}
-
-inline void put_framed(char* out, std::string_view data) {
-  for (int i = hex_digits(data.size()); i-- > 0;) *out++ = "0123456789abcdef"[data.size() >> (4 * i) & 15];
-  std::memcpy(out, "\r\n", 2);
-  std::memcpy(out + 2, data.data(), data.size());
-  std::memcpy(out + 2 + data.size(), "\r\n", 2);
-}
-
+// `data` as one chunk of the chunked transfer encoding, appended.
 inline void add_framed(std::string* out, std::string_view data) {
-  const size_t before = out->size();
-  out->resize(before + framed_size(data));
-  put_framed(out->data() + before, data);
+  for (int i = hex_digits(data.size()); i-- > 0;) out->push_back("0123456789abcdef"[data.size() >> (4 * i) & 15]);
+  out->append("\r\n").append(data).append("\r\n");
 }
 
 }  // namespace headgate

@@ -24,8 +24,6 @@ cdef extern from "http.hpp" namespace "headgate" nogil:
         string_view authorization
         string_view api_key
     bool read_plain(string_view, string_view, const HttpLimits&, PlainRequest*)
-    size_t framed_size(string_view)
-    void put_framed(char*, string_view)
     void add_framed(string*, string_view) except +
 
 

@@ -10,6 +10,7 @@ from router.learn.folds import training_rows
 from router.learn.logistic import fit
 from router.learn.mf import Features
 from router.learn.recipe import Recipe
+from router.learn.unit import unit
 
 Floats = npt.NDArray[np.float32]
 Folds = npt.NDArray[np.int64]
@@ -61,8 +62,7 @@ def neighbours(corpus: Corpus, made: Features, folds: Folds, at: Pair, dimension
     from sklearn.decomposition import TruncatedSVD
 
     used = made.design.rows_in_use(at.rows, 2)
-    points = TruncatedSVD(dimensions, random_state=0).fit_transform(made.design.matrix(used).sparse)
-    points = (points / np.maximum(np.linalg.norm(points, axis=1, keepdims=True), 1e-9)).astype(np.float32)
+    points = unit(TruncatedSVD(dimensions, random_state=0).fit_transform(made.design.matrix(used).sparse))
     gain = corpus.scores[:, at.strong] - corpus.scores[:, at.weak]
     out = np.full(len(folds), np.nan, np.float32)
     for fold in range(folds.max() + 1):

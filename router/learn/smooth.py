@@ -7,6 +7,8 @@ with the meaning, so it says something sensible of prompts whose words no label 
 import numpy as np
 import numpy.typing as npt
 
+from router.learn.unit import unit
+
 Floats = npt.NDArray[np.float32]
 SCALE = 1.5  #: of the columns: how freely the fit may bend
 LEAST = 1e-6  #: directions of less, against the greatest, are rounding
@@ -16,8 +18,7 @@ def smooth_columns(vectors: Floats, landmarks: int, seed: int) -> Floats:
     """[prompts, at most `landmarks`] of the prompts' vectors [prompts, d]; mean 0."""
     if not landmarks or not vectors.shape[1]:
         return np.zeros((len(vectors), 0), np.float32)
-    centred = vectors - vectors.mean(0)
-    points = centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-9)
+    points = unit(vectors - vectors.mean(0))
     chosen = np.random.default_rng(seed).choice(len(points), min(landmarks, len(points)), replace=False)
     marks = points[np.sort(chosen)]
     sizes, axes = np.linalg.eigh(_kernel(marks, marks).astype(np.float64))

@@ -14,6 +14,7 @@ from router.learn.evaluate.splits import Split
 from router.learn.evaluation import Pair
 from router.learn.logistic import fit
 from router.learn.recipe import Recipe
+from router.learn.unit import unit
 
 Floats = npt.NDArray[np.float32]
 NEIGHBOURS = 50
@@ -38,8 +39,7 @@ def points_of(made: mf.Features, seed: int) -> Floats:
 
     bags = made.design.matrix(made.design.rows_in_use(np.ones(made.design.bags.shape[0], bool), 2)).sparse
     dimensions = min(DIMENSIONS, bags.shape[1] - 1, bags.shape[0] - 1)
-    points = TruncatedSVD(dimensions, random_state=seed).fit_transform(bags)
-    return np.asarray(points / np.maximum(np.linalg.norm(points, axis=1, keepdims=True), 1e-9), np.float32)
+    return unit(TruncatedSVD(dimensions, random_state=seed).fit_transform(bags))
 
 
 def routellm(corpus: Corpus, splits: Sequence[Split], made: mf.Features, at: Pair, recipe: Recipe) -> Floats:
