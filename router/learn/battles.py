@@ -64,7 +64,7 @@ def read(path: str | Path) -> Battles:
         a, b = (models.setdefault(model_name(values[key]), len(models)) for key in ("model_a", "model_b"))
         if a == b:
             raise ConfigError(
-                f"{record.where}: model_b: expected another model than model_a, got {values['model_b']!r}"
+                f"{record.where}: model_b: expected another model than model_a, got {records.shown(values['model_b'])}"
             )
         prompt = _prompt(record.where, values, prompts)
         rows.append((index.setdefault(prompt.id, len(index)), a, b, OUTCOME[values["winner"]]))
@@ -87,12 +87,12 @@ def _checked(record: records.Record) -> dict[str, Any]:
             raise ConfigError(f"{record.where}: {key}: expected a value, got none")
     for key, value in values.items():
         if not isinstance(value, str):
-            raise ConfigError(f"{record.where}: {key}: expected text, got {value!r}")
+            raise ConfigError(f"{record.where}: {key}: expected text, got {records.shown(value)}")
     for key in ("model_a", "model_b"):
         if not values[key].strip():
             raise ConfigError(f"{record.where}: {key}: expected a name, got an empty one")
     if values["winner"] not in OUTCOME:
-        raise ConfigError(f"{record.where}: winner: expected one of a, b, tie; got {values['winner']!r}")
+        raise ConfigError(f"{record.where}: winner: expected one of a, b, tie; got {records.shown(values['winner'])}")
     return values
 
 

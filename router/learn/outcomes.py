@@ -166,7 +166,7 @@ def _checked(where: str, values: Values) -> _Row:
         elif key in MEASURES:
             _check_measure(where, key, value)
         elif key in _Row.__struct_fields__ and not isinstance(value, str):
-            raise ConfigError(f"{where}: {key}: expected text, got {value!r}")
+            raise ConfigError(f"{where}: {key}: expected text, got {records.shown(value)}")
     if not values["model"].strip():
         raise ConfigError(f"{where}: model: expected a name, got an empty one")
     return _Row(**{key: values[key] for key in _Row.__struct_fields__ if key in values})
@@ -174,14 +174,14 @@ def _checked(where: str, values: Values) -> _Row:
 
 def _check_score(where: str, value: object) -> None:
     if not isinstance(value, (int, float)) or not 0 <= value <= 1:
-        raise ConfigError(f"{where}: score: expected a number from 0 to 1, got {value!r}")
+        raise ConfigError(f"{where}: score: expected a number from 0 to 1, got {records.shown(value)}")
 
 
 def _check_measure(where: str, key: str, value: object) -> None:
     """NaN is how some writers spell `unknown`."""
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not number or not (value != value or 0 <= value <= LARGEST):  # type: ignore[operator]
-        raise ConfigError(f"{where}: {key}: expected a number of 0 or more, got {value!r}")
+        raise ConfigError(f"{where}: {key}: expected a number of 0 or more, got {records.shown(value)}")
 
 
 class _Table:

@@ -14,6 +14,7 @@ from router.errors import ConfigError
 
 Kind = Literal["parquet", "csv", "jsonl", "json"]
 MAX_LINE = 64 << 20  #: bytes; a longer line is refused before it is read whole
+SHOWN = 120  #: characters of a value in an error
 BATCH = 1024  #: rows of a Parquet file in memory at once
 BOM = b"\xef\xbb\xbf"
 _SUFFIXES: dict[str, Kind] = {
@@ -29,6 +30,17 @@ class Record(msgspec.Struct, frozen=True):
     where: str
     values: dict[str, Any]
     broken: str = ""
+
+
+def shown(value: object) -> str:
+    """As Python writes it, cut short: a cell may have megabytes, and an error has one line."""
+    if isinstance(value, (str, bytes)):
+        return repr(value if len(value) <= SHOWN else value[:SHOWN]) + ("..." if len(value) > SHOWN else "")
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # a whole number of more digits than Python writes
+        return f"a {type(value).__name__} too long to show"
+    return text if len(text) <= SHOWN else text[:SHOWN] + "..."
 
 
 def kind_of(path: Path) -> Kind:

@@ -6,12 +6,11 @@ tie (bothbad)) or as `winner_model_a`, `winner_model_b`, `winner_tie`. The promp
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
-import msgspec
-
 from router.learn.importers import cells
 from router.learn.importers.base import Battle, Broken, Importer, Options, Row, Source, columns_of, outcome
+from router.learn.importers.lists import listed
 from router.learn.outcomes import model_name, prompt_id, question_group
-from router.learn.records import Record
+from router.learn.records import Record, shown
 
 ABOUT = "Chatbot-Arena battles: model_a, model_b, winner, and a conversation or a prompt"
 Winner = Literal["a", "b", "tie", "bad"]
@@ -62,7 +61,7 @@ def _winner(values: Mapping[str, Any]) -> Winner:
     if "winner" in values:
         said = cells.text(values, "winner").strip().lower()
         if said not in _SAID:
-            raise Broken(f"winner: expected one of {', '.join(_SAID)}; got {values['winner']!r}")
+            raise Broken(f"winner: expected one of {', '.join(_SAID)}; got {shown(values['winner'])}")
         return _SAID[said]
     won = [winner for key, winner in _FLAGS.items() if cells.score(values, key) == 1]
     if len(won) != 1:
@@ -73,9 +72,12 @@ def _winner(values: Mapping[str, Any]) -> Winner:
 def _prompt(values: Mapping[str, Any]) -> str:
     """The user's first turn. Both conversations open with it."""
     if "conversation_a" in values:
-        return cells.text({"conversation_a": _opening(_parsed(values["conversation_a"]))}, "conversation_a")
-    first = _parsed(values.get("prompt"))
-    if isinstance(first, list):
+        turns = listed(values["conversation_a"], "conversation_a")
+        return cells.text({"conversation_a": _opening(turns)}, "conversation_a")
+    first = listed(values.get("prompt"), "prompt")
+    if isinstance(first, list) and first and isinstance(first[0], dict):
+        first = _opening(first)
+    elif isinstance(first, list):
         first = next((turn for turn in first if isinstance(turn, str) and turn.strip()), None)
     return cells.text({"prompt": first}, "prompt")
 
@@ -89,13 +91,3 @@ def _opening(turns: object) -> str | None:
             part["text"] for part in content if isinstance(part, dict) and isinstance(part.get("text"), str)
         )
     return content
-
-
-def _parsed(value: object) -> object:
-    """CSVs hold lists as JSON."""
-    if not isinstance(value, str) or not value.lstrip().startswith("["):
-        return value
-    try:
-        return msgspec.json.decode(value)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return value

@@ -6,6 +6,7 @@ from typing import Any
 
 from router.learn.importers.base import Broken
 from router.learn.outcomes import LARGEST
+from router.learn.records import shown
 
 _TRUTH = {"true": 1.0, "false": 0.0}
 
@@ -14,7 +15,7 @@ def text(values: Mapping[str, Any], key: str) -> str:
     """A text that must be there, and not blank."""
     value = values.get(key)
     if not isinstance(value, str):
-        raise Broken(f"{key}: expected text, got {'none' if value is None else repr(value)}")
+        raise Broken(f"{key}: expected text, got {'none' if value is None else shown(value)}")
     if not value.strip():
         raise Broken(f"{key}: expected text, got an empty one")
     return value
@@ -25,7 +26,7 @@ def optional_text(values: Mapping[str, Any], key: str) -> str | None:
     if value is None or value == "":
         return None
     if not isinstance(value, str):
-        raise Broken(f"{key}: expected text, got {value!r}")
+        raise Broken(f"{key}: expected text, got {shown(value)}")
     return value
 
 
@@ -37,10 +38,18 @@ def score(values: Mapping[str, Any], key: str) -> float:
     return number
 
 
+def truth(values: Mapping[str, Any], key: str) -> float:
+    """`True` and `False`, 1 and 0, and nothing between."""
+    number = _number(values, key, "True or False")
+    if number not in (0, 1):
+        raise Broken(f"{key}: expected True or False, got {'none' if number is None else shown(values[key])}")
+    return number
+
+
 def optional_score(values: Mapping[str, Any], key: str) -> float | None:
     number = _number(values, key, "a number from 0 to 1")
     if number is not None and not 0 <= number <= 1:
-        raise Broken(f"{key}: expected a number from 0 to 1, got {values[key]!r}")
+        raise Broken(f"{key}: expected a number from 0 to 1, got {shown(values[key])}")
     return number
 
 
@@ -48,7 +57,7 @@ def measure(values: Mapping[str, Any], key: str) -> float | None:
     """A number of 0 or more, or none."""
     number = _number(values, key, "a number of 0 or more")
     if number is not None and not 0 <= number <= LARGEST:
-        raise Broken(f"{key}: expected a number of 0 or more, got {values[key]!r}")
+        raise Broken(f"{key}: expected a number of 0 or more, got {shown(values[key])}")
     return number
 
 
@@ -61,9 +70,9 @@ def _number(values: Mapping[str, Any], key: str, wanted: str) -> float | None:
         try:
             value = float(value) if truth is None else truth
         except ValueError:
-            raise Broken(f"{key}: expected {wanted}, got {value!r}") from None
+            raise Broken(f"{key}: expected {wanted}, got {shown(value)}") from None
     if not isinstance(value, (int, float)):
-        raise Broken(f"{key}: expected {wanted}, got {value!r}")
+        raise Broken(f"{key}: expected {wanted}, got {shown(value)}")
     if value != value:
         return None
     return float(value) if abs(value) <= LARGEST else math.inf

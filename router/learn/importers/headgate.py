@@ -4,8 +4,9 @@ from collections.abc import Iterable, Mapping
 
 from router.learn.importers import cells
 from router.learn.importers.base import Battle, Broken, Importer, Options, Outcome, Row, Source, columns_of
+from router.learn.importers.lists import begins
 from router.learn.outcomes import prompt_id
-from router.learn.records import Record
+from router.learn.records import Record, shown
 
 ABOUT = "Headgate's own outcomes (prompt, model, score) and battles (prompt, model_a, model_b, winner)"
 _WINNERS = ("a", "b", "tie")
@@ -14,7 +15,8 @@ _WINNERS = ("a", "b", "tie")
 def takes(source: Source) -> bool:
     values = source.values
     if columns_of(values, ("prompt", "model_a", "model_b")):
-        return values.get("winner") in _WINNERS and "conversation_a" not in values
+        arena = "conversation_a" in values or begins(values["prompt"])  # whose prompts are lists, winners may be alike
+        return values.get("winner") in _WINNERS and not arena
     return columns_of(values, ("prompt", "model", "score")) and "prediction" not in values
 
 
@@ -56,7 +58,7 @@ class _Own:
     def _battle(self, values: Mapping[str, object]) -> Battle:
         winner = values["winner"]
         if winner not in _WINNERS:
-            raise Broken(f"winner: expected one of {', '.join(_WINNERS)}; got {winner!r}")
+            raise Broken(f"winner: expected one of {', '.join(_WINNERS)}; got {shown(winner)}")
         prompt, id_, group, task = self._prompt(values)
         a, b = cells.text(values, "model_a"), cells.text(values, "model_b")
         return Battle(

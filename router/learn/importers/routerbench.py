@@ -2,12 +2,12 @@
 and a model's score under its name, its answer and its dollars under `<model>|model_response` and `<model>|total_cost`.
 """
 
-import ast
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from router.learn.importers import cells
 from router.learn.importers.base import Broken, Importer, Options, Outcome, Source, outcome
+from router.learn.importers.lists import listed
 from router.learn.records import Record
 
 ABOUT = "RouterBench's wide tables: sample_id, prompt, eval_name, and three columns a model"
@@ -53,12 +53,7 @@ class _RouterBench:
 
 def _prompt(values: Mapping[str, Any]) -> str:
     """Some of the source's prompts are lists of texts, some such lists written out."""
-    value = values.get("prompt")
-    if isinstance(value, str) and value.startswith(("['", '["')):
-        try:
-            value = ast.literal_eval(value)
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
-            return cells.text(values, "prompt")
+    value = listed(values.get("prompt"), "prompt")
     if not isinstance(value, list):
         return cells.text(values, "prompt")
     if not value or not all(isinstance(part, str) for part in value):
