@@ -59,7 +59,7 @@ def test_broken_rows_are_refused_by_line(tmp_path: Path, line: bytes, message: s
 
 def test_broken_csv_rows_are_refused_by_line(tmp_path: Path) -> None:
     content = b'prompt,a,b\r\n"two\r\nlines",True,False\r\nx,True,maybe\r\n'
-    assert refused(tmp_path / "x.csv", content) == f":4: b: expected a number from 0 to 1, got 'maybe'{SKIP}"
+    assert refused(tmp_path / "x.csv", content) == f":4: b: expected True or False, got 'maybe'{SKIP}"
     assert (
         refused(tmp_path / "x.csv", b"prompt,a,b\r\nx,True,False\r\nx,True\r\n") == f":3: expected 3 cells, got 2{SKIP}"
     )
