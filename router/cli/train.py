@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
+from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -146,13 +147,20 @@ def _command(args: argparse.Namespace) -> str:
     return " ".join(parts if args.seed is None else [*parts, "--seed", str(args.seed)])
 
 
+def _interval(low: float, high: float) -> str:
+    return "(no interval: one prompt)" if isnan(low) else f"[{low:.3f}, {high:.3f}]"
+
+
 def _text(report: "Report") -> str:
     lines = [f"{report.out}: {report.bytes / 1e6:.2f} MB, {report.prompts} prompts, {len(report.models)} models", ""]
+    lines += [f"No held-out figures of {one}" for one in report.unmeasured]
+    if not report.held_out:
+        return "\n".join(lines)
     lines.append("Held out (APGR: 0.5 is chance; CPT: share of strong calls that reaches 50 and 80 % of the gain):")
     for held in report.held_out:
         f = held.figures
         lines.append(
             f"  {held.weak} -> {held.strong} ({held.table}, {f.prompts} prompts): "
-            f"APGR {f.apgr:.3f} [{f.low:.3f}, {f.high:.3f}], CPT50 {f.cpt50:.1%}, CPT80 {f.cpt80:.1%}"
+            f"APGR {f.apgr:.3f} {_interval(f.low, f.high)}, CPT50 {f.cpt50:.1%}, CPT80 {f.cpt80:.1%}"
         )
     return "\n".join(lines)

@@ -42,15 +42,34 @@ def pair(corpus: Corpus, weak: str, strong: str, table: int | None = None) -> Pa
     return _checked(corpus, corpus.column(weak, table), corpus.column(strong, table))
 
 
-def widest_pair(corpus: Corpus, table: int) -> Pair:
-    """The weakest and the strongest model of a table, by mean score over what each answered."""
+def widest_pair(corpus: Corpus, table: int) -> Pair | None:
+    """The weakest and the strongest model of a table, by mean score over what each answered. Where they do not differ
+    so on their common prompts, as specialists of equal means, the two models of the table that differ most on theirs;
+    None where no two differ: there is no gain whose share APGR could be."""
     known = np.isfinite(corpus.scores)
-    columns = [i for i, column in enumerate(corpus.columns) if column.table == table and known[:, i].any()]
+    columns = np.array([i for i, column in enumerate(corpus.columns) if column.table == table and known[:, i].any()])
+    if len(columns) < 2:
+        return None
+    means = [float(np.nanmean(corpus.scores[:, i], dtype=np.float64)) for i in columns]
+    weak, strong = int(np.argmin(means)), int(np.argmax(means))
+    gains = _gains(corpus.scores[:, columns])
+    if not gains[weak, strong] > 0:
+        weak, strong = (int(i) for i in np.unravel_index(int(np.argmax(gains)), gains.shape))
+    if not gains[weak, strong] > 0:
+        return None
+    return _checked(corpus, int(columns[weak]), int(columns[strong]))
+
+
+def no_pair(corpus: Corpus, table: int) -> str:
+    """Why a table has no widest pair, and what would give it one."""
+    seen = np.isfinite(corpus.scores)
+    columns = [i for i, column in enumerate(corpus.columns) if column.table == table and seen[:, i].any()]
     if len(columns) < 2:
         models = ", ".join(repr(corpus.columns[i].model) for i in columns) or "none"
-        raise ConfigError(f"expected at least two models to route between, got {models} only")
-    means = [float(np.nanmean(corpus.scores[:, i])) for i in columns]
-    return _checked(corpus, columns[int(np.argmin(means))], columns[int(np.argmax(means))])
+        return f"expected at least two models to route between, got {models} only"
+    if seen[:, columns].sum(1).max() < 2:
+        return "no two of its models have answered the same prompt: nothing compares them"
+    return "no two of its models differ in mean score on the prompts that both have answered: there is no gain to share"
 
 
 def preference(logits: Floats, at: Pair) -> Floats:
@@ -82,12 +101,21 @@ def apgr_of(corpus: Corpus, at: Pair, preferred: Sequence[float] | Floats) -> fl
     return metrics.curve(weak, strong, np.asarray(preferred)).apgr
 
 
+def _gains(scores: Floats) -> npt.NDArray[np.float64]:
+    """[models, models] of `scores` [prompts, models]: how much higher the second scores than the first, in the mean of
+    their common prompts. 0 where the sums differ by no more than `metrics.EVEN`, and where no prompt is common."""
+    known = np.isfinite(scores).astype(np.float64)
+    total = np.where(known > 0, scores, 0).astype(np.float64).T @ known  # of the first, over the common prompts
+    gap = total.T - total
+    return np.asarray(np.where(np.abs(gap) > metrics.EVEN, gap, 0) / np.maximum(known.T @ known, 1))
+
+
 def _checked(corpus: Corpus, weak: int, strong: int) -> Pair:
     rows = np.isfinite(corpus.scores[:, weak]) & np.isfinite(corpus.scores[:, strong])
     names = corpus.columns[weak].model, corpus.columns[strong].model
     if not rows.any():
         raise ConfigError(f"{names[0]} and {names[1]} share no prompt: nothing tells them apart")
-    if not corpus.scores[rows, strong].mean() > corpus.scores[rows, weak].mean():
+    if not _gains(corpus.scores[:, [weak, strong]])[0, 1] > 0:
         raise ConfigError(
             f"{names[1]} scores no higher than {names[0]} on their common prompts; expected weak, then strong"
         )

@@ -3,11 +3,14 @@
 From RouteLLM (Ong et al., 2024, section 2.2), with every rank a threshold and nothing clipped.
 """
 
+import math
+
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
 EVEN = 1e-6  #: a gap of no more is none
+REDRAWS = 1000
 
 Floats = npt.NDArray[np.floating]
 
@@ -28,7 +31,8 @@ class Curve(msgspec.Struct, frozen=True):
 
 
 class Interval(msgspec.Struct, frozen=True):
-    """A bootstrap's central 95 %."""
+    """A bootstrap's central 95 %. NaN (null in JSON) where there was one prompt to draw from: one says nothing of
+    others."""
 
     low: float
     high: float
@@ -60,19 +64,29 @@ def bootstrap(
     """APGR of each preference on the same resampled prompts: [draws, preferences]. Paired: differences may be taken.
 
     Prompts without a gap to recover have no APGR: where the strong model is not the better one, they are drawn again.
+    NaN where there is one prompt alone.
     """
     rng = np.random.default_rng(seed)
-    out = np.empty((draws, len(preferences)))
-    for draw in range(draws):
-        rows = rng.integers(0, len(weak), len(weak))
-        while not strong[rows].sum(dtype=np.float64) > weak[rows].sum(dtype=np.float64) + EVEN:
-            rows = rng.integers(0, len(weak), len(weak))
+    out = np.full((draws, len(preferences)), np.nan)
+    for draw in range(draws if len(weak) > 1 else 0):
+        rows = _drawn(rng, weak, strong)
         out[draw] = [curve(weak[rows], strong[rows], preference[rows]).apgr for preference in preferences]
     return out
 
 
+def _drawn(rng: np.random.Generator, weak: Floats, strong: Floats) -> npt.NDArray[np.int64]:
+    """Prompts with a gap to recover; all of them once where `REDRAWS` draws have none."""
+    for _ in range(REDRAWS):
+        rows = rng.integers(0, len(weak), len(weak))
+        if strong[rows].sum(dtype=np.float64) > weak[rows].sum(dtype=np.float64) + EVEN:
+            return rows
+    return np.arange(len(weak))
+
+
 def interval(samples: Floats) -> Interval:
-    """The central 95 % of bootstrap samples."""
+    """The central 95 % of bootstrap samples; NaN of NaN."""
+    if np.isnan(samples).any():
+        return Interval(math.nan, math.nan)
     low, high = np.quantile(samples, [0.025, 0.975])
     return Interval(float(low), float(high))
 

@@ -160,7 +160,7 @@ def share_errors(
 ) -> tuple[float, ...]:
     """How far `shares_sent` are from those asked for, in points (hundredths), absolute, one per entry of `shares`."""
     sent = shares_sent(preference, folds, shares)
-    return tuple(100 * abs(found - share) for found, share in zip(sent, shares, strict=True))
+    return tuple(100 * abs(found - share) for found, share in zip(sent, shares, strict=False))
 
 
 def shares_sent(
@@ -171,11 +171,12 @@ def shares_sent(
     `preference` [prompts]: held-out, the higher the rather the strong model: the win rate, the predicted gain, or the
     gain per dollar (a prompt's own lambda). `folds` [prompts]. NaN preferences and fold -1 are left out. For each fold
     the threshold is chosen on all other folds and realised on this one; the share is that of all prompts, pooled.
+    None where one fold has them all.
     """
     usable = np.isfinite(preference) & (folds >= 0)
     values, at = np.asarray(preference, np.float64)[usable], folds[usable]
     out = []
-    for share in shares:
+    for share in shares if len(set(at)) > 1 else ():
         sent = sum(int((values[at == fold] >= share_threshold(values[at != fold], share)).sum()) for fold in set(at))
         out.append(sent / len(values))
     return tuple(out)

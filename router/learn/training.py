@@ -13,7 +13,7 @@ from router.learn import battles, routers, served
 from router.learn.battles import Battles
 from router.learn.calibration import Method, calibrated
 from router.learn.corpus import Corpus, join
-from router.learn.evaluation import Figures, Pair, figures, pair, preference, widest_pair
+from router.learn.evaluation import Figures, Pair, figures, no_pair, pair, preference, widest_pair
 from router.learn.export import signed, spoken_for
 from router.learn.folds import by_group
 from router.learn.outcomes import Outcomes, read
@@ -43,6 +43,7 @@ class Report(msgspec.Struct, frozen=True):
     models: tuple[str, ...]
     held_out: tuple[Held, ...]
     router: str = "mf"
+    unmeasured: tuple[str, ...] = ()  #: tables without a pair whose figures could be told, and why
 
 
 def run(
@@ -75,7 +76,10 @@ def run(
             "`headgate data import --as-scores`"
         )
     corpus = join(tables, fought)
-    chosen = [pair(corpus, *names) for names in pairs] or [widest_pair(corpus, table) for table in range(len(tables))]
+    _check(corpus)
+    widest = [widest_pair(corpus, table) for table in range(0 if pairs else len(tables))]
+    chosen = [pair(corpus, *names) for names in pairs] + [at for at in widest if at is not None]
+    without = tuple(f"{tables[i].name}: {no_pair(corpus, i)}" for i, at in enumerate(widest) if at is None)
     held = by_group(corpus.prompts, folds, recipe.seed)
     if len(np.unique(held)) < folds:
         raise ConfigError(f"--folds: {folds} folds need more questions than {len({p.group for p in corpus.prompts})}")
@@ -92,7 +96,7 @@ def run(
     told = calibrated(trained, logits[:, columns], corpus.scores[:, columns], method)
     shown = {_key(one): round(one.figures.apgr, 4) for one in measured}
     write(out, signed(told, found, command, shown))
-    return Report(str(out), out.stat().st_size, len(corpus.prompts), corpus.models, measured, router)
+    return Report(str(out), out.stat().st_size, len(corpus.prompts), corpus.models, measured, router, without)
 
 
 def _read(path: Path, on_stage: OnStage, on_step: OnStep) -> Outcomes | Battles:
@@ -100,6 +104,18 @@ def _read(path: Path, on_stage: OnStage, on_step: OnStep) -> Outcomes | Battles:
     table = battles.read(path) if battles.is_battles(path) else read(path)
     on_step()
     return table
+
+
+def _check(corpus: Corpus) -> None:
+    """Raises ConfigError where there is nothing to learn, whatever the method."""
+    if len(corpus.models) < 2:
+        raise ConfigError(f"expected at least two models to route between, got {corpus.models[0]!r} only")
+    scores = corpus.scores[np.isfinite(corpus.scores)]
+    if corpus.battles is None and np.ptp(scores) == 0:
+        raise ConfigError(
+            f"expected scores that differ, got {float(scores[0]):g} for every answer: nothing tells the models apart, "
+            "or the prompts"
+        )
 
 
 def _held_out(trainer: Trainer, corpus: Corpus, folds: npt.NDArray[np.int64], on_step: OnStep) -> Floats:

@@ -252,7 +252,10 @@ def test_refuses_tables_that_cannot_be_routed_between(write: Write, capsys: pyte
     assert "one.jsonl: expected at least two models to route between, got 'only' only" in capsys.readouterr().err
     apart = [{"prompt": f"p{i}", "model": "ab"[i % 2], "score": i % 2} for i in range(20)]
     assert main(["eval", str(write("apart.jsonl", apart)), *QUICK]) == 2
-    assert "apart.jsonl: a and b share no prompt: nothing tells them apart" in capsys.readouterr().err
+    assert (
+        "apart.jsonl: no two of its models have answered the same prompt: nothing compares them"
+        in capsys.readouterr().err
+    )
     broken = write("broken.jsonl", [{"prompt": "p", "model": "m", "score": 2}])
     assert main(["eval", str(broken), *QUICK]) == 2
     assert f"{broken}:1: score: expected a number from 0 to 1, got 2" in capsys.readouterr().err

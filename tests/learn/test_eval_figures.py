@@ -198,11 +198,14 @@ def test_a_pair_is_measured_in_every_table_that_has_both() -> None:
     for rows, asked, message in (
         (tested, [("a", "d")], r"--pair: expected two of a, b; got 'd'"),
         (tested, [("b", "a")], r"a scores no higher than b on their common prompts; expected weak, then strong"),
-        (~tested, [], r"z: expected at least two models to route between, got 'a' only"),
         (corpus.table == 2, [("a", "b")], r"--pair: no tested table has both a and b"),
     ):
         with pytest.raises(ConfigError, match=message):
             chosen.duels(chosen.measured(corpus, rows, ()), names, asked)
+    seen = chosen.measured(corpus, np.ones(6, bool), ())
+    widest = chosen.duels(seen, names, ())
+    assert [duel.table for duel in widest] == [0, 1]
+    assert chosen.unpaired(seen, names, widest) == ("z: expected at least two models to route between, got 'a' only",)
 
 
 def test_some_models_are_measured() -> None:

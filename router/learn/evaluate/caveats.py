@@ -15,10 +15,13 @@ def caveats(
     many: Sequence[results.Many],
     guessed: Sequence[str],
     gapped: Sequence[str],
+    unpaired: Sequence[str] = (),
 ) -> tuple[str, ...]:
-    """`guessed`: tables that do not tell how long their answers are; `gapped`: no prompt of theirs has all answers."""
+    """`guessed`: tables that do not tell how long their answers are; `gapped`: no prompt of theirs has all answers;
+    `unpaired`: no pair of models of theirs is measured, and why."""
     gaps = (f"{name} has no prompt that every model has answered: no figures of all its models." for name in gapped)
-    return (*_contestants(predicted), *_pairs(predicted, pairs), *gaps, *_many(predicted, many, guessed))
+    apart = (f"No pair of models is measured of {one}." for one in unpaired)
+    return (*_contestants(predicted), *_pairs(predicted, pairs), *apart, *gaps, *_many(predicted, many, guessed))
 
 
 def _contestants(predicted: Sequence[Predicted]) -> Iterator[str]:
@@ -41,7 +44,9 @@ def _pairs(predicted: Sequence[Predicted], pairs: Sequence[results.Pair]) -> Ite
     ours = {one.name for one in predicted if one.kind != "baseline"}
     for pair in pairs:
         what = f"{pair.weak} -> {pair.strong} ({pair.table})"
-        if pair.prompts < FEW:
+        if pair.prompts < 2:
+            yield f"{what} has one prompt: no interval, and no figure that says anything of others."
+        elif pair.prompts < FEW:
             yield f"{what} has {pair.prompts} prompts: differences that small tables show are mostly chance."
         silent = ours - {one.router for one in pair.routers}
         if silent:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from router.errors import ConfigError
 from router.learn.corpus import Corpus
 from router.learn.evaluate.nearest import hint
-from router.learn.evaluation import Pair, pair, widest_pair
+from router.learn.evaluation import Pair, no_pair, pair, widest_pair
 from router.learn.folds import waits
 
 Rows = npt.NDArray[np.bool_]
@@ -50,19 +50,20 @@ def measured(corpus: Corpus, rows: Rows, models: Sequence[str]) -> Corpus:
 
 
 def duels(seen: Corpus, names: Sequence[str], pairs: Sequence[tuple[str, str]]) -> tuple[Duel, ...]:
-    """The pairs asked for, in each table of `measured` labels that has both models; else each table's widest. Raises
-    ConfigError where a table or a pair cannot be routed between."""
+    """The pairs asked for, in each table of `measured` labels that has both models; else each table's widest,
+    where it has one. Raises ConfigError where a pair cannot be routed between."""
     tables = [int(table) for table in np.unique(seen.table[np.isfinite(seen.scores).any(1)])]
-    if not pairs:
-        return tuple(Duel(table, _widest(seen, table, names[table])) for table in tables)
-    return tuple(duel for weak, strong in pairs for duel in _asked(seen, tables, weak, strong))
+    if pairs:
+        return tuple(duel for weak, strong in pairs for duel in _asked(seen, tables, weak, strong))
+    found = [Duel(table, at) for table in tables if (at := widest_pair(seen, table)) is not None]
+    return tuple(found)
 
 
-def _widest(seen: Corpus, table: int, name: str) -> Pair:
-    try:
-        return widest_pair(seen, table)
-    except ConfigError as error:
-        raise ConfigError(f"{name}: {error}") from None
+def unpaired(seen: Corpus, names: Sequence[str], duels: Sequence[Duel]) -> tuple[str, ...]:
+    """The tables with labels that none of the widest pairs is of, and why."""
+    tables = np.unique(seen.table[np.isfinite(seen.scores).any(1)]).tolist()
+    measured = {duel.table for duel in duels}
+    return tuple(f"{names[table]}: {no_pair(seen, table)}" for table in tables if table not in measured)
 
 
 def _asked(seen: Corpus, tables: Sequence[int], weak: str, strong: str) -> list[Duel]:

@@ -121,7 +121,8 @@ def _figures(
 
 
 def _interval(values: Doubles, draws: npt.NDArray[np.int64]) -> metrics.Interval:
-    return metrics.interval(np.array([values[rows].mean() for rows in draws]))
+    alone = len(values) < 2
+    return metrics.interval(np.array([np.nan if alone else values[rows].mean() for rows in draws]))
 
 
 def _sureness(found: Cells, name: str, quality: Floats) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import Callable, Sequence
+from math import isnan
 from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
@@ -49,8 +50,10 @@ def percent(value: float | None) -> str:
 
 
 def span(spread: Interval) -> str:
-    return f"{spread.low:.3f}–{spread.high:.3f}"
+    return "none" if isnan(spread.low) else f"{spread.low:.3f}–{spread.high:.3f}"
 
 
 def lead(value: float | None, spread: Interval | None) -> str:
-    return "" if value is None or spread is None else f"{value:+.3f} ({spread.low:+.3f} to {spread.high:+.3f})"
+    if value is None or spread is None:
+        return ""
+    return f"{value:+.3f}" + ("" if isnan(spread.low) else f" ({spread.low:+.3f} to {spread.high:+.3f})")

@@ -48,6 +48,9 @@ class _Run:
         tables = np.unique(self._corpus.table[self._protocol.tested]).tolist()
         cells = [many.cells(seen, table, self._names[table], cost_usd, expected) for table in tables]
         self._cells = [one for one in cells if len(one.models) > 2]
+        self._unpaired = () if plan.pairs else chosen.unpaired(seen, self._names, self._duels)
+        if not self._duels and not any(len(one.rows) for one in self._cells):
+            raise ConfigError(f"nothing can be measured: {'; '.join(self._unpaired)}")
 
     def evaluation(self) -> results.Evaluation:
         plan, protocol = self._plan, self._protocol
@@ -150,7 +153,7 @@ class _Run:
             ),
             caveats=caveats(
                 predicted, measured, tables, costs.guessed(self._tables, plan.prices),
-                [one.table for one in self._cells if not len(one.rows)],
+                [one.table for one in self._cells if not len(one.rows)], self._unpaired,
             ),
         )  # fmt: skip
 

@@ -1,5 +1,7 @@
 """An evaluation as tables on a terminal."""
 
+from math import isnan
+
 from rich import box
 from rich.console import Console
 from rich.markup import escape
@@ -123,10 +125,12 @@ def _number(value: float | None) -> str:
 
 
 def _span(spread: Interval) -> str:
-    return f"{spread.low:.3f}-{spread.high:.3f}"
+    return "none" if isnan(spread.low) else f"{spread.low:.3f}-{spread.high:.3f}"
 
 
 def _lead(lead: float | None, spread: Interval | None) -> str:
     if lead is None or spread is None:
         return ""
+    if isnan(spread.low):
+        return f"{lead:+.3f}"
     return f"{lead:+.3f} ({spread.low:+.3f} to {spread.high:+.3f})"
