@@ -1,11 +1,14 @@
 """Prompts from every kind of file, and what is refused by file and line."""
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from router.errors import ConfigError
 from router.learn import queries
+from router.types import Query
 
 
 def write(tmp_path: Path, name: str, text: str) -> Path:
@@ -79,9 +82,9 @@ def test_the_shared_tables_are_read(shared_data: Path) -> None:
         (
             "a.jsonl",
             '{"prompt": "x", "max_tokens": 0}',
-            "a.jsonl:1: max_tokens: expected a whole number above 0, got 0",
+            "a.jsonl:1: max_tokens: expected a whole number from 1 to 2147483647, got 0",
         ),
-        ("a.jsonl", '{"prompt": "x", "n": "2"}', "a.jsonl:1: n: expected a whole number above 0, got '2'"),
+        ("a.jsonl", '{"prompt": "x", "n": "two"}', "a.jsonl:1: n: expected a whole number from 1 to 2147483647, got"),
         ("a.txt", "\n \n", "a.txt: expected at least one prompt, got none"),
         ("a.parquet", "no", "a.parquet: expected a whole Parquet file"),
         ("a.csv", "text\nx\n", "a.csv:2: expected `prompt` (text) or `messages` (a list), got text"),
@@ -102,3 +105,109 @@ def test_refuses_what_is_not_there_or_not_text(tmp_path: Path) -> None:
     (tmp_path / "latin.txt").write_bytes("gut\ngrün".encode("latin-1"))
     with pytest.raises(ConfigError, match=r"latin.txt:2: expected UTF-8"):
         queries.read(tmp_path / "latin.txt")
+
+
+def one(tmp_path: Path, name: str, text: str) -> Query:
+    return queries.read(write(tmp_path, name, text))[0]
+
+
+MESSAGES = [{"role": "system", "content": "be brief"}, {"role": "user", "content": "it's"}]
+
+
+@pytest.mark.parametrize("cell", ["16", " 16 ", "16.0", "1.6e1"])
+@pytest.mark.parametrize("key", ["max_tokens", "max_completion_tokens", "n"])
+def test_a_number_in_a_cell_of_text_is_a_number(tmp_path: Path, key: str, cell: str) -> None:
+    found = one(tmp_path, "a.csv", f"prompt,{key}\nhi,{cell}\n")
+    assert (found.choices if key == "n" else found.max_tokens) == 16
+
+
+@pytest.mark.parametrize("cell", ["", " ", "nan", "NaN"])
+def test_an_empty_number_in_a_cell_of_text_is_none(tmp_path: Path, cell: str) -> None:
+    found = one(tmp_path, "a.csv", f"prompt,max_tokens,n\nhi,{cell},{cell}\n")
+    assert (found.max_tokens, found.choices) == (None, 1)
+
+
+@pytest.mark.parametrize("wrote", [json.dumps, str], ids=["json", "python"])
+def test_messages_in_a_cell_of_text_are_messages(tmp_path: Path, wrote: Callable[[object], str]) -> None:
+    cell = wrote(MESSAGES).replace('"', '""')
+    found = one(tmp_path, "a.csv", f'messages\n"{cell}"\n')
+    assert [(turn.role, turn.text) for turn in found.turns] == [("system", "be brief"), ("user", "it's")]
+
+
+def test_a_row_without_messages_has_its_prompt(tmp_path: Path) -> None:
+    assert one(tmp_path, "a.csv", "messages,prompt\n,hi\n").turns[0].text == "hi"
+
+
+@pytest.mark.parametrize(
+    ("column", "cell", "needs"),
+    [
+        ("tools", "[]", set()),
+        ("tools", "", set()),
+        ("tools", "null", set()),
+        ("tools", '[{""type"": ""function""}]', {"tools"}),
+        ("functions", "[{'name': 'f'}]", {"tools"}),
+        ("response_format", '{""type"": ""text""}', set()),
+        ("response_format", '{""type"": ""json_object""}', {"structured"}),
+        ("response_format", "{'type': 'json_object'}", {"structured"}),
+        ("structured_outputs", "{}", set()),
+        ("logprobs", "False", set()),
+        ("logprobs", "true", {"logprobs"}),
+        ("logprobs", "0", set()),
+        ("logprobs", "3", {"logprobs"}),
+    ],
+)
+def test_what_a_request_needs_is_read_from_a_cell_of_text(
+    tmp_path: Path, column: str, cell: str, needs: set[str]
+) -> None:
+    assert one(tmp_path, "a.csv", f'prompt,{column}\nhi,"{cell}"\n').needs == needs | {"chat"}
+
+
+@pytest.mark.parametrize(
+    ("column", "cell", "message"),
+    [
+        ("max_tokens", "many", "a.csv:2: max_tokens: expected a whole number from 1 to 2147483647, got 'many'"),
+        ("max_tokens", "16.5", "max_tokens: expected a whole number from 1 to 2147483647, got '16.5'"),
+        ("max_tokens", "0", "max_tokens: expected a whole number from 1 to 2147483647, got '0'"),
+        ("max_tokens", "-3", "max_tokens: expected a whole number from 1 to 2147483647, got '-3'"),
+        ("n", "1e400", "n: expected a whole number from 1 to 2147483647, got '1e400'"),
+        ("messages", "hi", "a.csv:2: messages: expected a list, or that as JSON; got 'hi'"),
+        ("messages", '[{""role"": ""user""', "messages: expected a list, or that as JSON; got '[{"),
+        ("messages", "5", "messages: expected a list, or that as JSON; got '5'"),
+        ("messages", '[{""role"": ""user"", ""content"": 5}]', "messages[0].content: expected text or a list of parts"),
+        ("messages", '[{""role"": ""user"", ""content"": [5]}]', "messages[0].content: expected text or a list of par"),
+        ("messages", "[{}]", "a.csv:2: messages[0]: expected a message: role and content"),
+        ("tools", "yes", "tools: expected a list, or that as JSON; got 'yes'"),
+        ("response_format", "[]", "response_format: expected an object, or that as JSON; got '[]'"),
+        ("response_format", "json", "response_format: expected an object, or that as JSON; got 'json'"),
+        ("logprobs", "some", "logprobs: expected true, false or a number, or that as JSON; got 'some'"),
+    ],
+)
+def test_refuses_what_a_cell_of_text_cannot_mean(tmp_path: Path, column: str, cell: str, message: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        one(tmp_path, "a.csv", f'prompt,{column}\nhi,"{cell}"\n')
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize("value", [True, "x", 2**31, -1, [1]])
+def test_refuses_counts_that_are_none_in_json(tmp_path: Path, value: object) -> None:
+    with pytest.raises(ConfigError, match="n: expected a whole number from 1 to 2147483647, got "):
+        one(tmp_path, "a.jsonl", json.dumps({"prompt": "hi", "n": value}))
+
+
+def test_whole_numbers_that_pandas_made_floats_are_whole_numbers(tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet as pq
+
+    nan = float("nan")
+    columns = {
+        "prompt": ["a", "b"],
+        "max_tokens": [16.0, nan],
+        "n": [nan, 2.0],
+        "tools": [nan, nan],
+        "messages": [None, json.dumps(MESSAGES)],
+    }
+    pq.write_table(pa.table(columns), tmp_path / "a.parquet")
+    first, second = queries.read(tmp_path / "a.parquet")
+    assert (first.max_tokens, first.choices, first.needs) == (16, 1, {"chat"})
+    assert (second.max_tokens, second.choices) == (None, 2)
+    assert [turn.text for turn in second.turns] == ["be brief", "it's"]
