@@ -146,6 +146,7 @@ def _loaded(path: Path, decider: "Decider") -> "Snapshot":
 
 def _text(found: "Found", args: argparse.Namespace) -> str:
     then, strong = found.realised, found.members[found.strong]
+    part = f", which is {then.quality / found.strong_quality:.1%} of {strong}'s" if found.strong_quality else ""
     refused = f"; {found.refused} more cannot be served by any member" if found.refused else ""
     return "\n".join(
         [
@@ -154,9 +155,13 @@ def _text(found: "Found", args: argparse.Namespace) -> str:
             f"On {found.prompts} prompts of {args.on.name}{refused}, decided by the policy itself:",
             f"  {then.shares[found.strong]:.1%} go to {strong} {_interval(found.share_interval, '.1%')}",
             f"  ${then.usd_per_1k:.4g} per 1,000 requests {_interval(found.usd_interval, '.4g')}",
-            f"  predicted quality {then.quality:.4f} {_interval(found.quality_interval, '.4f')}, which is"
-            f" {then.quality / found.strong_quality:.1%} of {strong}'s",
-            "In brackets, where the mean over many more prompts of this kind lies (95 %).",
+            f"  predicted quality {then.quality:.4f} {_interval(found.quality_interval, '.4f')}{part}",
+            *(
+                ["In brackets, where the mean over many more prompts of this kind lies (95 %)."]
+                if found.prompts > 1
+                else []
+            ),
+            *([_few(found)] if found.few else []),
             *([SEEN] if found.seen else []),
             "",
             _done(found, args),
@@ -164,7 +169,16 @@ def _text(found: "Found", args: argparse.Namespace) -> str:
     )
 
 
-def _interval(bounds: tuple[float, float], form: str) -> str:
+def _few(found: "Found") -> str:
+    from router.learn.operating_point import FEW
+
+    count = "one prompt says" if found.prompts == 1 else f"{found.prompts} prompts say"
+    return f"Warning: {count} little of others; the setting may be far off. Expected {FEW} or more."
+
+
+def _interval(bounds: tuple[float, float] | None, form: str) -> str:
+    if bounds is None:
+        return "(of one prompt)"
     return f"[{bounds[0]:{form}}, {bounds[1]:{form}}]"
 
 

@@ -12,10 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 SHARES = (0.1, 0.3, 0.5, 0.7)
+FEW = 100  #: prompts: of fewer, a share is known to ten points or worse
 SLACK = 0.005  #: a share so near to what can be reached is taken for reachable
 
 Doubles = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
+Interval = tuple[float, float]  #: of one prompt there is none
 
 
 class Terms(msgspec.Struct, frozen=True):
@@ -141,18 +143,31 @@ def between(low: float, high: float) -> float:
     return middle
 
 
-def wilson(share: float, prompts: int) -> tuple[float, float]:
+def wilson(share: float, prompts: int) -> Interval | None:
     """Central 95 % interval of a share seen on so many prompts (Wilson, 1927)."""
+    if prompts < 2:
+        return None
     z = 1.96
     centre = (share + z * z / (2 * prompts)) / (1 + z * z / prompts)
     half = z / (1 + z * z / prompts) * math.sqrt(share * (1 - share) / prompts + z * z / (4 * prompts * prompts))
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
-def mean_interval(values: npt.NDArray[np.floating]) -> tuple[float, float]:
-    """Central 95 % of the mean of so many values, by the normal distribution."""
-    half = 1.96 * float(values.std(ddof=min(1, len(values) - 1))) / math.sqrt(len(values))
-    return float(values.mean()) - half, float(values.mean()) + half
+def share_interval(values: npt.NDArray[np.floating]) -> Interval | None:
+    """Central 95 % of the mean of so many values in [0, 1]: by the normal distribution once two zeros and two ones are
+    added (Agresti and Coull, 1998), which say little beside many values and keep few from seeming sure."""
+    if len(values) < 2:
+        return None
+    low, high = _normal(np.concatenate([np.asarray(values, np.float64), [0.0, 0.0, 1.0, 1.0]]))
+    return max(0.0, low), min(1.0, high)
+
+
+def mean_interval(values: npt.NDArray[np.floating]) -> Interval | None:
+    """Central 95 % of the mean of so many values of 0 or more, by the normal distribution."""
+    if len(values) < 2:
+        return None
+    low, high = _normal(np.asarray(values, np.float64))
+    return max(0.0, low), high
 
 
 def share_errors(
@@ -189,6 +204,11 @@ def share_threshold(values: Doubles, share: float) -> float:
     best = int(np.abs(reached - share).argmin())
     edges = np.concatenate([[-np.inf], (steps[:-1] + steps[1:]) / 2, [np.inf]])
     return float(edges[best])
+
+
+def _normal(values: Doubles) -> Interval:
+    half = 1.96 * float(values.std(ddof=1)) / math.sqrt(len(values))
+    return float(values.mean()) - half, float(values.mean()) + half
 
 
 def _by_price(terms: Terms, price: float) -> Indices:

@@ -10,7 +10,7 @@ import numpy as np
 
 from router.errors import ConfigError, RouterError
 from router.learn import operating_point as op
-from router.learn.operating_point import Dial, Indices, Point, Terms
+from router.learn.operating_point import Dial, Indices, Interval, Point, Terms
 from router.pipeline.decider import Decider
 from router.policy import Settings
 from router.types import Decision, Query, Scores, Snapshot
@@ -39,13 +39,14 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     prompts: int  #: that were decided
     refused: int  #: that no member may serve
     realised: Point  #: by the policy's own decisions
-    share_interval: tuple[float, float]  #: central 95 %, of traffic like these prompts
-    usd_interval: tuple[float, float]
-    quality_interval: tuple[float, float]
+    share_interval: Interval | None  #: central 95 %, of traffic like these prompts; None of one prompt
+    usd_interval: Interval | None
+    quality_interval: Interval | None
     now: Point  #: by the routing that stands in the config
     strong_quality: float  #: mean predicted quality, were the strongest always asked
     curve: tuple[Point, ...]
     seen: bool = False  #: the router was trained on this very file
+    few: bool = False  #: so few prompts that their shares say little of others
 
 
 def tune(
@@ -83,10 +84,11 @@ def tune(
         realised=realised,
         share_interval=op.wilson(realised.shares[rule.strong], len(scored)),
         usd_interval=op.mean_interval(1000 * dial.terms.cost_usd[rows, chosen]),
-        quality_interval=op.mean_interval(dial.terms.quality[rows, chosen]),
+        quality_interval=op.share_interval(dial.terms.quality[rows, chosen]),
         now=op.point(dial.terms, _setting(auto), _chosen(decider, scored, pool, auto)),
         strong_quality=_always(dial, rule.strong),
         curve=tuple(dial.curve()),
+        few=len(scored) < op.FEW,
     )
 
 

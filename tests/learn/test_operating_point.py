@@ -126,7 +126,7 @@ def test_between_neighbours_is_still_between() -> None:
 
 def test_wilson_by_hand() -> None:
     assert op.wilson(0.3, 100) == pytest.approx((0.2189, 0.3958), abs=1e-4)
-    assert op.wilson(0.0, 50)[0] == 0
+    assert op.wilson(0.0, 50) == (0, pytest.approx(0.0713, abs=1e-4))
 
 
 def test_share_errors_are_small_where_folds_are_alike() -> None:
@@ -159,3 +159,42 @@ def test_thresholds_are_routellms(share: float) -> None:
     ours = dial.choose(dial.value(stretch)) == 1
     theirs = terms.win_rate >= np.quantile(terms.win_rate, 1 - share)
     assert (ours != theirs).sum() <= 1
+
+
+@pytest.mark.parametrize("prompts", [2, 3, 10, 100, 10_000])
+@pytest.mark.parametrize("kind", ["zeros", "ones", "ends", "sure", "even", "skewed"])
+def test_the_interval_of_a_mean_quality_lies_within_its_bounds(prompts: int, kind: str) -> None:
+    rng = np.random.default_rng(prompts)
+    values = {
+        "zeros": np.zeros(prompts),
+        "ones": np.ones(prompts),
+        "ends": np.arange(prompts) % 2.0,
+        "sure": np.full(prompts, 0.999),
+        "even": rng.random(prompts),
+        "skewed": rng.beta(0.1, 3, prompts),
+    }[kind]
+    found = op.share_interval(values)
+    assert found is not None
+    low, high = found
+    assert 0 <= low <= values.mean() <= high <= 1
+    assert high - low > 1 / prompts  # few alike are not sure of others
+    assert prompts < 1000 or high - low < 0.02
+
+
+def test_of_many_values_the_interval_is_the_normal_one() -> None:
+    values = np.random.default_rng(0).beta(5, 2, 4000)
+    half = 1.96 * values.std() / math.sqrt(4000)
+    assert op.share_interval(values) == pytest.approx((values.mean() - half, values.mean() + half), abs=5e-4)
+
+
+def test_dollars_are_not_below_nought() -> None:
+    found = op.mean_interval(np.array([0.0, 0.01]))
+    assert found is not None
+    assert found[0] == 0
+    assert found[1] == pytest.approx(0.005 + 1.96 * 0.005)
+
+
+def test_one_prompt_has_no_interval() -> None:
+    assert op.wilson(1.0, 1) is None
+    assert op.share_interval(np.ones(1)) is None
+    assert op.mean_interval(np.ones(1)) is None

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import random
 import sys
 from pathlib import Path
@@ -119,6 +120,28 @@ def test_the_text_shows_the_curve_and_what_changed(
     assert text.startswith("# a pool\n")
     assert text.endswith(" # was a guess\n")
     assert plot.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("prompts", [1, 2, 99, 100])
+def test_few_prompts_are_told_and_their_intervals_are_bounded(
+    folder: Path, config: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path, prompts: int
+) -> None:
+    lines = (folder / "prompts.txt").read_text().splitlines()[:prompts]
+    (tmp_path / "few.txt").write_text("\n".join(lines))
+    asked = [config, "--large-share", "0", "--on", tmp_path / "few.txt", "--dry-run"]
+    found = calibrate(capsys, *asked)
+    assert found["few"] == (prompts < 100)
+    for name, most in (("share", 1), ("quality", 1), ("usd", math.inf)):
+        interval = found[f"{name}_interval"]
+        assert (interval is None) == (prompts == 1)
+        assert interval is None or 0 <= interval[0] < interval[1] <= most
+    assert main(["calibrate", *map(str, asked)]) == 0
+    said = capsys.readouterr().out
+    count = {1: "one prompt says", 2: "2 prompts say", 99: "99 prompts say"}.get(prompts)
+    warning = f"Warning: {count} little of others; the setting may be far off. Expected 100 or more."
+    assert (warning in said) == (prompts < 100)
+    assert said.count("(of one prompt)") == (3 if prompts == 1 else 0)
+    assert ("In brackets, " in said) == (prompts > 1)
 
 
 def test_prompts_that_were_trained_on_are_told(
