@@ -8,6 +8,7 @@ from router.errors import ConfigError
 from router.heads import plugin
 from router.heads.artefact import Artefact, read, write
 from router.heads.base import Claim, Head, Placement, Predictor
+from router.heads.checked import checked
 from router.heads.curves import curves_of, uncurved
 
 __all__ = ["Artefact", "Claim", "Head", "Placement", "Predictor", "load", "make", "names", "read", "write"]
@@ -45,7 +46,7 @@ def make(artefact: Artefact, claims: Sequence[Claim], *, kind: str | None = None
     """
     name = kind or artefact.meta.router
     if name in _MAKERS:
-        return _MAKERS[name]()(artefact, claims)
+        return checked(_MAKERS[name]()(artefact, claims), artefact.path)
     maker = plugin.find(name)
     if maker is not None:
         return _curved(artefact, claims, partial(maker, uncurved(artefact)))

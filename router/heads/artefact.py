@@ -16,6 +16,8 @@ from router.heads import tensors
 from router.native.spec import EncoderSpec, TurnWeights
 
 FORMAT = 1
+LARGEST = 1e9  #: of a weight: three layers of such numbers still do not overflow single precision
+LARGEST_SIZE_B = 1e6  #: billions of parameters
 
 Array = npt.NDArray[Any]
 S = TypeVar("S")
@@ -105,9 +107,24 @@ def check(artefact: Artefact) -> None:
         raise ConfigError(f"{path}: {error}") from None
     if not meta.models:
         raise ConfigError(f"{path}: models: expected at least one model, got none")
+    for model in meta.models:
+        _check_model(path, model)
     for name, array in artefact.arrays.items():
         if not _finite(array):
             raise ConfigError(f"{path}: {name}: expected finite numbers, got an infinity or NaN")
+        if array.dtype == np.float32 and not -LARGEST <= array.min() <= array.max() <= LARGEST:
+            far = max(array.min(), array.max(), key=abs)
+            raise ConfigError(f"{path}: {name}: expected numbers from {-LARGEST:g} to {LARGEST:g}, got {far:g}")
+
+
+def _check_model(path: str, model: ModelRecord) -> None:
+    if model.strength is not None and not 0 <= model.strength <= 1:
+        raise ConfigError(f"{path}: models: {model.name}: strength: expected 0 to 1, got {model.strength:g}")
+    if model.size_b is not None and not 0 < model.size_b <= LARGEST_SIZE_B:
+        raise ConfigError(
+            f"{path}: models: {model.name}: size_b: expected billions of parameters above 0 and up to "
+            f"{LARGEST_SIZE_B:g}, got {model.size_b:g}"
+        )
 
 
 def _metadata(path: str | Path, text: str) -> Metadata:
@@ -116,7 +133,7 @@ def _metadata(path: str | Path, text: str) -> Metadata:
         if version != FORMAT:
             raise ConfigError(f"{path}: format: expected version {FORMAT}, got {version!r}")
         return msgspec.json.decode(text, type=Metadata)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, RecursionError) as error:
         raise ConfigError(f"{path}: __metadata__.headgate: {error}") from error
 
 

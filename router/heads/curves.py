@@ -16,6 +16,7 @@ from router.errors import ConfigError
 from router.heads.artefact import Artefact
 
 X, Y = "calibration.x", "calibration.y"
+STEEPEST = 1e6  #: of the lines that go on beyond the knots: an infinity would make other models' qualities NaN
 ROWS = 4096  #: looked up at once: bounds the memory of a batch
 
 Floats = npt.NDArray[np.float32]
@@ -70,6 +71,13 @@ def curves_of(artefact: Artefact) -> Curves | None:
     for name, array in ((X, x), (Y, y)):
         if not (np.diff(array) > 0).all():
             raise ConfigError(f"{artefact.path}: {name}: expected knots that rise for every model")
+    with np.errstate(over="ignore"):
+        slope = np.diff(y) / np.diff(x)
+    outer = max(float(slope[:, 0].max()), float(slope[:, -1].max()))
+    if not outer <= STEEPEST:
+        raise ConfigError(
+            f"{artefact.path}: {Y}: expected outermost lines of a slope up to {STEEPEST:g}, got {outer:g}"
+        )
     return Curves(x, y)
 
 

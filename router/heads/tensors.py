@@ -18,7 +18,7 @@ import numpy.typing as npt
 from router.errors import ConfigError
 
 _ALIGN = 64  # a row of 32 halves is one cache line
-_HEADER_LIMIT = 256 << 20
+_HEADER_LIMIT = 32 << 20
 _DTYPES: dict[str, Any] = {
     "F16": np.float16,
     "F32": np.float32,
@@ -47,7 +47,10 @@ def read(path: str | Path) -> tuple[str, dict[str, Array]]:
     text = outer.get("headgate") if isinstance(outer, dict) else None
     if not isinstance(text, str):
         raise ConfigError(f"{path}: __metadata__.headgate: expected a Headgate checkpoint's metadata, got none")
-    return text, {name: _tensor(path, buffer, entry, start, name) for name, entry in header.items()}
+    entries = {name: _entry(path, told, name) for name, told in header.items()}
+    arrays = {name: _tensor(path, buffer, entry, start, name) for name, entry in entries.items()}
+    _check_apart(path, entries)
+    return text, arrays
 
 
 def write(path: str | Path, text: str, arrays: Mapping[str, Array]) -> None:
@@ -104,15 +107,28 @@ def _header(path: str | Path, buffer: mmap.mmap) -> tuple[dict[str, Any], int]:
         raise ConfigError(f"{path}: truncated: expected {8 + size} bytes of header, got {len(buffer)} bytes")
     try:
         return msgspec.json.decode(buffer[8 : 8 + size], type=dict[str, Any]), 8 + size
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError(f"{path}: header: expected safetensors' JSON, got {error}") from error
 
 
-def _tensor(path: str | Path, buffer: mmap.mmap, told: Any, start: int, name: str) -> Array:
+def _entry(path: str | Path, told: Any, name: str) -> _Entry:
     try:
-        entry = msgspec.convert(told, _Entry)
+        return msgspec.convert(told, _Entry)
     except msgspec.ValidationError as error:
         raise ConfigError(f"{path}: {name}: {error}") from error
+
+
+def _check_apart(path: str | Path, entries: Mapping[str, _Entry]) -> None:
+    """Each byte is of one tensor: so reading all of them takes no more than the file has."""
+    end, before = 0, ""
+    for name, entry in sorted(entries.items(), key=lambda item: item[1].data_offsets):
+        first, last = entry.data_offsets
+        if first < end:
+            raise ConfigError(f"{path}: {name}: expected data behind that of {before}, got offset {first} below {end}")
+        end, before = last, name
+
+
+def _tensor(path: str | Path, buffer: mmap.mmap, entry: _Entry, start: int, name: str) -> Array:
     if entry.dtype not in _DTYPES:
         raise ConfigError(f"{path}: {name}: expected dtype {', '.join(_DTYPES)}; got {entry.dtype}")
     dtype = np.dtype(_DTYPES[entry.dtype])
