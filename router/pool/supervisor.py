@@ -16,6 +16,7 @@ from router.config import Supervision
 from router.errors import EngineStartError
 from router.pool.base import PoolMember
 from router.pool.engine import EngineMember
+from router.pool.watch import Watch
 
 log = logging.getLogger("headgate.pool")
 
@@ -38,7 +39,7 @@ class Supervisor:
         self._supervision = supervision
         self._starting = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._unanswered: dict[str, int] = {}  # pings since a member was last heard
+        self._watches: dict[str, Watch] = {}  # by engine
         self._delays_s: dict[str, float] = {}
         self._stopped = False
 
@@ -115,27 +116,29 @@ class Supervisor:
         return delay_s
 
     async def _watch(self) -> None:
-        """Ask engines that are silent for `ping_s`; kill those that answer nothing for `ping_timeout_s`."""
+        """Ask engines whether they live; kill those that leave a ping unanswered for `ping_timeout_s`."""
+        pause_s = Watch(self._supervision.ping_s, self._supervision.ping_timeout_s).interval_s
         while True:
-            await asyncio.sleep(self._supervision.ping_s)
+            await asyncio.sleep(pause_s)
             for member in self._members:
                 if isinstance(member, EngineMember) and member.phase == "ready":
-                    self._look_at(member)
+                    try:
+                        self._look_at(member)
+                    except Exception:  # the others must still be watched
+                        log.exception("engine %r could not be asked whether it lives", member.name)
 
     def _look_at(self, member: EngineMember) -> None:
-        settings = self._supervision
-        silent_s = time.monotonic() - member.last_heard_s
-        # Pings are counted, not seconds: an engine that was not asked, or whose answer we were too busy to read, lives.
-        unanswered = self._unanswered.get(member.name, 0) if silent_s > settings.ping_s else 0
-        if unanswered * settings.ping_s >= settings.ping_timeout_s:
-            why = f"it was silent for {silent_s:.0f} s and was killed"
+        now_s, settings = time.monotonic(), self._supervision
+        watch = self._watches.get(member.name)
+        if watch is None:
+            watch = self._watches[member.name] = Watch(settings.ping_s, settings.ping_timeout_s)
+        verdict = watch.look(now_s, member.last_heard_s)
+        if verdict == "ask":
+            member.ping()
+        elif verdict == "hung":
+            why = f"it was silent for {now_s - member.last_heard_s:.0f} s and was killed"
             log.error("engine %r: %s", member.name, why)
             member.kill(why)
-            unanswered = 0
-        elif silent_s > settings.ping_s:
-            member.ping()
-            unanswered += 1
-        self._unanswered[member.name] = unanswered
 
     def _keep(self, coroutine: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(coroutine)

@@ -1,0 +1,45 @@
+"""When a silent engine host is asked whether it lives, and when it is taken for hung. Pure: callers pass the time.
+
+    heard --nothing for about ping_s--> asked --anything is heard--> heard
+                                          |
+                                          +-- `looks` looks in a row hear nothing --> hung
+
+Looks are counted, not seconds: after our own process was stopped, or busy with something else, one look is late, and
+answers lie unread in the socket. However late it is, it counts for one. Knows no process, no frames and no clock.
+"""
+
+import math
+from typing import Literal
+
+Verdict = Literal["wait", "ask", "hung"]
+
+#: Looks that a ping gets at least. Between two of them all that has come by then is read, so two would be enough.
+_LEAST_LOOKS = 5
+
+
+class Watch:
+    """Over one host. Times are seconds of any monotonic clock.
+
+    With timers in time, a host that hangs is asked at most `ping_s` later and found `ping_timeout_s` after that.
+    """
+
+    __slots__ = ("_asked_s", "_looks", "_rest_s", "_unanswered", "interval_s")
+
+    def __init__(self, ping_s: float, ping_timeout_s: float) -> None:
+        self._looks = max(_LEAST_LOOKS, math.ceil(ping_timeout_s / ping_s))
+        self.interval_s = ping_timeout_s / self._looks  #: from one look to the next; at most `ping_s`
+        # A host that would have been silent for longer than `ping_s` at the next look is asked at this one.
+        self._rest_s = ping_s - self.interval_s
+        self._asked_s = -math.inf  # of the last ping
+        self._unanswered = 0  # looks that found it so
+
+    def look(self, now_s: float, heard_s: float) -> Verdict:
+        """What to do now, the host having last been heard at `heard_s`: nothing, ask, or end it."""
+        if heard_s < self._asked_s:
+            self._unanswered += 1
+            return "hung" if self._unanswered >= self._looks else "wait"
+        if now_s - heard_s < self._rest_s:
+            return "wait"
+        self._asked_s = now_s
+        self._unanswered = 0
+        return "ask"
