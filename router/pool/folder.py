@@ -1,53 +1,118 @@
-"""The private folder of one running router: its sockets (0600) and, unless told otherwise, its engines' logs."""
+"""The private folder of one running router: its sockets (0600) and, unless told otherwise, its engines' logs.
+
+A folder that we made is locked for as long as its router runs. One whose lock nobody holds was left behind by a router
+that was killed: the next one removes it. Cleaners of temporary folders leave a locked one alone, too.
+"""
 
 import contextlib
+import fcntl
+import logging
 import os
+import re
+import stat
 import tempfile
 from pathlib import Path
 
 from router.errors import ConfigError
 
+log = logging.getLogger("headgate.pool")
+
 #: A Unix socket's path holds 107 bytes; this much of it is our own file names.
 _OWN_BYTES = 40
 _MAX_PATH_BYTES = 107
+_PREFIX = "headgate-"
+_NAME = re.compile(_PREFIX + r"[a-z0-9_]{8}")  #: as `mkdtemp` makes them
+#: In a folder that may be removed once nobody locks it. Made after the lock was taken: a folder without it is new, or
+#: keeps logs that somebody is to read.
+_MARK = "owner"
 
 
 class RuntimeFolder:
     """`path` is 0700. `remove` keeps logs if asked to: they say why an engine died."""
 
     def __init__(self, configured: str, root: Path) -> None:
+        self._lock = -1
         if configured:
-            self.path = _private(Path(configured))
+            self.path = private_folder(Path(configured))
             self._made = False
         else:
             if len(os.fsencode(root)) + _OWN_BYTES + len("/headgate-12345678") > _MAX_PATH_BYTES:
                 root = Path("/tmp")
-            self.path = Path(tempfile.mkdtemp(prefix="headgate-", dir=root))
+            remove_abandoned(root)
+            self.path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=root))
             self._made = True
+            self._mark()
         if len(os.fsencode(self.path)) + _OWN_BYTES > _MAX_PATH_BYTES:
             raise ConfigError(f"{self.path}: too long for a Unix socket - at `$.supervision.runtime_dir`")
 
     def remove(self, *, keep_logs: bool = False) -> None:
-        """Delete what was made here."""
-        for file in self.path.iterdir():
-            if file.suffix == ".sock" or (self._made and not keep_logs):
-                file.unlink(missing_ok=True)
+        """Delete what was made here. A cleaner may have done so before."""
+        with contextlib.suppress(FileNotFoundError):
+            for file in self.path.iterdir():
+                if file.suffix == ".sock" or (self._made and (not keep_logs or file.name == _MARK)):
+                    file.unlink(missing_ok=True)
         if self._made:
             with contextlib.suppress(OSError):  # logs were kept
                 self.path.rmdir()
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+    def _mark(self) -> None:
+        with contextlib.suppress(OSError):  # a file system without locks: nobody removes it for us
+            self._lock = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            (self.path / _MARK).write_text(f"{os.getpid()}\n")
+
+
+def remove_abandoned(root: Path) -> None:
+    """Remove the folders in `root` that routers of this user made and that none of them holds any more."""
+    with contextlib.suppress(OSError):
+        for name in os.listdir(root):
+            if _NAME.fullmatch(name):
+                with contextlib.suppress(OSError):
+                    _remove_if_abandoned(root / name)
+
+
+def _remove_if_abandoned(folder: Path) -> None:
+    """Everything by the descriptor of the folder that was looked at: what its name stands for may change."""
+    at = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        status, names = os.fstat(at), os.listdir(at)
+        if status.st_uid != os.getuid() or stat.S_IMODE(status.st_mode) != 0o700:
+            return
+        if _MARK not in names or any(name != _MARK and not name.endswith((".sock", ".log")) for name in names):
+            return  # new, kept, or of somebody who puts other things there
+        fcntl.flock(at, fcntl.LOCK_EX | fcntl.LOCK_NB)  # raises BlockingIOError while its router lives
+        for name in names:
+            os.unlink(name, dir_fd=at)
+        folder.rmdir()
+        log.info("%s was left behind by a router that was killed: removed", folder)
+    finally:
+        os.close(at)
 
 
 def log_folder_of(configured: str) -> Path:
-    """The folder for engine logs, made if missing. Raises `ConfigError`."""
+    """The folder for engine logs, made if missing. Raises `ConfigError`, also if others could write in it."""
     folder = Path(configured)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        check_log_folder(folder)
     except OSError as error:
         raise ConfigError(f"{folder}: {error.strerror} - at `$.supervision.log_dir`") from error
     return folder.resolve()
 
 
-def _private(folder: Path) -> Path:
+def check_log_folder(folder: Path) -> None:
+    """Raises `ConfigError` if others could put a file, a link or a pipe in the place of a log."""
+    status = folder.stat()
+    if status.st_uid not in (os.getuid(), 0) or status.st_mode & 0o022:
+        found = f"owner {status.st_uid}, mode {status.st_mode & 0o7777:04o}"
+        why = f"others may write in it ({found}); expected one of our own (a folder that is missing is made)"
+        raise ConfigError(f"{folder}: {why} - at `$.supervision.log_dir`")
+
+
+def private_folder(folder: Path) -> Path:
     """`folder`, made if missing. Raises `ConfigError` if others could reach the sockets in it."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)

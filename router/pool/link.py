@@ -5,17 +5,24 @@ A link lives as long as its host; a restarted engine gets a new one. Knows the g
 
 import asyncio
 import contextlib
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
 
-from router.errors import EngineStartError, ProtocolError
+from router.errors import ConfigError, EngineStartError, ProtocolError
 from router.ipc.channel import Channel
 from router.ipc.messages import PROTOCOL_VERSION, Hello, Message
 from router.ipc.spec import HostSpec
+from router.pool.folder import private_folder
 from router.pool.process import HOST_COMMAND, HostProcess
 
 _CONNECT_POLL_S = 0.05
+#: The host does not listen yet, or we are out of something that comes back.
+_PASSING = frozenset({
+    errno.ENOENT, errno.ECONNREFUSED, errno.EAGAIN, errno.EINTR,
+    errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM,
+})  # fmt: skip
 
 
 class HostLink:
@@ -44,24 +51,31 @@ class HostLink:
         self, spec: HostSpec, log: Path, env: dict[str, str], command: tuple[str, ...] = HOST_COMMAND
     ) -> Hello:
         """Start the host and wait for its Hello. Raises `EngineStartError` with its last words if it dies first."""
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(spec.socket)
         self._greeted = asyncio.get_running_loop().create_future()
-        try:
-            self.process = await HostProcess.spawn(spec, log, env, command)
-        except OSError as error:
-            raise EngineStartError(self.name, f"its process could not be started: {error}") from error
-        died = asyncio.create_task(self.process.wait())
+        process = self.process = await self._spawned(spec, log, env, command)
+        died = asyncio.create_task(process.wait())
         greeting = asyncio.create_task(self._greeting(spec.socket, self._greeted))
         try:
             await asyncio.wait((died, greeting), return_when=asyncio.FIRST_COMPLETED)
-            if greeting.done() and greeting.exception() is None and self.channel is not None:
-                return greeting.result()
-            raise await self._why(died, greeting)
+            if not greeting.done() or greeting.exception() is not None:
+                raise await self._why(process, died, greeting)
+            hello = greeting.result()
         finally:
             for task in (died, greeting):
                 task.cancel()
             await asyncio.gather(died, greeting, return_exceptions=True)
+        if self.channel is None:  # lost right after its greeting
+            raise EngineStartError(self.name, process.last_words())
+        return hello
+
+    async def _spawned(self, spec: HostSpec, log: Path, env: dict[str, str], command: tuple[str, ...]) -> HostProcess:
+        try:
+            private_folder(Path(spec.socket).parent)  # a cleaner may have removed it
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(spec.socket)
+            return await HostProcess.spawn(spec, log, env, command)
+        except (OSError, ConfigError) as error:
+            raise EngineStartError(self.name, f"its process could not be started: {error}") from error
 
     def send(self, message: Message) -> None:
         if self.channel is not None:
@@ -119,15 +133,23 @@ class HostLink:
         """Connect as soon as the host listens; its Hello says that it can serve."""
         loop = asyncio.get_running_loop()
         while True:
-            with contextlib.suppress(FileNotFoundError, ConnectionRefusedError):
+            try:
                 await loop.create_unix_connection(lambda: Channel(self, loop), socket)
+            except OSError as error:
+                if error.errno not in _PASSING:
+                    raise EngineStartError(self.name, f"its socket cannot be reached: {error}") from error
+                await asyncio.sleep(_CONNECT_POLL_S)
+            else:
                 return await greeted
-            await asyncio.sleep(_CONNECT_POLL_S)
 
-    async def _why(self, died: "asyncio.Task[int]", greeting: "asyncio.Task[Hello]") -> EngineStartError:
-        assert self.process is not None
-        if greeting.done() and isinstance(error := greeting.exception(), ProtocolError):
+    async def _why(
+        self, process: HostProcess, died: "asyncio.Task[int]", greeting: "asyncio.Task[Hello]"
+    ) -> EngineStartError:
+        error = greeting.exception() if greeting.done() else None
+        if isinstance(error, EngineStartError):
+            return error
+        if isinstance(error, ProtocolError):
             return EngineStartError(self.name, str(error))
         # A host that closed its connection is about to die: give it the time to write why.
         await asyncio.wait((died,), timeout=5.0)
-        return EngineStartError(self.name, self.process.last_words())
+        return EngineStartError(self.name, process.last_words())

@@ -13,17 +13,16 @@ import re
 import signal
 import sys
 from pathlib import Path
-from typing import IO, Final
+from typing import Final
 
 import msgspec
 
 from router.ipc.spec import HostSpec
+from router.pool.logfile import LogFile
 
 #: -P keeps the working folder off the host's path: a folder named like a package must not shadow it.
 HOST_COMMAND: Final = (sys.executable, "-P", "-m", "router.host")
 
-_TAIL_BYTES = 64 * 1024
-_LOG_BYTES = 16 * 1024 * 1024  #: a log above this is set aside when its engine starts again
 _EXCEPTION = re.compile(r"^(?:[a-zA-Z_]\w*\.)*[A-Z]\w*(?:Error|Exception|Exit|Interrupt|Failed|Warning)\b:? ?.*")
 _PREFIX = re.compile(r"^(?:\x1b\[[0-9;]*m)*\(\w+ pid=\d+\)(?:\x1b\[[0-9;]*m)* ?")
 _LOGGED = re.compile(r"^(?:ERROR|CRITICAL) [\d-]+ [\d:.]+ (?:\[[^\]]*\] )?")
@@ -38,31 +37,40 @@ _CONSEQUENCES = ("Engine core initialization failed", "Engine core proc", "leake
 class HostProcess:
     """A running host. `stop` may be called at any time, and again."""
 
-    def __init__(self, process: asyncio.subprocess.Process, log: Path, log_start: int) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, log: LogFile) -> None:
         self._process = process
         self._log = log
-        self._log_start = log_start
 
     @classmethod
     async def spawn(
         cls, spec: HostSpec, log: Path, env: dict[str, str], command: tuple[str, ...] = HOST_COMMAND
     ) -> "HostProcess":
-        """Start a host in a process group of its own. Raises `OSError` when there is nothing to run."""
-        with _open_log(log) as out:
-            start = out.tell()
+        """Start a host in a process group of its own. Raises `OSError` when there is nothing to run, or no log."""
+        out = LogFile(log)
+        try:
             process = await asyncio.create_subprocess_exec(
                 *command,
                 stdin=asyncio.subprocess.PIPE,
-                stdout=out,
-                stderr=out,
+                stdout=out.fd,
+                stderr=out.fd,
                 env=env,
                 start_new_session=True,
             )
+        except BaseException:
+            out.close()
+            raise
+        host = cls(process, out)
         assert process.stdin is not None
-        process.stdin.write(msgspec.json.encode(spec) + b"\n")
-        with contextlib.suppress(ConnectionError):  # died already: `wait` tells
+        try:
+            process.stdin.write(msgspec.json.encode(spec) + b"\n")
             await process.stdin.drain()
-        return cls(process, log, start)
+        except ConnectionError:
+            pass  # died already: `wait` tells
+        except BaseException:
+            host.kill()
+            out.close()
+            raise
+        return host
 
     @property
     def pid(self) -> int:
@@ -77,6 +85,7 @@ class HostProcess:
         code = await self._process.wait()
         await self._guarded_end()
         self._signal(signal.SIGKILL)
+        self._log.close()
         return code
 
     async def _guarded_end(self) -> None:
@@ -106,11 +115,11 @@ class HostProcess:
 
     def last_words(self) -> str:
         """Why it did not come up, as its log tells."""
-        return last_words(self._tail()) or f"{self._ending()} and wrote nothing"
+        return last_words(self._log.tail()) or f"{self._ending()} and wrote nothing"
 
     def epitaph(self) -> str:
         """How a host that had served ended."""
-        why = cause(self._tail())
+        why = cause(self._log.tail())
         return f"{self._ending()}: {why}" if why else self._ending()
 
     def _ending(self) -> str:
@@ -119,12 +128,6 @@ class HostProcess:
             return f"it was ended by {signal.Signals(-code).name}"
         return f"it ended with exit code {code}"
 
-    def _tail(self) -> str:
-        with self._log.open("rb") as log:
-            size = log.seek(0, os.SEEK_END)
-            log.seek(max(self._log_start, size - _TAIL_BYTES))
-            return log.read().decode("utf-8", "replace")
-
     def _signal(self, number: int, *, group: bool = True) -> None:
         # The host leads its group, so the group's id is its pid for as long as any member lives.
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -132,14 +135,6 @@ class HostProcess:
                 os.killpg(self.pid, number)
             else:
                 os.kill(self.pid, number)
-
-
-def _open_log(log: Path) -> IO[bytes]:
-    """`log`, to append to; one that has grown large is set aside first."""
-    with contextlib.suppress(FileNotFoundError):
-        if log.stat().st_size > _LOG_BYTES:
-            log.replace(log.with_suffix(".1.log"))
-    return open(log, "ab", opener=lambda path, flags: os.open(path, flags, 0o600))
 
 
 def last_words(log: str) -> str:

@@ -88,7 +88,10 @@ class Supervisor:
     async def _restart(self, member: EngineMember) -> None:
         """Bring a lost engine back, more and more patiently: `backoff_s`, doubled up to `backoff_max_s`, +-25 %."""
         lived_s = time.monotonic() - member.ready_since_s
-        await member.reap()
+        try:
+            await member.reap()
+        except Exception:
+            log.exception("engine %r: what is left of it could not be ended", member.name)
         if not self._supervision.restart:
             member.phase = "failed"
             return
@@ -99,15 +102,24 @@ class Supervisor:
             log.warning("engine %r is restarted in %.1f s: %s", member.name, wait_s, member.last_error)
             await asyncio.sleep(wait_s)
             member.restarts += 1
-            try:
-                async with self._starting:
-                    await member.start()
-            except EngineStartError as error:
-                log.error("%s", error)
-                delay_s = self._next_delay_s(member.name, healthy=False)
-            else:
+            if await self._started_again(member):
                 log.info("engine %r is back", member.name)
                 return
+            delay_s = self._next_delay_s(member.name, healthy=False)
+
+    async def _started_again(self, member: EngineMember) -> bool:
+        """False when it failed. Whatever was raised on the way: it is said, and tried again."""
+        try:
+            async with self._starting:
+                await member.start()
+        except EngineStartError as error:
+            log.error("%s", error)
+            return False
+        except Exception as error:
+            member.last_error = f"its start failed: {type(error).__name__}: {error}"
+            log.exception("engine %r could not be started", member.name)
+            return False
+        return True
 
     def _next_delay_s(self, name: str, *, healthy: bool) -> float:
         first_s, most_s = self._supervision.backoff_s, self._supervision.backoff_max_s

@@ -1,8 +1,10 @@
 """Start order, restarts, silent hosts and stop, over scripted host processes."""
 
 import asyncio
+import errno
 import json
 import os
+import shutil
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,8 @@ from router.config import Member, Supervision
 from router.errors import EngineStartError
 from router.pool.base import Work
 from router.pool.engine import EngineMember
+from router.pool.link import HostLink
+from router.pool.process import HostProcess
 from router.pool.supervisor import StartEvent, Supervisor
 
 SETTINGS = Supervision(stop_timeout_s=2.0, backoff_s=0.05, backoff_max_s=0.2, ping_s=0.1, ping_timeout_s=10.0)
@@ -48,7 +52,7 @@ async def make(folder: Path, host_command: tuple[str, ...]) -> AsyncIterator[Mak
         await supervisor.stop()
 
 
-async def until(true: Callable[[], bool], within_s: float = 15.0) -> None:
+async def until(true: Callable[[], bool], within_s: float = 60.0) -> None:
     async with asyncio.timeout(within_s):
         while not true():
             await asyncio.sleep(0.01)
@@ -126,6 +130,134 @@ async def test_an_engine_that_was_not_asked_is_not_blamed(make: Make) -> None:
     await supervisor.start()
     await asyncio.sleep(0.3)
     assert [(member.phase, member.restarts) for member in members] == [("ready", 0), ("ready", 0)]
+
+
+def log_gone(folder: Path, member: EngineMember) -> None:
+    member.log_path.unlink()
+
+
+def folder_gone(folder: Path, member: EngineMember) -> None:
+    shutil.rmtree(folder)
+
+
+def folder_in_the_logs_place(folder: Path, member: EngineMember) -> None:
+    member.log_path.unlink()
+    member.log_path.mkdir()
+    (member.log_path / "file").touch()
+
+
+def folder_in_the_sockets_place(folder: Path, member: EngineMember) -> None:
+    socket = Path(member._spec.socket)
+    socket.unlink(missing_ok=True)
+    socket.mkdir()
+
+
+def file_in_the_folders_place(folder: Path, member: EngineMember) -> None:
+    shutil.rmtree(folder)
+    folder.touch()
+
+
+def folder_of_others(folder: Path, member: EngineMember) -> None:
+    folder.chmod(0o777)
+
+
+@pytest.mark.parametrize("fate", [log_gone, folder_gone], ids=lambda fate: fate.__name__)
+async def test_an_engine_whose_files_a_cleaner_removed_comes_back(
+    make: Make, folder: Path, heard: Any, fate: Any
+) -> None:
+    supervisor, (member,) = make({})
+    await supervisor.start()
+    fate(folder, member)
+    receiver = heard()
+    member.submit(script(["die"]), receiver)
+    await receiver.end()
+    await until(lambda: member.phase == "ready")
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert member.log_path.exists()
+    assert member.last_error == "it was ended by SIGKILL"
+
+
+@pytest.mark.parametrize(
+    ("fate", "said"),
+    [
+        (folder_in_the_logs_place, "Is a directory"),
+        (folder_in_the_sockets_place, "Is a directory"),
+        (file_in_the_folders_place, "File exists"),
+        (folder_of_others, "expected a folder of mode 0700 of our own"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+async def test_what_stands_in_the_way_back_is_said_and_once_it_is_gone_the_engine_is_back(
+    make: Make, folder: Path, heard: Any, caplog: pytest.LogCaptureFixture, fate: Any, said: str
+) -> None:
+    supervisor, (member,) = make({})
+    await supervisor.start()
+    fate(folder, member)
+    receiver = heard()
+    member.submit(script(["die"]), receiver)
+    await receiver.end()
+    await until(lambda: member.restarts >= 2)
+    assert said in member.last_error
+    assert "engine 'm0' failed to start: its process could not be started" in caplog.text
+    if folder.is_dir():
+        folder.chmod(0o700)
+        shutil.rmtree(folder)
+    else:
+        folder.unlink()
+    await until(lambda: member.phase == "ready")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [OSError(errno.EMFILE, "Too many open files"), BlockingIOError(errno.EAGAIN, "fork"), RuntimeError("a bug")],
+)
+@pytest.mark.parametrize("where", ["spawn", "reap", "open"])
+async def test_whatever_is_raised_on_the_way_back_is_said_and_tried_again(
+    make: Make,
+    heard: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    error: Exception,
+    where: str,
+) -> None:
+    supervisor, (member,) = make({})
+    await supervisor.start()
+    raised: list[Exception] = []
+    owner, name = {
+        "spawn": (HostProcess, "spawn"), "reap": (HostProcess, "epitaph"), "open": (HostLink, "open")
+    }[where]  # fmt: skip
+    original = getattr(owner, name)
+
+    def fails(*args: Any, **named: Any) -> Any:
+        if len(raised) < (1 if where == "reap" else 3):
+            raised.append(error)
+            raise error
+        return original(*args, **named)
+
+    receiver = heard()
+    member.submit(script(["die"]), receiver)
+    monkeypatch.setattr(owner, name, fails)
+    await receiver.end()
+    await until(lambda: member.phase == "ready" and member.restarts > 0)
+    assert member.restarts == len(raised) + (where != "reap")
+    assert str(error) in caplog.text
+    receiver = heard()
+    member.submit(script(["chunk", "back"], ["done"]), receiver)
+    await receiver.end()
+    assert receiver.chunks == [b"back"]
+
+
+async def test_a_look_that_raises_does_not_end_the_watch(
+    make: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    supervisor, (first, second) = make({}, {})
+    monkeypatch.setattr(first, "ping", lambda: 1 // 0)
+    pings: list[int] = []
+    ping = second.ping
+    monkeypatch.setattr(second, "ping", lambda: (pings.append(1), ping()))
+    await supervisor.start()
+    await until(lambda: len(pings) >= 3)
+    assert "engine 'm0' could not be asked whether it lives" in caplog.text
 
 
 async def test_without_restart_a_lost_engine_stays_lost(make: Make, heard: Any) -> None:

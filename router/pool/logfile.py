@@ -1,0 +1,89 @@
+"""One engine's log file: opened so that no planted file is written to, read while its host lives and after.
+
+It is read through the descriptor that the host writes to: a cleaner may have removed the file, or another taken its
+place. Knows no process.
+"""
+
+import contextlib
+import logging
+import os
+import stat
+from pathlib import Path
+from typing import Final
+
+from router.errors import ConfigError
+from router.pool.folder import check_log_folder
+
+log = logging.getLogger("headgate.pool")
+
+_TAIL_BYTES = 64 * 1024
+_LOG_BYTES = 16 * 1024 * 1024  #: a log above this is set aside when its engine starts again
+#: No link is followed, and a pipe without a reader does not block.
+_FLAGS: Final = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+class LogFile:
+    """Open for as long as its host lives; then `close`, which keeps the tail."""
+
+    def __init__(self, path: Path) -> None:
+        """Opens `path` to append to; its folder is made if missing, one that has grown large is set aside. Raises
+        `OSError`, also on what is no file of ours."""
+        _make_folder(path.parent)
+        self.fd = _open(path)
+        try:
+            self._start = os.fstat(self.fd).st_size
+            if self._start > _LOG_BYTES and _set_aside(path):
+                os.close(self.fd)
+                self.fd = -1
+                self.fd = _open(path)
+                self._start = os.fstat(self.fd).st_size
+        except BaseException:
+            self.close()
+            raise
+        self._tail = ""
+
+    def tail(self) -> str:
+        """The end of what was written since the file was opened."""
+        if self.fd < 0:
+            return self._tail
+        with contextlib.suppress(OSError):
+            size = os.fstat(self.fd).st_size
+            start = self._start if self._start <= size else 0  # else it was cut
+            at = max(start, size - _TAIL_BYTES)
+            return os.pread(self.fd, size - at, at).decode("utf-8", "replace")
+        return ""
+
+    def close(self) -> None:
+        """Idempotent."""
+        if self.fd >= 0:
+            self._tail = self.tail()
+            fd, self.fd = self.fd, -1
+            os.close(fd)
+
+
+def _make_folder(folder: Path) -> None:
+    """A cleaner may have removed it. Raises `OSError` on one that others may write."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        check_log_folder(folder)
+    except ConfigError as error:
+        raise PermissionError(str(error)) from error
+
+
+def _open(path: Path) -> int:
+    fd = os.open(path, _FLAGS, 0o600)
+    status = os.fstat(fd)
+    if not stat.S_ISREG(status.st_mode) or status.st_uid != os.getuid() or status.st_nlink > 1:
+        os.close(fd)
+        raise PermissionError(f"{path}: expected a regular file of our own, with one name")
+    os.set_blocking(fd, True)
+    return fd
+
+
+def _set_aside(path: Path) -> bool:
+    try:
+        path.replace(path.with_suffix(".1.log"))
+    except OSError as error:
+        log.warning("%s: a log of more than %d MB could not be set aside: %s", path, _LOG_BYTES >> 20, error)
+        return False
+    return True
