@@ -1,28 +1,39 @@
-"""What one connection is about to send: all chunks of one event-loop tick leave as one frame, ends right after them.
+"""What one connection is about to send: the chunks of one event-loop tick leave together, ends right after them.
 
 While the peer reads too slowly, chunks are held per stream, and a stream over its bound loses its own answer only.
 Knows frames, not engines.
 """
 
 import asyncio
+from collections.abc import Callable, Iterator
 
+from router.host.base import engine_failed
 from router.ipc.channel import Channel
 from router.ipc.messages import Chunks, Done, Fail, Handoff
+
+#: Chunks are put into one frame up to so many bytes, and a longer chunk is cut: far below what a frame may have, and
+#: small enough that the peer holds no more than this of a frame that is not whole.
+BATCH_BYTES = 4 * 1024 * 1024
+#: An item of a frame takes so many bytes at most beside its data.
+_ITEM_BYTES = 16
 
 
 class Outbox:
     """Not shared between connections. Every `id`'s chunks precede its end."""
 
-    __slots__ = ("_bound", "_channel", "_ends", "_held", "_held_bytes", "_items", "_loop", "_writable")
+    __slots__ = ("_bound", "_channel", "_ends", "_held", "_items", "_loop", "_lost", "_writable")
 
-    def __init__(self, channel: Channel, loop: asyncio.AbstractEventLoop, stream_buffer_bytes: int) -> None:
+    def __init__(
+        self, channel: Channel, loop: asyncio.AbstractEventLoop, stream_buffer_bytes: int, lost: Callable[[int], None]
+    ) -> None:
+        """`lost(id)`: bytes of `id` could not be sent, which its end will say; nothing more of it is wanted."""
         self._channel = channel
         self._loop = loop
         self._bound = stream_buffer_bytes
+        self._lost = lost
         self._items: list[tuple[int, bytes]] = []
         self._ends: list[Done | Fail | Handoff] = []
-        self._held: dict[int, list[bytes]] = {}
-        self._held_bytes: dict[int, int] = {}
+        self._held: dict[int, bytearray] = {}
         self._writable = True
 
     def chunk(self, id: int, data: bytes) -> bool:
@@ -42,40 +53,79 @@ class Outbox:
     def forget(self, id: int) -> None:
         """Drop what is held for `id`: nobody reads it any more."""
         self._held.pop(id, None)
-        self._held_bytes.pop(id, None)
 
     def writable(self, writable: bool) -> None:
         self._writable = writable
         if writable:
-            self._items += [(id, b"".join(pieces)) for id, pieces in self._held.items()]
-            self._held.clear()
-            self._held_bytes.clear()
+            self._items = [(id, bytes(self._held.pop(id))) for id in list(self._held)]
             self._flush()
+            return
+        # What this tick gathered waits before what it still gathers, whatever its size: it was taken already.
+        items, self._items = self._items, []
+        for id, data in items:
+            self._held.setdefault(id, bytearray()).extend(data)
 
     def _hold(self, id: int, data: bytes) -> bool:
+        held = self._held.setdefault(id, bytearray())
         # A single piece is taken whatever its size: a whole JSON body must not depend on the peer's pace.
-        size = self._held_bytes.get(id, 0)
-        if size and size + len(data) > self._bound:
+        if held and len(held) + len(data) > self._bound:
             self.forget(id)
             return False
-        self._held.setdefault(id, []).append(data)
-        self._held_bytes[id] = size + len(data)
+        held.extend(data)
         return True
 
     def _flush(self) -> None:
         if not self._writable:
-            # Became unwritable since: what this tick gathered waits with the rest, unbounded only by one tick.
-            for id, data in self._items:
-                self._hold_always(id, data)
-            self._items = []
             return
         items, self._items = self._items, []
         ends, self._ends = self._ends, []
         if items:
-            self._channel.send(Chunks(items))
+            try:
+                for batch in batches(items):
+                    self._channel.send(Chunks(batch))
+            except Exception as error:
+                ends = self._without(items, ends, error)
         for message in ends:
-            self._channel.send(message)
+            self._send_end(message)
 
-    def _hold_always(self, id: int, data: bytes) -> None:
-        self._held.setdefault(id, []).append(data)
-        self._held_bytes[id] = self._held_bytes.get(id, 0) + len(data)
+    def _without(
+        self, items: list[tuple[int, bytes]], ends: list[Done | Fail | Handoff], error: Exception
+    ) -> list[Done | Fail | Handoff]:
+        """The ends of this tick after some of `items` were not sent: none of those answers may end well."""
+        self._loop.call_exception_handler({"message": "chunks could not be sent", "exception": error})
+        lost = dict.fromkeys(id for id, _ in items)
+        for id in lost:
+            self._lost(id)
+        return [end for end in ends if end.id not in lost] + [_failed(id, error) for id in lost]
+
+    def _send_end(self, message: Done | Fail | Handoff) -> None:
+        """An end always goes out: in the place of one that makes no frame (too large, not to be encoded) an error."""
+        try:
+            self._channel.send(message)
+        except Exception as error:
+            self._loop.call_exception_handler({"message": "an answer's end could not be sent", "exception": error})
+            self._channel.send(_failed(message.id, error))
+
+
+def batches(items: list[tuple[int, bytes]]) -> Iterator[list[tuple[int, bytes]]]:
+    """`items`, in order, in lists that make a frame each."""
+    if sum([len(data) for _, data in items]) + _ITEM_BYTES * len(items) <= BATCH_BYTES:
+        yield items  # nearly always
+        return
+    batch: list[tuple[int, bytes]] = []
+    size = 0
+    for id, data in items:
+        for at in range(0, len(data), BATCH_BYTES):
+            piece = data[at : at + BATCH_BYTES]
+            if batch and size + len(piece) > BATCH_BYTES:
+                yield batch
+                batch, size = [], 0
+            batch.append((id, piece))
+            size += len(piece) + _ITEM_BYTES
+    if batch:
+        yield batch
+
+
+def _failed(id: int, error: Exception) -> Fail:
+    why = engine_failed(f"the answer could not be sent: {error}")
+    return Fail(id=id, status=why.status, body=why.body, code=why.code)

@@ -117,7 +117,7 @@ class Connection:
     def connected(self, channel: Channel) -> None:
         server, facts = self._server, self._server.engine.facts
         self._channel = channel
-        self._outbox = Outbox(channel, self._loop, server.stream_buffer_bytes)
+        self._outbox = Outbox(channel, self._loop, server.stream_buffer_bytes, self._cut)
         hello = Hello(
             role="host",
             model=server.name,
@@ -164,6 +164,11 @@ class Connection:
         except Exception as error:  # whatever breaks must end this request, not the connection
             stream.refuse(engine_failed(f"{type(error).__name__}: {error}"))
             self._loop.call_exception_handler({"message": "a request could not be started", "exception": error})
+
+    def _cut(self, id: int) -> None:
+        """Bytes of `id` could not be sent, which the outbox says: stop generating."""
+        if (stream := self._streams.get(id)) is not None:
+            stream.abort()
 
     def _ended(self, id: int) -> None:
         self._streams.pop(id, None)

@@ -61,7 +61,10 @@ class Abort(msgspec.Struct, tag=2, array_like=True, frozen=True, gc=False):
 
 
 class Chunks(msgspec.Struct, tag=3, array_like=True, frozen=True, gc=False):
-    """Response-body bytes of one event-loop tick, in order: whole SSE events, or the JSON body when not streaming."""
+    """Response-body bytes of one event-loop tick, in order: SSE events, or the JSON body when not streaming.
+
+    What is larger than a few MiB comes in pieces, in this frame and those after it.
+    """
 
     items: list[tuple[int, bytes]]
 

@@ -124,16 +124,18 @@ class EngineMember:
         if len(work.body) > _MAX_BODY_BYTES:
             raise ContentTooLarge(f"a body of {len(work.body)} bytes; an engine takes at most {_MAX_BODY_BYTES}")
         id = self.lane.last_id = self.lane.last_id + 1
-        link.send(
-            Submit(
-                id=id,
-                kind=work.kind,
-                body=work.body,
-                request_id=work.request_id,
-                deadline_s=work.deadline_s,
-                traceparent=work.traceparent,
-            )
+        submit = Submit(
+            id=id,
+            kind=work.kind,
+            body=work.body,
+            request_id=work.request_id,
+            deadline_s=work.deadline_s,
+            traceparent=work.traceparent,
         )
+        try:
+            link.send(submit)
+        except ProtocolError as error:  # what goes beside the body is small, unless a caller makes it large
+            raise ContentTooLarge(f"a request that makes no frame to its engine: {error}") from error
         call = self._calls[id] = EngineCall(self, id, receiver)
         call.typical = work.typical
         self._load.submitted(work.prompt_tokens)

@@ -239,3 +239,28 @@ async def test_one_large_body_reaches_a_slow_reader(host, wait_until):
     frontend.channel._transport.resume_reading()
     await wait_until(lambda: len(frontend.ends()) == 2)
     assert frontend.bytes_of(2) == body
+
+
+async def test_answers_that_end_together_arrive_however_large_they_are(host, wait_until):
+    frontend = await host.join()
+    for id in range(1, 21):
+        frontend.submit(id, b"%d" % id)
+    await wait_until(lambda: len(host.engine.answers) == 20)
+    for id in range(1, 21):
+        host.engine.answers[b"%d" % id].chunk(bytes([id]) * 4_000_000)
+        host.engine.answers[b"%d" % id].done(Usage(), "stop")
+    await wait_until(lambda: len(frontend.ends()) == 20, 60)
+    assert frontend.ends() == [(id, "stop") for id in range(1, 21)]
+    assert all(frontend.bytes_of(id) == bytes([id]) * 4_000_000 for id in range(1, 21))
+
+
+async def test_an_answer_that_cannot_be_sent_ends_in_an_error_and_stops(host, wait_until):
+    told = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: told.append(context["message"]))
+    frontend = await host.join()
+    frontend.submit(1, b"a")
+    await wait_until(lambda: host.engine.answers)
+    host.engine.answers[b"a"].chunk(object())
+    await wait_until(frontend.ends)
+    assert frontend.ends() == [(1, "502 engine_failed")]
+    assert (host.engine.stopped, told) == ([b"a"], ["chunks could not be sent"])

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from router.config import Member, Supervision
-from router.errors import EngineStartError, NoEngine, Overloaded
+from router.errors import ContentTooLarge, EngineStartError, NoEngine, Overloaded
 from router.pool import engine as engine_module
 from router.pool.base import Failure, Work
 from router.pool.engine import EngineMember
@@ -238,3 +238,16 @@ async def test_stop_fails_what_runs(make: Make, heard: Any) -> None:
     await member.stop()
     assert "was stopped" in receiver.ends[0].error.message
     await member.stop()
+
+
+async def test_a_request_that_makes_no_frame_is_refused_before_it_is_in_the_books(make: Make, heard: Any) -> None:
+    member = make()
+    await member.start()
+    for more in ({"body": bytes(64 << 20)}, {"body": b"{}", "request_id": "x" * (64 << 20)}):
+        with pytest.raises(ContentTooLarge, match="at most"):
+            member.submit(Work(kind="chat", stream=False, prompt_tokens=1, **more), heard())
+    assert member.status().in_flight == 0
+    assert member.state().waiting == 0
+    receiver = heard()
+    member.submit(work(["chunk", "a"], ["done"]), receiver)
+    await receiver.end()
