@@ -135,10 +135,24 @@ class DeadlineExceeded(RouterError):
     code = "deadline_exceeded"
 
 
+#: What OpenAI calls errors of these statuses; others are the request's fault below 500 and the server's above.
+_UPSTREAM_TYPES = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    408: "timeout_error",
+    429: "rate_limit_error",
+    502: "engine_error",
+    503: "service_unavailable",
+    504: "timeout_error",
+}
+
+
 class UpstreamError(RouterError):
     """An engine's own refusal, passed on as it was: its status and its error body."""
 
     def __init__(self, status: int, body: bytes, message: str, *, code: str | None = None) -> None:
         super().__init__(message, code=code)
         self.status = status
+        self.type = _UPSTREAM_TYPES.get(status, "invalid_request_error" if status < 500 else "internal_error")
         self.body = body

@@ -13,6 +13,8 @@ from router.types import Usage
 
 #: What is said of an engine that is gone; its own last words may say more.
 DIED = "the engine died"
+#: What is left of an error's message: it may quote the request.
+MOST_MESSAGE = 8_000
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,8 +71,15 @@ def failure(
     status: int, message: str, type: str, *, code: str = "", param: str | None = None, retryable: bool = False
 ) -> Failure:
     """A failure with OpenAI's error object as its body."""
-    error = {"message": message, "type": type, "param": param, "code": code or None}
+    error = {"message": printable(message), "type": type, "param": param, "code": code or None}
     return Failure(status=status, body=msgspec.json.encode({"error": error}), code=code, retryable=retryable)
+
+
+def printable(message: str) -> str:
+    """`message` as a client can be told it: of bounded length, and without what UTF-8 cannot say."""
+    if len(message) > MOST_MESSAGE:
+        message = f"{message[:MOST_MESSAGE]}... ({len(message) - MOST_MESSAGE} more characters)"
+    return message.encode(errors="replace").decode()
 
 
 def engine_failed(why: str) -> Failure:

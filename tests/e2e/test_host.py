@@ -323,6 +323,51 @@ async def test_bad_requests_get_vllms_own_words(client, body, param, message):
         assert error["param"] == param
 
 
+UNKNOWN_TYPE = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "objekt"}}}
+DANGLING = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"$ref": "#/$defs/nothing"}}}
+NO_TOKEN = 9_999_999
+
+
+@pytest.mark.parametrize(
+    ("kind", "more", "message"),
+    [
+        ("chat", {"response_format": UNKNOWN_TYPE}, "Invalid type: objekt"),
+        ("chat", {"response_format": DANGLING}, "nothing"),
+        ("chat", {"structured_outputs": {"regex": "(["}}, "regex"),
+        ("chat", {"structured_outputs": {"grammar": "root ::= ("}}, "grammar"),
+        ("chat", {"logprobs": True, "top_logprobs": 21}, "21"),
+        ("chat", {"logit_bias": {NO_TOKEN: 1}}, "logit_bias"),
+        ("chat", {"stop_token_ids": [NO_TOKEN]}, "stop_token_ids"),
+        ("chat", {"allowed_token_ids": [NO_TOKEN]}, "allowed_token_ids"),
+        ("completions", {"logprobs": 30}, "30"),
+        ("completions", {"logit_bias": {NO_TOKEN: 1}}, "logit_bias"),
+        ("messages", {"output_config": {"format": UNKNOWN_TYPE["json_schema"] | {"type": "json_schema"}}}, "objekt"),
+        ("responses", {"text": {"format": UNKNOWN_TYPE["json_schema"] | {"type": "json_schema"}}}, "objekt"),
+        ("responses", {"logit_bias": {NO_TOKEN: 1}}, "logit_bias"),
+    ],
+    ids=str,
+)
+async def test_what_the_engine_refuses_once_it_looks_closer_is_refused_alike_whole_and_streamed(
+    client, kind, more, message
+):
+    body = {
+        "chat": {"messages": SUM},
+        "completions": {"prompt": "Hi"},
+        "responses": {"input": "Hi"},
+        "messages": {"messages": SUM, "max_tokens": 4},
+    }[kind]
+    fails = []
+    for stream in (False, True):
+        data, fail = await client.ask(kind, {**body, **more, "stream": stream})
+        assert data == b""
+        assert isinstance(fail, Fail)
+        assert (fail.status, fail.retryable) == (400, False)
+        fails.append(json.loads(fail.body)["error"])
+    assert fails[0] == fails[1]
+    assert fails[0]["type"] == "invalid_request_error"
+    assert message in fails[0]["message"]
+
+
 async def test_malformed_json_is_a_bad_request(client):
     for overrides in (b"", b'{"n": 1}'):
         fail, error = await client.refusal("chat", b'{"messages": [', overrides=overrides)

@@ -1,6 +1,7 @@
 """What leaves of one connection, in which frames and in which order: a channel that notes what it is given."""
 
 import asyncio
+import random
 from collections.abc import Callable
 from typing import Any
 
@@ -74,7 +75,7 @@ async def test_one_tick_above_the_bound_of_a_frame_leaves_in_several_frames(make
 
 
 async def test_one_chunk_larger_than_a_frame_is_cut_in_order(make: Make, channel: Noted) -> None:
-    body = b"".join(i.to_bytes(4, "big") for i in range(20_000_000))  # 80 MB
+    body = random.Random(7).randbytes(80_000_000)
     outbox = make()
     outbox.chunk(7, body)
     outbox.end(Done(id=7))

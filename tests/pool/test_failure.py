@@ -39,3 +39,20 @@ def test_overload_and_server_errors_may_be_tried_elsewhere() -> None:
 @pytest.mark.parametrize("body", [b"<html>bad gateway</html>", b"", b"\xff\xfe", b"[1]", b'{"error": "plain"}'])
 def test_any_body_is_read(body: bytes) -> None:
     assert failure_of(502, body, "", retryable=False).error.message
+
+
+@pytest.mark.parametrize(
+    ("status", "type"),
+    [
+        (400, "invalid_request_error"),
+        (404, "not_found_error"),
+        (422, "invalid_request_error"),
+        (500, "internal_error"),
+        (501, "internal_error"),
+        (502, "engine_error"),
+        (503, "service_unavailable"),
+    ],
+)
+def test_an_engines_error_is_counted_under_the_type_of_its_status(status: int, type: str) -> None:
+    error = failure_of(status, b'{"error":{"message":"no"}}', "", retryable=False).error
+    assert (error.status, error.type) == (status, type)

@@ -2,7 +2,7 @@
 
 import argparse
 import os
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import vllm.envs
@@ -39,6 +39,7 @@ async def build_app(engine: Any, args: argparse.Namespace) -> Any:
     state = moved.find("vllm.entrypoints.launchers.api_server.app_state", before)
     await state.init_app_state(engine, app.state, args, tasks)
     app.state.server = _NoServer()
+    _let_errors_through(app.state)
     if cache := getattr(vllm.envs, "enable_envs_cache", None):
         cache()  # vLLM looks its environment up per request; it is settled now
     return app
@@ -48,6 +49,32 @@ class _NoServer:
     """vLLM's error handlers tell the HTTP server to exit when the engine is dead; we watch the engine ourselves."""
 
     should_exit = False
+
+
+def _let_errors_through(state: Any) -> None:
+    """`messages` are chat whose events are rewritten. An error of the chat is no event, and vLLM tells of the failed
+    rewriting in its place; ours passes it on as it is."""
+    serving = getattr(state, "anthropic_serving_messages", None)
+    convert = getattr(serving, "message_stream_converter", None)
+    if serving is None or convert is None:
+        return
+
+    async def converted(events: AsyncIterator[str]) -> AsyncIterator[str]:
+        errors: list[str] = []
+
+        async def until_error() -> AsyncIterator[str]:
+            async for event in events:
+                if event.startswith('data: {"error"'):
+                    errors.append(event)
+                elif not errors:
+                    yield event
+
+        async for event in convert(until_error()):
+            yield event
+        for error in errors:
+            yield error
+
+    serving.message_stream_converter = converted
 
 
 def _import_plugins(args: argparse.Namespace) -> None:

@@ -4,22 +4,42 @@ Whatever `vllm serve` answers is answered, in its words, at pydantic's price. Kn
 """
 
 import asyncio
+import inspect
 import re
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, TypeAlias
 
 import msgspec
 
-from router.host.base import DIED, Answer, Failure, engine_failed
+from router.host.base import DIED, Answer, Failure, engine_failed, printable
 from router.host.fields import merge
 from router.ipc.messages import Submit
 from router.types import API_PATHS, Kind, Usage
 
 App: TypeAlias = Callable[[Any, Any, Any], Awaitable[None]]
 
-_TYPES = {400: "invalid_request_error", 401: "authentication_error", 404: "not_found_error", 503: "service_unavailable"}
+_TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    503: "service_unavailable",
+}
+#: The status of an error event that names none: vLLM's names of errors, OpenAI's and Anthropic's.
+_STATUSES = {
+    "BadRequestError": 400,
+    "invalid_request_error": 400,
+    "NotFoundError": 404,
+    "not_found_error": 404,
+    "UnprocessableEntityError": 422,
+    "NotImplementedError": 501,
+    "ServiceUnavailableError": 503,
+    "overloaded_error": 503,
+}
 _FINISH = re.compile(rb'"(?:finish_reason|stop_reason)":\s?"(\w+)"')
-_EVENT_ERROR = re.compile(rb'^(?:event: error\r?\n)?data: (\{"(?:error|type":\s?"error).*)', re.DOTALL)
+_EVENT_ERROR = re.compile(rb'^(?:event: error\r?\ndata: |data: (?=\{"(?:error"|type":\s?"error")))(.*)', re.DOTALL)
+#: What `responses` says before the engine has looked at the request: it waits for what comes next.
+_PREAMBLE = re.compile(rb"event: response\.(?:created|queued|in_progress)\r?\n")
 _TOO_LONG = re.compile(r"maximum context length|maximum model length|max_model_len|max_total_tokens")
 #: One reason in pydantic's report: where, as 0.30 and later write it or as earlier versions do, and what.
 _REPORT = re.compile(r"""'loc': (?:'body\.([^']*)'|\('body', ([^)]*)\)), 'msg': (?:'((?:[^'\\]|\\.)*)'|"([^"]*)")""")
@@ -40,13 +60,21 @@ class _Whole(msgspec.Struct):
 
 class _Error(msgspec.Struct):
     message: str = ""
-    param: str | None = None
-    type: str = ""
+    param: Any = None
+    type: Any = ""
+    code: Any = None
 
 
 class _Errors(msgspec.Struct):
+    """An error body or event: its fields stand within `error`, or, as in events of `responses`, at the top."""
+
     error: _Error | None = None
     message: str = ""
+    param: Any = None
+    code: Any = None
+
+    def only(self) -> _Error:
+        return self.error or _Error(message=self.message, param=self.param, code=self.code)
 
 
 _whole = msgspec.json.Decoder(_Whole)
@@ -106,11 +134,31 @@ class SlowWay:
         call.body = body
         try:
             await self._app(scope, call.receive, call.send)
-        except Exception as error:  # an application error has no answer yet: it becomes ours
+        except Exception as error:
             if not call.disconnected:
-                call.failed(engine_failed(f"{type(error).__name__}: {error}"))
+                call.failed(await self._explained(error, scope, submit.kind))
             return
         call.finished(scope["state"])
+
+    async def _explained(self, error: Exception, scope: dict[str, Any], kind: Kind) -> Failure:
+        """What an exception says that came after the response had begun. vLLM's own handlers know what is whose fault;
+        they could not answer any more. What they do not know is the engine's."""
+        cause = _cause(error)
+        if not self._dead() and (told := await self._handled(cause, scope)) is not None:
+            return _failure(*told, kind)
+        return engine_failed(f"{type(cause).__name__}: {cause}")
+
+    async def _handled(self, error: BaseException, scope: dict[str, Any]) -> tuple[int, bytes] | None:
+        handlers = getattr(self._app, "exception_handlers", {})
+        handler = next((handlers[kind] for kind in type(error).__mro__ if kind in handlers), None)
+        if handler is None:
+            return None
+        from starlette.requests import Request
+
+        response = handler(Request(scope), error)
+        if inspect.isawaitable(response):
+            response = await response
+        return response.status_code, bytes(response.body)
 
 
 class _Call:
@@ -123,6 +171,7 @@ class _Call:
         self._gone = asyncio.Event()
         self._whole: list[bytes] = []
         self._streams = False
+        self._preamble = b""
         self._error: Failure | None = None
         self._finish_reason = "stop"
         self.status = 0
@@ -160,8 +209,14 @@ class _Call:
 
     def _event(self, data: bytes) -> None:
         if match := _EVENT_ERROR.match(data):
-            self._error = _failure(500, match.group(1).strip(), self._kind)
+            event = match.group(1).strip()
+            self._error = _failure(_status_of(event), event, self._kind)
             return
+        if self._kind == "responses":
+            if _PREAMBLE.match(data):
+                self._preamble += data
+                return
+            data, self._preamble = self._preamble + data, b""
         if match := _FINISH.search(data):
             self._finish_reason = match.group(1).decode()
         self._answer.chunk(data)
@@ -184,6 +239,8 @@ class _Call:
             self._answer.fail(_failure(self.status, body, self._kind))
         else:
             usage = _usage_of(state)
+            if self._preamble:
+                self._answer.chunk(self._preamble)
             if not self._streams:
                 usage = usage or _usage_in(body)
                 if match := _FINISH.search(body):
@@ -241,22 +298,52 @@ def _scope(path: str, submit: Submit, length: int) -> dict[str, Any]:
     }
 
 
+def _cause(error: BaseException) -> BaseException:
+    """The exception that vLLM raised, within what was raised around it once the response had begun."""
+    while True:
+        inner: BaseException | None = None
+        if isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+            inner = error.exceptions[0]
+        elif isinstance(error, RuntimeError) and "response already started" in str(error):
+            inner = error.__cause__
+        elif type(error).__name__ == "ValidationError":
+            inner = error.__context__  # an error that pydantic could not make an event of
+        if inner is None:
+            return error
+        error = inner
+
+
+def _read(body: bytes, otherwise: str) -> _Error:
+    try:
+        return _errors.decode(body).only()
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return _Error(message=body.decode(errors="replace") or otherwise)
+
+
+def _status_of(event: bytes) -> int:
+    """The HTTP status of an error event."""
+    error = _read(event, "")
+    for told in (error.code, error.type):
+        status = _STATUSES.get(told, 0) if isinstance(told, str) else told
+        if type(status) is int and 400 <= status < 600:
+            return status
+    return 500
+
+
 def _failure(status: int, body: bytes, kind: Kind) -> Failure:
     """vLLM's error in our shape: its message and parameter, OpenAI's type, our code."""
-    try:
-        heard = _errors.decode(body)
-    except msgspec.DecodeError:
-        heard = _Errors(message=body.decode(errors="replace") or f"the engine answered with status {status}")
-    error = _plain(heard.error or _Error(message=heard.message))
-    too_long = status < 500 and _TOO_LONG.search(error.message) is not None
+    error = _plain(_read(body, f"the engine answered with status {status}"))
+    message = printable(error.message)
+    too_long = status < 500 and _TOO_LONG.search(message) is not None
     code = "context_length_exceeded" if too_long else ""
     type_ = _TYPES.get(status, "invalid_request_error" if status < 500 else "internal_error")
-    content: dict[str, Any] = {"message": error.message, "type": type_, "param": error.param, "code": code or None}
+    param = printable(error.param) if isinstance(error.param, str) else None
+    content: dict[str, Any] = {"message": message, "type": type_, "param": param, "code": code or None}
     if kind == "messages":
-        content = {"type": "error", "error": {"type": type_, "message": error.message}}
+        content = {"type": "error", "error": {"type": type_, "message": message}}
     else:
         content = {"error": content}
-    retryable = too_long or status in (501, 503) or (status < 500 and bool(_NOT_CONFIGURED.search(error.message)))
+    retryable = too_long or status in (501, 503) or (status < 500 and bool(_NOT_CONFIGURED.search(message)))
     return Failure(status=status, body=msgspec.json.encode(content), code=code, retryable=retryable)
 
 
@@ -271,7 +358,7 @@ def _plain(error: _Error) -> _Error:
     # A position alone is where the JSON itself breaks off: no field to name.
     reasons = [what if where.isdigit() else f"{where}: {what}" for where, what in found]
     first = None if found[0][0].isdigit() else found[0][0]
-    param = first if error.param is None or error.param.startswith("body.") else error.param
+    param = first if error.param is None or str(error.param).startswith("body.") else error.param
     return _Error(message="; ".join(reasons).replace("Value error, ", ""), param=param)
 
 

@@ -132,6 +132,125 @@ async def test_an_error_in_a_stream_ends_it_as_an_error():
     }
 
 
+def error_event(code, type="BadRequestError"):
+    error = {"message": "no such token", "type": type, "param": "logit_bias", "code": code}
+    return b"data: " + json.dumps({"error": error}).encode() + b"\n\n"
+
+
+@pytest.mark.parametrize(
+    ("event", "status", "type", "retryable"),
+    [
+        (error_event(400), 400, "invalid_request_error", False),
+        (error_event(404), 404, "not_found_error", False),
+        (error_event(422), 422, "invalid_request_error", False),
+        (error_event(501), 501, "internal_error", True),
+        (error_event(503), 503, "service_unavailable", True),
+        (error_event(500), 500, "internal_error", False),
+        (error_event(None), 400, "invalid_request_error", False),  # told by its type
+        (error_event(None, "InternalServerError"), 500, "internal_error", False),
+        (error_event(2**63), 400, "invalid_request_error", False),
+        (error_event([], {}), 500, "internal_error", False),
+        (error_event(True, 7), 500, "internal_error", False),
+        (error_event(200), 400, "invalid_request_error", False),
+    ],
+)
+async def test_an_error_event_before_anything_else_is_a_refusal_of_its_own_status(event, status, type, retryable):
+    heard = await ask(answering(200, [event, b"data: [DONE]\n\n"], b"text/event-stream"))
+    assert heard.chunks == []
+    assert (heard.failure.status, heard.failure.retryable) == (status, retryable)
+    assert (error_of(heard)["type"], error_of(heard)["message"]) == (type, "no such token")
+    assert error_of(heard)["param"] == "logit_bias"
+
+
+async def test_an_error_event_of_responses_or_messages_says_its_status_by_name():
+    event = b'event: error\ndata: {"code":"invalid_request_error","message":"no","param":"top_p","type":"error"}\n\n'
+    heard = await ask(answering(200, [event], b"text/event-stream"), "responses")
+    assert (heard.failure.status, error_of(heard)["message"], error_of(heard)["param"]) == (400, "no", "top_p")
+    event = b'event: error\ndata: {"type":"error","error":{"type":"overloaded_error","message":"later"}}\n\n'
+    heard = await ask(answering(200, [event], b"text/event-stream"), "messages")
+    assert (heard.failure.status, heard.failure.retryable) == (503, True)
+
+
+CREATED = b'event: response.created\ndata: {"type":"response.created"}\n\n'
+IN_PROGRESS = b'event: response.in_progress\ndata: {"type":"response.in_progress"}\n\n'
+
+
+async def test_what_responses_says_before_its_first_output_waits_for_it():
+    delta = b'event: response.output_text.delta\ndata: {"delta":"a"}\n\n'
+    heard = await ask(answering(200, [CREATED, IN_PROGRESS, delta, delta], b"text/event-stream"), "responses")
+    assert heard.chunks == [CREATED + IN_PROGRESS + delta, delta]
+    heard = await ask(answering(200, [CREATED, IN_PROGRESS], b"text/event-stream"), "responses")
+    assert heard.chunks == [CREATED + IN_PROGRESS]
+    assert heard.usage is not None
+
+
+class Raising:
+    """An application that raises once its stream has begun, as `responses` of vLLM does, with vLLM's kind of
+    handlers: they say what an error is, where they may still answer."""
+
+    def __init__(self, error, events=()):
+        self.error, self.events, self.handled = error, events, []
+        self.exception_handlers = {ValueError: self.refuse}
+
+    async def refuse(self, request, error):
+        self.handled.append(request.scope["path"])
+        body = {"error": {"message": str(error), "type": "BadRequestError", "param": None, "code": 400}}
+        return SimpleNamespace(status_code=400, body=json.dumps(body).encode())
+
+    async def __call__(self, scope, receive, send):
+        await receive()
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]})
+        for event in self.events:
+            await send({"type": "http.response.body", "body": event, "more_body": True})
+        try:
+            raise ExceptionGroup("unhandled", [self.error])
+        except ExceptionGroup as error:
+            raise RuntimeError("Caught handled exception, but response already started.") from error
+
+
+async def test_what_is_raised_before_the_first_output_is_refused_as_vllms_handlers_say():
+    app = Raising(ValueError("token 9 is no token"), [CREATED, IN_PROGRESS])
+    heard = await ask(app, "responses")
+    assert heard.chunks == []
+    assert (heard.failure.status, heard.failure.retryable) == (400, False)
+    assert error_of(heard)["message"] == "token 9 is no token"
+    assert app.handled == ["/v1/responses"]
+
+
+async def test_what_no_handler_of_vllm_knows_is_the_engines_fault():
+    heard = await ask(Raising(KeyError("oops"), [CREATED]), "responses")
+    assert (heard.failure.status, heard.failure.retryable) == (502, True)
+    assert error_of(heard)["message"] == "KeyError: 'oops'"
+
+
+async def test_an_error_that_was_no_event_does_not_hide_what_it_was():
+    class ValidationError(ValueError):
+        pass
+
+    try:
+        try:
+            raise RuntimeError("the engine broke")
+        except RuntimeError:
+            raise ValidationError("6 validation errors") from None
+    except ValidationError as error:
+        heard = await ask(Raising(error), "responses")
+    assert (heard.failure.status, error_of(heard)["message"]) == (502, "RuntimeError: the engine broke")
+
+
+async def test_a_message_that_quotes_the_whole_request_is_cut():
+    body = json.dumps({"error": {"message": "x" * 10_000_000}}).encode()
+    heard = await ask(answering(400, body))
+    assert error_of(heard)["message"] == "x" * 8000 + "... (9992000 more characters)"
+    heard = await ask(answering(400, b"y" * 10_000_000))
+    assert len(heard.failure.body) < 9000
+
+
+async def test_half_a_surrogate_pair_in_a_message_is_told_without_it():
+    body = b'{"error":{"message":"token \\ud800 is wrong"}}'
+    heard = await ask(answering(400, body))
+    assert "is wrong" in error_of(heard)["message"]
+
+
 async def test_errors_are_told_in_openais_shape():
     body = b'{"error":{"message":"top_p must be in (0, 1]","type":"BadRequestError","param":"top_p","code":400}}'
     heard = await ask(answering(400, body))
