@@ -4,7 +4,7 @@ Knows the shapes of chat and text completions, not where their text comes from.
 """
 
 import time
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
@@ -23,6 +23,21 @@ class Choice(msgspec.Struct, frozen=True, gc=False):
     stop_reason: int | str | None = None
 
 
+class Shape(msgspec.Struct, frozen=True, gc=False):
+    """The fields that vLLM sends empty, for clients of typed languages to find: each place's, as `,"name":null,...`."""
+
+    answer: bytes = b""  #: a whole answer's own
+    choice: bytes = b""
+    message: bytes = b""
+    usage: bytes = b""
+    details: bytes = b""  #: of the usage's `prompt_tokens_details`
+    role: bytes = b""  #: of the event that opens a choice of chat
+    text: bytes = b""  #: of a streamed choice
+    finish: bytes = b""  #: of a streamed choice, at its end
+    event_usage: bytes = b""
+    empty_delta: bytes = b'"content":""'  #: of a chat choice that ends without new text
+
+
 class Head(msgspec.Struct, frozen=True, gc=False):
     """What every chunk of one response carries."""
 
@@ -32,6 +47,7 @@ class Head(msgspec.Struct, frozen=True, gc=False):
     created: int
     fingerprint: str | None = None  #: on last chunks and whole responses only, as vLLM does
     cached_details: bool = False  #: usage says how much of the prompt was cached
+    shape: Shape = Shape()
 
 
 class EventWriter:
@@ -72,7 +88,7 @@ class EventWriter:
         self._continuous = continuous_usage
         self._closing_usage = closing_usage
         self._prompt_tokens = prompt_tokens
-        self._after = b',"logprobs":null,"finish_reason":null}]'
+        self._after = b',"logprobs":null,"finish_reason":null%b}]' % head.shape.text
         if self._chat:
             self._after = b"}" + self._after
         if not continuous_usage:
@@ -86,7 +102,7 @@ class EventWriter:
             self._start,
             index,
         )
-        return event + self._tail(0)
+        return event + self._head.shape.role + self._tail(0)
 
     def text(self, index: int, text: str, tokens: int) -> bytes:
         """New text of a choice; `tokens` counts all its tokens so far."""
@@ -95,19 +111,25 @@ class EventWriter:
 
     def finish(self, index: int, text: str, tokens: int, reason: str, stop_reason: int | str | None) -> bytes:
         """The last text of a choice and why it ended."""
-        event = b'%b%b%b,"logprobs":null,"finish_reason":%b,"stop_reason":%b}]' % (
-            self._before.get(index) or self._open(index),
-            _encode(text),
-            b"}" if self._chat else b"",
+        shape = self._head.shape
+        if self._chat and not text:
+            start = b'%b{"index":%d,"delta":{%b}' % (self._start, index, shape.empty_delta)
+        else:
+            start = (self._before.get(index) or self._open(index)) + _encode(text) + (b"}" if self._chat else b"")
+        event = b'%b,"logprobs":null,"finish_reason":%b,"stop_reason":%b%b}]' % (
+            start,
             _encode(reason),
             _encode(stop_reason),
+            shape.finish,
         )
         # The last event of a stream carries the fingerprint.
         return event + self._tail(tokens) if self._closing_usage else event + self._fingerprint + self._tail(tokens)
 
     def usage(self, usage: Usage) -> bytes:
         """The closing event of `include_usage`."""
-        details = self._head.cached_details
+        details = b""
+        if self._head.cached_details:
+            details = b',"prompt_tokens_details":{"cached_tokens":%d}' % usage.cached_tokens
         return b'%b],"usage":%b%b}\n\n' % (self._start, _usage(usage, details), self._fingerprint)
 
     def _open(self, index: int) -> bytes:
@@ -118,43 +140,49 @@ class EventWriter:
     def _tail(self, tokens: int) -> bytes:
         if not self._continuous:
             return b"}\n\n"
-        return b',"usage":%b}\n\n' % _usage(Usage(self._prompt_tokens, tokens), False)
+        return b',"usage":%b}\n\n' % _usage(Usage(self._prompt_tokens, tokens), self._head.shape.event_usage)
 
 
 def whole(head: Head, choices: list[Choice], usage: Usage) -> bytes:
     """The JSON body of a response that is not streamed."""
-    chat = head.kind == "chat"
-    return b'{"id":%b,"object":"%b","created":%d,"model":%b,"choices":[%b],"system_fingerprint":%b,"usage":%b}' % (
+    chat, shape, details = head.kind == "chat", head.shape, b""
+    if head.cached_details:
+        details = b',"prompt_tokens_details":{"cached_tokens":%d%b}' % (usage.cached_tokens, shape.details)
+    return b'{"id":%b,"object":"%b","created":%d,"model":%b,"choices":[%b],"system_fingerprint":%b,"usage":%b%b}' % (
         _encode(head.id),
         b"chat.completion" if chat else b"text_completion",
         head.created,
         _encode(head.model),
-        b",".join(_choice(choice, chat) for choice in choices),
+        b",".join([_choice(choice, chat, shape) for choice in choices]),
         _encode(head.fingerprint),
-        _usage(usage, head.cached_details),
+        _usage(usage, details + shape.usage),
+        shape.answer,
     )
 
 
-def _choice(choice: Choice, chat: bool) -> bytes:
+def _choice(choice: Choice, chat: bool, shape: Shape) -> bytes:
     text = _encode(choice.text)
-    content = b'"message":{"role":"assistant","content":%b,"refusal":null}' % text if chat else b'"text":%b' % text
-    return b'{"index":%d,%b,"logprobs":null,"finish_reason":%b,"stop_reason":%b}' % (
+    if chat:
+        content = b'"message":{"role":"assistant","content":%b%b}' % (text, shape.message)
+    else:
+        content = b'"text":%b' % text
+    return b'{"index":%d,%b,"logprobs":null,"finish_reason":%b,"stop_reason":%b%b}' % (
         choice.index,
         content,
         _encode(choice.finish_reason),
         _encode(choice.stop_reason),
+        shape.choice,
     )
 
 
-def _usage(usage: Usage, cached_details: bool) -> bytes:
-    fields: dict[str, Any] = {
-        "prompt_tokens": usage.prompt_tokens,
-        "total_tokens": usage.prompt_tokens + usage.completion_tokens,
-        "completion_tokens": usage.completion_tokens,
-    }
-    if cached_details:
-        fields["prompt_tokens_details"] = {"cached_tokens": usage.cached_tokens}
-    return _encode(fields)
+def _usage(usage: Usage, more: bytes) -> bytes:
+    prompt, completion = usage.prompt_tokens, usage.completion_tokens
+    return b'{"prompt_tokens":%d,"total_tokens":%d,"completion_tokens":%d%b}' % (
+        prompt,
+        prompt + completion,
+        completion,
+        more,
+    )
 
 
 def now() -> int:

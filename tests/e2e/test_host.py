@@ -40,6 +40,15 @@ async def client(hosts, join_host):
     await asyncio.sleep(0)
 
 
+@pytest.fixture
+async def parserless(hosts, join_host):
+    """Of a model without a parser of tools, as most are served."""
+    client = await join_host(hosts["victim"])
+    yield client
+    client.channel.close()
+    await asyncio.sleep(0)
+
+
 async def logged(host, text):
     """What the host prints passes through a pipe: it may be there a moment later."""
     async with asyncio.timeout(10):
@@ -54,9 +63,9 @@ def error_line(host):
 
 
 def bare(answer):
-    """An answer without what differs from one request to the next, and without nulls, which mean nothing."""
+    """An answer without what differs from one request to the next."""
     if isinstance(answer, dict):
-        return {key: bare(value) for key, value in answer.items() if key not in ("id", "created") and value is not None}
+        return {key: bare(value) for key, value in answer.items() if key not in ("id", "created")}
     return [bare(item) for item in answer] if isinstance(answer, list) else answer
 
 
@@ -64,24 +73,30 @@ def text_of(events):
     return "".join(event["choices"][0]["delta"].get("content") or "" for event in events if event["choices"])
 
 
-def merged(events):
-    """What a stream says, however it was cut into events: per choice its text and end, and the closing usage."""
-    choices = {}
-    for event in events:
-        for choice in event["choices"]:
-            text, end = choices.get(choice["index"], ("", None))
-            text += choice["text"] if "text" in choice else choice["delta"].get("content") or ""
-            if choice["finish_reason"] is not None:
-                assert end is None
-                end = choice["finish_reason"], choice.get("stop_reason")
-            choices[choice["index"]] = text, end
-    return choices, events[-1].get("usage")
+def says(event):
+    """Whether an event says anything: vLLM sends empty ones while it holds text back."""
+    if not event["choices"] or "role" in event["choices"][0].get("delta", {}):
+        return True
+    (choice,) = event["choices"]
+    return bool(choice.get("text") or choice.get("delta", {}).get("content") or choice["finish_reason"])
 
 
-def shapes(events):
-    """The kinds of last events: which fields they have. Those before, vLLM may have merged on a busy machine."""
-    last = [event for event in events if not event["choices"] or event["choices"][0]["finish_reason"] is not None]
-    return {str(sorted(bare(event))) + str([sorted(bare(choice)) for choice in event["choices"]]) for event in last}
+async def both_ways(client, kind, body, slowly):
+    """The events of one request on the fast way and through vLLM's serving classes, in the same cut: vLLM joins the
+    tokens of several steps where it cannot keep up, so on a busy machine it is asked again."""
+    for _ in range(20):
+        fast, slow = await client.events(kind, body), await client.events(kind, {**body, **slowly})
+        fast, slow = [event for event in fast if says(event)], [event for event in slow if says(event)]
+        if len(fast) == len(slow):
+            break
+    for events in (fast, slow):
+        assert len({(event["id"], event["created"]) for event in events}) == 1
+    return [sorted(bare(events), key=index_of) for events in (fast, slow)]
+
+
+def index_of(event):
+    """Choices of one stream take turns as they please; the order within each counts."""
+    return event["choices"][0]["index"] if event["choices"] else 1_000
 
 
 # Start
@@ -160,20 +175,19 @@ async def test_chat_is_answered_alike_both_ways(client, more):
         {},
         {"stream_options": {"include_usage": True}},
         {"stream_options": {"include_usage": True, "continuous_usage_stats": True}},
+        {"stream_options": {"continuous_usage_stats": True}},
         {"stop": ["="]},
         {"max_tokens": 1},
         {"n": 2, "temperature": 1.0, "seed": 3, "stream_options": {"include_usage": True}},
     ],
     ids=str,
 )
-async def test_streams_are_alike_both_ways(client, more):
+async def test_streams_are_alike_both_ways(client, parserless, more):
     body = {"messages": SUM, **GREEDY, **more}
-    fast, slow = await client.events("chat", body), await client.events("chat", {**body, **SLOWLY})
-    for events in (fast, slow):
-        assert len({event["id"] for event in events}) == 1
-        assert events[0]["choices"][0]["delta"] == {"role": "assistant", "content": ""}
-    assert merged(fast) == merged(slow)
-    assert shapes(fast) == shapes(slow)
+    for host in (client, parserless):  # with a parser of tools an answer's last event may have an empty delta
+        fast, slow = await both_ways(host, "chat", body, SLOWLY)
+        assert fast == slow
+        assert fast[0]["choices"][0]["delta"] == {"role": "assistant", "content": ""}
 
 
 @pytest.mark.parametrize(
@@ -190,9 +204,9 @@ async def test_completions_are_answered_alike_both_ways(client, more, stream):
             await client.json("completions", {**body, **slowly})
         )
         return
-    fast, slow = await client.events("completions", body), await client.events("completions", {**body, **slowly})
-    assert merged(fast) == merged(slow)
-    assert shapes(fast) == shapes(slow)
+    for more in ({}, {"stream_options": {"include_usage": True, "continuous_usage_stats": True}}):
+        fast, slow = await both_ways(client, "completions", {**body, **more}, slowly)
+        assert fast == slow
 
 
 async def test_more_tokens_than_there_is_room_for_fare_alike_both_ways(client):

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from router.host.sse import DONE, Choice, EventWriter, Head, whole
+from router.host.sse import DONE, Choice, EventWriter, Head, Shape, whole
 from router.types import Usage
 
 CHAT = Head(id='chatcmpl-"1"', model="tiny \U0001f642", kind="chat", created=7, fingerprint="fp")
@@ -86,7 +86,7 @@ def test_whole_chat():
     assert body["system_fingerprint"] == "fp"
     assert body["usage"] == {"prompt_tokens": 5, "completion_tokens": 3, "total_tokens": 8}
     first, second = body["choices"]
-    assert first["message"] == {"role": "assistant", "content": "a\u2028b", "refusal": None}
+    assert first["message"] == {"role": "assistant", "content": "a\u2028b"}
     assert (first["finish_reason"], first["stop_reason"]) == ("stop", None)
     assert (second["index"], second["message"]["content"], second["stop_reason"]) == (1, "", 7)
 
@@ -97,3 +97,63 @@ def test_whole_completion():
     assert body["choices"] == [
         {"index": 0, "text": "t", "logprobs": None, "finish_reason": "stop", "stop_reason": None}
     ]
+
+
+SHAPE = Shape(
+    answer=b',"metrics":null',
+    choice=b',"token_ids":null',
+    message=b',"refusal":null,"tool_calls":[]',
+    usage=b',"completion_tokens_details":null',
+    details=b',"multimodal_tokens":null',
+    role=b',"prompt_text":null',
+    text=b',"stop_reason":null,"token_ids":null',
+    finish=b',"token_ids":null',
+    event_usage=b',"completion_tokens_details":null',
+    empty_delta=b"",
+)
+
+
+def shaped(kind, **more):
+    return Head(id="x", model="m", kind=kind, created=1, shape=SHAPE, **more)
+
+
+def test_empty_fields_stand_where_vllm_has_them_in_a_whole_answer():
+    body = json.loads(whole(shaped("chat", cached_details=True), [Choice(0, "a", "stop")], Usage(5, 3, 2)))
+    assert body["metrics"] is None
+    assert body["choices"][0]["token_ids"] is None
+    assert body["choices"][0]["message"] == {"role": "assistant", "content": "a", "refusal": None, "tool_calls": []}
+    assert body["usage"] == {
+        "prompt_tokens": 5,
+        "total_tokens": 8,
+        "completion_tokens": 3,
+        "prompt_tokens_details": {"cached_tokens": 2, "multimodal_tokens": None},
+        "completion_tokens_details": None,
+    }
+    body = json.loads(whole(shaped("completions"), [Choice(0, "a", "stop")], Usage(5, 3)))
+    assert body["choices"][0] == {
+        "index": 0,
+        "text": "a",
+        "logprobs": None,
+        "finish_reason": "stop",
+        "stop_reason": None,
+        "token_ids": None,
+    }
+
+
+def test_empty_fields_stand_where_vllm_has_them_in_a_stream():
+    writer = EventWriter(shaped("chat"), prompt_tokens=5, closing_usage=True, continuous_usage=True)
+    role, text, end, usage = events(
+        writer.role(0) + writer.text(0, "a", 1) + writer.finish(0, "", 2, "stop", 7) + writer.usage(Usage(5, 2))
+    )
+    assert role["prompt_text"] is None
+    assert text["choices"][0]["token_ids"] is None
+    assert "prompt_text" not in text
+    assert text["usage"]["completion_tokens_details"] is None
+    assert end["choices"] == [
+        {"index": 0, "delta": {}, "logprobs": None, "finish_reason": "stop", "stop_reason": 7, "token_ids": None}
+    ]
+    assert usage["usage"] == {"prompt_tokens": 5, "total_tokens": 7, "completion_tokens": 2}
+    writer = EventWriter(shaped("completions"), prompt_tokens=5)
+    text, end = events(writer.text(0, "a", 1) + writer.finish(0, "", 2, "stop", 7))
+    assert (text["choices"][0]["stop_reason"], text["choices"][0]["token_ids"]) == (None, None)
+    assert (end["choices"][0]["text"], end["choices"][0]["stop_reason"]) == ("", 7)

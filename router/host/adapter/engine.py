@@ -15,6 +15,7 @@ from router.host.adapter.app import build_app, start_engine
 from router.host.adapter.fast import FastWay
 from router.host.adapter.fit import chat_renderer, completion_renderer, limits_of
 from router.host.adapter.outputs import LeanOutputs, drop_prometheus, install
+from router.host.adapter.shapes import shapes_of
 from router.host.adapter.slow import SlowWay
 from router.host.adapter.stats import LoadLogger
 from router.host.base import DIED, Answer, Facts
@@ -70,6 +71,7 @@ class VllmEngine:
         if completion is None or plain is None:
             return
         chat = await chat_renderer(engine, state, self._slow)
+        details = completion.enable_prompt_tokens_details
         self._fast = FastWay(
             engine,
             chat or plain,
@@ -83,8 +85,9 @@ class VllmEngine:
             priorities=engine.vllm_config.scheduler_config.policy == "priority",
             traced=engine.vllm_config.observability_config.otlp_traces_endpoint is not None,
             fingerprint=getattr(completion, "system_fingerprint", None),
-            cached_details=completion.enable_prompt_tokens_details,
+            cached_details=details,
             force_usage=completion.enable_force_include_usage,
+            shapes=shapes_of(getattr(state, "openai_serving_chat", None), details),
         )
 
     async def _warm_up(self) -> None:

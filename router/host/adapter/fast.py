@@ -7,7 +7,7 @@ errors are vLLM's own.
 import asyncio
 import itertools
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -20,7 +20,7 @@ from router.host.base import Answer, engine_failed
 from router.host.fields import Body, ChatBody, decode, merge
 from router.host.limits import Limits
 from router.host.render import Renderer, renderable, size_of
-from router.host.sse import DONE, Choice, EventWriter, Head, now, whole
+from router.host.sse import DONE, Choice, EventWriter, Head, Shape, now, whole
 from router.ipc.messages import Submit
 from router.types import Usage
 
@@ -62,8 +62,10 @@ class FastWay:
         fingerprint: str | None = None,
         cached_details: bool = False,
         force_usage: bool = False,
+        shapes: Mapping[str, Shape],
     ) -> None:
-        """`defaults` are the model's own sampling parameters; `chat`: chat may go this way, not only completions."""
+        """`defaults` are the model's own sampling parameters; `chat`: chat may go this way, not only completions.
+        `shapes`: by kind, what vLLM's answers have beside."""
         self.engine = engine
         self.slow = slow
         self.loop = loop
@@ -79,6 +81,7 @@ class FastWay:
         self._fingerprint = fingerprint
         self._cached_details = cached_details
         self._force_usage = force_usage
+        self._shapes = shapes
         self._run = secrets.token_hex(10)
         self._count = itertools.count(1)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -171,6 +174,7 @@ class FastWay:
             created=now(),
             fingerprint=self._fingerprint,
             cached_details=self._cached_details,
+            shape=self._shapes[submit.kind],
         )
 
     def usage_wanted(self, fields: Body) -> tuple[bool, bool]:
