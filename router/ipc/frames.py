@@ -5,7 +5,7 @@ from struct import Struct
 import msgspec
 
 from router.errors import ProtocolError
-from router.ipc.messages import MAX_FRAME_BYTES, Message
+from router.ipc.messages import MAX_FRAME_BYTES, Done, Fail, Handoff, Load, Message
 
 HEADER_BYTES = 4
 _length = Struct("<I")
@@ -28,22 +28,24 @@ def encode_frame(message: Message) -> bytearray:
 class FrameDecoder:
     """Splits a byte stream into messages. Holds at most one unfinished frame, of a bounded size.
 
-    A byte is copied at most once however small the reads are: as soon as a frame's length is known its room is made,
-    and reads fill it. Most reads hold whole frames; those are decoded where they lie.
+    A frame that is not whole grows with its bytes as they come, whatever length it claims, and without being copied
+    anew for each read. Most reads hold whole frames; those are decoded where they lie.
     """
 
-    __slots__ = ("_filled", "_frame", "_head", "_max_frame_bytes")
+    __slots__ = ("_frame", "_head", "_length", "_max_frame_bytes")
 
     def __init__(self, max_frame_bytes: int = MAX_FRAME_BYTES) -> None:
         self._head = b""  # of a header that is not whole yet
-        self._frame: bytearray | None = None  # that is being filled
-        self._filled = 0
+        self._frame: bytearray | None = None  # what has come of a frame that is not whole yet
+        self._length = 0  # of that frame
         self._max_frame_bytes = max_frame_bytes
 
     def feed(self, data: bytes | bytearray) -> list[Message]:
-        """Messages completed by `data`, in order. Raises `ProtocolError` on a frame that is too large or malformed.
+        """Messages completed by `data`, in order. The end of one answer that cannot be read is a
+        `Fail` of its id; load that cannot be read is left out.
 
-        After an error the stream has no meaning any more: drop the connection.
+        Raises `ProtocolError` on a frame that is too large or malformed otherwise. After that the stream has no meaning
+        any more: drop the connection.
         """
         messages: list[Message] = []
         at, size = 0, len(data)
@@ -60,9 +62,9 @@ class FrameDecoder:
             begin = at + HEADER_BYTES
             at = begin + length
             if at > size:
-                self._begin(length, view[begin:])
+                self._frame, self._length = bytearray(view[begin:]), length
                 return messages
-            messages.append(_decode_checked(view[begin:at]))
+            _decode_into(messages, view[begin:at])
         if at < size:
             self._head = bytes(view[at:])
         return messages
@@ -76,25 +78,45 @@ class FrameDecoder:
         """Bytes held of a frame that is not whole yet."""
         return len(self._head) if self._frame is None else len(self._frame)
 
-    def _begin(self, length: int, part: memoryview) -> None:
-        """Make room for a frame, of which `part` has come."""
-        self._frame = bytearray(length)
-        self._frame[: len(part)] = part
-        self._filled = len(part)
-
     def _fill(self, frame: bytearray, data: bytes | bytearray, messages: list[Message]) -> int:
-        """Put the front of `data` where it belongs in `frame`; how many bytes that took."""
-        take = min(len(data), len(frame) - self._filled)
-        frame[self._filled : self._filled + take] = memoryview(data)[:take]
-        self._filled += take
-        if self._filled == len(frame):
+        """Add the front of `data` to `frame`, as much as belongs to it; how many bytes that was."""
+        take = min(len(data), self._length - len(frame))
+        frame += data if take == len(data) else memoryview(data)[:take]
+        if len(frame) == self._length:
             self._frame = None
-            messages.append(_decode_checked(memoryview(frame)))
+            _decode_into(messages, memoryview(frame))
         return take
 
 
-def _decode_checked(frame: memoryview) -> Message:
+def _decode_into(messages: list[Message], frame: memoryview) -> None:
     try:
-        return _decode(frame)
+        messages.append(_decode(frame))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ProtocolError(f"malformed frame: {error}") from error
+        tag, id = _tag_and_id(frame)
+        if tag in _ENDS and id is not None:
+            messages.append(Fail(id=id, status=502, body=_UNREADABLE, code="engine_failed"))
+        elif tag != _LOAD:  # the next one will tell
+            raise ProtocolError(f"malformed frame: {error}") from error
+
+
+#: Tags of frames that may be unreadable without taking the connection, and with it every other answer, along.
+_ENDS = frozenset(struct.__struct_config__.tag for struct in (Done, Fail, Handoff))
+_LOAD = Load.__struct_config__.tag
+_UNREADABLE = (
+    b'{"error":{"message":"the engine ended this answer in a way that cannot be read",'
+    b'"type":"engine_error","param":null,"code":"engine_failed"}}'
+)
+
+
+def _tag_and_id(frame: memoryview) -> tuple[int, int | None]:
+    """The tag of a frame whose rest cannot be read, and the whole number behind it, if it is one."""
+    start = bytes(frame[:15])
+    at = {0xDC: 3, 0xDD: 5}.get(start[0], 1) if start else 0  # behind the array's length
+    if len(start) < at + 2:
+        return -1, None
+    tag, first = start[at], start[at + 1]
+    if first < 0x80:
+        return tag, first
+    size = 1 << (first - 0xCC) if 0xCC <= first <= 0xCF else 0
+    number = start[at + 2 : at + 2 + size]
+    return tag, int.from_bytes(number, "big") if size and len(number) == size else None

@@ -2,6 +2,7 @@
 
 import statistics
 import time
+import tracemalloc
 from itertools import pairwise
 
 import msgspec
@@ -116,6 +117,73 @@ def test_a_frame_that_no_peer_would_take_is_not_sent() -> None:
 def test_malformed_frames_are_protocol_errors(frame: bytes) -> None:
     with pytest.raises(ProtocolError, match="malformed frame: "):
         FrameDecoder().feed(len(frame).to_bytes(4, "little") + frame)
+
+
+def framed(content: bytes) -> bytes:
+    return len(content).to_bytes(4, "little") + content
+
+
+DEEP = b"\x91" * 100_000 + b"\xc0"
+
+
+@pytest.mark.parametrize("id", [7, 200, 2**16, 2**33, 2**63])
+@pytest.mark.parametrize(
+    "rest",
+    [
+        [4, ["many", 1, 0], "stop", [0.1, 0.2]],
+        [4, [1, 1, 0], b"not text", [0.1, 0.2]],
+        [4, [1, 1.5, 0]],
+        [5, 500.5, b"{}"],
+        [5, "500", b"{}"],
+        [6, 7, 3, "why"],
+    ],
+    ids=str,
+)
+def test_one_answers_end_that_cannot_be_read_fails_that_answer_alone(id: int, rest: list[object]) -> None:
+    unreadable = framed(msgspec.msgpack.encode([rest[0], id, *rest[1:]]))
+    good = bytes(encode_frame(Done(id=9)))
+    before, fail, after = FrameDecoder().feed(good + unreadable + good)
+    assert before == after == Done(id=9)
+    assert isinstance(fail, Fail)
+    assert (fail.id, fail.status, fail.code) == (id, 502, "engine_failed")
+    assert "cannot be read" in msgspec.json.decode(fail.body)["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\x93\x04\x07" + DEEP,
+        b"\xdc\x00\x03\x04\x07" + DEEP,
+        b"\xdd\x00\x00\x00\x03\x04\xcc\x07" + DEEP,
+        b"\x94\x04\x07\x93\x01\x01\x00\xa2\xff\xff",  # not UTF-8
+        b"\x9f\x05\x07",  # cut
+    ],
+    ids=["too deep", "too deep, 16", "too deep, 32", "not utf-8", "cut"],
+)
+def test_an_end_that_is_malformed_behind_its_id_fails_that_answer_alone(content: bytes) -> None:
+    (fail,) = FrameDecoder().feed(framed(content))
+    assert isinstance(fail, Fail)
+    assert fail.id == 7
+
+
+def test_load_that_cannot_be_read_is_left_out() -> None:
+    wrong = msgspec.msgpack.encode([7, "many", 1])
+    good = bytes(encode_frame(Load(running=3)))
+    assert FrameDecoder().feed(framed(wrong) + good) == [Load(running=3)]
+
+
+def test_a_frame_takes_memory_as_its_bytes_come_not_as_its_length_claims() -> None:
+    claim = MAX_FRAME_BYTES.to_bytes(4, "little")
+    tracemalloc.start()
+    try:
+        decoders = [FrameDecoder() for _ in range(20)]
+        for decoder in decoders:
+            assert decoder.feed(claim + b"\x95") == []
+            assert decoder.feed(bytes(1000)) == []
+            assert decoder.unfinished_bytes() == 1001
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_old_and_new_peers_understand_each_other() -> None:
