@@ -14,6 +14,7 @@ from router.errors import HeadgateError
 
 _KEPT_LINES = 400
 _SETTLE_S = 0.2
+_SAID = "headgate-host: WARNING the log could not be written:"
 _ERROR = re.compile(r"(?:^|[\s\]])((?:[A-Za-z_][\w]*\.)*[A-Z]\w*(?:Error|Exception|Exit|Interrupt)): (\S.*)$")
 #: Errors that only say that something else went wrong.
 _HOLLOW = ("root cause", "See stack trace", "EngineDeadError", "EngineGenerateError", "initialization failed")
@@ -26,6 +27,7 @@ class LastWords:
         self._out = os.dup(2)
         self._lines: deque[str] = deque(maxlen=_KEPT_LINES)
         self._partial = b""
+        self._missing = 0  # bytes that could not be written since it was last said
         read, write = os.pipe()
         os.dup2(write, 1)
         os.dup2(write, 2)
@@ -41,15 +43,30 @@ class LastWords:
         return self.lines()
 
     def say(self, line: str) -> None:
-        """Write a line of our own, past the pipe: it is out when this returns."""
-        os.write(self._out, f"{line}\n".encode(errors="replace"))
+        """Write a line of our own, past the pipe: it is out when this returns, if it can be written at all."""
+        self._write(f"{line}\n".encode(errors="replace"))
 
     def _copy(self, read: int) -> None:
+        """Drains the pipe to the end, whatever becomes of the copy: an engine that prints into a full pipe stands."""
         while data := os.read(read, 65536):
-            os.write(self._out, data)
+            self._write(data)
             *whole, self._partial = (self._partial + data).split(b"\n")
             self._partial = self._partial[-65536:]
             self._lines.extend(line.decode(errors="replace") for line in whole)
+
+    def _write(self, data: bytes) -> None:
+        """As much of `data` as can be written. What is missing is said once in the lines kept, and in the log as soon
+        as it can be written again."""
+        try:
+            if self._missing:
+                os.write(self._out, f"{_SAID} {self._missing} bytes are missing here\n".encode())
+                self._missing = 0
+            while data:
+                data = data[os.write(self._out, data) :]
+        except OSError as error:
+            if not self._missing:
+                self._lines.append(f"{_SAID} {error.strerror or error}")
+            self._missing += len(data)
 
 
 def root_cause(error: BaseException, lines: list[str]) -> str:

@@ -71,3 +71,57 @@ def test_output_of_children_is_kept_and_passed_on():
     assert lines[:2] == ["from us", "from a child"]
     assert lines[-1] == "kept: from a child, from us"
     assert done.stdout == ""
+
+
+FULL = """
+import os, sys, time
+from router.host.words import LastWords
+words = LastWords()
+real = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT)
+for i in range(4000):  # many times what a pipe holds
+    print("x" * 99, flush=True)
+print("the last one before", file=sys.stderr, flush=True)
+until = time.monotonic() + 60
+while "the last one before" not in words.lines() and time.monotonic() < until:
+    time.sleep(0.01)
+os.dup2(real, words._out)  # somebody made room
+print("the first one after", file=sys.stderr, flush=True)
+while "the first one after" not in words.lines() and time.monotonic() < until:
+    time.sleep(0.01)
+words.say("said past the pipe")
+sys.exit(7)
+"""
+
+
+def test_a_full_disk_under_the_log_stops_nothing_and_the_gap_is_told(tmp_path):
+    log = tmp_path / "log"
+    with open("/dev/full", "w") as full:
+        process = subprocess.run([sys.executable, "-c", FULL, str(log)], stdout=full, stderr=full, timeout=60)
+    assert process.returncode == 7
+    missing = 4000 * 100 + len("the last one before\n")
+    assert log.read_text().splitlines() == [
+        f"headgate-host: WARNING the log could not be written: {missing} bytes are missing here",
+        "the first one after",
+        "said past the pipe",
+    ]
+
+
+def test_a_log_that_cannot_be_written_is_said_once_among_the_last_words(tmp_path):
+    program = """
+import sys, time
+from router.host.words import LastWords
+words = LastWords()
+for i in range(300):
+    print(i, flush=True)
+until = time.monotonic() + 60
+while "299" not in words.lines() and time.monotonic() < until:
+    time.sleep(0.01)
+words.say("nothing")
+open(sys.argv[1], "w").write("\\n".join(line for line in words.lines() if not line.isdigit()))
+"""
+    with open("/dev/full", "w") as full:
+        subprocess.run(
+            [sys.executable, "-c", program, str(tmp_path / "kept")], stdout=full, stderr=full, timeout=60, check=True
+        )
+    kept = (tmp_path / "kept").read_text()
+    assert kept == "headgate-host: WARNING the log could not be written: No space left on device"
