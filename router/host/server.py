@@ -8,7 +8,7 @@ import contextlib
 import os
 
 from router.errors import ProtocolError
-from router.host.base import Engine, Failure, engine_failed, failure
+from router.host.base import Engine, Failure, engine_failed, failure, printable
 from router.host.outbox import Outbox
 from router.host.stream import Stream
 from router.ipc.channel import Channel
@@ -28,6 +28,7 @@ class Server:
         self.draining = False
         self._loop = asyncio.get_running_loop()
         self._connections: set[Connection] = set()
+        self._owner: Connection | None = None
         self._load_interval_s = load_interval_s
         self._load_timer: asyncio.TimerHandle | None = None
         self._load_sent = Load()
@@ -37,12 +38,21 @@ class Server:
         """A channel for one more frontend: the factory of `create_unix_server`."""
         return Channel(Connection(self, self._loop), self._loop)
 
-    def joined(self, connection: "Connection") -> None:
+    def joined(self, connection: "Connection", pid: int) -> None:
+        """The first connection owns the engine for as long as it lasts; one of the process that started us at once."""
         self._connections.add(connection)
+        if self._owner is None or pid == os.getppid():
+            self._owner = connection
 
     def left(self, connection: "Connection") -> None:
         self._connections.discard(connection)
+        if self._owner is connection:
+            self._owner = None
         self.idle()
+
+    def owned_by(self, connection: "Connection") -> bool:
+        """Whether `connection` may drain the engine and put it to sleep, which all others would notice."""
+        return self._owner is connection
 
     def drain(self) -> None:
         self.draining = True
@@ -130,7 +140,7 @@ class Connection:
         )
         channel.send(hello)
         channel.send(server.engine.load())
-        server.joined(self)
+        server.joined(self, channel.peer_pid)
 
     def received(self, message: Message) -> None:
         if type(message) is Submit:
@@ -178,6 +188,8 @@ class Connection:
     def _control(self, message: Control) -> None:
         if message.op == "ping":
             self.send(Control("pong", message.argument))
+        elif message.op in ("drain", "sleep", "wake") and not self._server.owned_by(self):
+            self.send(Control("done", f"refused: another frontend owns this engine, and alone may {message.op} it"))
         elif message.op == "drain":
             self._server.drain()
         elif message.op in ("sleep", "wake"):
@@ -187,7 +199,7 @@ class Connection:
 
     async def _sleep_or_wake(self, message: Control) -> None:
         why = await self._server.engine.control(message.op, message.argument)
-        self.send(Control("done", why))
+        self.send(Control("done", printable(why)))
 
 
 #: Tasks that only the loop refers to would be collected while they run.

@@ -5,6 +5,8 @@ Writes are gathered and leave once per event-loop tick. Knows nothing of what th
 
 import asyncio
 from collections.abc import Callable
+from socket import SO_PEERCRED, SOL_SOCKET
+from struct import Struct
 from typing import Protocol, cast
 
 from router.errors import ProtocolError
@@ -15,6 +17,7 @@ __all__ = ["Channel", "FrameDecoder", "Handler", "encode_frame"]
 
 #: Gathered frames up to this size are joined to one buffer; larger ones are handed over one by one, uncopied.
 _JOIN_BYTES = 256 * 1024
+_credentials = Struct("3i")  # process, user, group
 
 
 class Handler(Protocol):
@@ -52,6 +55,15 @@ class Channel(asyncio.Protocol):
     @property
     def open(self) -> bool:
         return self._transport is not None and not self._transport.is_closing()
+
+    @property
+    def peer_pid(self) -> int:
+        """The process at the other end as the system tells, 0 where it does not."""
+        socket = None if self._transport is None else self._transport.get_extra_info("socket")
+        if socket is None:
+            return 0
+        credentials = socket.getsockopt(SOL_SOCKET, SO_PEERCRED, _credentials.size)
+        return int(_credentials.unpack(credentials)[0])
 
     def send(self, message: Message) -> None:
         """Queue `message` for this tick's write. On a lost connection it goes nowhere: `lost` has said so.

@@ -113,7 +113,10 @@ class Load(msgspec.Struct, tag=7, array_like=True, frozen=True, gc=False, kw_onl
 
 
 class Control(msgspec.Struct, tag=8, array_like=True, frozen=True, gc=False):
-    """`ping` -> `pong`; `drain` -> `drained` once nothing runs; `sleep`, `wake` -> `done`."""
+    """`ping` -> `pong`; `drain` -> `drained` once nothing runs; `sleep`, `wake` -> `done`, an error as its argument.
+
+    A host does all but `ping` for one frontend only, its owner; others get a `done` that says so.
+    """
 
     op: ControlOp
     argument: str = ""
