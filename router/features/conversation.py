@@ -28,8 +28,9 @@ def segments(turns: Sequence[Turn], weights: TurnWeights = _DEFAULT) -> tuple[Se
     for i in asides:
         weight[i] = weights.system / len(asides)
     shares = [weights.decay**distance for distance in range(len(others))]
+    all_shares = sum(shares)  # once: a conversation may have 100,000 turns
     for i, share in zip(reversed(others), shares, strict=True):
-        weight[i] = weights.earlier * share / sum(shares)
+        weight[i] = weights.earlier * share / all_shares
     return tuple([(turn.text, w) for turn, w in zip(spoken, weight, strict=True)])
 
 

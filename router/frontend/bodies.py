@@ -17,9 +17,11 @@ class Part(msgspec.Struct, gc=False):
 
     type: str = "text"
     text: str | None = None
-    content: "str | list[Part | str] | dict[str, msgspec.Raw] | None" = None  #: of a tool's result
+    content: "Parts" = None  #: of a tool's result
 
 
+#: What a message or a tool's result may hold; an object is a result that is no text.
+Parts: TypeAlias = "str | list[Part | str] | dict[str, msgspec.Raw] | None"
 Content: TypeAlias = str | list[Part | str] | None
 
 
@@ -34,7 +36,7 @@ class Item(msgspec.Struct, gc=False):
     type: str = "message"
     role: str = ""
     content: Content = None
-    output: str | list[Part | str] | dict[str, msgspec.Raw] | None = None
+    output: Parts = None
 
 
 class FormatType(msgspec.Struct, gc=False):

@@ -19,7 +19,7 @@ from router.frontend.bodies import (
     FormatType,
     Message,
     MessagesBody,
-    Part,
+    Parts,
     ResponsesBody,
     TokenizeBody,
 )
@@ -168,21 +168,28 @@ def _turns(messages: list[Message], seen: set[str]) -> tuple[Turn, ...]:
     )
 
 
-def _text(content: str | list[Part | str] | dict[str, msgspec.Raw] | None, seen: set[str]) -> str:
+def _text(content: Parts, seen: set[str]) -> str:
     """The text of a message's content; what else it holds is noted in `seen`."""
     if isinstance(content, str):
         return content
     texts: list[str] = []
+    _collect(content, texts, seen)
+    return "\n".join(texts)
+
+
+def _collect(content: Parts, texts: list[str], seen: set[str]) -> None:
+    # Joined once by the caller: joining at each level would copy a text as often as it is nested.
     for part in content if isinstance(content, list) else ():
         if isinstance(part, str):
             texts.append(part)
         elif part.text is not None:
             texts.append(part.text)
+        elif isinstance(part.content, str):
+            texts.append(part.content)
         elif part.content is not None:
-            texts.append(_text(part.content, seen))
+            _collect(part.content, texts, seen)
         elif need := PART_NEEDS.get(part.type):
             seen.add(need)
-    return "\n".join(texts)
 
 
 def _prompt_text(prompt: str | list[str | int | list[int]] | None, model: str | None) -> str:
