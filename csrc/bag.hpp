@@ -22,6 +22,12 @@ inline constexpr size_t kPending = 32;         // words whose rows are found tog
 inline constexpr size_t kMemory = 1 << 16;     // distinct words that are remembered; then all are forgotten
 inline constexpr size_t kKeptCells = 1 << 14;  // scratch beyond this is given back after the call
 
+// Gives back the memory of a vector that holds more than `most`; `values = {}` would keep it.
+template <class T>
+void cut_back(std::vector<T>* values, size_t most) {
+  if (values->capacity() > most) std::vector<T>().swap(*values);
+}
+
 // What defines a featuriser; filled by the caller, never changed after. See router/native/spec.py.
 struct Encoder {
   Vocab vocab;
@@ -128,11 +134,10 @@ class Bagger {
   }
 
   void close() {
-    if (scratch_.cells.size() > kKeptCells) scratch_.cells = {};
-    if (scratch_.slots.size() > kKeptCells) scratch_.slots = {}, scratch_.entries = {};
-    for (Rows& group : scratch_.groups) {
-      if (group.rows.size() > 4 * kArena) group.rows = {};
-    }
+    cut_back(&scratch_.cells, kKeptCells);
+    cut_back(&scratch_.slots, kKeptCells);
+    cut_back(&scratch_.entries, kKeptCells / 2);  // at most half the slots are filled
+    for (Rows& group : scratch_.groups) cut_back(&group.rows, 4 * kArena);
   }
 
   // Returns the cell where the next word may start.

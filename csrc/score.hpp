@@ -95,10 +95,12 @@ inline uint64_t featurise(const Encoder& encoder, const Text& text, std::vector<
 inline void pieces_of(const Encoder& encoder, const Text& text, std::vector<int32_t>* out) {
   Counts counts{};
   uint32_t ids[kLongestWord];
-  split_words(text.data, text.size, &scratch_of_thread().cells, &counts, [&](const Word& word) {
+  std::vector<uint64_t>& cells = scratch_of_thread().cells;
+  split_words(text.data, text.size, &cells, &counts, [&](const Word& word) {
     out->insert(out->end(), ids, ids + word_pieces(encoder.vocab, word, ids));
     return size_t{0};
   });
+  cut_back(&cells, kKeptCells);
 }
 
 }  // namespace headgate

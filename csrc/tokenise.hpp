@@ -1,5 +1,6 @@
 // UTF-8 to BERT's basic tokens to WordPieces. Words exist only as keys of their prefixes, never as strings.
 #pragma once
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -9,6 +10,9 @@
 #include "unicode.hpp"
 
 namespace headgate {
+
+// A longer run of letters is several words, so that what a text needs in memory does not grow with it.
+inline constexpr size_t kMostLetters = 1 << 14;
 
 // A word: `prefix[0] = 0`, `prefix[1 + i]` the key of BEGIN and i code points, and room for one more behind them.
 struct Word {
@@ -145,16 +149,20 @@ class WordMaker {
     first_[0] = 0;
     first_[1] = push(0, kBegin);
     last_ = first_ + 1;
-    limit_ = cells_->data() + cells_->size() - 2;
+    limit();
   }
 
+  void limit() { limit_ = std::min(cells_->data() + cells_->size() - 2, first_ + 1 + kMostLetters); }
+
+  // At the limit: of the word, or of the memory that there is.
   void grow() {
+    if (last_ - first_ > static_cast<ptrdiff_t>(kMostLetters)) return end();
     const size_t first = static_cast<size_t>(first_ - cells_->data()),
                  last = static_cast<size_t>(last_ - cells_->data());
     cells_->resize(cells_->size() * 2);
     first_ = cells_->data() + first;
     last_ = cells_->data() + last;
-    limit_ = cells_->data() + cells_->size() - 2;
+    limit();
   }
 
   void hangul(uint32_t syllable) {

@@ -15,6 +15,7 @@ from router.native.vocab import MASK, PRIME, find, key_of, mix, slot_of
 
 BEGIN, END = 0x110000, 0x110001
 LONGEST_WORD = 100
+MOST_LETTERS = 1 << 14
 MEMORY = 1 << 16
 IDEOGRAPHS = (
     (0x3400, 0x4DBF),
@@ -54,8 +55,9 @@ def _normalise(char: str) -> str:
 
 
 def words(text: str | bytes) -> list[str]:
-    """BERT's basic tokens: normalised, split at white space, punctuation and ideographs."""
-    return "".join(map(_normalise, decode(text))).split()
+    """BERT's basic tokens: normalised, split at white space, punctuation, ideographs and after MOST_LETTERS."""
+    runs = "".join(map(_normalise, decode(text))).split()
+    return [run[i : i + MOST_LETTERS] for run in runs for i in range(0, len(run), MOST_LETTERS)]
 
 
 def pieces(word: str, vocab: npt.NDArray[np.uint64], spec: EncoderSpec) -> list[int]:

@@ -78,6 +78,12 @@ def test_many_words_then_a_long_one(model):
     assert_same(model, " ".join(f"w{i}" for i in range(40)) + " " + "x" * 5_000 + " the end")
 
 
+@pytest.mark.parametrize("length", [16_383, 16_384, 16_385, 40_000])
+@pytest.mark.parametrize("letter", ["x", "é", "각", "\u0344"])
+def test_a_run_of_letters_is_cut_into_words_of_16384(model, length, letter):
+    assert_same(model, "hello " * 40 + letter * length + " the end")
+
+
 def test_batch_is_the_texts_one_by_one(model):
     texts = ["hello world", "", "the\nend?", b"bytes \xff too"]
     indptr, rows, weights, pieces = model.encoder.featurise(texts)
