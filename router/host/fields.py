@@ -10,6 +10,8 @@ import msgspec
 from router.types import Kind
 
 Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+#: vLLM refuses more than 4 stop texts, unless its environment allows another number.
+StopTexts = Annotated[list[str], msgspec.Meta(max_length=4)]
 
 
 class _Strict(msgspec.Struct, forbid_unknown_fields=True, gc=False):
@@ -18,7 +20,7 @@ class _Strict(msgspec.Struct, forbid_unknown_fields=True, gc=False):
 
 class TextPart(_Strict):
     text: str
-    type: Literal["text"] = "text"
+    type: Literal["text"]
 
 
 class ChatMessage(_Strict):
@@ -26,7 +28,7 @@ class ChatMessage(_Strict):
 
     role: Literal["system", "user", "assistant"]
     content: str | list[TextPart]
-    name: str | None = None
+    name: str | msgspec.UnsetType = msgspec.UNSET  #: vLLM refuses null
 
 
 class StreamOptions(_Strict):
@@ -52,7 +54,7 @@ class Sampled(_Strict, kw_only=True):
     presence_penalty: float | None = None
     repetition_penalty: float | None = None
     seed: Int64 | None = None
-    stop: str | list[str] | None = None
+    stop: str | StopTexts | None = None
     stop_token_ids: list[int] | None = None
     include_stop_str_in_output: bool = False
     ignore_eos: bool = False
@@ -103,7 +105,8 @@ class ChatBody(Sampled, kw_only=True):
 
 
 class CompletionBody(Sampled, kw_only=True):
-    prompt: str | list[int]
+    prompt: str | list[Annotated[int, msgspec.Meta(ge=0)]]
+    n: int = 1  # vLLM refuses null here, though not in chat
     max_tokens: int = 16  # OpenAI's default; an explicit null takes the slow way
     echo: bool | None = None
     best_of: None = None

@@ -6,6 +6,8 @@ The tokenizer is handed in; nothing of transformers or vLLM is imported here.
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
+from msgspec import UNSET
+
 from router.host.fields import ChatMessage
 
 ContentFormat = Literal["string", "openai"]
@@ -72,7 +74,7 @@ class Renderer:
         else:
             content = [{"type": "text", "text": part.text} for part in content]
         turn = {"role": message.role, "content": content}
-        if message.name is not None:
+        if message.name is not UNSET:
             turn["name"] = message.name
         return turn
 

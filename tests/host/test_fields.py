@@ -13,6 +13,7 @@ FAST_CHAT = [
     {"temperature": 0, "top_p": 0.9, "top_k": 5, "min_p": 0.1, "seed": -3, "repetition_penalty": 1.1},
     {"frequency_penalty": 0.5, "presence_penalty": -0.5, "logit_bias": {"5": -100}},
     {"stop": "x"},
+    {"stop": ["a", "b", "c", "d"]},
     {"stop": ["x", "y"], "stop_token_ids": [1, 2], "include_stop_str_in_output": True},
     {"max_tokens": 5, "max_completion_tokens": 6, "min_tokens": 1, "ignore_eos": True, "n": 3},
     {"skip_special_tokens": False, "spaces_between_special_tokens": False},
@@ -53,6 +54,7 @@ SLOW_CHAT = [
     {"ignore_eos": None},
     {"seed": 2**70},
     {"never_heard_of": 1},
+    {"stop": ["a", "b", "c", "d", "e"]},
 ]
 
 
@@ -75,6 +77,9 @@ def test_all_other_chat_is_not(more):
         ({"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}, True),
         ({"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}, False),
         ({"role": "user", "content": [{"type": "text", "text": "a", "cache_control": {}}]}, False),
+        ({"role": "user", "content": "u", "name": None}, False),
+        ({"role": "user", "content": [{"text": "a"}]}, False),
+        ({"role": "user", "content": ["a"]}, False),
         ({"role": "user", "content": None}, False),
         ({"role": "user"}, False),
         ({"role": "assistant", "content": "a", "tool_calls": []}, False),
@@ -115,6 +120,8 @@ def test_lone_surrogates_are_left_to_vllm():
         ({"echo": True}, False),
         ({"logprobs": 0}, False),
         ({"best_of": 2}, False),
+        ({"n": None}, False),
+        ({"prompt": [1, -1]}, False),
         ({"suffix": "x"}, False),
         ({"max_tokens": None}, False),
     ],

@@ -26,13 +26,16 @@ def rendered(renderer, messages, variables=None, continue_text=""):
 
 
 def test_text_parts_are_joined_for_templates_that_want_strings():
-    messages = [ChatMessage("user", [TextPart("a"), TextPart("b")]), ChatMessage("assistant", "c", name="n")]
+    messages = [
+        ChatMessage("user", [TextPart("a", "text"), TextPart("b", "text")]),
+        ChatMessage("assistant", "c", name="n"),
+    ]
     conversation, _ = rendered(Renderer(Template(), encode), messages)
     assert conversation == [{"role": "user", "content": "a\nb"}, {"role": "assistant", "content": "c", "name": "n"}]
 
 
 def test_strings_become_parts_for_templates_that_loop_over_them():
-    messages = [ChatMessage("user", [TextPart("a"), TextPart("b")]), ChatMessage("system", "c")]
+    messages = [ChatMessage("user", [TextPart("a", "text"), TextPart("b", "text")]), ChatMessage("system", "c")]
     renderer = Renderer(Template(), encode, content_format="openai")
     conversation, _ = rendered(renderer, messages)
     assert conversation == [
@@ -64,9 +67,11 @@ def test_variables_of_the_renderer_itself_are_not_ours(name):
 
 def test_what_vllm_would_edit_is_not_ours():
     assert not renderable([ChatMessage("system", "x-anthropic-billing-header: 1\nBe good")], None)
-    assert not renderable([ChatMessage("system", [TextPart("x-anthropic-billing-header: 1")])], None)
+    assert not renderable([ChatMessage("system", [TextPart("x-anthropic-billing-header: 1", "text")])], None)
     assert renderable([ChatMessage("user", "x-anthropic-billing-header: 1")], None)
 
 
 def test_size_counts_all_texts():
-    assert size_of([ChatMessage("user", "abc"), ChatMessage("user", [TextPart("de"), TextPart("f")])]) == 6
+    assert (
+        size_of([ChatMessage("user", "abc"), ChatMessage("user", [TextPart("de", "text"), TextPart("f", "text")])]) == 6
+    )
