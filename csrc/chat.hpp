@@ -1,5 +1,5 @@
 // The plain chat body: JSON of OpenAI's chat API whose every message is text. Strict; a `false` refuses nothing, it
-// leaves the body to the full decoder (router/frontend/decode.py), with which every `true` must agree.
+// leaves the body to the full decoder (router/dialects/decode.py), with which every `true` must agree.
 #pragma once
 #include <cmath>
 #include <cstddef>

@@ -58,6 +58,7 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
     max_tokens: int | None = None
     choices: int = 1  #: `n` of the OpenAI API
     needs: frozenset[str] = frozenset()  #: of `Capability`
+    token_ids: int = 0  #: of the longest prompt that is given in ids; they mean something in one vocabulary only
     slo_ttft_s: float | None = None  #: refuse members predicted to be slower to the first token
     deadline_s: float | None = None  #: seconds from now until the answer is worth nothing
     request_id: str = ""
@@ -69,7 +70,7 @@ class Scores(msgspec.Struct, frozen=True):
     """What the head said of a query. `quality[i]` is P(acceptable answer) of the pool's i-th member."""
 
     quality: tuple[float, ...]
-    prompt_tokens: int  #: WordPiece tokens of the whole conversation: the size estimate that cost and context use
+    prompt_tokens: int  #: estimate of the whole conversation's size: what cost and context use
 
 
 class MemberState(msgspec.Struct, frozen=True, kw_only=True):

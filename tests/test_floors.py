@@ -7,7 +7,7 @@ import pytest
 
 FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"types", "config", "errors", "version", "checkpoints"}),
-    frozenset({"native", "kernels", "ipc", "observe"}),
+    frozenset({"native", "kernels", "ipc", "observe", "dialects"}),
     frozenset({"features", "heads", "policy", "pool"}),
     frozenset({"pipeline", "host"}),
     frozenset({"frontend", "learn"}),

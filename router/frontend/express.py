@@ -5,10 +5,10 @@ A plain chat request is read, decided, handed over and answered natively (`route
 becomes the ordinary exchange that it stands for, and goes on as that.
 """
 
+from router.dialects.decode import decode
 from router.frontend import wire
 from router.frontend.answer import Answer, describe
 from router.frontend.connection import Connection
-from router.frontend.decode import decode
 from router.frontend.door import Door
 from router.frontend.exchange import Exchange, next_number, process_id
 from router.native.express import Passage

@@ -5,9 +5,9 @@ from urllib.parse import unquote
 
 import msgspec
 
+from router.dialects.decode import read
 from router.errors import ModelNotFound, Overloaded
 from router.frontend.answer import Answer
-from router.frontend.decode import decode
 from router.frontend.exchange import Exchange
 from router.frontend.failure import Dialect
 from router.frontend.routes import Handler, Route, Routes
@@ -50,7 +50,7 @@ class Public:
             door = exchange.connection.door
             if door.running >= door.limits.in_flight:
                 raise Overloaded(f"{door.running} requests are in flight, the most that are accepted")
-            query = decode(kind, exchange.body, exchange.identify(), exchange.key_id)
+            query, exchange.body = read(kind, exchange.body, exchange.identify(), exchange.key_id)
             if exchange.explained:
                 query = _explained(query, exchange)
             Answer(exchange, query).submit(service, query)

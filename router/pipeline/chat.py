@@ -10,7 +10,7 @@ import msgspec
 from router.errors import EngineFailed, Overloaded, RouterError
 from router.ipc.messages import Done
 from router.pipeline.base import Ticket
-from router.pipeline.conversation import Conversation, query_of
+from router.pipeline.conversation import Conversation, request_of
 from router.pipeline.sink import Sink
 from router.types import Decision, Query, Usage
 
@@ -206,20 +206,10 @@ def ask(
     deadline_s: float | None = None,
 ) -> Asked:
     """The query and the body that a client would have sent. Raises `BadRequest` where `messages` are none."""
-    if isinstance(messages, str):
-        messages = [{"role": "user", "content": messages}]
     if stream:
         parameters = {"stream_options": {"include_usage": True}, **parameters}
-    query = query_of(
-        messages,
-        model=model,
-        max_tokens=parameters.get("max_completion_tokens", parameters.get("max_tokens")),
-        stream=stream,
-        choices=parameters.get("n") or 1,
-        parameters=parameters,
-        deadline_s=deadline_s,
-    )
-    return query, msgspec.json.encode({**parameters, "model": model, "messages": messages, "stream": stream})
+    query, body = request_of(messages, {**parameters, "model": model, "stream": stream})
+    return msgspec.structs.replace(query, deadline_s=deadline_s), body
 
 
 def _submit(router: Submitter, asked: Asked) -> _Inbox:

@@ -1,14 +1,20 @@
-"""What library callers hand in, as a query: a text, or OpenAI's messages. Reads only what routing reads."""
+"""What library callers hand in, a text or OpenAI's messages, as a request: read by the very reader of HTTP's bodies."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
+import msgspec
+
+from router.dialects.decode import read
 from router.errors import BadRequest
-from router.types import PART_NEEDS, Query, Turn
+from router.types import Query
 
 #: Messages as OpenAI's chat API takes them: `{"role": ..., "content": text or parts}`.
 Message: TypeAlias = Mapping[str, Any]
 Conversation: TypeAlias = Sequence[Message]
+
+#: What decides, beside the messages; other parameters need not be JSON here.
+_READ = ("tools", "functions", "response_format", "structured_outputs", "logprobs")
 
 
 def query_of(
@@ -16,55 +22,31 @@ def query_of(
     *,
     model: str,
     max_tokens: int | None = None,
-    stream: bool = False,
     choices: int = 1,
     parameters: Mapping[str, Any] | None = None,
-    deadline_s: float | None = None,
 ) -> Query:
     """Raises `BadRequest` where a message is none."""
-    messages: Conversation = [{"role": "user", "content": what}] if isinstance(what, str) else what
-    needs = {"chat"} | _needs(parameters or {})
-    turns = tuple([_turn(message, i, needs) for i, message in enumerate(messages)])
-    if not turns:
-        raise BadRequest("`messages`: expected at least one message", param="messages")
-    return Query(
-        kind="chat",
-        model=model,
-        turns=turns,
-        stream=stream,
-        max_tokens=max_tokens,
-        choices=choices,
-        needs=frozenset(needs),
-        deadline_s=deadline_s,
-    )
+    found = parameters or {}
+    more = {name: found[name] for name in _READ if name in found}
+    return request_of(what, {**more, "model": model, "max_tokens": max_tokens, "n": choices})[0]
 
 
-def _turn(message: Message, index: int, needs: set[str]) -> Turn:
+def request_of(what: str | Conversation, parameters: Mapping[str, Any]) -> tuple[Query, bytes]:
+    """The query, and the body that a client would have sent. Raises `BadRequest`."""
+    messages = [{"role": "user", "content": what}] if isinstance(what, str) else what
     try:
-        role, content = message["role"], message.get("content")
-    except (KeyError, TypeError, AttributeError):
-        raise BadRequest("expected a message: role and content", param=f"messages[{index}]") from None
-    if content is None or isinstance(content, str):
-        return Turn(str(role), content or "")
-    texts: list[str] = []
-    for part in content:
-        if isinstance(part, str):
-            texts.append(part)
-            continue
-        texts.append(str(part.get("text") or ""))
-        need = PART_NEEDS.get(part.get("type", "text"))
-        if need is not None:
-            needs.add(need)
-    return Turn(str(role), "\n".join(filter(None, texts)))
+        body = msgspec.json.encode({"messages": messages, **parameters}, enc_hook=_plain)
+    except UnicodeEncodeError as error:
+        half = ascii(error.object[error.start])
+        raise BadRequest(f"expected text, got half of a surrogate pair, {half}, alone", param="messages") from None
+    except (TypeError, OverflowError, ValueError, RecursionError) as error:
+        raise BadRequest(f"expected what JSON can hold: {error}", param="messages") from None
+    return read("chat", body)
 
 
-def _needs(parameters: Mapping[str, Any]) -> set[str]:
-    needs: set[str] = set()
-    if parameters.get("tools") or parameters.get("functions"):
-        needs.add("tools")
-    format = parameters.get("response_format")
-    if (isinstance(format, Mapping) and format.get("type", "text") != "text") or parameters.get("structured_outputs"):
-        needs.add("structured")
-    if parameters.get("logprobs"):
-        needs.add("logprobs")
-    return needs
+def _plain(value: object) -> object:
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, Sequence):
+        return list(value)
+    raise TypeError(f"got {type(value).__name__}")

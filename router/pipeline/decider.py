@@ -56,7 +56,7 @@ class Decider:
     ) -> Decision:
         """The decision for a text, a conversation or a query, on idle engines. Raises `RouterError`."""
         query = what if isinstance(what, Query) else query_of(what, model=model, max_tokens=max_tokens)
-        return self.choose(query, self.scoring.score(query), self._assumed, self.names.settings(query.model))
+        return self.choose(query, self.scoring.score(query), self._assumed, self.names.settings_of(query))
 
     def choose(self, query: Query, scores: Scores, snapshot: Snapshot, settings: Settings) -> Decision:
         return decide(query, scores, snapshot, settings, id=f"{self.id_prefix}-{self.next_id():x}")

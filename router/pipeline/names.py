@@ -15,8 +15,9 @@ from collections.abc import Sequence
 import msgspec
 
 from router.config import RESERVED_NAMES, Limits, Member, Routing
-from router.errors import ModelNotFound
+from router.errors import BadRequest, ModelNotFound
 from router.policy import Settings
+from router.types import Query
 
 _ROUTELLM = re.compile(r"router-([A-Za-z0-9_.-]+?)-([01]|0?\.\d+|1\.0+)")
 #: Methods by RouteLLM's name for them, where it is another.
@@ -57,7 +58,20 @@ class Names:
                 self.known.setdefault(member.model, pinned)
         for i, member in enumerate(pool):
             self.known[member.name] = msgspec.structs.replace(base, rule="pinned", pinned=i)
+        self._one_vocabulary = len(pool) == 1 or (len(weights) == 1 and "" not in weights)
         self._shown = (RESERVED_NAMES[0], *(member.name for member in pool))
+
+    def settings_of(self, query: Query) -> Settings:
+        """How to decide for `query`. Raises `BadRequest` where token ids could be read in one vocabulary or another."""
+        settings = self.settings(query.model)
+        if query.token_ids and settings.rule != "pinned" and not self._one_vocabulary:
+            param = "tokens" if query.kind == "detokenize" else "prompt"
+            raise BadRequest(
+                f"`{param}` holds token ids, which mean something in one model's vocabulary only: "
+                "name that model in `model` instead of leaving the choice open",
+                param=param,
+            )
+        return settings
 
     def settings(self, model: str) -> Settings:
         """How to decide for `model`. Raises `ModelNotFound`, saying what there is."""

@@ -151,7 +151,7 @@ class Router:
 
     def submit(self, query: Query, body: bytes, sink: Sink, *, traceparent: str = "") -> Request:
         self._admit(len(body))
-        settings = self._decider.names.settings(query.model)
+        settings = self._decider.names.settings_of(query)
         request = Request(self, query, settings, body, sink, traceparent)
         if len(body) > _LARGE_BODY_BYTES or self._decider.scoring.slow:
             self._score_elsewhere(request)
@@ -171,7 +171,7 @@ class Router:
         if not self.pool:
             return self._decider.decide(what, model=model, max_tokens=max_tokens)
         query = what if isinstance(what, Query) else query_of(what, model=model, max_tokens=max_tokens)
-        settings = self._decider.names.settings(query.model)
+        settings = self._decider.names.settings_of(query)
         return self._decider.choose(query, self._decider.scoring.score(query), self._snapshot(), settings)
 
     def models(self) -> tuple[ModelCard, ...]:
@@ -234,7 +234,7 @@ class Router:
 
     def resume(self, passage: Passage, query: Query, sink: Sink) -> Request:
         """Goes on with `passage` as an ordinary request, whatever has been sent by now."""
-        settings, scores = self._decider.names.settings(query.model), self._decider.scoring.score(query)
+        settings, scores = self._decider.names.settings_of(query), self._decider.scoring.score(query)
         request = resumed(self, passage, Request(self, query, settings, passage.body, sink, ""), scores)
         self._requests.discard(passage)
         self._requests.add(request)

@@ -305,3 +305,44 @@ async def test_metrics_of_requests(ask: Ask) -> None:
     assert 'headgate_member_running{model="small"} 3.0' in text
     assert "headgate_connections 3.0" in text
     assert "vllm:" not in text
+
+
+async def test_a_byte_order_mark_is_passed_over(house: House, replying: ScriptedService) -> None:
+    body = b'{"messages":[{"role":"user","content":"hi"}]}'
+    client = await house.connect(await house.start(replying))
+    client.send(post("/v1/chat/completions", b"\xef\xbb\xbf" + body))
+    assert (await client.response()).status == 200
+    assert (await replying.asked()).body == body
+
+
+async def test_a_bare_text_among_parts_reaches_the_service_as_a_part(house: House, replying: ScriptedService) -> None:
+    client = await house.connect(await house.start(replying))
+    client.send(post("/v1/chat/completions", {"messages": [{"role": "user", "content": ["hi"]}]}))
+    assert (await client.response()).status == 200
+    request = await replying.asked()
+    assert request.query.turns[0].text == "hi"
+    assert json.loads(request.body)["messages"][0]["content"] == [{"type": "text", "text": "hi"}]
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/completions", {"prompt": "a", "logprobs": False}),
+        ("/v1/completions", {"prompt": [True]}),
+        ("/v1/chat/completions", {"stream": "no"}),
+        ("/v1/chat/completions", {"stream": 0.0, "logprobs": "off"}),
+        ("/v1/chat/completions", {"max_tokens": " 4 ", "n": True}),
+        ("/v1/responses", {"input": "a", "max_output_tokens": "+4", "stream": "F"}),
+        ("/v1/messages", {"max_tokens": "4.0", "stream": "n"}),
+        ("/detokenize", {"tokens": [1, True, 2.0]}),
+    ],
+    ids=str,
+)
+async def test_what_vllm_coerces_is_answered_and_travels_on_untouched(
+    house: House, replying: ScriptedService, path: str, body: dict[str, object]
+) -> None:
+    sent = json.dumps({"messages": [{"role": "user", "content": "a"}]} | body).encode()
+    client = await house.connect(await house.start(replying))
+    client.send(post(path, sent))
+    assert (await client.response()).status == 200
+    assert (await replying.asked()).body == sent

@@ -1,5 +1,7 @@
 """Mutated requests, bodies and frames into the common way's readers: they take or leave it, and never read beyond."""
 
+import contextlib
+import json
 import os
 import random
 from collections.abc import Callable
@@ -7,6 +9,9 @@ from collections.abc import Callable
 import pytest
 
 from router.config import Limits
+from router.dialects.decode import decode
+from router.errors import BadRequest
+from router.features import segments
 from router.ipc.frames import encode_frame
 from router.ipc.messages import Chunks, Done, Load
 from router.native import plain
@@ -48,6 +53,46 @@ def test_mutated_bytes_are_taken_or_left(what: str) -> None:
             read(data)
         except Exception as error:
             pytest.fail(f"seed {SEED}, round {round}: {data!r}: {error!r}")
+
+
+#: What readers may take for different things: marks, half pairs, equal keys, lax values, depth, large numbers.
+ODD = (
+    b"\xef\xbb\xbf", b"\xff\xfe", b'"\\ud83d"', b"\\ude00", b'\\"', b"\\u0000", b'"model":"b",', b'"n":1,',
+    b'"messages":[],',
+    b'"stream":"no",', b'"stream":0.0,', b'"max_tokens":"+4",', b'"max_tokens":4.0,', b'"max_tokens":1e1,', b'"n":01,',
+    b'"logprobs":0,', b'"messages":null,', b'"x":' + b"[" * 20 + b"]" * 20 + b",",
+    b'"x":' + b"[" * 2000 + b"]" * 2000 + b",",
+    b'"x":' + b"7" * 30 + b",", b'"seed":-1e400,', b'"n":' + b"9" * 5000 + b",", b'"x":NaN,',
+    b'{"role":"user","content":["t"]},',
+    b'{"role":"user"},', b"{},", b'{"content":null},', b'"role":1,', b"\t", b"\x00", b"\xc2\xa0", b"/**/", b"'",
+)  # fmt: skip
+
+
+def test_what_the_native_reader_takes_all_readers_take_for_the_same() -> None:
+    """The ordinary reader of the frontend, and JSON as engines read it."""
+    source = random.Random(f"{SEED}-readers")
+    taken = 0
+    for round in range(ROUNDS):
+        data = _mutated(BODY, source) if source.random() < 0.5 else BODY
+        for _ in range(source.randrange(3)):
+            at = data.find(source.choice((b"{", b"[", b'"', b":", b",")), source.randrange(len(data) + 1)) + 1
+            data = data[:at] + source.choice(ODD) + data[at:]
+        found = plain.read_chat(data, TURNS)
+        if found is None:
+            with contextlib.suppress(BadRequest):
+                decode("chat", data)
+            continue
+        taken += 1
+        model, weighted, stream, max_tokens, choices = found
+        query, whole = decode("chat", data), json.loads(data)
+        said = f"seed {SEED}, round {round}: {data!r}"
+        assert (model or "auto", stream, max_tokens, choices) == (
+            query.model, query.stream, query.max_tokens, query.choices
+        ), said  # fmt: skip
+        assert [text for text, _ in weighted] == [text for text, _ in segments(query.turns, TURNS)], said
+        assert (whole.get("model") or "auto", bool(whole.get("stream"))) == (query.model, query.stream), said
+        assert [message["role"] for message in whole["messages"]] == [turn.role for turn in query.turns], said
+    assert taken > ROUNDS // 10
 
 
 def _mutated(good: bytes, source: random.Random) -> bytes:

@@ -77,8 +77,8 @@ def test_the_shared_tables_are_read(shared_data: Path) -> None:
         ("a.jsonl", "{}", "got nothing"),
         ("a.jsonl", '{"prompt": "x"}\n{"prompt"', "a.jsonl:2: expected a JSON object, got broken JSON"),
         ("a.jsonl", "[1]", "a.jsonl:1: expected a JSON object, got list"),
-        ("a.jsonl", '{"messages": [{"content": "x"}]}', "a.jsonl:1: messages[0]: expected a message"),
-        ("a.jsonl", '{"messages": []}', "a.jsonl:1: messages: `messages`: expected at least one message"),
+        ("a.jsonl", '{"messages": [{"content": "x"}]}', "a.jsonl:1: messages[0].role: `messages[0].role` is missing"),
+        ("a.jsonl", '{"messages": []}', "a.jsonl:1: messages: `messages` is empty; expected at least one message"),
         (
             "a.jsonl",
             '{"prompt": "x", "max_tokens": 0}',

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from router.config import Limits
+from router.dialects.decode import decode
 from router.errors import BadRequest, RouterError
 from router.features import segments
-from router.frontend.decode import decode
 from router.ipc.frames import encode_frame
 from router.ipc.messages import Chunks, Done, Fail, Load, Message, Submit
 from router.native import plain
@@ -222,6 +222,15 @@ def test_plain_bodies_are_taken(body: str) -> None:
         '{"messages":[{"role":"user","content":"x","role":"system"}]}',
         '{"messages":[{"role":"user","content":"\\ud800"}]}',
         '{"messages":[{"role":"user","content":"x"}]} x',
+        '\ufeff{"messages":[{"role":"user","content":"x"}]}',
+        '{"messages":[{"role":"user","content":"x"}],"metadata":{"title":"\\ud83d"}}',
+        '{"messages":[{"role":"user","content":"x"}],"stream":"no"}',
+        '{"messages":[{"role":"user","content":"x"}],"max_tokens":"+4"}',
+        '{"messages":[{"role":"user","content":["x"]}]}',
+        '{"messages":[{"role":"user","content":"x"}],"messages":[{"role":"user","content":"y"}]}',
+        '{"messages":[{"role":"user","content":"x"}],"seed":' + "7" * 1_000_000 + "}",
+        '{"messages":[{"role":"user","content":"x"}],"a":' + "[" * 100_000 + "]" * 100_000 + "}",
+        '{"messages":[' + ",".join(["{}"] * 1_000_000) + "]}",
         '{"messages":[{"role":"user","content":"x"}],"a":' + "[" * 30 + "]" * 30 + "}",
     ],
 )

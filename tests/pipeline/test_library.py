@@ -143,7 +143,9 @@ async def test_a_caller_that_does_not_read_is_cut(two: Any, monkeypatch: pytest.
     [
         ([], "messages"),
         (["text"], r"messages\[0\]"),
-        ([{"role": "user", "content": "a"}, {"content": "b"}], r"messages\[1\]"),
+        ([{"role": "user", "content": "a"}, {"content": "b"}], r"messages\[1\].role"),
+        ([{"role": "user", "content": "a\ud83d"}], "messages"),
+        ([{"role": "user", "content": object()}], "messages"),
     ],
 )
 def test_what_is_no_conversation(two: Any, messages: Any, param: str) -> None:

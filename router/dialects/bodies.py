@@ -1,7 +1,8 @@
 """The request fields that routing reads, a struct a route; every other field is skipped unread.
 
 Knows the shapes of the OpenAI and Anthropic APIs and nothing of HTTP. Coercion follows pydantic's lax mode
-(`"max_tokens": "16"`), so that nothing which vLLM would answer is refused here.
+(`"max_tokens": "16"`; what these structs do not take, `lax` spells anew), so that nothing which vLLM would answer is
+refused here.
 """
 
 from typing import TypeAlias
@@ -61,8 +62,12 @@ class ChatBody(msgspec.Struct):
     structured_outputs: msgspec.Raw = ABSENT
 
 
+#: Texts, token ids, or lists of either.
+Prompt: TypeAlias = str | list[str | int | list[int]] | None
+
+
 class CompletionsBody(msgspec.Struct):
-    prompt: str | list[str | int | list[int]] | None = None
+    prompt: Prompt = None
     prompt_embeds: msgspec.Raw = ABSENT
     model: str | None = None
     stream: bool | None = None

@@ -5,8 +5,9 @@ import time
 
 import pytest
 
+from router.dialects.decode import decode
+from router.dialects.decode import read as read_body
 from router.errors import BadRequest
-from router.frontend.decode import decode
 from router.types import Kind, Query, Turn
 
 
@@ -76,16 +77,106 @@ def test_the_newer_token_limit_wins() -> None:
     assert read("chat", messages=USER, max_tokens=5, max_completion_tokens=7).max_tokens == 7
 
 
-@pytest.mark.parametrize(
-    ("field", "value", "want"), [("max_tokens", "16", 16), ("max_tokens", 16.0, 16), ("n", "2", 2)]
-)
-def test_what_vllm_coerces_is_coerced(field: str, value: object, want: int) -> None:
+@pytest.mark.parametrize("value", ["16", 16.0, " 16 ", "+16", "1_6", "16.0", "016"])
+@pytest.mark.parametrize("field", ["max_tokens", "max_completion_tokens", "n"])
+def test_an_integer_is_read_however_pydantic_reads_it(field: str, value: object) -> None:
     query = read("chat", messages=USER, **{field: value})
-    assert want in (query.max_tokens, query.choices)
+    assert 16 in (query.max_tokens, query.choices)
 
 
-def test_stream_as_text() -> None:
-    assert read("chat", messages=USER, stream="true").stream
+def test_true_is_one() -> None:
+    assert read("chat", messages=USER, max_tokens=True).max_tokens == 1
+    assert read("responses", input="hi", max_output_tokens=True).max_tokens == 1
+    assert read("messages", messages=USER, max_tokens=True).max_tokens == 1
+
+
+@pytest.mark.parametrize("value", [1, 1.0, "1", "on", "T", "true", "TRUE", "y", "Yes"])
+def test_what_pydantic_reads_as_true(value: object) -> None:
+    query = read("chat", messages=USER, stream=value, logprobs=value)
+    assert (query.stream, query.needs) == (True, {"chat", "logprobs"})
+
+
+@pytest.mark.parametrize("value", [0, 0.0, "0", "off", "F", "false", "FALSE", "n", "No"])
+def test_what_pydantic_reads_as_false(value: object) -> None:
+    query = read("chat", messages=USER, stream=value, logprobs=value)
+    assert (query.stream, query.needs) == (False, {"chat"})
+
+
+@pytest.mark.parametrize("value", [True, False])
+def test_completions_take_a_boolean_for_the_number_of_logprobs(value: bool) -> None:
+    assert read("completions", prompt="a", logprobs=value).needs == {"completions", "logprobs"}
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("stream", "maybe"), ("stream", 2), ("stream", []), ("max_tokens", 1.5), ("max_tokens", "x"), ("n", "4 2"),
+     ("n", "--1"), ("max_tokens", {}), ("logprobs", 0.5), ("stream", "t" * 1000), ("n", 1e300)],
+)  # fmt: skip
+def test_what_pydantic_refuses_is_refused_by_its_name(field: str, value: object) -> None:
+    with pytest.raises(BadRequest) as error:
+        read("chat", messages=USER, **{field: value})
+    assert error.value.param == field
+    assert error.value.message.startswith(f"`{field}`: ")
+
+
+def test_of_equal_keys_the_last_wins_whatever_the_others_hold() -> None:
+    query = decode("chat", b'{"n":"x","model":3,"messages":0,"messages":[{"role":"u"}],"model":"a","n":"+2"}')
+    assert (query.model, query.choices) == ("a", 2)
+
+
+# What travels on
+
+
+def test_a_byte_order_mark_does_not_travel_on() -> None:
+    body = json.dumps({"messages": USER}).encode()
+    query, sent = read_body("chat", b"\xef\xbb\xbf" + body)
+    assert (query.turns, sent) == ((Turn("user", "hi"),), body)
+
+
+def test_any_other_body_is_the_very_same() -> None:
+    body = b'{"messages" : [{"role":"user","content":[{"type":"text","text":"a"}]}], "stream":"no", "n":"+2"} '
+    assert read_body("chat", body)[1] is body
+
+
+@pytest.mark.parametrize("kind", ["chat", "messages", "tokenize"])
+def test_a_bare_text_among_parts_becomes_a_part(kind: Kind) -> None:
+    message = b'{"role":"user","x":1.50,"content":["a\\u00e9",{"type":"text","text":"b"}]}'
+    body = b'{"a":1e2,"messages":[%b,{"role":"u"}]}' % message
+    query, sent = read_body(kind, body)
+    assert query.turns == (Turn("user", "a\u00e9\nb"), Turn("u", ""))
+    assert query.needs == (set() if kind == "tokenize" else {kind})
+    assert sent == body.replace(b'"a\\u00e9"', b'{"type":"text","text":"a\\u00e9"}')
+
+
+def test_a_bare_text_of_a_system_prompt_becomes_a_part() -> None:
+    query, sent = read_body("messages", b'{"system":["s"],"messages":[{"role":"user","content":"hi"}]}')
+    assert query.turns[0] == Turn("system", "s")
+    assert json.loads(sent)["system"] == [{"type": "text", "text": "s"}]
+
+
+# Malformed
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b'{"metadata":"a \\ud83d"}', r"not valid JSON: half of a surrogate pair, \ud83d, stands alone (byte 15)"),
+        (b'{"a":"\\\\\\uDE00"}', r"half of a surrogate pair, \uDE00, stands alone (byte 8)"),
+        (b'{"a":"\\ud83d\\ud83d\\ude00"}', r"half of a surrogate pair, \ud83d, stands alone (byte 6)"),
+        (b'{"messages":[{"role":"u","content":"\\ud83d!"}]}', r"\ud83d, stands alone (byte 36)"),
+        (b'{"a":"\\ud83d\\ude00', "Input data was truncated (byte 18)"),
+        (b'{"a":"\\\\ud83d', "Input data was truncated (byte 13)"),
+        (b'{"a":x,"b":"\\ud83d"}', "invalid character (byte 5)"),
+        ('{"a":1}'.encode("utf-16"), "not valid UTF-8: UTF-16"),
+        ('{"a":1}'.encode("utf-16-le"), "not valid UTF-8: UTF-16 or UTF-32"),
+        ('{"a":1}'.encode("utf-32-be"), "not valid UTF-8: UTF-16 or UTF-32"),
+    ],
+)
+def test_malformed_text_is_refused_by_its_cause_and_place(body: bytes, message: str) -> None:
+    with pytest.raises(BadRequest) as error:
+        decode("chat", body)
+    assert message in error.value.message
+    assert error.value.code == "invalid_json"
 
 
 def test_completions() -> None:
@@ -96,12 +187,13 @@ def test_completions() -> None:
     assert read("completions", prompt=["a", "b"]).turns == (Turn("user", "a\nb"),)
 
 
-@pytest.mark.parametrize("prompt", [[1, 2], [[1, 2], [3]], ["a", [1]]])
-def test_token_ids_need_a_named_model(prompt: list[object]) -> None:
-    assert read("completions", prompt=prompt, model="small").turns[0].text in ("", "a")
-    for model in ("auto", "headgate/auto", "router-mf-0.116", None):
-        with pytest.raises(BadRequest, match="token ids, which mean something in one model's vocabulary only"):
-            read("completions", prompt=prompt, model=model)
+@pytest.mark.parametrize(
+    ("prompt", "text", "ids"),
+    [([1, 2], "", 2), ([[1, 2], [3]], "", 2), (["a", [1]], "a", 1), ([[]], "", 1), ([True, 2.0], "", 2), ("a", "a", 0)],
+)
+def test_token_ids_of_the_longest_prompt_are_counted(prompt: object, text: str, ids: int) -> None:
+    query = read("completions", prompt=prompt)
+    assert (query.turns[0].text, query.token_ids) == (text, ids)
 
 
 @pytest.mark.parametrize("fields", [{}, {"prompt": None}, {"prompt": []}])
@@ -162,11 +254,9 @@ def test_messages() -> None:
 def test_tokenizer_requests() -> None:
     assert read("tokenize", prompt="hi").turns == (Turn("user", "hi"),)
     assert read("tokenize", messages=USER).turns == (Turn("user", "hi"),)
-    assert read("detokenize", tokens=[1, 2], model="small").model == "small"
+    assert read("detokenize", tokens=[1, True], model="small").token_ids == 2
     with pytest.raises(BadRequest, match="expected `prompt` or `messages`"):
         read("tokenize")
-    with pytest.raises(BadRequest, match="`tokens` holds token ids"):
-        read("detokenize", tokens=[1, 2])
 
 
 @pytest.mark.parametrize("kind", ["chat", "completions", "responses", "messages", "tokenize", "detokenize"])
@@ -184,6 +274,25 @@ def test_bodies_that_would_explode_in_memory_are_refused(unit: bytes) -> None:
     for body in (b'{"messages":[{"role":"u","content":[%b""]}]}', b'{"messages":[%b{"role":""}]}', b'{"x":[%b0]}'):
         with pytest.raises(BadRequest, match="more than 1000000 objects and lists"):
             decode("chat", body % many)
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b'{"messages":[%b]}' % b",".join([b"{}"] * 1_100_000), "the body holds more than 1000000 objects and lists"),
+        (b'{"messages":[%b]}' % b",".join([b"{}"] * 900_000), "`messages[0].role` is missing"),
+        (b'{"messages":[{"role":"u"}],"n":%b}' % (b"7" * 1_000_000), "out of range"),
+        (b'{"messages":[{"role":"u"}],"model":%b}' % (b"7" * 1_000_000), ""),
+        (b'{"messages":[{"role":"u","content":%b}]}' % (b"[" * 100_000 + b"]" * 100_000), "nested too deeply"),
+        (b"[" * 100_000, ""),
+    ],
+    ids=range(6),
+)
+def test_depth_and_size_are_refused(body: bytes, message: str) -> None:
+    with pytest.raises(BadRequest) as error:
+        decode("chat", body)
+    assert message in error.value.message
+    assert len(error.value.message) < 300
 
 
 def test_a_huge_model_name_is_not_echoed() -> None:

@@ -6,9 +6,9 @@ from collections.abc import Callable
 import pytest
 
 from router.config import Member
+from router.dialects.decode import decode
 from router.errors import BadRequest
 from router.features import segments
-from router.frontend.decode import decode
 from router.native import plain
 from router.native.spec import TurnWeights
 from router.pipeline.scoring import Scoring

@@ -5,13 +5,12 @@ The bytes themselves travel on untouched; the engine validates the fields that r
 
 import re
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Generic, TypeVar, get_type_hints
 
 import msgspec
 
 from router.config import RESERVED_NAMES
-from router.errors import BadRequest
-from router.frontend.bodies import (
+from router.dialects.bodies import (
     ABSENT,
     ChatBody,
     CompletionsBody,
@@ -20,12 +19,17 @@ from router.frontend.bodies import (
     Message,
     MessagesBody,
     Parts,
+    Prompt,
     ResponsesBody,
     TokenizeBody,
 )
+from router.dialects.lax import Reading, flag, half_pair, integer, respelled, token_ids, with_whole_parts
+from router.errors import BadRequest
 from router.types import PART_NEEDS, Kind, Query, Turn
 
 AUTO = "auto"
+#: Beside the needs that were seen: a message has a text where a part should be.
+BARE_TEXT = "bare text"
 #: Engines keep token counts in 32 bits; larger numbers are a client's bug, said so before they overflow a float.
 MAX_TOKENS = 2**31 - 1
 MAX_CHOICES = 1_024
@@ -35,32 +39,65 @@ MAX_CONTAINERS = 1_000_000
 _LARGE_BODY_BYTES = 1 << 20
 
 _AT = re.compile(r" - at `\$\.?([^`]*)`$")
+_BYTE = re.compile(r" \(byte (\d+)\)$")
 _MISSING = re.compile(r"^Object missing required field `([^`]+)`")
+
+#: What PowerShell, editors and some .NET clients put before UTF-8 text; RFC 8259 lets a reader pass over it.
+BOM = b"\xef\xbb\xbf"
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
 T = TypeVar("T")
 
 
 def decode(kind: Kind, body: bytes, request_id: str = "", key_id: str = "") -> Query:
     """The query in `body`. Raises `BadRequest` with the path of the offending field as `param`."""
+    return read(kind, body, request_id, key_id)[0]
+
+
+def read(kind: Kind, body: bytes, request_id: str = "", key_id: str = "") -> tuple[Query, bytes]:
+    """The query in `body`, and `body` as it travels on. Raises `BadRequest`.
+
+    A byte order mark is left out of it, and a bare text among a message's parts, which several clients send and vLLM
+    refuses, becomes a part. All else is untouched.
+    """
+    body = body.removeprefix(BOM)
     if len(body) > _LARGE_BODY_BYTES:
         _check_containers(body)
-    model, turns, stream, max_tokens, choices, needs = _READERS[kind](body)
+    found = _READERS[kind](body)
+    model = found.model
     if model is not None and len(model) > MAX_MODEL_CHARACTERS:
         raise BadRequest(f"`model`: expected at most {MAX_MODEL_CHARACTERS} characters", param="model")
-    return Query(
+    needs = found.needs
+    if BARE_TEXT in needs:
+        needs -= {BARE_TEXT}
+        body = with_whole_parts(body)
+    query = Query(
         kind=kind,
         model=model or AUTO,
-        turns=turns,
-        stream=bool(stream),
-        max_tokens=max_tokens,
-        choices=choices,
+        turns=found.turns,
+        stream=bool(found.stream),
+        max_tokens=found.max_tokens,
+        choices=found.choices,
         needs=needs,
+        token_ids=found.token_ids,
         request_id=request_id,
         key_id=key_id,
     )
+    return query, body
 
 
-_Fields = tuple[str | None, tuple[Turn, ...], bool | None, int | None, int, frozenset[str]]
+class _Fields(msgspec.Struct, gc=False):
+    """What a body says; `stream` and the like are None where it does not."""
+
+    model: str | None
+    turns: tuple[Turn, ...]
+    stream: bool | None
+    max_tokens: int | None
+    choices: int
+    needs: frozenset[str]
+    token_ids: int = 0
+
+
 _CHAT = frozenset({"chat"})
 _COMPLETIONS = frozenset({"completions"})
 _RESPONSES = frozenset({"responses"})
@@ -69,7 +106,7 @@ _NOTHING: frozenset[str] = frozenset()
 
 
 def _chat(body: bytes) -> _Fields:
-    read = _parse(_chat_decoder, body)
+    read = _parse(_chat_reader, body)
     seen: set[str] = set()
     turns = _turns(read.messages, seen)
     if read.tools is not ABSENT or read.functions is not ABSENT:
@@ -87,27 +124,29 @@ def _chat(body: bytes) -> _Fields:
         _check_range(limit, param, 1, MAX_TOKENS)
     if read.n is not None:
         _check_range(read.n, "n", 1, MAX_CHOICES)
-    return read.model, turns, read.stream, limit, read.n or 1, _CHAT | seen if seen else _CHAT
+    return _Fields(read.model, turns, read.stream, limit, read.n or 1, _CHAT | seen if seen else _CHAT)
 
 
 def _completions(body: bytes) -> _Fields:
-    read = _parse(_completions_decoder, body)
+    read = _parse(_completions_reader, body)
     seen: set[str] = set()
     if _structured(read.response_format) or _given(read.structured_outputs):
         seen.add("structured")
     if read.logprobs is not None:
         seen.add("logprobs")
-    text = "" if _given(read.prompt_embeds) and not read.prompt else _prompt_text(read.prompt, read.model)
+    text, token_ids = "", 0
+    if read.prompt or not _given(read.prompt_embeds):
+        text, token_ids = _prompt(read.prompt)
     turns = (Turn("user", text),)
     if read.max_tokens is not None:
         _check_range(read.max_tokens, "max_tokens", 0, MAX_TOKENS)  # 0 with `echo` scores a prompt
     if read.n is not None:
         _check_range(read.n, "n", 1, MAX_CHOICES)
-    return read.model, turns, read.stream, read.max_tokens, read.n or 1, _COMPLETIONS | seen
+    return _Fields(read.model, turns, read.stream, read.max_tokens, read.n or 1, _COMPLETIONS | seen, token_ids)
 
 
 def _responses(body: bytes) -> _Fields:
-    read = _parse(_responses_decoder, body)
+    read = _parse(_responses_reader, body)
     if read.input is None or read.input == []:
         raise BadRequest("`input` is missing or empty; expected a text or a list of items", param="input")
     seen: set[str] = set()
@@ -118,17 +157,18 @@ def _responses(body: bytes) -> _Fields:
         for item in read.input:
             content = item.content if item.content is not None else item.output
             turns.append(Turn(item.role or ("tool" if item.output is not None else "assistant"), _text(content, seen)))
+    seen.discard(BARE_TEXT)  # what a text is called here depends on who said it: the engine's to judge
     if _given(read.tools):
         seen.add("tools")
     if read.text is not None and _structured(read.text.format):
         seen.add("structured")
     if read.max_output_tokens is not None:
         _check_range(read.max_output_tokens, "max_output_tokens", 1, MAX_TOKENS)
-    return read.model, tuple(turns), read.stream, read.max_output_tokens, 1, _RESPONSES | seen
+    return _Fields(read.model, tuple(turns), read.stream, read.max_output_tokens, 1, _RESPONSES | seen)
 
 
 def _messages(body: bytes) -> _Fields:
-    read = _parse(_messages_decoder, body)
+    read = _parse(_messages_reader, body)
     seen: set[str] = set()
     turns = _turns(read.messages, seen)
     if read.system:
@@ -137,24 +177,24 @@ def _messages(body: bytes) -> _Fields:
         seen.add("tools")
     if read.max_tokens is not None:
         _check_range(read.max_tokens, "max_tokens", 1, MAX_TOKENS)
-    return read.model, turns, read.stream, read.max_tokens, 1, _MESSAGES | seen
+    return _Fields(read.model, turns, read.stream, read.max_tokens, 1, _MESSAGES | seen)
 
 
 def _tokenize(body: bytes) -> _Fields:
-    read = _parse(_tokenize_decoder, body)
+    read = _parse(_tokenize_reader, body)
+    seen: set[str] = set()
     if read.messages:
-        turns = _turns(read.messages, set())
+        turns = _turns(read.messages, seen)
     elif read.prompt is not None:
         turns = (Turn("user", read.prompt),)
     else:
         raise BadRequest("expected `prompt` or `messages`", param="prompt")
-    return read.model, turns, False, None, 1, _NOTHING
+    return _Fields(read.model, turns, False, None, 1, _NOTHING | (seen & {BARE_TEXT}))
 
 
 def _detokenize(body: bytes) -> _Fields:
-    read = _parse(_detokenize_decoder, body)
-    _one_vocabulary(read.model, "tokens")
-    return read.model, (), False, None, 1, _NOTHING
+    read = _parse(_detokenize_reader, body)
+    return _Fields(read.model, (), False, None, 1, _NOTHING, max(len(read.tokens), 1))
 
 
 def _turns(messages: list[Message], seen: set[str]) -> tuple[Turn, ...]:
@@ -182,6 +222,7 @@ def _collect(content: Parts, texts: list[str], seen: set[str]) -> None:
     for part in content if isinstance(content, list) else ():
         if isinstance(part, str):
             texts.append(part)
+            seen.add(BARE_TEXT)
         elif part.text is not None:
             texts.append(part.text)
         elif isinstance(part.content, str):
@@ -192,26 +233,19 @@ def _collect(content: Parts, texts: list[str], seen: set[str]) -> None:
             seen.add(need)
 
 
-def _prompt_text(prompt: str | list[str | int | list[int]] | None, model: str | None) -> str:
+def _prompt(prompt: Prompt) -> tuple[str, int]:
+    """The texts of a completion's prompts, and how many ids the longest has that is given in ids."""
     if prompt is None or prompt == []:
         raise BadRequest(
             "`prompt` is missing or empty; expected a text, token ids, or a list of either", param="prompt"
         )
     if isinstance(prompt, str):
-        return prompt
+        return prompt, 0
     texts = [item for item in prompt if isinstance(item, str)]
-    if len(texts) < len(prompt):
-        _one_vocabulary(model, "prompt")
-    return "\n".join(texts)
-
-
-def _one_vocabulary(model: str | None, param: str) -> None:
-    if not model or is_route(model):
-        raise BadRequest(
-            f"`{param}` holds token ids, which mean something in one model's vocabulary only: "
-            "name that model in `model` instead of leaving the choice open",
-            param=param,
-        )
+    if len(texts) == len(prompt):
+        return "\n".join(texts), 0
+    single = sum(isinstance(item, int) for item in prompt)
+    return "\n".join(texts), max(single, 1, *(len(item) for item in prompt if isinstance(item, list)))
 
 
 def is_route(model: str) -> bool:
@@ -243,22 +277,52 @@ def _short(value: int) -> str:
     return str(value) if -(10**18) < value < 10**18 else "a number of more than 18 digits"
 
 
-def _parse(decoder: "msgspec.json.Decoder[T]", body: bytes) -> T:
+class _Reader(Generic[T]):
+    """Bytes to one kind of body."""
+
+    def __init__(self, body: type[T]) -> None:
+        self.decode = msgspec.json.Decoder(body, strict=False).decode
+        self.readings = {name: _READINGS[hint] for name, hint in get_type_hints(body).items() if hint in _READINGS}
+
+
+#: How values are read again, by their field's type, where the strict reading fails.
+_READINGS: dict[object, Reading] = {
+    bool | None: flag, int | None: integer, Prompt: token_ids, list[int]: token_ids
+}  # fmt: skip
+
+
+def _parse(reader: _Reader[T], body: bytes) -> T:
     try:
         if not body.isascii():
             body.decode()  # what msgspec skips it does not check, and the engine is sent all of it
-        return decoder.decode(body)
+        try:
+            return reader.decode(body)
+        except msgspec.ValidationError:
+            return reader.decode(respelled(body, reader.readings))
     except msgspec.ValidationError as error:
         raise _explain(str(error)) from None
     except msgspec.DecodeError as error:
-        why = str(error).removeprefix("JSON is malformed: ")
-        at = "" if "(byte" in why else f" (byte {len(body)})"
-        what = why if body else "the body is empty"
-        raise BadRequest(f"the body is not valid JSON: {what}{at}", code="invalid_json") from None
+        raise _malformed(str(error), body) from None
     except UnicodeDecodeError as error:
-        raise BadRequest(f"the body is not valid UTF-8: {error.reason}", code="invalid_json") from None
+        why = "UTF-16" if body.startswith(_UTF16) else error.reason
+        raise BadRequest(f"the body is not valid UTF-8: {why}", code="invalid_json") from None
     except RecursionError:
         raise BadRequest("the body is nested too deeply", code="invalid_json") from None
+
+
+def _malformed(error: str, body: bytes) -> BadRequest:
+    if b"\0" in body[:4]:
+        return BadRequest("the body is not valid UTF-8: UTF-16 or UTF-32", code="invalid_json")
+    why = error.removeprefix("JSON is malformed: ") if body else "the body is empty"
+    byte = _BYTE.search(why)
+    at = int(byte[1]) if byte else len(body)
+    half = half_pair(body)
+    if half is not None and half <= at:
+        what = body[half : half + 6].decode("ascii")
+        why, at = f"half of a surrogate pair, {what}, stands alone", half
+    elif byte:
+        why = why[: byte.start()]
+    return BadRequest(f"the body is not valid JSON: {why} (byte {at})", code="invalid_json")
 
 
 def _explain(message: str) -> BadRequest:
@@ -273,16 +337,12 @@ def _explain(message: str) -> BadRequest:
     return BadRequest(f"`{path}`: {what}" if path else f"the body: {what}", param=path or None)
 
 
-def _decoder(body: type[T]) -> "msgspec.json.Decoder[T]":
-    return msgspec.json.Decoder(body, strict=False)
-
-
-_chat_decoder = _decoder(ChatBody)
-_completions_decoder = _decoder(CompletionsBody)
-_responses_decoder = _decoder(ResponsesBody)
-_messages_decoder = _decoder(MessagesBody)
-_tokenize_decoder = _decoder(TokenizeBody)
-_detokenize_decoder = _decoder(DetokenizeBody)
+_chat_reader = _Reader(ChatBody)
+_completions_reader = _Reader(CompletionsBody)
+_responses_reader = _Reader(ResponsesBody)
+_messages_reader = _Reader(MessagesBody)
+_tokenize_reader = _Reader(TokenizeBody)
+_detokenize_reader = _Reader(DetokenizeBody)
 
 _READERS: dict[Kind, Callable[[bytes], _Fields]] = {
     "chat": _chat,

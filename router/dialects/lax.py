@@ -1,0 +1,88 @@
+"""Bodies that engines read though they are not spelled as the API says, spelled as it says.
+
+Runs only where the strict reading failed or saw a bare text. Follows pydantic's lax mode, by which vLLM reads.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import TypeAlias
+
+import msgspec
+
+Json: TypeAlias = "str | int | float | bool | list[Json] | dict[str, Json] | None"
+#: A value as a field's type has it, or None where it is none of that type to pydantic either.
+Reading: TypeAlias = Callable[[Json], Json]
+
+_TRUE = frozenset(("1", "on", "t", "true", "y", "yes"))
+_FALSE = frozenset(("0", "off", "f", "false", "n", "no"))
+_INTEGER = re.compile(r"[+-]?(?:0[0_]*)?[0-9]+(?:_[0-9]+)*(?:\.0*)?")
+_LONGEST = 64  #: bytes of a flag or a number that are looked at
+_MOST = 2**63
+#: Each escape of a JSON text as one match, so that a backslash that is itself escaped begins none. The groups: a high
+#: half of a surrogate pair with its low one, or a half alone.
+_ESCAPE = re.compile(
+    rb"\\(?:(u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.DOTALL
+)
+
+_object = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_objects = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
+_list = msgspec.json.Decoder(list[msgspec.Raw])
+_encode = msgspec.json.encode
+
+
+def flag(value: Json) -> Json:
+    if isinstance(value, str):
+        lowered = value.lower()
+        return True if lowered in _TRUE else False if lowered in _FALSE else None
+    return bool(value) if isinstance(value, int | float) and value in (0, 1) else None
+
+
+def integer(value: Json) -> Json:
+    number: int | None = None
+    if isinstance(value, int) or (isinstance(value, float) and value.is_integer()):
+        number = int(value)
+    elif isinstance(value, str) and _INTEGER.fullmatch(text := value.strip()):
+        number = int(text.partition(".")[0].replace("_", ""))
+    return number if number is not None and -_MOST <= number < _MOST else None
+
+
+def token_ids(value: Json) -> Json:
+    """Texts stay as they are, for a prompt may be a list of texts."""
+    if not isinstance(value, list):
+        return None
+    return [token_ids(item) if isinstance(item, list) else item if isinstance(item, str) else integer(item)
+            for item in value]  # fmt: skip
+
+
+def respelled(body: bytes, readings: Mapping[str, Reading]) -> bytes:
+    """`body`, a JSON object, with the values of these fields as their types have them; others are untouched."""
+    fields = _object.decode(body)
+    for name, read in readings.items():
+        raw = fields.get(name)
+        if raw is not None and (read is token_ids or len(memoryview(raw)) <= _LONGEST):
+            value = read(msgspec.json.decode(raw))
+            if value is not None:
+                fields[name] = msgspec.Raw(_encode(value))
+    return _encode(fields)
+
+
+def with_whole_parts(body: bytes) -> bytes:
+    """`body` with `{"type": "text", "text": T}` for each bare text T that stands among a message's parts."""
+    fields = _object.decode(body)
+    messages = _objects.decode(fields["messages"])
+    for holder, name in (*((message, "content") for message in messages), (fields, "system")):
+        content = holder.get(name)
+        if content is not None and bytes(memoryview(content)[:1]) == b"[":
+            holder[name] = msgspec.Raw(_encode([_whole(part) for part in _list.decode(content)]))
+    fields["messages"] = msgspec.Raw(_encode(messages))
+    return _encode(fields)
+
+
+def _whole(part: msgspec.Raw) -> msgspec.Raw:
+    text = bytes(part)
+    return msgspec.Raw(b'{"type":"text","text":%b}' % text) if text.startswith(b'"') else part
+
+
+def half_pair(body: bytes) -> int | None:
+    """Where the first half of a surrogate pair stands alone, which JSON can spell and UTF-8 cannot."""
+    return next((found.start() for found in _ESCAPE.finditer(body) if found[2]), None)
