@@ -71,12 +71,17 @@ inline uint64_t hide(const Encoder& encoder, const Model& model, const Text* tex
   return pieces;
 }
 
-// quality[0..models) of a conversation. Returns its WordPieces.
+// No vocabulary in use has a longer token. WordPieces alone would take a word of megabytes for one token.
+inline constexpr uint64_t kLongestToken = 128;  // bytes
+
+// quality[0..models) of a conversation. Returns its size in tokens: WordPieces, and no fewer than its bytes allow.
 inline uint64_t score(const Encoder& encoder, const Model& model, const Text* texts, size_t n, float* quality) {
   float hidden[kMaxColumns];
   const uint64_t pieces = hide(encoder, model, texts, n, hidden);
   qualities(hidden, model.vectors, model.bias, model.models, model.k, quality);
-  return pieces;
+  uint64_t bytes = 0;
+  for (size_t i = 0; i < n; ++i) bytes += texts[i].size;
+  return std::max(pieces, bytes / kLongestToken);
 }
 
 // One CSR line: rows and pooled weights of one text, appended; `groups` is scratch. Returns its WordPieces.

@@ -16,6 +16,7 @@ from router.native.vocab import MASK, PRIME, find, key_of, mix, slot_of
 BEGIN, END = 0x110000, 0x110001
 LONGEST_WORD = 100
 MOST_LETTERS = 1 << 14
+LONGEST_TOKEN = 128
 MEMORY = 1 << 16
 IDEOGRAPHS = (
     (0x3400, 0x4DBF),
@@ -164,16 +165,20 @@ def score(
     vectors: npt.NDArray[np.float32],
     bias: npt.NDArray[np.float32],
 ) -> tuple[npt.NDArray[np.float64], int]:
-    """Quality per model and WordPieces of all segments: `table` [rows, K], `vectors` [models, K], `bias` [models]."""
+    """Quality per model, and the size in tokens: WordPieces, but at least one for 128 bytes.
+
+    `table` [rows, K], `vectors` [models, K], `bias` [models].
+    """
     hidden = np.zeros(table.shape[1])
-    total, count = 0.0, 0
+    total, count, size = 0.0, 0, 0
     for text, weight in segments:
         bag, pieces_here = featurise(text, vocab, spec)
         count += pieces_here
         total += weight
+        size += len(text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass"))
         if bag:
             rows, weights = zip(*bag, strict=True)
             hidden += weight * (np.array(weights) @ table[list(rows)].astype(np.float64))
     if total > 0:
         hidden /= total
-    return 1 / (1 + np.exp(-(bias + vectors.astype(np.float64) @ hidden))), count
+    return 1 / (1 + np.exp(-(bias + vectors.astype(np.float64) @ hidden))), max(count, size // LONGEST_TOKEN)

@@ -30,7 +30,10 @@ class Scoring:
         return self.head.placements
 
     def score(self, query: Query) -> Scores:
-        return self.head.score(segments(query.turns, self.turns))
+        scores = self.head.score(segments(query.turns, self.turns))
+        if query.token_ids and query.kind == "completions":
+            return Scores(scores.quality, max(scores.prompt_tokens, query.token_ids))
+        return scores
 
 
 def strengths(scoring: Scoring, pool: Sequence[Member]) -> tuple[float, ...]:
