@@ -154,9 +154,20 @@ def runtime_root(env: Mapping[str, str] = os.environ) -> Path:
     return Path(env.get("XDG_RUNTIME_DIR") or env.get("TMPDIR") or "/tmp")
 
 
-def api_key_from_environment(env: Mapping[str, str] = os.environ) -> str:
-    """`HEADGATE_API_KEY`, or empty."""
-    return env.get("HEADGATE_API_KEY", "")
+def api_key_from_environment(env: Mapping[str, str] = os.environ) -> str | None:
+    """`HEADGATE_API_KEY`; None where it is not set. Set but empty is not the same: it is a key that is missing."""
+    return env.get("HEADGATE_API_KEY")
+
+
+def fault_of_api_key(key: str) -> str:
+    """Why no request can present `key`, or empty. A key that was left empty must not open the server."""
+    if not key or key.isspace():
+        return "the API key is empty; give it a value, or remove it to let everyone in"
+    if key != key.strip():
+        return "the API key begins or ends with white space, which is no part of a header's value"
+    if not (key.isascii() and key.isprintable()):
+        return "the API key holds characters that a header cannot carry; expected printable ASCII"
+    return ""
 
 
 def inherited_environment(env: Mapping[str, str] = os.environ) -> dict[str, str]:
@@ -209,6 +220,9 @@ def check(config: Config, source: str) -> None:
     seen: set[str] = set()
     for i, member in enumerate(config.pool):
         _check_member(member, f"{source}: {{}} - at `$.pool[{i}]`", seen)
+    for i, key in enumerate(config.server.api_keys):
+        if why := fault_of_api_key(key):
+            raise ConfigError(f"{source}: {why} - at `$.server.api_keys[{i}]`")
     for name in ("port", "admin_port"):
         if not 0 <= getattr(config.server, name) <= 65535:
             raise ConfigError(f"{source}: a port is 0 to 65535 - at `$.server.{name}`")

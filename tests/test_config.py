@@ -67,6 +67,38 @@ def test_environment_references() -> None:
     assert "environment variable 'KEY' is not set - at `$.server.api_keys[0]`" in refused(text)
 
 
+UNUSABLE_KEYS = {
+    '[""]': "[0]",
+    '["${K}"]': "[0]",
+    '["${K:-}"]': "[0]",
+    '["", real]': "[0]",
+    '[real, ""]': "[1]",
+    '[" "]': "[0]",
+    r'["\t\n"]': "[0]",
+    r'["\u00a0"]': "[0]",
+    r'["real\n"]': "[0]",
+    '[" real"]': "[0]",
+    r'["re\0al"]': "[0]",
+    r'["re\nal"]': "[0]",
+    '["schlüssel"]': "[0]",
+}
+
+
+@pytest.mark.parametrize("keys", UNUSABLE_KEYS)
+def test_a_key_that_no_request_can_present_is_refused_at_its_place_and_never_shown(keys: str) -> None:
+    with pytest.raises(ConfigError) as refusal:
+        config.parse(f"server: {{api_keys: {keys}}}\n" + TWO, source="headgate.yaml", env={"K": ""})
+    error = str(refusal.value)
+    assert error.startswith("headgate.yaml: the API key ")
+    assert error.endswith(f" - at `$.server.api_keys{UNUSABLE_KEYS[keys]}`")
+    assert "real" not in error
+
+
+def test_a_key_may_hold_any_printable_ascii() -> None:
+    text = "server: {api_keys: ['a b', '!\"#$%&/()=?']}\n" + TWO
+    assert config.parse(text).server.api_keys == ("a b", '!"#$%&/()=?')
+
+
 def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     (tmp_path / "weights").mkdir()
     (tmp_path / "r.safetensors").touch()

@@ -85,8 +85,8 @@ def engine_args_of(pairs: Sequence[str], flag: str) -> dict[str, Any]:
 def _with_overrides(config: Config, args: argparse.Namespace) -> Config:
     replace = msgspec.structs.replace
     server = replace(config.server, **_given(args, host="host", port="port", admin_port="admin_port"))
-    key = args.api_key or configuration.api_key_from_environment()
-    if key and key not in server.api_keys:
+    key = _api_key(args)
+    if key is not None and key not in server.api_keys:
         server = replace(server, api_keys=(*server.api_keys, key))
     routing = replace(config.routing, **_given(args, price="price", threshold="threshold", checkpoint="checkpoint"))
     common = engine_args_of(args.engine_arg, "--engine-arg")
@@ -94,6 +94,17 @@ def _with_overrides(config: Config, args: argparse.Namespace) -> Config:
     own_first = args.config is None
     pool = tuple(_with_engine_args(member, common, own_first) for member in config.pool)
     return replace(config, server=server, routing=routing, pool=pool)
+
+
+def _api_key(args: argparse.Namespace) -> str | None:
+    """Of the flag, else of the environment. One that is given but empty is refused: it would open the server."""
+    flag = "--api-key"
+    key: str | None = args.api_key
+    if key is None:
+        flag, key = "HEADGATE_API_KEY", configuration.api_key_from_environment()
+    if key is not None and (why := configuration.fault_of_api_key(key)):
+        raise ConfigError(f"{flag}: {why}")
+    return key
 
 
 def _with_engine_args(member: Member, common: Mapping[str, Any], own_first: bool) -> Member:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 
 from router.config import Config
+from router.frontend.keys import Keys
 from router.heads.base import Placement
 from router.pool.supervisor import StartEvent
 from router.version import __version__
@@ -114,7 +115,7 @@ def ready_of(
     return Ready(
         url=_url(config.server.host, port),
         admin_url=_url(config.server.admin_host, admin_port),
-        guarded=bool(config.server.api_keys),
+        guarded=bool(Keys(config.server.api_keys)),
         members=tuple(members),
     )
 

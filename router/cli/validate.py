@@ -11,6 +11,7 @@ from router import heads
 from router.cli.progress import placement_text
 from router.config import Config, Member
 from router.errors import ConfigError
+from router.frontend.keys import Keys
 from router.heads.base import Placement
 
 
@@ -62,7 +63,7 @@ def _summary(config: Config, placements: tuple[Placement, ...], rule: str, stron
             "host": config.server.host,
             "port": config.server.port,
             "admin_port": config.server.admin_port,
-            "guarded": bool(config.server.api_keys),
+            "guarded": bool(Keys(config.server.api_keys)),
         },
     }
 

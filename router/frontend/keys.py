@@ -3,7 +3,8 @@
 import hashlib
 import hmac
 
-from router.errors import Unauthorized
+from router.config import fault_of_api_key
+from router.errors import ConfigError, Unauthorized
 
 _BEARER = b"bearer "
 
@@ -14,7 +15,11 @@ class Keys:
     __slots__ = ("_keys",)
 
     def __init__(self, keys: tuple[str, ...]) -> None:
-        self._keys = tuple((key.encode(), hashlib.sha256(key.encode()).hexdigest()[:8]) for key in keys if key)
+        """Raises `ConfigError` on a key that no request can present: none is dropped, which could open the server."""
+        for i, key in enumerate(keys):
+            if why := fault_of_api_key(key):
+                raise ConfigError(f"{why} - at `$.server.api_keys[{i}]`")
+        self._keys = tuple((key.encode(), hashlib.sha256(key.encode()).hexdigest()[:8]) for key in keys)
 
     def __bool__(self) -> bool:
         """Whether one is asked for."""

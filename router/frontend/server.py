@@ -92,7 +92,7 @@ class Frontend:
         except BaseException:
             await self.stop()
             raise
-        if not config.api_keys and not _is_loopback(config.host):
+        if not self._public.keys and not _on_loopback(self._servers["public"]):
             _log.warning("%s: whoever reaches the public port can use it; set `$.server.api_keys`", config.host)
         self._ports = {name: _port(server) for name, server in self._servers.items()}
 
@@ -174,11 +174,9 @@ async def _listen(door: Door, host: str, port: int, setting: str) -> asyncio.Ser
         raise ConfigError(f"a port is 0 to 65535, got {port} - at `$.server.{setting}port`") from error
 
 
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+def _on_loopback(server: asyncio.Server) -> bool:
+    """By the addresses that it really listens on: a name, or an empty host, does not tell."""
+    return all(ipaddress.ip_address(socket.getsockname()[0]).is_loopback for socket in server.sockets)
 
 
 def _reason(error: OSError) -> str:

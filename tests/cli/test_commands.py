@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from router import config as configuration
 from router.cli.flags import add_config_arguments, config_of, engine_args_of
 from router.cli.main import main
 from router.errors import ConfigError
@@ -164,3 +165,18 @@ def test_a_key_from_flag_or_environment(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr("router.config.api_key_from_environment", lambda: "from-env")
     assert config_for("--small", "a", "--large", "b").server.api_keys == ("from-env",)
     assert config_for("--small", "a", "--large", "b", "--api-key", "k").server.api_keys == ("k",)
+
+
+@pytest.mark.parametrize("key", ["", " ", "\t\n", "key\n"])
+def test_an_empty_key_of_flag_or_environment_is_refused(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    pair = ("--small", "a", "--large", "b")
+    with pytest.raises(ConfigError, match=r"^--api-key: the API key "):
+        config_for(*pair, "--api-key", key)
+    monkeypatch.setattr("router.config.api_key_from_environment", lambda: key)
+    with pytest.raises(ConfigError, match=r"^HEADGATE_API_KEY: the API key "):
+        config_for(*pair)
+
+
+def test_no_key_in_the_environment_is_none() -> None:
+    assert configuration.api_key_from_environment({}) is None
+    assert configuration.api_key_from_environment({"HEADGATE_API_KEY": ""}) == ""

@@ -161,6 +161,17 @@ def test_the_key_guards_the_public_routes(serve: Any, config: Callable[..., Path
         assert "sesame" not in Path(f"/proc/{pid}/environ").read_text()
 
 
+@pytest.mark.parametrize("keys", [[], ["${HEADGATE_API_KEY}"], ["real", "${HEADGATE_API_KEY}"]])
+def test_a_key_left_empty_ends_the_start_and_opens_nothing(
+    serve: Any, config: Callable[..., Path], keys: list[str]
+) -> None:
+    path = config(server={"host": "0.0.0.0", "port": 0, "admin_port": 0, "api_keys": keys})
+    status, error = serve(path, env={"HEADGATE_API_KEY": ""}, ready=False).end()
+    assert status == 2
+    assert "the API key is empty" in error
+    assert ("HEADGATE_API_KEY" if not keys else f"{path}: ") in error
+
+
 def test_sighup_reads_the_routing_again(serve: Any, config: Callable[..., Path], checkpoint: Path) -> None:
     path = config()
     server = serve(path)

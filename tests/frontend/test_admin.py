@@ -50,6 +50,13 @@ async def test_a_large_body_without_a_key_is_not_read(house: House, replying: Sc
     assert (await client.response()).status == 401
 
 
+@pytest.mark.parametrize("keys", [("",), ("", "real"), ("real", " "), ("real\n",)])
+def test_a_frontend_with_an_empty_key_is_not_made(replying: ScriptedService, keys: tuple[str, ...]) -> None:
+    """Also where nobody checked the config: a program may make its own."""
+    with pytest.raises(ConfigError, match=r"the API key .* at `\$.server.api_keys\[\d\]`"):
+        Frontend(Server(api_keys=keys), replying, Metrics(process=False))
+
+
 async def test_probes_need_no_key(house: House, replying: ScriptedService) -> None:
     client = await house.connect(await house.start(replying, api_keys=("one",)))
     for path in ("/health", "/ready", "/version", "/metrics"):
@@ -146,7 +153,16 @@ async def test_a_port_in_use_is_named(replying: ScriptedService, which: str) -> 
 async def test_an_open_door_to_the_network_is_warned_of(
     house: House, replying: ScriptedService, caplog: pytest.LogCaptureFixture
 ) -> None:
-    for host, keys, warned in (("127.0.0.1", (), False), ("0.0.0.0", ("k",), False), ("0.0.0.0", (), True)):
+    for host, keys, warned in (
+        ("127.0.0.1", (), False),
+        ("localhost", (), False),
+        ("127.1", (), False),
+        ("0.0.0.0", ("k",), False),
+        ("0.0.0.0", (), True),
+        ("", (), True),
+        ("0", (), True),
+    ):
+        caplog.clear()
         frontend = Frontend(Server(host=host, port=0, admin_port=0, api_keys=keys), replying, Metrics(process=False))
         await frontend.start()
         house.frontends.append(frontend)
