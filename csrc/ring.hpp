@@ -71,6 +71,7 @@ class Ring {
  private:
   static constexpr uint32_t kEntries = 256;   // a power of two
   static constexpr ssize_t kNotTold = -4096;  // no errno is
+  static constexpr int kMostFailures = 1000;  // of waiting for what was taken: interruptions, a kernel short of memory
 
   bool map_all(const io_uring_params& about) {
     rings_size_ = std::max<size_t>(about.sq_off.array + about.sq_entries * sizeof(uint32_t),
@@ -140,11 +141,12 @@ class Ring {
       told += read_results();
     }
     __atomic_store_n(sq_tail_, begun + taken, __ATOMIC_RELEASE);
-    while (told < taken) {
-      enter(0, 1);
+    for (int failures = 0; told < taken && failures < kMostFailures;) {
+      failures += enter(0, 1) < 0;
       told += read_results();
     }
-    return taken == filled;
+    if (told < taken) close();  // a ring that tells nothing: from now on by `send`, what it keeps back too
+    return told == filled;
   }
 
   long enter(uint32_t submitted, uint32_t awaited) const {

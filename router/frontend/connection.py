@@ -56,7 +56,8 @@ class Connection(Pipe, asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # Not checked: uvloop's transports are no subclasses of asyncio's.
-        self.transport = transport = cast(asyncio.Transport, transport)
+        transport = cast(asyncio.Transport, transport)
+        self.attach(transport)
         socket = transport.get_extra_info("socket")
         if socket is not None:
             self.socket = socket.fileno()
@@ -75,9 +76,9 @@ class Connection(Pipe, asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Also called ahead of asyncio, as soon as we know."""
-        if self.transport is None:
+        if not self.open:
             return
-        self.transport = None
+        self.attach(None)
         reader, self._reader = self._reader, None  # it holds us: the two would wait for the cycle collector
         if reader is not None:
             reader.close()
@@ -144,7 +145,7 @@ class Connection(Pipe, asyncio.Protocol):
 
     def stream_slowly(self, data: bytes) -> None:
         """Keep up to `stream_buffer_bytes` for a client that reads slowly; beyond, the client is cut."""
-        transport = self.transport
+        transport = self.flushed()
         if transport is not None and transport.get_write_buffer_size() > self.door.limits.stream_buffer_bytes:
             self._cut_slow()
         else:
@@ -177,7 +178,7 @@ class Connection(Pipe, asyncio.Protocol):
 
     def overdue(self, now: float) -> None:
         """The sweep's call: a deadline has passed, or the client reads too slowly."""
-        transport = self.transport
+        transport = self.flushed()
         if transport is None:
             return
         if self.stalled:
@@ -198,8 +199,9 @@ class Connection(Pipe, asyncio.Protocol):
         """Close if nothing is under way; else the running answer closes."""
         reader = self._reader
         idle = reader is None or reader.phase == IDLE
-        if idle and self._active is None and not self._waiting and self.transport is not None:
-            self.transport.close()
+        transport = self.flushed()
+        if idle and self._active is None and not self._waiting and transport is not None:
+            transport.close()
 
     def cut(self, error: RouterError) -> None:
         """End the running answer with `error`, then close."""
@@ -208,11 +210,11 @@ class Connection(Pipe, asyncio.Protocol):
         if active is not None and active.stream is not None:
             active.keep_alive = False
             active.stream.cut(error)
-        elif self.transport is not None:
-            self.transport.close()
+        elif (transport := self.flushed()) is not None:
+            transport.close()
 
     def abort(self) -> None:
-        transport = self.transport
+        transport = self.flushed()
         if transport is not None:
             self.connection_lost(None)
             transport.abort()
@@ -263,17 +265,19 @@ class Connection(Pipe, asyncio.Protocol):
             self.write(wire.CONTINUE)
 
     def _pause_reading(self) -> None:
-        if self.transport is not None:
+        transport = self.flushed()
+        if transport is not None:
             self._reading = False
-            self.transport.pause_reading()
+            transport.pause_reading()
 
     def _resume_reading(self) -> None:
-        if self.transport is not None:
+        transport = self.flushed()
+        if transport is not None:
             self._reading = True
-            self.transport.resume_reading()
+            transport.resume_reading()
 
     def _close_after(self, exchange: Exchange) -> None:
-        transport = self.transport
+        transport = self.flushed()
         self._forget_waiting()
         if self._reader is not None:
             self._reader.close()

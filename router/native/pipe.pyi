@@ -19,12 +19,16 @@ class Pipe:
     """The sending half of a connection, as far as it concerns every token. A connection derives from it, and has
     `stream_slowly(data)`, for a client that does not keep up, and `broke(error)`, for a transport that fails."""
 
-    transport: asyncio.Transport | None
-    """None once the client is gone: what is sent then goes nowhere. Who asks for it finds sent what was gathered."""
-    open: bool  #: there is a transport; asks nothing of it
+    open: bool  #: there is a transport
     stalled: bool  #: more unsent bytes than the high-water mark: `stream` calls `stream_slowly`
     written: int  #: bytes, without those that are gathered
     socket: int  #: the transport's file descriptor, or -1: written to directly while nothing waits in the transport
     outbox: Outbox | None  #: of the pool whose reads may gather for this connection
+    def attach(self, transport: asyncio.Transport | None) -> None:
+        """Send to `transport` from now on. None once the client is gone: what is sent then goes nowhere."""
+
+    def flushed(self) -> asyncio.Transport | None:
+        """The transport, after sending what was gathered for it: to be asked for before anything is done to it."""
+
     def write(self, data: bytes) -> None: ...
     def stream(self, data: bytes) -> None: ...

@@ -71,17 +71,15 @@ cdef class Pipe:
     def __cinit__(self):
         self.socket = self.parcel = -1
 
-    @property
-    def transport(self):
+    def attach(self, transport):
+        self._transport = transport
+
+    def flushed(self):
         # Whatever is asked of it, or done to it, comes after what was sent before.
         if self.parcel >= 0:
             self.outbox.flush()
         self.doubtful = True
         return self._transport
-
-    @transport.setter
-    def transport(self, transport):
-        self._transport = transport
 
     @property
     def open(self):

@@ -50,7 +50,7 @@ class Client(Pipe):
         self.theirs.setblocking(False)
         self.socket, self.outbox = self.ours.fileno(), outbox
         self.wire = Transport()
-        self.transport = cast(asyncio.Transport, self.wire)
+        self.attach(cast(asyncio.Transport, self.wire))
         self.broken: list[Exception] = []
         self.chunk: Callable[[bytes], None] = self.stream
 
@@ -58,7 +58,7 @@ class Client(Pipe):
         self.broken.append(error)
 
     def stream_slowly(self, data: bytes) -> None:
-        assert self.transport is not None
+        assert self.flushed() is not None
         self.write(b"<%b>" % data)
 
     def reads(self) -> list[bytes]:
@@ -202,9 +202,10 @@ def test_who_asks_for_the_transport_finds_all_sent(town: Town) -> None:
     def close(data: bytes) -> None:
         client.stream(data)
         assert client.received() == b""
-        assert client.transport is not None
+        transport = client.flushed()
+        assert transport is not None
         assert client.received() == data
-        client.transport.close()
+        transport.close()
 
     client.chunk = close
     town.tell([(1, b"x"), (0, b"last words"), (1, b"y")])
@@ -217,7 +218,7 @@ def test_a_client_that_leaves_meanwhile_is_sent_nothing_more(town: Town) -> None
     client, other = town.client(), town.client()
 
     def leave(data: bytes) -> None:
-        client.transport = None
+        client.attach(None)
         assert not client.open
 
     client.chunk = leave
