@@ -59,6 +59,11 @@ class Unauthorized(RouterError):
     code = "invalid_api_key"
 
 
+class Forbidden(RouterError):
+    status = 403
+    type = "permission_error"
+
+
 class NotFound(RouterError):
     status = 404
     type = "not_found_error"
@@ -149,9 +154,13 @@ _UPSTREAM_TYPES = {
 
 
 class UpstreamError(RouterError):
-    """An engine's own refusal, passed on as it was: its status and its error body."""
+    """An engine's own refusal: its status, its words, and its error body, which is passed on where its shape is right.
+
+    A status that is no error's becomes 502: an engine may say any number, and a client must be given an error.
+    """
 
     def __init__(self, status: int, body: bytes, message: str, *, code: str | None = None) -> None:
+        status = status if 400 <= status <= 599 else 502
         super().__init__(message, code=code)
         self.status = status
         self.type = _UPSTREAM_TYPES.get(status, "invalid_request_error" if status < 500 else "internal_error")
