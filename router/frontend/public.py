@@ -108,11 +108,29 @@ def _version(exchange: Exchange) -> None:
     exchange.respond(200, _encode({"version": __version__}))
 
 
-def _card(card: ModelCard) -> dict[str, str | int | None]:
+def _card(card: ModelCard) -> dict[str, object]:
+    """As vLLM's: `vllm bench serve` reads `root`."""
+    permission = {
+        "id": f"modelperm-{card.id}",
+        "object": "model_permission",
+        "created": card.created,
+        "allow_create_engine": False,
+        "allow_sampling": True,
+        "allow_logprobs": True,
+        "allow_search_indices": False,
+        "allow_view": True,
+        "allow_fine_tuning": False,
+        "organization": "*",
+        "group": None,
+        "is_blocking": False,
+    }
     return {
         "id": card.id,
         "object": "model",
         "created": card.created,
         "owned_by": "headgate",
+        "root": card.root or card.id,
+        "parent": None,
         "max_model_len": card.context_tokens or None,
+        "permission": [permission],
     }

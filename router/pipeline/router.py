@@ -175,13 +175,20 @@ class Router:
         return self._decider.choose(query, self._decider.scoring.score(query), self._snapshot(), settings)
 
     def models(self) -> tuple[ModelCard, ...]:
-        cards = [ModelCard(id=configuration.RESERVED_NAMES[0], created=self._created)]
         states = [member.state() for member in self.pool]
         known = {state.name: state.context_tokens for state in states}
-        for member in self.config.pool:
-            context_tokens = known.get(member.name, member.context_tokens)
-            cards.append(ModelCard(id=member.name, created=self._created, context_tokens=context_tokens))
-        return tuple(cards)
+        cards = [
+            ModelCard(
+                id=member.name,
+                root=member.model or member.name,
+                created=self._created,
+                context_tokens=known.get(member.name, member.context_tokens),
+            )
+            for member in self.config.pool
+        ]
+        auto = configuration.RESERVED_NAMES[0]
+        strongest = cards[self._decider.names.settings(auto).strong]
+        return (ModelCard(id=auto, root=strongest.root, created=self._created), *cards)
 
     def members(self) -> tuple[MemberStatus, ...]:
         return tuple(member.status() for member in self.pool)

@@ -87,9 +87,9 @@ class ScriptedService:
 
     def models(self) -> tuple[ModelCard, ...]:
         return (
-            ModelCard(id="auto", created=1),
+            ModelCard(id="auto", root="org/small", created=1),
             ModelCard(id="headgate/auto", created=1),
-            ModelCard(id="small", created=1, context_tokens=4096),
+            ModelCard(id="small", root="org/small", created=1, context_tokens=4096),
         )
 
     def members(self) -> tuple[MemberStatus, ...]:

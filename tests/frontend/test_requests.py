@@ -277,6 +277,12 @@ async def test_models(ask: Ask) -> None:
     assert listed["data"][2]["max_model_len"] == 4096
     assert json.loads((await ask(get("/v1/models/headgate/auto"))).body)["id"] == "headgate/auto"
     assert json.loads((await ask(get("/v1/models/headgate%2Fauto"))).body)["object"] == "model"
+    assert [card["root"] for card in listed["data"]] == ["org/small", "headgate/auto", "org/small"]
+    for card in listed["data"]:
+        assert set(card) == {
+            "id", "object", "created", "owned_by", "root", "parent", "max_model_len", "permission"
+        }  # fmt: skip
+        assert card["permission"][0]["allow_sampling"] is True
     missing = await ask(get("/v1/models/none"))
     assert missing.status == 404
     assert missing.error["code"] == "model_not_found"

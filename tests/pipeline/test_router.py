@@ -153,6 +153,7 @@ def test_a_threshold_in_the_config_rules_auto(two: Any) -> None:
 def test_models_lists_auto_first(two: Any) -> None:
     cards = two().router.models()
     assert [(card.id, card.context_tokens) for card in cards] == [("auto", 0), ("small", 1000), ("large", 4000)]
+    assert [card.root for card in cards] == ["org/large", "org/small", "org/large"], "of `auto`: the strongest member's"
 
 
 # Admission
