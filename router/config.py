@@ -17,6 +17,7 @@ from router.errors import ConfigError
 
 CONFIG_VERSION = 1
 _ENV_REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
+_ORIGIN = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::(?P<port>\d+))?")
 
 
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -45,6 +46,7 @@ class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     admin_host: str = "127.0.0.1"
     admin_port: int = 8001
     api_keys: tuple[str, ...] = ()  #: none: the public routes are open
+    allowed_origins: tuple[str, ...] = ()  #: whose web pages may use the public routes; `*`: any
     io_uring: bool = True  #: tokens for many clients leave in one system call, where the kernel has it and lets us
     limits: Limits = Limits()
 
@@ -170,6 +172,18 @@ def fault_of_api_key(key: str) -> str:
     return ""
 
 
+def fault_of_origin(origin: str) -> str:
+    """Why no browser sends `origin`, or empty: it would be allowed in vain."""
+    if origin == "*":
+        return ""
+    match = _ORIGIN.fullmatch(origin)
+    if match is None:
+        return f"expected an origin as browsers send it, https://host or http://host:port, or '*', got {origin!r}"
+    if (match["scheme"].lower(), match["port"]) in (("http", "80"), ("https", "443")):
+        return f"browsers leave out a scheme's own port: expected {origin.rpartition(':')[0]!r}, got {origin!r}"
+    return ""
+
+
 def inherited_environment(env: Mapping[str, str] = os.environ) -> dict[str, str]:
     """What engine hosts inherit: everything but our own API key."""
     return {name: value for name, value in env.items() if name != "HEADGATE_API_KEY"}
@@ -223,6 +237,9 @@ def check(config: Config, source: str) -> None:
     for i, key in enumerate(config.server.api_keys):
         if why := fault_of_api_key(key):
             raise ConfigError(f"{source}: {why} - at `$.server.api_keys[{i}]`")
+    for i, origin in enumerate(config.server.allowed_origins):
+        if why := fault_of_origin(origin):
+            raise ConfigError(f"{source}: {why} - at `$.server.allowed_origins[{i}]`")
     for name in ("port", "admin_port"):
         if not 0 <= getattr(config.server, name) <= 65535:
             raise ConfigError(f"{source}: a port is 0 to 65535 - at `$.server.{name}`")

@@ -171,9 +171,8 @@ class Answer:
         exchange = self._exchange
         # Without chunks only the connection's end can end the answer.
         exchange.keep_alive = exchange.keep_alive and not exchange.old_client and not self._door.draining
-        return wire.stream_head(
-            self._door.date + self._headers(decision), keep_alive=exchange.keep_alive, old_client=exchange.old_client
-        )
+        lines = self._door.date + self._headers(decision) + exchange.cors
+        return wire.stream_head(lines, keep_alive=exchange.keep_alive, old_client=exchange.old_client)
 
     def _headers(self, decision: Decision) -> str:
         about = _about.get((decision.model, decision.reason)) or describe(decision.model, decision.reason)

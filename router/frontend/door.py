@@ -2,11 +2,13 @@
 
 import asyncio
 import logging
+from collections.abc import Callable
 from email.utils import formatdate
 from typing import TYPE_CHECKING
 
 from router.config import Limits
 from router.frontend.keys import Keys
+from router.frontend.origins import Origins
 from router.frontend.routes import Routes
 from router.native.express import Express
 from router.observe.metrics import Metrics
@@ -27,18 +29,32 @@ class Door:
         "draining",
         "emptied",
         "express",
+        "guard",
         "keys",
         "limits",
         "metrics",
         "now",
+        "origins",
         "routes",
         "running",
         "tick_s",
     )
 
-    def __init__(self, routes: Routes, keys: Keys, limits: Limits, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        routes: Routes,
+        keys: Keys,
+        limits: Limits,
+        metrics: Metrics,
+        *,
+        origins: Origins | None = None,
+        guard: Callable[[dict[bytes, bytes]], None] | None = None,
+    ) -> None:
+        """`guard` is called with the headers of every request, before its route is looked up; it raises."""
         self.routes = routes
         self.keys = keys
+        self.origins = Origins() if origins is None else origins
+        self.guard = guard
         self.limits = limits
         self.metrics = metrics
         self.connections: set[Connection] = set()

@@ -18,7 +18,7 @@ from router.version import __version__
 
 _encode = msgspec.json.Encoder().encode
 _MODELS = "/v1/models"
-_DIALECTS: dict[Kind, Dialect] = {"responses": "responses", "messages": "anthropic"}
+_DIALECTS: dict[Kind, Dialect] = {"responses": "responses", "messages": "anthropic", "count_tokens": "anthropic"}
 
 
 class Public:
@@ -41,7 +41,7 @@ class Public:
         ))  # fmt: skip
 
     def _inference(self, kind: Kind, path: str) -> Route:
-        return Route(path, {"POST": self._infer(kind)}, dialect=_DIALECTS.get(kind, "openai"))
+        return Route(path, {"POST": self._infer(kind)}, dialect=_DIALECTS.get(kind, "openai"), reads_json=True)
 
     def _infer(self, kind: Kind) -> Handler:
         service = self._service

@@ -11,11 +11,12 @@ import msgspec
 
 from router.config import Server
 from router.errors import ConfigError, NoEngine
-from router.frontend.admin import Admin
+from router.frontend.admin import Admin, refuse_pages
 from router.frontend.connection import Connection
 from router.frontend.door import Door
 from router.frontend.express import open_express
 from router.frontend.keys import Keys
+from router.frontend.origins import Origins
 from router.frontend.public import Public
 from router.observe.metrics import MemberGauges, Metrics
 from router.pipeline.base import MemberStatus, Service
@@ -53,12 +54,13 @@ class Frontend:
         self.drain_requested = asyncio.Event()
         limits = config.limits
         public = Public(service, self.metrics, self.draining)
-        self._public = Door(public.routes(), Keys(config.api_keys), limits, self.metrics)
+        keys, origins = Keys(config.api_keys), Origins(config.allowed_origins)
+        self._public = Door(public.routes(), keys, limits, self.metrics, origins=origins)
         open_express(self._public, service)
         shown = config if shown_config is None else shown_config
         admin = Admin(service, self.metrics, shown, self.begin_drain, self.draining)
         # Never draining itself: it stays open, to watch the drain.
-        self._admin = Door(admin.routes(), Keys(()), limits, self.metrics)
+        self._admin = Door(admin.routes(), Keys(()), limits, self.metrics, guard=refuse_pages)
         self._servers: dict[str, asyncio.Server] = {}
         self._ports: dict[str, int] = {}
         self._sweeper: asyncio.TimerHandle | None = None
@@ -94,6 +96,12 @@ class Frontend:
             raise
         if not self._public.keys and not _on_loopback(self._servers["public"]):
             _log.warning("%s: whoever reaches the public port can use it; set `$.server.api_keys`", config.host)
+        if not _on_loopback(self._servers["admin"]):
+            _log.warning(
+                "%s: whoever reaches the admin port can read the config and end the server, since it asks for no key; "
+                "set `$.server.admin_host` to a loopback address, or let a firewall guard it",
+                config.admin_host,
+            )
         self._ports = {name: _port(server) for name, server in self._servers.items()}
 
     def begin_drain(self) -> None:

@@ -199,8 +199,21 @@ class House:
         self.frontends: list[Frontend] = []
         self.clients: list[Client] = []
 
-    async def start(self, service: ScriptedService, *, api_keys: tuple[str, ...] = (), **limits: float) -> Frontend:
-        config = Server(port=0, admin_port=0, api_keys=api_keys, limits=Limits(**limits))  # type: ignore[arg-type]
+    async def start(
+        self,
+        service: ScriptedService,
+        *,
+        api_keys: tuple[str, ...] = (),
+        allowed_origins: tuple[str, ...] = (),
+        **limits: float,
+    ) -> Frontend:
+        config = Server(
+            port=0,
+            admin_port=0,
+            api_keys=api_keys,
+            allowed_origins=allowed_origins,
+            limits=Limits(**limits),  # type: ignore[arg-type]
+        )
         frontend = Frontend(config, service, Metrics(process=False))
         await frontend.start()
         self.frontends.append(frontend)

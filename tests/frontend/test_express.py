@@ -318,6 +318,47 @@ def test_a_common_request(pair: Any, stream: bool, routing: dict[str, float]) ->
     assert (b"x-headgate-threshold: 0.5000" in sent) == ("threshold" in routing)
 
 
+HOST, JSON, RIGHT = "host: x", "content-type: application/json", "x-api-key: secret"
+
+
+@pytest.mark.parametrize(
+    ("lines", "native", "status"),
+    [
+        ((HOST, JSON, "x-api-key: secret  "), True, 200),
+        ((HOST, JSON, "x-api-key:\tsecret\t"), False, 200),
+        ((HOST, JSON, "authorization: Bearer stale", RIGHT), True, 200),
+        ((HOST, JSON, RIGHT, "authorization: Basic dXNlcjpwYXNz"), True, 200),
+        ((HOST, JSON, "authorization: Bearer secret", "x-api-key: stale"), True, 200),
+        ((HOST, JSON, "authorization: Bearer stale", "authorization: Bearer secret"), False, 400),
+        ((HOST, JSON, RIGHT, RIGHT), False, 400),
+        ((HOST, HOST, JSON, RIGHT), False, 400),
+        (("host: a b/c", JSON, RIGHT), False, 400),
+        (("host: [::1]:80", JSON, RIGHT), True, 200),
+        (("host: [x]", JSON, RIGHT), False, 400),
+        (("host: a:b", JSON, RIGHT), False, 400),
+        (("host:", JSON, RIGHT), True, 200),
+        ((JSON, RIGHT), False, 400),
+        ((HOST, RIGHT), True, 200),
+        ((HOST, RIGHT, "content-type: Application/JSON;charset=utf-8"), True, 200),
+        ((HOST, RIGHT, "content-type: application/x-www-form-urlencoded"), False, 200),
+        ((HOST, RIGHT, "content-type: text/plain; x=json"), False, 400),
+        ((HOST, RIGHT, JSON, JSON), False, 400),
+        ((HOST, RIGHT, JSON, "content-type: text/plain"), False, 400),
+        ((HOST, RIGHT, JSON, "origin: http://page"), False, 200),
+        ((HOST, RIGHT, "origin: http://page"), False, 400),
+    ],
+)
+def test_a_head_is_judged_alike_on_both_ways(pair: Any, lines: tuple[str, ...], native: bool, status: int) -> None:
+    body = post(model=POOL[LARGE].name).partition(b"\r\n\r\n")[2]
+    head = "".join(f"{line}\r\n" for line in (*lines, f"content-length: {len(body)}"))
+    both = pair(keys=(KEY,))
+    both.play(("ask", b"POST /v1/chat/completions HTTP/1.1\r\n" + head.encode() + b"\r\n" + body))
+    assert both.native.passages == native
+    if status == 200:
+        both.play(chunks(ANSWER), done())
+    assert both.native.clients[0][1].sent.startswith(b"HTTP/1.1 %d " % status)
+
+
 @pytest.mark.parametrize("stream", [False, True])
 def test_requests_follow_one_another_on_a_connection(pair: Any, stream: bool) -> None:
     both = pair()
@@ -617,6 +658,9 @@ HEADERS = st.sampled_from([
     b"Host: x", b"host: y", b"content-type: application/json", b"Content-Length: 2", b"content-length: 3",
     b"connection: keep-alive", b"connection: close", b"accept: */*", b"transfer-encoding: chunked", b"a:b", b"a : b",
     b"", b"Content-Length: 2 ", b"content-length:\t2", b"user-agent: x y", b" folded", b"te: trailers",
+    b"host: [::1]:80", b"host: [x]", b"host: []", b"host: a:b", b"host: [::1]1", b"host: a b",
+    b"content-type: text/plain",
+    b"CONTENT-TYPE: application/JSON;x", b"content-type: application/json ", b"x-api-key: a ", b"authorization: a",
 ])  # fmt: skip
 START = b"POST /v1/chat/completions HTTP/1.1\r\n"
 

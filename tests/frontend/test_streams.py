@@ -239,7 +239,7 @@ async def test_drain_lets_running_answers_finish(house: House, service: Scripted
     with pytest.raises(ConnectionError):
         await house.connect(frontend)
     admin = await house.connect(frontend, admin=True)
-    admin.send(get("/ready"))
+    admin.send(get("/ready").replace(b"Host: h", b"Host: localhost"))
     assert (await admin.response()).status == 503
     assert not draining.done()
     request.sink.chunk(event("b"))

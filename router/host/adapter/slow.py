@@ -339,7 +339,7 @@ def _failure(status: int, body: bytes, kind: Kind) -> Failure:
     type_ = _TYPES.get(status, "invalid_request_error" if status < 500 else "internal_error")
     param = printable(error.param) if isinstance(error.param, str) else None
     content: dict[str, Any] = {"message": message, "type": type_, "param": param, "code": code or None}
-    if kind == "messages":
+    if kind in ("messages", "count_tokens"):
         content = {"type": "error", "error": {"type": type_, "message": message}}
     else:
         content = {"error": content}

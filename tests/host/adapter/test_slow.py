@@ -82,6 +82,7 @@ async def test_the_request_reaches_the_application_under_the_served_name():
         ("responses", "/v1/responses"),
         ("messages", "/v1/messages"),
         ("tokenize", "/tokenize"),
+        ("count_tokens", "/v1/messages/count_tokens"),
         ("detokenize", "/detokenize"),
     ],
 )
