@@ -17,6 +17,7 @@ from router.errors import ConfigError
 
 CONFIG_VERSION = 1
 _ENV_REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
+
 _ORIGIN = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::(?P<port>\d+))?")
 
 
@@ -111,6 +112,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     pool: tuple[Member, ...] = ()
     routing: Routing = Routing()
     supervision: Supervision = Supervision()
+    expanded_at: tuple[str, ...] = ()  #: where references stood, `$.pool[0].url`: what they brought is shown to nobody
 
 
 def load(path: str | Path, env: Mapping[str, str] = os.environ) -> Config:
@@ -131,12 +133,16 @@ def parse(text: str, *, source: str = "<config>", env: Mapping[str, str] = os.en
         raise ConfigError(f"{source}: not valid YAML: {error}") from error
     if not isinstance(tree, dict):
         raise ConfigError(f"{source}: expected a mapping at the top, got {type(tree).__name__}")
-    return build(_expand(tree, env, source, "$"), source=source)
+    expanded_at: list[str] = []
+    config = build(_expand(tree, env, source, "$", expanded_at), source=source)
+    return msgspec.structs.replace(config, expanded_at=tuple(expanded_at))
 
 
 def build(tree: Mapping[str, Any], *, source: str = "<config>") -> Config:
     """The config of plain objects, checked."""
     try:
+        if "expanded_at" in tree:
+            raise msgspec.ValidationError("Object contains unknown field `expanded_at`")
         config = msgspec.convert(tree, Config, strict=False)  # `${PORT}` is text
     except msgspec.ValidationError as error:
         raise ConfigError(f"{source}: {_explain(str(error), tree)}") from error
@@ -148,7 +154,7 @@ def from_environment(reference: str, at: str, env: Mapping[str, str] = os.enviro
     """What `${NAME}` stands for: of secrets that may not be given as such. Raises `ConfigError`."""
     if not _ENV_REFERENCE.fullmatch(reference):
         raise ConfigError(f"{at}: expected ${{NAME}} of an environment variable, so that the secret is kept nowhere")
-    return str(_expand(reference, env, at, "$"))
+    return str(_expand(reference, env, at, "$", []))
 
 
 def runtime_root(env: Mapping[str, str] = os.environ) -> Path:
@@ -189,14 +195,16 @@ def inherited_environment(env: Mapping[str, str] = os.environ) -> dict[str, str]
     return {name: value for name, value in env.items() if name != "HEADGATE_API_KEY"}
 
 
-def _expand(node: Any, env: Mapping[str, str], source: str, at: str) -> Any:
-    """`node` with `${NAME}` and `${NAME:-default}` replaced in every string."""
+def _expand(node: Any, env: Mapping[str, str], source: str, at: str, expanded_at: list[str]) -> Any:
+    """`node` with `${NAME}` and `${NAME:-default}` replaced in every string; adds where to `expanded_at`."""
     if isinstance(node, dict):
-        return {key: _expand(value, env, source, f"{at}.{key}") for key, value in node.items()}
+        return {key: _expand(value, env, source, f"{at}.{key}", expanded_at) for key, value in node.items()}
     if isinstance(node, list):
-        return [_expand(value, env, source, f"{at}[{i}]") for i, value in enumerate(node)]
+        return [_expand(value, env, source, f"{at}[{i}]", expanded_at) for i, value in enumerate(node)]
     if not isinstance(node, str):
         return node
+    if _ENV_REFERENCE.search(node):
+        expanded_at.append(at)
 
     def value_of(match: re.Match[str]) -> str:
         name, default = match.groups()
@@ -218,9 +226,10 @@ def _explain(message: str, tree: Mapping[str, Any]) -> str:
         return message
     wrong, at = match.group(1), match.group(2) or ""
     struct = Member if at.startswith("pool") else _STRUCT_AT.get(at, Config)
-    near = difflib.get_close_matches(wrong, struct.__struct_fields__, n=1, cutoff=0.5)
+    names = [name for name in struct.__struct_fields__ if name != "expanded_at"]
+    near = difflib.get_close_matches(wrong, names, n=1, cutoff=0.5)
     where = f" - at `$.{at}`" if at else ""
-    hint = f"; did you mean {near[0]!r}?" if near else f"; expected one of {', '.join(struct.__struct_fields__)}"
+    hint = f"; did you mean {near[0]!r}?" if near else f"; expected one of {', '.join(names)}"
     return f"unknown key {wrong!r}{where}{hint}"
 
 

@@ -1,21 +1,18 @@
 """The admin routes, on a port of their own: what an operator sees, and drain. Secrets are never shown."""
 
 import ipaddress
-import re
 from collections.abc import Callable
-from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
 
 from router.errors import BadRequest
 from router.frontend.exchange import Exchange
 from router.frontend.public import probes
+from router.frontend.redact import redacted
 from router.frontend.routes import Route, Routes
 from router.observe.metrics import Metrics
 from router.pipeline.base import Service
 
-HIDDEN = "***"
-_SECRET = re.compile(r"key|token(?!s|izer)|secret|password|credential|authorization", re.IGNORECASE)
 _encode = msgspec.json.Encoder().encode
 #: What `sec-fetch-site` says of a request that no page of another origin has caused.
 _NO_OTHER_SITE = (b"none", b"same-origin")
@@ -52,37 +49,13 @@ class Admin:
         exchange.respond(200, msgspec.json.format(_encode(redacted(self._config)), indent=2))
 
     def _show_members(self, exchange: Exchange) -> None:
-        exchange.respond(200, msgspec.json.format(_encode({"members": self._service.members()}), indent=2))
+        # An upstream's address and an engine's last words may hold secrets too.
+        members = redacted(self._service.members())
+        exchange.respond(200, msgspec.json.format(_encode({"members": members}), indent=2))
 
     def _begin_drain(self, exchange: Exchange) -> None:
         self._drain()
         exchange.respond(202, _encode({"status": "draining", "in_flight": self._service.in_flight()}))
-
-
-def redacted(config: msgspec.Struct) -> object:
-    """`config` as plain objects; keys, tokens, passwords in URLs and all environment values are hidden."""
-    return _redact(msgspec.to_builtins(config), "")
-
-
-def _redact(node: object, name: str) -> object:
-    if isinstance(node, dict):
-        hide = name == "env"
-        return {key: HIDDEN if hide and value else _redact(value, str(key)) for key, value in node.items()}
-    if isinstance(node, list | tuple):
-        return [_redact(item, name) for item in node]
-    if isinstance(node, str) and node:
-        if _SECRET.search(name):
-            return HIDDEN
-        if name == "url":
-            return _without_login(node)
-    return node
-
-
-def _without_login(url: str) -> str:
-    parts = urlsplit(url)
-    if "@" not in parts.netloc:
-        return url
-    return urlunsplit(parts._replace(netloc=f"{HIDDEN}@{parts.netloc.rpartition('@')[2]}"))
 
 
 def refuse_pages(headers: dict[bytes, bytes]) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from router.config import Config, Limits, Member, Server
 from router.errors import ConfigError
-from router.frontend.admin import redacted
+from router.frontend.redact import redacted
 from router.frontend.server import Frontend
 from router.observe.metrics import Metrics
 from tests.frontend.conftest import House, ScriptedService, chat, get, post
@@ -158,6 +158,19 @@ async def test_the_config_is_shown_without_secrets(house: House, replying: Scrip
     assert shown["pool"][1]["engine_args"] == {"hf_token": "***", "max_model_len": 4096}
     assert shown["server"]["limits"]["body_bytes"] == Limits().body_bytes
     assert shown["pool"][1]["like"] == ""
+
+
+async def test_members_are_shown_without_logins(house: House, replying: ScriptedService) -> None:
+    (member,) = replying.members()
+    odd = msgspec.structs.replace(
+        member, engine_version="http://user:hunter2@h/v1", last_error="401 of http://h/v1?key=hunter2: Bearer hunter2"
+    )
+    replying.members = lambda: (odd,)  # type: ignore[method-assign]
+    client = await house.connect(await house.start(replying), admin=True)
+    client.send(local("/members"))
+    response = await client.response()
+    assert b"hunter2" not in response.body
+    assert json.loads(response.body)["members"][0]["engine_version"] == "http://***@h/v1"
 
 
 def test_redaction_leaves_numbers_of_tokens() -> None:
