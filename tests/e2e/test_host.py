@@ -231,6 +231,11 @@ async def test_the_request_id_names_the_answer(client):
         assert answer["id"] == "chatcmpl-abc"
 
 
+async def test_the_tokens_of_a_message_are_counted_as_they_are_tokenized(client):
+    counted = await client.json("count_tokens", {"messages": SUM})
+    assert counted["input_tokens"] == (await client.json("tokenize", {"messages": SUM}))["count"]
+
+
 async def test_usage_and_timings_are_told_at_the_end(client):
     for way in ({}, SLOWLY):
         for stream in (False, True):
