@@ -182,8 +182,8 @@ def _messages(body: bytes) -> _Fields:
 
 def _count_tokens(body: bytes) -> _Fields:
     """The body of a message that is not sent yet: no answer will be streamed, nor bounded."""
-    model, turns, _, _, _, needs = _messages(body)
-    return model, turns, False, None, 1, needs
+    read = _messages(body)
+    return _Fields(read.model, read.turns, False, None, 1, read.needs)
 
 
 def _tokenize(body: bytes) -> _Fields:
