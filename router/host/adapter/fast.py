@@ -16,9 +16,9 @@ from vllm.inputs import tokens_input
 from vllm.sampling_params import RequestOutputKind, SamplingParams
 
 from router.host.adapter.outputs import LeanOutputs
-from router.host.base import Answer, engine_failed
+from router.host.base import Answer, engine_failed, too_long
 from router.host.fields import Body, ChatBody, decode, merge
-from router.host.limits import Limits
+from router.host.limits import Limits, TooLong
 from router.host.render import Renderer, renderable, size_of
 from router.host.sse import DONE, Choice, EventWriter, Head, Shape, now, whole
 from router.ipc.messages import Submit
@@ -242,6 +242,9 @@ class Generation:
                     continuous_usage=self._continuous,
                 )
             collector = await way.submit(self._head.id, token_ids, sampling, submit, way.priority(submit, fields))
+        except TooLong as error:
+            self._answer.fail(too_long(error))
+            return
         except Exception as error:  # vLLM says it in its own words, or says that the engine is dead
             if way.engine.errored:
                 self._answer.fail(engine_failed(f"{type(error).__name__}: {error}"))

@@ -13,6 +13,7 @@ import msgspec
 
 from router.host.base import DIED, Answer, Failure, engine_failed, printable
 from router.host.fields import merge
+from router.host.limits import Bounds, TooLong
 from router.ipc.messages import Submit
 from router.types import API_PATHS, Kind, Usage
 
@@ -36,6 +37,8 @@ _STATUSES = {
     "ServiceUnavailableError": 503,
     "overloaded_error": 503,
 }
+#: Kinds whose prompt must fit the context.
+_GENERATING = ("chat", "completions", "responses", "messages")
 _FINISH = re.compile(rb'"(?:finish_reason|stop_reason)":\s?"(\w+)"')
 _EVENT_ERROR = re.compile(rb'^(?:event: error\r?\ndata: |data: (?=\{"(?:error"|type":\s?"error")))(.*)', re.DOTALL)
 #: What `responses` says before the engine has looked at the request: it waits for what comes next.
@@ -93,13 +96,16 @@ class SlowWay:
         *,
         priorities: bool = False,
         dead: Callable[[], bool] = lambda: False,
+        bounds: Bounds | None = None,
     ) -> None:
-        """`dead` tells whether the engine is: then no answer is the request's own fault."""
+        """`dead` tells whether the engine is: then no answer is the request's own fault. What is out of `bounds` is
+        refused before vLLM looks at it, which would take it long."""
         self._app = app
         self._name = served_name
         self._loop = loop
         self._priorities = priorities
         self._dead = dead
+        self.bounds = bounds
         self._tasks: set[asyncio.Task[None]] = set()
 
     def start(self, submit: Submit, answer: Answer) -> Callable[[], None]:
@@ -108,6 +114,10 @@ class SlowWay:
             body = self._body(submit)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             body = submit.body  # vLLM says what is wrong with it
+        except TooLong as error:
+            said = msgspec.json.encode({"message": str(error)})
+            self._loop.call_soon(answer.fail, _failure(400, said, submit.kind))
+            return call.disconnect
         task = self._loop.create_task(self._run(call, submit, body))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -122,6 +132,8 @@ class SlowWay:
 
     def _body(self, submit: Submit) -> bytes:
         body = _object.decode(merge(submit.body, submit.overrides))
+        if self.bounds is not None and submit.kind in _GENERATING:
+            self.bounds.body(body)
         body["model"] = self._name
         if submit.priority and self._priorities:
             body["priority"] = submit.priority
