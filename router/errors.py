@@ -126,6 +126,14 @@ class EngineFailed(RouterError):
     code = "engine_failed"
 
 
+class EngineLost(RouterError):
+    """The engine was lost together with this request, which may be why: it is not handed to another one."""
+
+    status = 500
+    type = "engine_error"
+    code = "engine_lost"
+
+
 class NoEngine(RouterError):
     """No member of the pool can take the request now."""
 

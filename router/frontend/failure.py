@@ -10,7 +10,7 @@ from typing import Literal
 
 import msgspec
 
-from router.errors import MethodNotAllowed, RouterError, UpstreamError
+from router.errors import EngineLost, MethodNotAllowed, RouterError, UpstreamError
 
 Dialect = Literal["openai", "anthropic", "responses"]
 
@@ -104,6 +104,9 @@ def headers(error: RouterError) -> str:
     lines = ""
     if error.status == 429 or error.retry_after_s is not None:
         lines += f"retry-after: {max(1, math.ceil(error.retry_after_s or RETRY_AFTER_S))}\r\n"
+    if isinstance(error, EngineLost):
+        # The clients of OpenAI and Anthropic ask again after a 500, and would lose the next engine.
+        lines += "x-should-retry: false\r\n"
     if isinstance(error, MethodNotAllowed):
         lines += f"allow: {error.allow}\r\n"
     if error.status == 401:

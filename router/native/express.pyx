@@ -175,11 +175,11 @@ cdef class Passage:
         cdef bytes out
         meters.finished(finish)
         self.end()
-        if self.stream:
-            out = b"0\r\n\r\n"
-        else:
-            out = self._head(self.express.whole_head, PyBytes_GET_SIZE(self.answer)) + self.answer
         try:
+            if self.stream:
+                out = b"0\r\n\r\n"
+            else:
+                out = self._head(self.express.whole_head, PyBytes_GET_SIZE(self.answer)) + self.answer
             self.connection._write(out)
             meters.request.observe(now() - self.received_s)
             self.connection.answered(self)
@@ -509,7 +509,7 @@ cdef bint _pass_chunks(Lane lane, string_view frame, broke) except -1:
 cdef bint _pass_done(Lane lane, string_view frame) except -1:
     cdef uint64_t id
     cdef native.Finish finish
-    if not lane.trusted or not native.read_done(frame, &id, &finish):
+    if not lane.trusted or not native.read_done(frame, &id, &finish) or not native.plausible(finish):
         return False
     call = lane.calls.get(id)
     if type(call) is not Passage or not (<Passage>call)._ends_well():

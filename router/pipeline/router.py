@@ -4,6 +4,7 @@ Knows no HTTP; `frontend` and the library submit to it. All calls come from one 
 """
 
 import asyncio
+import logging
 import time
 import weakref
 from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -30,6 +31,7 @@ from router.pipeline.passages import express_of, follow, resumed
 from router.pipeline.request import Request
 from router.pipeline.scoring import Scoring
 from router.pipeline.sink import Sink
+from router.policy import Settings
 from router.pool import PoolMember, build
 from router.pool.base import Failure
 from router.pool.engine import EngineMember
@@ -37,6 +39,8 @@ from router.pool.environment import this_machine, with_engine_defaults
 from router.pool.folder import RuntimeFolder
 from router.pool.supervisor import StartEvent, Supervisor
 from router.types import Decision, MemberState, Query, Scores, Snapshot
+
+log = logging.getLogger("headgate.pipeline")
 
 #: Bodies above this are scored on another thread (the call releases the GIL): some milliseconds of text.
 _LARGE_BODY_BYTES = 256 * 1024
@@ -117,7 +121,10 @@ class Router:
         if self.express is not None:
             self.express.close()
         for request in tuple(self._requests):
-            request.refuse(EngineFailed("the server is shutting down"))
+            try:
+                request.refuse(EngineFailed("the server is shutting down"))
+            except Exception:  # the others, and the engines, must still be ended
+                log.exception("a request could not be told that the server is shutting down")
         await self._supervisor.stop()
         self._remove_folder(keep_logs=False)
 
@@ -222,8 +229,13 @@ class Router:
     def choose_again(self, request: Request, failure: Failure) -> Decision | None:
         if self._closed or not failure.retryable or not self._decider.routing.retry:
             return None
-        if request.settings.rule == "pinned" or request.decision is None or request.scores is None:
+        if request.settings.rule == "pinned" or request.decision is None:
             return None
+        scoring = self._decider.scoring
+        if request.scores is None:  # of a request that left the common way, which keeps none
+            if scoring.slow:
+                return None
+            request.scores = scoring.score(request.query)
         snapshot = self._snapshot()
         excluded = _not_again(request.decision.member, failure, snapshot.members)
         settings = msgspec.structs.replace(request.settings, excluded=excluded)
@@ -240,9 +252,13 @@ class Router:
     # A request that leaves the common way
 
     def resume(self, passage: Passage, query: Query, sink: Sink) -> Request:
-        """Goes on with `passage` as an ordinary request, whatever has been sent by now."""
-        settings, scores = self._decider.names.settings_of(query), self._decider.scoring.score(query)
-        request = resumed(self, passage, Request(self, query, settings, passage.body, sink, ""), scores)
+        """Goes on with `passage` as an ordinary request, whatever has been sent by now. Never fails: there is an end to
+        be told, whatever a reload has made of the name that the request asked for."""
+        try:
+            settings = self._decider.names.settings_of(query)
+        except RouterError:
+            settings = Settings(rule="pinned", pinned=passage.member)  # it is not decided again
+        request = resumed(self, passage, Request(self, query, settings, passage.body, sink, ""))
         self._requests.discard(passage)
         self._requests.add(request)
         return request

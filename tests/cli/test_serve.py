@@ -139,14 +139,16 @@ def test_a_lost_engine_comes_back(serve: Any, config: Callable[..., Path]) -> No
         time.sleep(0.05)
 
 
-def test_what_streamed_nothing_is_answered_by_the_other(serve: Any, config: Callable[..., Path]) -> None:
+def test_a_request_that_kills_its_engine_is_not_handed_to_the_next(serve: Any, config: Callable[..., Path]) -> None:
     server = serve(config())
-    # The script kills whichever engine has it first, and then the second one too: it is tried at most twice.
     with pytest.raises(urllib.error.HTTPError) as error:
         server.post(script(["die"]))
-    assert error.value.code == 502
-    assert "was lost" in json.load(error.value)["error"]["message"]
+    assert (error.value.code, error.value.headers["x-should-retry"]) == (500, "false")
+    told = json.load(error.value)["error"]
     error.value.close()
+    assert (told["type"], told["code"]) == ("engine_error", "engine_lost")
+    assert "engine 'large' was lost" in told["message"]
+    assert json.load(server.post({"model": "small", "messages": MESSAGES}))["model"] == "small"
 
 
 def test_the_key_guards_the_public_routes(serve: Any, config: Callable[..., Path]) -> None:

@@ -7,6 +7,7 @@ with the way, over sockets.
 import asyncio
 import re
 import socket
+from math import inf, nan
 from pathlib import Path
 from typing import Any, cast
 
@@ -243,6 +244,7 @@ class Pair:
 
     def __init__(self, wire: type[Wire] = Wire, **options: Any) -> None:
         self.native, self.ordinary = House(express=True, wire=wire, **options), House(express=False, **options)
+        self.ordinary.router._created = self.native.router._created
 
     def play(self, *steps: tuple[Any, ...]) -> None:
         for step in steps:
@@ -429,7 +431,28 @@ ENDINGS: dict[str, tuple[tuple[Any, ...], ...]] = {
         chunks(EVENT),
         ("tell", LARGE, Fail(id=1, status=500, body=b"{}", retryable=True)),
     ),
-    "engine lost before": (("lose", LARGE), chunks(EVENT, 1, SMALL), done(1, SMALL)),
+    "engine lost with it alone": (("lose", LARGE), chunks(EVENT, 1, SMALL), done(1, SMALL)),
+    "engine lost with it and another": (
+        ("ask", post()),
+        ("lose", LARGE),
+        chunks(EVENT, 1, SMALL),
+        done(1, SMALL),
+        chunks(EVENT, 2, SMALL),
+        done(2, SMALL),
+    ),
+    "both engines lost with it and another": (("ask", post()), ("lose", LARGE), ("lose", SMALL)),
+    "engine lost with it, while another streams": (
+        ("ask", post(stream=True)),
+        chunks(EVENT, 2),
+        ("lose", LARGE),
+        chunks(EVENT, 1, SMALL),
+        done(1, SMALL),
+    ),
+    "absurd figures": (
+        chunks(EVENT),
+        ("tell", LARGE, Done(id=1, usage=Usage(2**63, -1, 2**64 - 1), timings=Timings(inf, nan))),
+    ),
+    "an absurd status": (("tell", LARGE, Fail(id=1, status=2**63, body=b"[" * 100_000)),),
     "engine lost midway": (chunks(EVENT), ("lose", LARGE)),
     "handoff": (chunks(EVENT), ("tell", LARGE, Handoff(id=1, text="x", tokens=1, why="y"))),
     "client left before": (("leave", 0), chunks(EVENT), done()),
@@ -451,6 +474,69 @@ def test_whatever_else_happens(pair: Any, ending: str, stream: bool) -> None:
     assert both.native.members[LARGE].lane.calls
     assert both.native.passages == 1
     both.play(*ENDINGS[ending])
+
+
+def test_after_a_reload_has_taken_its_name_away_a_request_is_told_of_its_loss_and_others_move() -> None:
+    house = House(express=True, price=0.0)
+    for model in ("router-mf-0.0", "auto", "auto"):
+        house.ask(post(model=model))
+    assert (house.passages, len(house.members[LARGE].lane.calls)) == (3, 3)
+    house.router._decider.names._routers = ("knn",)
+    house.lose(LARGE)
+    house.tell(SMALL, Chunks([(1, ANSWER), (2, ANSWER)]), Done(id=1), Done(id=2))
+    assert [wire.sent[:12] for _, wire in house.clients] == [b"HTTP/1.1 502", b"HTTP/1.1 200", b"HTTP/1.1 200"]
+    assert (house.router.in_flight(), house.door.running, house.router.pending_bytes) == (0, 0, 0)
+    house.close()
+
+
+@pytest.mark.parametrize("started", [False, True])
+def test_what_cannot_become_an_ordinary_request_is_closed_and_strands_no_other(
+    started: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    house = House(express=True, price=0.0)
+    losses: list[int] = []
+    house.members[LARGE].on_lost = lambda: losses.append(1)
+    for _ in range(4):
+        house.ask(post(stream=True))
+    if started:
+        house.tell(LARGE, Chunks([(id, EVENT) for id in (1, 2, 3, 4)]))
+    resume = house.router.resume
+
+    def broken(passage: Any, query: Any, sink: Any) -> Any:
+        if passage.id in (1, 3):
+            raise ValueError("a scripted bug")
+        return resume(passage, query, sink)
+
+    monkeypatch.setattr(house.router, "resume", broken)
+    house.lose(LARGE)
+    assert losses == [1]
+    assert caplog.text.count("ValueError: a scripted bug") == 2
+    assert [wire.closed for _, wire in house.clients] == [True, False, True, False]
+    assert house.members[LARGE].lane.calls == {}
+    if started:
+        assert all(b'"code":"engine_failed"' in house.clients[i][1].sent for i in (1, 3))
+    else:
+        house.tell(SMALL, Chunks([(1, EVENT), (2, EVENT)]), Done(id=1), Done(id=2))
+        assert all(EVENT in house.clients[i][1].sent for i in (1, 3))
+    assert (house.router.in_flight(), house.door.running, house.router.pending_bytes) == (0, 0, 0)
+    house.close()
+
+
+@pytest.mark.parametrize("deed", [("leave", 0), ("cut", 0)])
+def test_what_cannot_become_an_ordinary_request_can_be_left_and_cut(
+    deed: tuple[Any, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house = House(express=True, price=0.0)
+    house.ask(post(stream=True))
+    house.ask(post(stream=True))
+    monkeypatch.setattr(house.router, "resume", lambda *_: 1 // 0)
+    house.play(deed)
+    assert house.router.in_flight() == 1
+    house.tell(LARGE, Chunks([(1, EVENT), (2, EVENT)]), Done(id=1), Done(id=2))
+    assert EVENT in house.clients[1][1].sent
+    assert (house.router.in_flight(), house.door.running, house.router.pending_bytes) == (0, 0, 0)
+    assert house.members[LARGE].status().in_flight == house.members[LARGE].state().running == 0
+    house.close()
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -616,12 +702,25 @@ def test_a_head_in_python_goes_the_same_way(pair: Any) -> None:
 member = st.integers(0, 1)
 id = st.integers(1, 4)
 data = st.sampled_from([EVENT, ANSWER, b""])
+count = st.integers(-(2**63), 2**64 - 1)
 message = st.one_of(
     st.lists(st.tuples(id, data), max_size=4).map(Chunks),
     st.builds(Done, id=id, usage=st.builds(Usage, st.just(9), st.integers(0, 3)), timings=st.just(Timings(0.1, 0.3))),
-    st.builds(Fail, id=id, status=st.sampled_from([400, 500]), body=st.just(b"{}"), retryable=st.booleans()),
+    st.builds(
+        Done, id=id, usage=st.builds(Usage, count, count, count), timings=st.builds(Timings, st.floats(), st.floats())
+    ),
+    st.builds(Fail, id=id, status=st.sampled_from([400, 500, 0, 2**63]), body=st.just(b"{}"), retryable=st.booleans()),
     st.builds(Handoff, id=id, text=st.just(""), tokens=st.just(1), why=st.just("x")),
     st.just(Load(running=2, waiting=1, prefill_tokens_per_s=1e3)),
+    st.builds(
+        Load,
+        running=count,
+        waiting=count,
+        kv_use=st.floats(),
+        prefix_hit=st.floats(),
+        prefill_tokens_per_s=st.floats(),
+        time_per_output_token_s=st.floats(),
+    ),
 )
 tell = st.tuples(st.just("tell"), member, message, message)
 ask = st.builds(

@@ -12,6 +12,7 @@ from router.errors import (
     ContextTooLong,
     DeadlineExceeded,
     EngineFailed,
+    EngineLost,
     ModelNotFound,
     NoEngine,
     Overloaded,
@@ -290,6 +291,65 @@ def test_what_has_begun_is_not_retried(two: Any) -> None:
     pool.large.calls[0].receiver.fail(DIED)
     assert pool.sink.end is DIED.error
     assert pool.small.calls == []
+
+
+LOST = Failure(EngineFailed("engine 'large' was lost"), retryable=True, lost=True)
+LOST_AGAIN = Failure(EngineFailed("engine 'small' was lost"), retryable=True, lost=True)
+LOST_ALONE = Failure(EngineLost("engine 'large' was lost"), lost=True)
+
+
+def test_what_was_lost_alone_with_its_engine_is_not_handed_to_another(two: Any) -> None:
+    pool = two()
+    pool.submit()
+    pool.large.calls[0].receiver.fail(LOST_ALONE)
+    assert pool.sink.end is LOST_ALONE.error
+    assert (pool.sink.end.status, pool.sink.end.code) == (500, "engine_lost")
+    assert pool.small.calls == []
+
+
+def test_what_was_lost_among_others_is_tried_once_and_told_at_the_second_loss(two: Any) -> None:
+    pool = two()
+    pool.submit()
+    pool.large.calls[0].receiver.fail(LOST)
+    assert len(pool.small.calls) == 1
+    pool.small.calls[0].receiver.fail(LOST_AGAIN)
+    assert (pool.sink.end.status, pool.sink.end.code) == (500, "engine_lost")
+    assert str(pool.sink.end).startswith("engine 'small' was lost, as the one before it was with this request")
+    assert pool.router.in_flight() == 0
+
+
+@pytest.mark.parametrize("failure", [DIED, LOST, TOO_LONG])
+def test_a_head_that_raises_in_a_retry_leaves_the_failure_to_be_told(
+    two: Any, failure: Failure, caplog: pytest.LogCaptureFixture
+) -> None:
+    pool = two(quality=(0.8, 0.4))
+    pool.submit()
+
+    def explode(*args: Any) -> Any:
+        raise ValueError("a bug of a plug-in")
+
+    pool.router._decider.choose = explode
+    pool.small.calls[0].receiver.fail(failure)
+    assert pool.sink.end is failure.error
+    assert (pool.router.in_flight(), pool.router.pending_bytes) == (0, 0)
+    assert "could not be retried" in caplog.text
+
+
+async def test_a_stop_ends_all_though_one_call_cannot_be_aborted(two: Any, caplog: pytest.LogCaptureFixture) -> None:
+    pool = two()
+    sinks = [pool.sink, type(pool.sink)()]
+    pool.submit()
+    pool.sink = sinks[1]
+    pool.submit()
+
+    def explode() -> None:
+        raise ValueError("a bug")
+
+    pool.large.calls[0].abort = explode
+    await pool.router.stop()
+    assert ["shutting down" in str(sink.end) for sink in sinks] == [True, True]
+    assert pool.large.phase == "stopped"
+    assert "could not be aborted" in caplog.text
 
 
 def test_without_another_member_the_first_error_is_told(two: Any) -> None:
