@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from email.utils import formatdate
 from typing import TYPE_CHECKING
 
@@ -81,8 +81,16 @@ class Door:
         """End what has run out of time. One pass over all connections stands in for a timer each."""
         self.now = now
         self.date = f"date: {formatdate(usegmt=True)}\r\n"
-        for connection in [each for each in self.connections if now >= each.deadline or each.stalled]:
-            connection.overdue(now)
+        late = [each for each in self.connections if now >= each.deadline or each.stalled]
+        self.tell(late, lambda connection: connection.overdue(now))
+
+    def tell(self, connections: Iterable["Connection"], what: Callable[["Connection"], None]) -> None:
+        """What one of them raises does not keep the others from being told."""
+        for connection in connections:
+            try:
+                what(connection)
+            except Exception as error:
+                self.bug(error)
 
     def bug(self, error: BaseException) -> None:
         _log.error("internal error while answering a request", exc_info=error)

@@ -111,8 +111,7 @@ class Frontend:
         self._public.draining = True
         if "public" in self._servers:
             self._servers["public"].close()
-        for connection in tuple(self._public.connections):
-            connection.drain()
+        self._public.tell(tuple(self._public.connections), Connection.drain)
         self.drain_requested.set()
 
     async def drain(self) -> bool:
@@ -121,8 +120,8 @@ class Frontend:
         if await self._emptied(self._config.limits.drain_s):
             return True
         _log.warning("drain: %d connections are cut after %g s", self.connections, self._config.limits.drain_s)
-        for connection in tuple(self._public.connections):
-            connection.cut(NoEngine("the server is shutting down"))
+        why = NoEngine("the server is shutting down")
+        self._public.tell(tuple(self._public.connections), lambda connection: connection.cut(why))
         await self._emptied(1.0)
         return False
 
@@ -134,8 +133,7 @@ class Frontend:
         for server in self._servers.values():
             server.close()
         for door in (self._public, self._admin):
-            for connection in tuple(door.connections):
-                connection.abort()
+            door.tell(tuple(door.connections), Connection.abort)
         for server in self._servers.values():
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(server.wait_closed(), 1.0)

@@ -522,6 +522,30 @@ def test_what_cannot_become_an_ordinary_request_is_closed_and_strands_no_other(
     house.close()
 
 
+@pytest.mark.parametrize("what", ["overdue", "drain", "cut", "abort"])
+def test_one_connection_that_raises_does_not_keep_the_others_from_being_told(
+    what: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    house = House(express=False)
+    clients = [house.clients[house.connect()][0] for _ in range(5)]
+    told: list[Any] = []
+
+    def tell(connection: Connection, *_: Any) -> None:
+        if connection is clients[2]:
+            raise ValueError("a scripted bug")
+        told.append(connection)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Connection, what, tell)
+        if what == "overdue":
+            house.door.sweep(1e9)
+        else:
+            house.door.tell(clients, getattr(Connection, what))
+    assert len(told) == 4
+    assert caplog.text.count("ValueError: a scripted bug") == 1
+    house.close()
+
+
 @pytest.mark.parametrize("deed", [("leave", 0), ("cut", 0)])
 def test_what_cannot_become_an_ordinary_request_can_be_left_and_cut(
     deed: tuple[Any, ...], monkeypatch: pytest.MonkeyPatch
