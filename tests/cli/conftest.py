@@ -86,7 +86,7 @@ class Serve:
                 self.next_event()
             self.url, self.admin = self.events[-1]["url"], self.events[-1]["admin_url"]
 
-    def next_event(self, within_s: float = 30.0) -> dict[str, Any]:
+    def next_event(self, within_s: float = 60.0) -> dict[str, Any]:
         assert self.process.stdout is not None
         assert select.select([self.process.stdout], [], [], within_s)[0], "no event in time"
         line = self.process.stdout.readline()
@@ -94,7 +94,7 @@ class Serve:
         self.events.append(json.loads(line))
         return self.events[-1]
 
-    def post(self, body: dict[str, Any], headers: dict[str, str] | None = None, timeout: float = 20) -> Any:
+    def post(self, body: dict[str, Any], headers: dict[str, str] | None = None, timeout: float = 60) -> Any:
         return self.open("/v1/chat/completions", body, headers, timeout)
 
     def open(
@@ -102,7 +102,7 @@ class Serve:
         path: str,
         body: Any = None,
         headers: dict[str, str] | None = None,
-        timeout: float = 20,
+        timeout: float = 60,
         admin: bool = False,
     ) -> Any:
         data = None if body is None else json.dumps(body).encode()
@@ -113,7 +113,7 @@ class Serve:
     def signal(self, number: int) -> None:
         self.process.send_signal(number)
 
-    def end(self, within_s: float = 20.0) -> tuple[int, str]:
+    def end(self, within_s: float = 60.0) -> tuple[int, str]:
         """Exit code and standard error."""
         _, error = self.process.communicate(timeout=within_s)
         return self.process.returncode, error
@@ -130,7 +130,7 @@ class Serve:
                     continue
         return found
 
-    def wait_childless(self, within_s: float = 10.0) -> None:
+    def wait_childless(self, within_s: float = 60.0) -> None:
         give_up = time.monotonic() + within_s
         while self.children():
             assert time.monotonic() < give_up, f"left behind: {self.children()}"
