@@ -40,7 +40,10 @@ def read(path: str | Path) -> tuple[Query, ...]:
 
 
 def _lines(path: Path) -> Iterator[Query]:
+    records.check_file(path)
     for number, line in records.lines(path):
+        if b"\0" in line:
+            raise ConfigError(f"{path}:{number}: expected UTF-8 text, got a NUL byte: is it UTF-16?")
         if line.strip():
             try:
                 yield query_of(line.decode().rstrip("\r\n"), model="auto")
