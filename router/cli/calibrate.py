@@ -1,7 +1,6 @@
 """`headgate calibrate`: config, prompts and an ask to the lambda or threshold that meets it, put into the config."""
 
 import argparse
-import hashlib
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
     from router.pipeline.decider import Decider
     from router.types import Snapshot
 
+MOST_USD = 1e9
 ROWS = 13  #: of the curve, in the table
 SEEN = """\
 The router was trained on these very prompts and is surer of them than of new ones: shares of new ones may be several
@@ -65,10 +65,13 @@ def _found(args: argparse.Namespace) -> "Found":
 
     from router import config as configuration
     from router import heads
-    from router.learn import queries
+    from router.learn import output as files
+    from router.learn import queries, records
     from router.learn.tuning import tune
     from router.pipeline.decider import Decider
 
+    if args.plot:
+        files.check_picture("--plot", args.plot, (args.config, args.on))
     decider = Decider(configuration.load(args.config))
     pool = _loaded(args.load, decider) if args.load else None
     with Bar(shown=not args.json) as bar:
@@ -82,7 +85,7 @@ def _found(args: argparse.Namespace) -> "Found":
 
         draw(found, args.plot)
     data = heads.servable(decider.routing.checkpoint).meta.data
-    digest = hashlib.sha256(args.on.read_bytes()).hexdigest()
+    digest = records.digest(args.on)
     return msgspec.structs.replace(found, seen=digest in {table.sha256 for table in data})
 
 
@@ -106,10 +109,13 @@ def _fraction(text: str, most: float) -> float:
 
 def _budget(text: str) -> float:
     """Dollars per 1,000 requests."""
-    match = re.fullmatch(r"\$?(\d+(?:\.\d*)?|\.\d+)/(\d+)(k?)", text)
+    match = re.fullmatch(r"\$?([0-9]{1,30}(?:\.[0-9]*)?|\.[0-9]+)/([0-9]{1,30})(k?)", text)
     if match is None or int(match[2]) == 0:
         raise argparse.ArgumentTypeError(f"expected dollars for a number of requests, as in 2.50/1k, got {text!r}")
-    return float(match[1]) * 1000 / (int(match[2]) * (1000 if match[3] else 1))
+    usd_per_1k = float(match[1]) * 1000 / (int(match[2]) * (1000 if match[3] else 1))
+    if not usd_per_1k <= MOST_USD:
+        raise argparse.ArgumentTypeError(f"expected at most {MOST_USD:g} dollars per 1,000 requests, got {text!r}")
+    return usd_per_1k
 
 
 def _ask(args: argparse.Namespace) -> "Ask":

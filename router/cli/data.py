@@ -97,8 +97,10 @@ def _text(report: "Imported") -> str:
 def _describe(args: argparse.Namespace) -> int:
     import msgspec
 
-    from router.learn import describe, describe_view
+    from router.learn import describe, describe_view, output
 
+    if args.plot is not None:
+        output.check_picture("--plot", args.plot, args.tables)
     with Bar(shown=not args.json) as bar:
         found = describe.run(args.tables, bar.stage)
         if args.plot is not None:

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from router.cli import numbers
 from router.cli.bar import Bar
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def _who(group: "argparse._ArgumentGroup") -> None:
 
 
 def _what(group: "argparse._ArgumentGroup") -> None:
-    group.add_argument("--folds", type=_folds, default=5, help="held-out folds (default: 5)")
+    group.add_argument("--folds", type=numbers.folds, default=5, help="held-out folds (default: 5)")
     group.add_argument("--leave-tasks-out", action="store_true", help="folds of whole tasks")
     group.add_argument("--transfer", nargs=2, metavar=("FROM", "TO"), help="same as --train-on FROM --test-on TO")
     group.add_argument(
@@ -68,8 +69,10 @@ def _what(group: "argparse._ArgumentGroup") -> None:
         "--learning-curve", nargs="?", const=LEARNING, type=_sizes, default=(), metavar="N,N,...",
         help=f"train on so many labelled prompts a table besides (default: {LEARNING})",
     )  # fmt: skip
-    group.add_argument("--prompts", type=_positive, default=0, metavar="N", help="at most N prompts a table, at random")
-    group.add_argument("--seed", type=int, default=0, help="of folds, samples and the bootstrap (default: 0)")
+    group.add_argument(
+        "--prompts", type=numbers.whole(1), default=0, metavar="N", help="at most N prompts a table, at random"
+    )
+    group.add_argument("--seed", type=numbers.seed, default=0, help="of folds, samples and the bootstrap (default: 0)")
 
 
 def _figures(group: "argparse._ArgumentGroup") -> None:
@@ -92,7 +95,7 @@ def _figures(group: "argparse._ArgumentGroup") -> None:
         "--price", action="append", default=[], metavar="MODEL=USD", help="dollars a million tokens, or INPUT/OUTPUT"
     )
     group.add_argument("--prices", type=Path, metavar="FILE", help="the same, YAML or JSON: `model: USD`")
-    group.add_argument("--draws", type=_positive, default=200, help="bootstrap draws (default: 200)")
+    group.add_argument("--draws", type=numbers.whole(1, 100_000), default=200, help="bootstrap draws (default: 200)")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -149,9 +152,8 @@ def _routers(args: argparse.Namespace) -> tuple[str, ...]:
 
 
 def _options(args: argparse.Namespace) -> dict[str, dict[str, object]]:
-    import yaml
-
     from router.errors import ConfigError
+    from router.learn import settings_text
 
     out: dict[str, dict[str, object]] = {}
     for text in args.option:
@@ -159,10 +161,7 @@ def _options(args: argparse.Namespace) -> dict[str, dict[str, object]]:
         key, equals, value = rest.partition("=")
         if not (dot and equals and key and name in args.router):
             raise ConfigError(f"--option: expected NAME.KEY=VALUE of a --router NAME, got {text!r}")
-        try:
-            out.setdefault(name, {})[key] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise ConfigError(f"--option {name}.{key}: expected a value as YAML: {error}") from error
+        out.setdefault(name, {})[key] = settings_text.of_text(value, f"--option {name}.{key}")
     if args.rules is not None:
         if "rules" not in args.router:
             raise ConfigError("--rules: expected --router rules beside it")
@@ -187,6 +186,8 @@ def _transfer(args: argparse.Namespace) -> tuple[tuple[str, ...], tuple[str, ...
 
 def _command(args: argparse.Namespace) -> str:
     """The command again, without paths of this machine."""
+    from router.learn.records import told
+
     parts = ["headgate eval", *(table.name for table in args.tables)]
     for flag in ("router", "option", "train_on", "test_on", "pair", "price"):
         parts += [word for value in getattr(args, flag) for word in (f"--{flag.replace('_', '-')}", value)]
@@ -209,28 +210,14 @@ def _command(args: argparse.Namespace) -> str:
     for flag, default in changed.items():
         parts += [f"--{flag}", str(getattr(args, flag))] if getattr(args, flag) != default else []
     parts += ["--cpt", ",".join(f"{100 * x:g}" for x in args.cpt)] if args.cpt != (0.5, 0.8) else []
-    return " ".join(parts)
-
-
-def _folds(text: str) -> int:
-    folds = int(text)
-    if not 2 <= folds <= 50:
-        raise argparse.ArgumentTypeError(f"expected 2 to 50, got {folds}")
-    return folds
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"expected 1 or more, got {number}")
-    return number
+    return told(" ".join(parts))
 
 
 def _sizes(text: str) -> tuple[int, ...]:
     try:
-        return tuple(_positive(one) for one in text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"expected numbers as in {LEARNING}, got {text!r}") from None
+        return tuple(numbers.whole(1)(one) for one in text.split(","))
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(f"expected whole numbers from 1, as in {LEARNING}, got {text!r}") from None
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -49,10 +49,12 @@ def run(args: argparse.Namespace) -> int:
 
 def _command(args: argparse.Namespace) -> str:
     """Without paths of this machine."""
+    from router.learn.records import told
+
     base = args.base.rpartition("/")[2]
     parts = ["headgate train", *(table.name for table in args.tables), "--add-model", shlex.quote(args.add_model)]
     strength = [] if args.strength is None else ["--strength", f"{args.strength:g}"]
-    return " ".join([*parts, "--base", base, *strength])
+    return told(" ".join([*parts, "--base", base, *strength]))
 
 
 def _text(report: "Added") -> str:

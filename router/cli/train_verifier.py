@@ -64,10 +64,13 @@ def run(args: argparse.Namespace) -> int:
 
 def _command(args: argparse.Namespace) -> str:
     """Without paths of this machine."""
+    from router.learn.records import told
+
     parts = ["headgate train --router", NAME, *(table.name for table in args.tables)]
     parts += [word for path in args.responses for word in ("--responses", path.name)]
     parts += [word for model in args.judged for word in ("--judged", model)]
-    return " ".join([*parts, "--folds", str(args.folds), *([] if args.seed is None else ["--seed", str(args.seed)])])
+    seed = [] if args.seed is None else ["--seed", str(args.seed)]
+    return told(" ".join([*parts, "--folds", str(args.folds), *seed]))
 
 
 def _text(report: "Report") -> str:

@@ -183,13 +183,27 @@ def test_what_is_not_installed_is_told(
     assert config.read_bytes() == before
 
 
-@pytest.mark.parametrize("name", ["no/such/folder.png", "curve.word"])
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("no/such/folder.png", "--plot: expected a file in an existing folder, got "),
+        ("curve.word", "--plot: expected a name in .png, .svg, .pdf, got 'curve.word'"),
+        ("folder.png", "--plot: expected the name of a file, got the folder "),
+        ("prompts.png", "--plot: expected another file than those that are read, got "),
+    ],
+)
 def test_a_picture_that_cannot_be_written(
-    folder: Path, config: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path, name: str
+    folder: Path, config: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path, name: str, message: str
 ) -> None:
+    (tmp_path / "folder.png").mkdir()
+    (tmp_path / "prompts.png").symlink_to(folder / "prompts.txt")
+    before = config.read_text()
     asked = ["calibrate", str(config), "--large-share", "0.2", "--on", str(folder / "prompts.txt")]
     assert main([*asked, "--plot", str(tmp_path / name)]) == 2
-    assert f"--plot: {tmp_path / name}: cannot be written: " in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert message in said
+    assert "score 300 prompts" not in said  # before the work
+    assert config.read_text() == before
 
 
 def test_a_running_servers_rates_count(

@@ -60,7 +60,7 @@ def importer(source: Source, options: Options) -> Importer:
 
 def task_of(path: Path) -> str:
     """`mmlu_anatomy.csv` -> `mmlu/anatomy`, `gsm8k_responses.csv` -> `gsm8k`."""
-    name = path.stem.removesuffix("_responses")
+    name = records.told(path.stem).removesuffix("_responses")
     return name.replace("mmlu_", "mmlu/", 1) if name.startswith("mmlu_") else name
 
 
