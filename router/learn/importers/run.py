@@ -14,6 +14,7 @@ from router.learn.importers.base import Broken, Options, Outcome, Row, Source
 OnStage = Callable[[str, int], None]
 OnStep = Callable[[], None]
 NO_OPTIONS = Options()
+LONGEST = 500  #: characters of what is wrong with a row
 EVERY = 1000  #: records a step of the progress bar
 _SUFFIXES = (".parquet", ".csv", ".jsonl", ".ndjson", ".json")
 
@@ -138,6 +139,7 @@ class _Job:
         return row
 
     def _refuse(self, where: str, why: str) -> None:
+        why = why if len(why) <= LONGEST else why[:LONGEST] + "..."
         if not self._skip:
             raise ConfigError(f"{where}: {why} (--skip-broken leaves such rows out)")
         self._leave_out(f"broken: {why.partition(', got')[0]}", 1, where)

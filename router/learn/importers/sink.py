@@ -1,7 +1,7 @@
 """Writes rows to a table as they come: Parquet or JSONL, put in place only when all is well. Knows no format."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -28,8 +28,11 @@ def opened(path: Path, kind: type[Row]) -> Iterator["Sink"]:
     check_name(path)
     with replaced("--out", path) as file:
         sink = Sink(path, file, kind)
-        yield sink
-        sink.close()
+        try:
+            yield sink
+            sink.close()
+        finally:
+            sink.abandon()
 
 
 class Sink:
@@ -55,6 +58,12 @@ class Sink:
         self._flush()
         if self._writer is not None:
             self._writer.close()
+
+    def abandon(self) -> None:
+        """Ends the writer while its file is still there, whatever has happened; nothing to do after `close`."""
+        if self._writer is not None:
+            with suppress(Exception):
+                self._writer.close()
 
     def _flush(self) -> None:
         if self._writer is None:
