@@ -57,9 +57,9 @@ ROWS: dict[str, list[dict[str, Any]]] = {
 ODD: list[Any] = [
     "", " ", "nan", "inf", "-1", "1e400", "9" * 5000, "true", "None", "[", '["', "['a' 'b']", '["\\ud83d"]', "[" * 5000,
     '[{"role": 1}]', "{", "\x00", "\ud83d", "\ufeff", "a,b", 'a"b', "a\nb", "\r", "x" * 70_000, "#REF!", "=1+1", "1_0",
-    None, True, -1, 0, 2, 0.5, 10**30, -(10**400), float("nan"), float("inf"), 1e-320, [], [[]], [None], {}, {"a": {"b": 1}},
+    None, True, -1, 0, 2, 0.5, 10**30, -(10**400), float("nan"), float("inf"), 1e-320, [], [[]], [None], {},
     [{"role": "user", "content": [{"type": "text", "text": 5}]}], [{"role": "user", "content": {"a": 1}}],
-    [1, "a", None],
+    [1, "a", None], {"a": {"b": 1}},
 ]  # fmt: skip
 
 
