@@ -142,7 +142,7 @@ def _loaded(path: Path, decider: "Decider") -> "Snapshot":
         told = msgspec.json.decode(path.read_bytes(), type=Members).members
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: expected what the admin port's /members answers: {error}") from error
     wanted, got = [m.name for m in decider.assumed.members], [m.state.name for m in told]
     if wanted != got:

@@ -334,3 +334,13 @@ def test_a_member_that_is_ruled_out_gets_nothing(folder: Path, config: Path, thr
         return
     found = tune(decider, prompts, Ask("share", 0.3), snapshot=Snapshot(tuple(pool)))
     assert found.realised.shares == pytest.approx((0, 0.7, 0.3), abs=0.01)
+
+
+def test_a_load_that_is_no_text_is_refused(
+    folder: Path, config: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    load = tmp_path / "members.json"
+    load.write_bytes(b'{"members": [{"state": {"name": "\xff"}}]}')
+    asked = ["--large-share", "0.3", "--on", str(folder / "prompts.txt"), "--load", str(load)]
+    assert main(["calibrate", str(config), *asked]) == 2
+    assert f"{load}: expected what the admin port's /members answers" in capsys.readouterr().err
