@@ -83,7 +83,7 @@ class Router:
         if pool is None and start:
             self._folder = RuntimeFolder(config.supervision.runtime_dir, configuration.runtime_root())
             self._forgotten = weakref.finalize(self, self._folder.remove)  # made, and never started
-            environment = configuration.inherited_environment()
+            environment = configuration.inherited_environment(config)
             pool = build(config, self._folder.path, environment, host_command=host_command)
         self.pool: tuple[PoolMember, ...] = tuple(pool or ())
         self.express = express_of(self, self._decider, self.pool, self._requests)

@@ -45,12 +45,12 @@ def test_defaults_are_safe() -> None:
         ("pool: [{name: a}]", "an engine needs `model`"),
         ("pool: [{name: a, kind: openai, url: 'ftp://x'}]", "an openai member needs `url`"),
         ("pool: [{name: a, model: x, like: b, strength: .5}]", "give `like` or `strength`, not both"),
-        ("pool: [{name: a, model: x, strength: 44}]", "strength is an accuracy, 0 to 1, got 44"),
-        ("pool: [{name: a, model: x, gpu_share: 0}]", "gpu_share is above 0 and at most 1, got 0"),
-        ("server: {port: 99999}\n" + TWO, "a port is 0 to 65535 - at `$.server.port`"),
+        ("pool: [{name: a, model: x, strength: 44}]", "expected 0 to 1, got 44.0 - at `$.pool[0].strength`"),
+        ("pool: [{name: a, model: x, gpu_share: 0}]", "expected 0.001 to 1, got 0.0 - at `$.pool[0].gpu_share`"),
+        ("server: {port: 99999}\n" + TWO, "expected 0 to 65,535, got 99999 - at `$.server.port`"),
         ("server: {port: high}\n" + TWO, "Expected `int`, got `str` - at `$.server.port`"),
         ("routing: {threshold: 2}\n" + TWO, "expected 0 to 1, got 2"),
-        ("routing: {price: -1}\n" + TWO, "expected a price of 0 or more"),
+        ("routing: {price: -1}\n" + TWO, "expected 0 to 1,000,000,000,000, got -1.0 - at `$.routing.price`"),
         ("[1, 2]", "expected a mapping at the top, got list"),
         ("a: [", "not valid YAML"),
     ],
@@ -115,3 +115,84 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"nope\.yaml: cannot be read"):
         config.load(tmp_path / "nope.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("pool: [{name: a, model: x, kind: vllm}]", "expected one of engine, openai, got 'vllm' - at `$.pool[0].kind`"),
+        (
+            "pool: [{name: a, model: x, max_model_len: 512}]",
+            "unknown key 'max_model_len' - at `$.pool[0]`; an argument of vLLM stands under `engine_args`",
+        ),
+        (
+            "pool: [{name: a, model: x, dtype: half}]",
+            "unknown key 'dtype' - at `$.pool[0]`; an argument of vLLM stands under `engine_args`",
+        ),
+        ("server: {limits: {foo: 4}}", "expected one of body_bytes, header_bytes, headers"),
+        ("server: {limits: {foo: 4}}", "and 5 more"),
+        ("pool: [{name: a, model: x, env: {A: 1}}]", "Expected `str`, got `int` - at `$.pool[0].env.A`; quote it"),
+        ("secret_variables: [PATH]", "unknown key 'secret_variables'; expected one of version, server, pool"),
+        (
+            "pool: [{name: a, model: x, engine_args: {port: 9000}}]",
+            "'port' is set by `server.port`, not here - at `$.pool[0].engine_args.port`",
+        ),
+        (
+            "pool: [{name: a, model: x, engine_args: {--allowed-origins: ['*']}}]",
+            "not here - at `$.pool[0].engine_args.--allowed-origins`",
+        ),
+        (
+            "pool: [{name: a, model: x, engine_args: {max-model-len: 1, max_model_len: 2}}]",
+            "'max_model_len' stands twice, in two spellings - at `$.pool[0].engine_args.max_model_len`",
+        ),
+    ],
+)
+def test_refusals_lead_on(text: str, message: str) -> None:
+    assert message in refused(text)
+
+
+def test_no_value_of_a_secret_is_shown() -> None:
+    for text in ("server: {api_keys: s3cret}", "server: {api_keys: [[s3cret]]}", "server: {api_keys: {s3cret: x}}"):
+        assert "s3cret" not in refused(f"{text}\n{TWO}")
+
+
+def test_paths_below_the_home_folder_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "weights").mkdir()
+    file = tmp_path / "headgate.yaml"
+    file.write_text(
+        "pool: [{name: a, model: ~/weights, engine_args: {chat_template: ~/t.jinja, x: a~b}, env: {HF_HOME: ~/hf}}]\n"
+        "routing: {checkpoint: ~/r.safetensors}\nsupervision: {runtime_dir: ~/run, log_dir: ~/logs}"
+    )
+    loaded = config.load("~/headgate.yaml")
+    assert loaded.pool[0].model == str(tmp_path / "weights")
+    assert loaded.pool[0].engine_args == {"chat_template": str(tmp_path / "t.jinja"), "x": "a~b"}
+    assert loaded.pool[0].env == {"HF_HOME": str(tmp_path / "hf")}
+    assert loaded.routing.checkpoint == str(tmp_path / "r.safetensors")
+    assert loaded.supervision.runtime_dir == str(tmp_path / "run")
+    assert loaded.supervision.log_dir == str(tmp_path / "logs")
+
+
+def test_a_home_that_is_none_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "headgate.yaml"
+    file.write_text("pool: [{name: a, model: ~no-such-user/weights}]")
+    with pytest.raises(ConfigError, match=r"headgate\.yaml: \$\.pool\[0\]\.model: .*no home folder is known"):
+        config.load(file)
+
+
+def test_engines_inherit_no_variable_that_a_key_came_from() -> None:
+    env = {"HEADGATE_API_KEY": "a", "CLIENTS": "b", "SPARE": "c", "UPSTREAM": "d", "COPY": "b"}
+    env |= {"PATH": "p", "MODEL": "m"}
+    text = (
+        "server: {api_keys: ['${CLIENTS}', '${NONE:-${SPARE}}', literal]}\n"
+        "pool: [{name: e, model: '${MODEL}'}, {name: u, kind: openai, url: 'http://h', api_key: '${UPSTREAM}'}]"
+    )
+    parsed = config.parse(text, env=env)
+    assert config.inherited_environment(parsed, {**env, "X": "literal"}) == {"PATH": "p", "MODEL": "m"}
+
+
+@pytest.mark.parametrize("value", ["", " ", "\n"])
+def test_a_key_variable_that_is_set_to_nothing_is_refused(value: str) -> None:
+    with pytest.raises(ConfigError, match="HEADGATE_API_KEY is set but empty"):
+        config.api_key_from_environment({"HEADGATE_API_KEY": value})
+    assert config.api_key_from_environment({}) == ""
