@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from router.cli import config_edit
 from router.cli.bar import Bar
+from router.cli.paths import home_path
 from router.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ points off. Choose on prompts that it has not seen, where you have some."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("config", type=Path, metavar="headgate.yaml")
+    parser.add_argument("config", type=home_path, metavar="headgate.yaml")
     asked = parser.add_argument_group("what is asked for").add_mutually_exclusive_group(required=True)
     asked.add_argument(
         "--large-share", type=_share, metavar="X", help="share of requests on the strongest model: 0.3 or 30%%"
@@ -33,17 +34,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--quality", type=_quality, metavar="X", help="least mean predicted quality, as a part of the strongest model's"
     )
     parser.add_argument(
-        "--on", type=Path, required=True, metavar="FILE",
+        "--on", type=home_path, required=True, metavar="FILE",
         help="prompts like yours: a table of requests, prompts or outcomes, or a text file with a prompt a line",
     )  # fmt: skip
     parser.add_argument(
         "--threshold", action="store_true", help="set RouteLLM's threshold instead of lambda (`routing.price`)"
     )
     parser.add_argument(
-        "--load", type=Path, metavar="FILE", help="rates and queues as the admin port's /members tells them, not idle"
+        "--load",
+        type=home_path,
+        metavar="FILE",
+        help="rates and queues as the admin port's /members tells them, not idle",
     )
     parser.add_argument("--dry-run", action="store_true", help="leave the config as it is")
-    parser.add_argument("--plot", type=Path, metavar="PNG", help="draw share, dollars and quality over the setting")
+    parser.add_argument(
+        "--plot", type=home_path, metavar="PNG", help="draw share, dollars and quality over the setting"
+    )
     parser.add_argument("--json", action="store_true", help="all that was found as one JSON object")
 
 

@@ -3,10 +3,10 @@
 import argparse
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from router.cli.bar import Bar
+from router.cli.paths import home_path
 
 if TYPE_CHECKING:
     from router.learn.importers.run import Imported
@@ -31,9 +31,9 @@ def run(args: argparse.Namespace) -> int:
 def _import_arguments(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(work=_import)
     parser.add_argument(
-        "files", nargs="*", type=Path, metavar="FILE", help=".csv, .jsonl, .json, .parquet; or a folder"
+        "files", nargs="*", type=home_path, metavar="FILE", help=".csv, .jsonl, .json, .parquet; or a folder"
     )
-    parser.add_argument("--out", type=Path, metavar="TABLE", help="the table to write: .parquet or .jsonl")
+    parser.add_argument("--out", type=home_path, metavar="TABLE", help="the table to write: .parquet or .jsonl")
     parser.add_argument("--format", default="auto", metavar="NAME", help="default: told by the file's columns")
     parser.add_argument("--list-formats", action=_ListFormats, nargs=0, help="show all formats, and exit")
     parser.add_argument("--task", default="", metavar="NAME", help="of all rows, instead of the source's own")
@@ -47,8 +47,10 @@ def _import_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _describe_arguments(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(work=_describe)
-    parser.add_argument("tables", nargs="+", type=Path, metavar="TABLE", help="outcomes or battles: .parquet or .jsonl")
-    parser.add_argument("--plot", type=Path, metavar="PNG", help="draw the mean scores of models on tasks")
+    parser.add_argument(
+        "tables", nargs="+", type=home_path, metavar="TABLE", help="outcomes or battles: .parquet or .jsonl"
+    )
+    parser.add_argument("--plot", type=home_path, metavar="PNG", help="draw the mean scores of models on tasks")
     parser.add_argument("--json", action="store_true", help="one JSON object")
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from router.cli import numbers
 from router.cli.bar import Bar
+from router.cli.paths import checkpoint, home_path
 
 if TYPE_CHECKING:
     from router.learn.evaluate.plan import Plan
@@ -14,12 +15,14 @@ LEARNING = "16,64,256,1024,4096"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("tables", nargs="+", type=Path, metavar="TABLE", help="outcomes: .parquet or .jsonl")
+    parser.add_argument("tables", nargs="+", type=home_path, metavar="TABLE", help="outcomes: .parquet or .jsonl")
     _who(parser.add_argument_group("who"))
     _what(parser.add_argument_group("what is held out (default: folds by question)"))
     _figures(parser.add_argument_group("figures"))
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
-    parser.add_argument("--out", type=Path, metavar="FOLDER", help="write plots, report.html and evaluation.json there")
+    parser.add_argument(
+        "--out", type=home_path, metavar="FOLDER", help="write plots, report.html and evaluation.json there"
+    )
 
 
 def _who(group: "argparse._ArgumentGroup") -> None:
@@ -34,9 +37,10 @@ def _who(group: "argparse._ArgumentGroup") -> None:
         metavar="NAME.KEY=VALUE",
         help="a setting of a method, as in --option knn.neighbours=20 (docs/routers.md)",
     )
-    group.add_argument("--rules", type=Path, metavar="FILE", help="for --router rules: the rules, as YAML or JSON")
+    group.add_argument("--rules", type=home_path, metavar="FILE", help="for --router rules: the rules, as YAML or JSON")
     group.add_argument(
         "--checkpoint",
+        type=checkpoint,
         action="append",
         default=[],
         metavar="PATH",
@@ -94,7 +98,7 @@ def _figures(group: "argparse._ArgumentGroup") -> None:
     group.add_argument(
         "--price", action="append", default=[], metavar="MODEL=USD", help="dollars a million tokens, or INPUT/OUTPUT"
     )
-    group.add_argument("--prices", type=Path, metavar="FILE", help="the same, YAML or JSON: `model: USD`")
+    group.add_argument("--prices", type=home_path, metavar="FILE", help="the same, YAML or JSON: `model: USD`")
     group.add_argument("--draws", type=numbers.whole(1, 100_000), default=200, help="bootstrap draws (default: 200)")
 
 

@@ -9,7 +9,10 @@ import signal
 import sys
 from collections.abc import Callable
 
+from router import config as configuration
+from router.cli import preflight
 from router.cli.flags import add_config_arguments, config_of
+from router.cli.naming import refusals_named, source_of
 from router.config import Config
 
 log = logging.getLogger("headgate")
@@ -31,7 +34,14 @@ def run(args: argparse.Namespace) -> int:
     config = config_of(args)
     command = tuple(shlex.split(args.host_command)) if args.host_command else None
     again = (lambda: config_of(args)) if args.config is not None else None
-    uvloop.run(Serving(config, again=again, json=args.json, host_command=command).run())
+    with refusals_named(args):
+        serving = Serving(config, again=again, json=args.json, host_command=command)
+        if command is None:
+            preflight.require_vllm(config, source_of(args))
+            preflight.look(config, source_of(args))
+        else:
+            configuration.check_models(config, source_of(args))
+        uvloop.run(serving.run())
     return 0
 
 

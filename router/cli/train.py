@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING
 
 from router.cli import numbers, train_add_model, train_verifier
 from router.cli.bar import Bar
+from router.cli.paths import home_path
 
 if TYPE_CHECKING:
     from router.learn.training import Report
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("tables", nargs="+", type=Path, metavar="TABLE", help="outcomes: .parquet or .jsonl")
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the checkpoint to write")
+    parser.add_argument("tables", nargs="+", type=home_path, metavar="TABLE", help="outcomes: .parquet or .jsonl")
+    parser.add_argument("--out", type=home_path, required=True, metavar="FILE", help="the checkpoint to write")
     parser.add_argument("--router", default="mf", metavar="NAME", help="the method (default: mf); see --list-routers")
     parser.add_argument(
         "--option",
@@ -24,7 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         help="a setting of the method, its value as YAML, as in --option neighbours=50 (docs/routers.md)",
     )
-    parser.add_argument("--rules", type=Path, metavar="FILE", help="for --router rules: the rules, as YAML or JSON")
+    parser.add_argument(
+        "--rules", type=home_path, metavar="FILE", help="for --router rules: the rules, as YAML or JSON"
+    )
     train_verifier.add_arguments(parser)
     train_add_model.add_arguments(parser)
     parser.add_argument("--list-routers", action=_ListRouters, nargs=0, help="show all methods, and exit")

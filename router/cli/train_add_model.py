@@ -4,6 +4,8 @@ import argparse
 import shlex
 from typing import TYPE_CHECKING
 
+from router.cli.paths import checkpoint
+
 if TYPE_CHECKING:
     from router.learn.add_model import Added
 
@@ -11,7 +13,9 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("a new model for a checkpoint (docs/growing.md)")
     group.add_argument("--add-model", metavar="NAME", help="fit this model of the tables only")
-    group.add_argument("--base", metavar="CHECKPOINT", help="that it is added to: a path, or `default`")
+    group.add_argument(
+        "--base", type=checkpoint, metavar="CHECKPOINT", help="that it is added to: a path, or `default`"
+    )
     group.add_argument("--strength", type=float, metavar="X", help="its MMLU-Pro accuracy, 0 to 1, if known")
 
 

@@ -1,10 +1,10 @@
 """`headgate train --router verifier`: answered tables to what judges answers, with its held-out figures."""
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from router.cli.bar import Bar
+from router.cli.paths import home_path
 
 if TYPE_CHECKING:
     from router.learn.verifier import Report
@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--responses",
         action="append",
         default=[],
-        type=Path,
+        type=home_path,
         metavar="FILE",
         help="for --router verifier: answers, by prompt_id, where the tables have no `response` (docs/verifier.md)",
     )

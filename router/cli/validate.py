@@ -8,15 +8,17 @@ import msgspec
 
 from router import config as configuration
 from router import heads
+from router.cli import preflight
+from router.cli.paths import home_path
 from router.cli.progress import placement_text
-from router.config import Config, Member
+from router.config import Config
 from router.errors import ConfigError
 from router.frontend.keys import Keys
 from router.heads.base import Placement
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("config", type=Path, metavar="headgate.yaml")
+    parser.add_argument("config", type=home_path, metavar="headgate.yaml")
     parser.add_argument("--json", action="store_true", help="the summary as one JSON object")
 
 
@@ -24,9 +26,11 @@ def run(args: argparse.Namespace) -> int:
     from router.pipeline.decider import Decider
 
     config = configuration.load(args.config)
-    for i, member in enumerate(config.pool):
-        _check_model(member, f"{args.config}: {{}} - at `$.pool[{i}].model`")
-    decider = Decider(config)
+    try:
+        decider = Decider(config)
+    except ConfigError as error:
+        raise ConfigError(f"{args.config}: {error}") from error
+    preflight.look(config, str(args.config))
     auto = decider.names.settings("auto")
     strong, weak = config.pool[auto.strong].name, config.pool[auto.weak].name
     summary = _summary(config, decider.scoring.placements, auto.rule, strong, weak)
@@ -34,13 +38,6 @@ def run(args: argparse.Namespace) -> int:
     summary["routing"] |= {"router": meta.router, "calibration": meta.calibration}
     print(msgspec.json.encode(summary).decode() if args.json else _text(args.config, summary))
     return 0
-
-
-def _check_model(member: Member, error: str) -> None:
-    """A model given as a path must be there; a hub id is the engine's to find."""
-    looks_like_a_path = member.model.startswith(("/", "./", "../", "~"))
-    if member.kind == "engine" and looks_like_a_path and not Path(member.model).is_dir():
-        raise ConfigError(error.format(f"{member.model!r} is not a folder"))
 
 
 def _summary(config: Config, placements: tuple[Placement, ...], rule: str, strong: str, weak: str) -> dict[str, Any]:

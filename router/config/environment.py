@@ -29,13 +29,9 @@ def runtime_root(env: Mapping[str, str] = os.environ) -> Path:
     return Path(env.get("XDG_RUNTIME_DIR") or env.get("TMPDIR") or "/tmp")
 
 
-def api_key_from_environment(env: Mapping[str, str] = os.environ) -> str:
-    """`HEADGATE_API_KEY`, or empty where it is not set. Raises `ConfigError` where it is set to nothing: whoever set it
-    wants a guard."""
-    key = env.get(API_KEY_VARIABLE)
-    if key is not None and not key.strip():
-        raise ConfigError(f"{API_KEY_VARIABLE} is set but empty: expected a key; unset it for an open server")
-    return key or ""
+def api_key_from_environment(env: Mapping[str, str] = os.environ) -> str | None:
+    """`HEADGATE_API_KEY`; None where it is not set. Set but empty is not the same: it is a key that is missing."""
+    return env.get(API_KEY_VARIABLE)
 
 
 def inherited_environment(config: Config, env: Mapping[str, str] = os.environ) -> dict[str, str]:

@@ -17,6 +17,7 @@ from router.heads.artefact import ModelRecord
 from router.heads.base import Claim, Placement
 from router.heads.checkpoint import Checkpoint
 
+_SHOWN = 6  #: of a checkpoint's models, in an error
 BANDWIDTH = 0.1  #: of the Gaussian over strength
 _SIZE = re.compile(r"(?<![A-Za-z0-9.])(?:(\d+)x)?(\d+(?:\.\d+)?)([bm])(?![a-z0-9])", re.IGNORECASE)
 
@@ -31,7 +32,7 @@ def place(checkpoint: Checkpoint, claims: Sequence[Claim]) -> tuple[Floats, Floa
 
 def mix(models: Sequence[ModelRecord], claims: Sequence[Claim]) -> tuple[Floats, tuple[Placement, ...]]:
     """`mixed` [claims, models]: a member's logits are `mixed @` those of the reference models. Raises ConfigError."""
-    placed = [_placement(models, claim) for claim in claims]
+    placed = [_placement(models, claim, f"`$.pool[{i}]") for i, claim in enumerate(claims)]
     return np.stack([_row(models, one) for one in placed]), tuple(placed)
 
 
@@ -73,22 +74,30 @@ def _billions(match: tuple[str, str, str]) -> float:
     return float(number) * int(times or 1) * (1.0 if unit in "bB" else 1e-3)
 
 
-def _placement(models: Sequence[ModelRecord], claim: Claim) -> Placement:
+def _placement(models: Sequence[ModelRecord], claim: Claim, at: str) -> Placement:
     names = [model.name for model in models]
     by_name = {name.lower(): name for name in names}
     if claim.like:
         if claim.like.lower() not in by_name:
             near = difflib.get_close_matches(claim.like, names, n=1, cutoff=0.4)
             hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise ConfigError(f"{claim.name}: like: expected one of {', '.join(names)}; got {claim.like!r}{hint}")
+            expected = f"{claim.name}: like: expected a model of the checkpoint, {_few(names)}"
+            raise ConfigError(f"{expected}; got {claim.like!r}{hint} - at {at}.like`")
         return Placement(name=claim.name, by="like", reference=by_name[claim.like.lower()])
     if claim.strength is not None:
         if not any(model.strength is not None for model in models):
             raise ConfigError(
-                f"{claim.name}: strength: the checkpoint's models have none; expected `like`, one of {', '.join(names)}"
+                f"{claim.name}: strength: the checkpoint's models have none; expected `like`, {_few(names)}"
+                f" - at {at}.strength`"
             )
         return Placement(name=claim.name, by="strength", strength=claim.strength)
     return _guess(models, by_name, claim)
+
+
+def _few(names: Sequence[str]) -> str:
+    """What there is, in a line that can be read."""
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return f"one of {', '.join(names[:_SHOWN])}{more}"
 
 
 def _guess(models: Sequence[ModelRecord], by_name: dict[str, str], claim: Claim) -> Placement:

@@ -174,6 +174,19 @@ def test_a_key_left_empty_ends_the_start_and_opens_nothing(
     assert ("HEADGATE_API_KEY" if not keys else f"{path}: ") in error
 
 
+def test_engines_inherit_no_variable_that_a_key_was_read_from(serve: Any, config: Callable[..., Path]) -> None:
+    doors = {"port": 0, "admin_port": 0, "api_keys": ["${CLIENTS}", "${NONE:-${SPARE}}"]}
+    env = {"CLIENTS": "s3same", "SPARE": "s3pare", "OTHER": "s3same", "HARMLESS": "stays"}
+    server = serve(config(server=doors), env=env)
+    children = server.children()
+    assert len(children) == 2
+    for pid in children:
+        inherited = Path(f"/proc/{pid}/environ").read_text()
+        assert "s3same" not in inherited
+        assert "s3pare" not in inherited
+        assert "HARMLESS=stays" in inherited
+
+
 def test_sighup_reads_the_routing_again(serve: Any, config: Callable[..., Path], checkpoint: Path) -> None:
     path = config()
     server = serve(path)

@@ -78,7 +78,7 @@ UNUSABLE_KEYS = {
     r'["\u00a0"]': "[0]",
     r'["real\n"]': "[0]",
     '[" real"]': "[0]",
-    r'["re\0al"]': "[0]",
+    r'["re\x7fal"]': "[0]",
     r'["re\nal"]': "[0]",
     '["schlüssel"]': "[0]",
 }
@@ -95,7 +95,7 @@ def test_a_key_that_no_request_can_present_is_refused_at_its_place_and_never_sho
 
 
 def test_a_key_may_hold_any_printable_ascii() -> None:
-    text = "server: {api_keys: ['a b', '!\"#$%&/()=?']}\n" + TWO
+    text = "server: {api_keys: ['a b', '!\"#$$%&/()=?']}\n" + TWO
     assert config.parse(text).server.api_keys == ("a b", '!"#$%&/()=?')
 
 
@@ -189,10 +189,3 @@ def test_engines_inherit_no_variable_that_a_key_came_from() -> None:
     )
     parsed = config.parse(text, env=env)
     assert config.inherited_environment(parsed, {**env, "X": "literal"}) == {"PATH": "p", "MODEL": "m"}
-
-
-@pytest.mark.parametrize("value", ["", " ", "\n"])
-def test_a_key_variable_that_is_set_to_nothing_is_refused(value: str) -> None:
-    with pytest.raises(ConfigError, match="HEADGATE_API_KEY is set but empty"):
-        config.api_key_from_environment({"HEADGATE_API_KEY": value})
-    assert config.api_key_from_environment({}) == ""

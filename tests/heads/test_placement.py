@@ -34,7 +34,10 @@ def test_order_is_the_pools(known):
 
 
 def test_unknown_like_names_the_nearest(known):
-    with pytest.raises(ConfigError, match=r"m: like: expected one of .*; got 'midd-9b'; did you mean 'mid-9b'\?"):
+    with pytest.raises(
+        ConfigError,
+        match=r"m: like: expected a model of the .*; got 'midd-9b'; did you mean 'mid-9b'\? - at `.*like`",
+    ):
         place(known, [Claim(name="m", like="midd-9b")])
 
 
