@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from router.cli import config_edit
 from router.cli.bar import Bar
+from router.cli.naming import refusals_of
 from router.cli.paths import home_path
 from router.errors import ConfigError
 
@@ -59,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         found = _found(args)
     except ModuleNotFoundError as error:
-        raise ConfigError(f"calibrating needs {error.name}: pip install 'headgate[train]'") from error
+        raise ConfigError(f"calibrating needs {error.name}: pip install 'headgate-router[train]'") from error
     if not args.dry_run:
         config_edit.put(args.config, "routing", found.setting, found.value)
     print(msgspec.json.encode(found).decode() if args.json else _text(found, args))
@@ -78,7 +79,8 @@ def _found(args: argparse.Namespace) -> "Found":
 
     if args.plot:
         files.check_picture("--plot", args.plot, (args.config, args.on))
-    decider = Decider(configuration.load(args.config))
+    with refusals_of(args.config):
+        decider = Decider(configuration.load(args.config))
     pool = _loaded(args.load, decider) if args.load else None
     with Bar(shown=not args.json) as bar:
         bar.stage(f"read {args.on.name}", 1)

@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 from router import config as configuration
 from router.cli.engine_args import engine_args_of
@@ -29,6 +30,15 @@ _ARGUMENT = re.compile(r"pool\[(\d+)\]\.engine_args\.(.+)")
 def source_of(args: argparse.Namespace) -> str:
     """What refusals call the config that the flags mean."""
     return _COMMAND_LINE if args.config is None else str(args.config)
+
+
+@contextlib.contextmanager
+def refusals_of(file: Path) -> Iterator[None]:
+    """A `ConfigError` within names the config file."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(f"{file}: {str(error).removeprefix(f'{file}: ')}") from error
 
 
 @contextlib.contextmanager

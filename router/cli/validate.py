@@ -9,10 +9,10 @@ import msgspec
 from router import config as configuration
 from router import heads
 from router.cli import preflight
+from router.cli.naming import refusals_of
 from router.cli.paths import home_path
 from router.cli.progress import placement_text
 from router.config import Config
-from router.errors import ConfigError
 from router.frontend.keys import Keys
 from router.heads.base import Placement
 
@@ -26,10 +26,8 @@ def run(args: argparse.Namespace) -> int:
     from router.pipeline.decider import Decider
 
     config = configuration.load(args.config)
-    try:
+    with refusals_of(args.config):
         decider = Decider(config)
-    except ConfigError as error:
-        raise ConfigError(f"{args.config}: {error}") from error
     preflight.look(config, str(args.config))
     auto = decider.names.settings("auto")
     strong, weak = config.pool[auto.strong].name, config.pool[auto.weak].name
