@@ -25,7 +25,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         return work(args)
     except ModuleNotFoundError as error:
-        raise ConfigError(f"headgate data needs {error.name}: pip install 'headgate[train]'") from error
+        raise ConfigError(f"headgate data needs {error.name}: pip install 'headgate-router[train]'") from error
 
 
 def _import_arguments(parser: argparse.ArgumentParser) -> None:

@@ -109,7 +109,7 @@ def run(args: argparse.Namespace) -> int:
         from router.learn.evaluate import output
         from router.learn.evaluate.run import run as evaluate
     except ModuleNotFoundError as error:
-        raise ConfigError(f"evaluation needs {error.name}: pip install 'headgate[train]'") from error
+        raise ConfigError(f"evaluation needs {error.name}: pip install 'headgate-router[train]'") from error
     plan = _plan(args)
     if args.out is not None:
         output.check_folder(args.out)

@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
         from router.learn.recipe import SIZES
         from router.learn.training import run as train
     except ModuleNotFoundError as error:
-        raise ConfigError(f"training needs {error.name}: pip install 'headgate[train]'") from error
+        raise ConfigError(f"training needs {error.name}: pip install 'headgate-router[train]'") from error
     recipe = SIZES[args.size]
     if args.seed is not None:
         recipe = msgspec.structs.replace(recipe, seed=args.seed)

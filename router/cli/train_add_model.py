@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         from router.learn.add_model import run as add
     except ModuleNotFoundError as error:
-        raise ConfigError(f"training needs {error.name}: pip install 'headgate[train]'") from error
+        raise ConfigError(f"training needs {error.name}: pip install 'headgate-router[train]'") from error
     report = add(args.tables, args.base, args.add_model, args.out, strength=args.strength, command=_command(args))
     print(msgspec.json.encode(report).decode() if args.json else _text(report))
     return 0

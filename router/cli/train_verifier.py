@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         from router.learn.verifier import run as train
     except ModuleNotFoundError as error:
-        raise ConfigError(f"training needs {error.name}: pip install 'headgate[train]'") from error
+        raise ConfigError(f"training needs {error.name}: pip install 'headgate-router[train]'") from error
     with Bar(shown=not args.json) as bar:
         report = train(
             args.tables, args.responses, args.judged, args.out, folds=args.folds, seed=args.seed or 0,

@@ -92,7 +92,7 @@ def usearch() -> Any:
     try:
         import usearch.index
     except ModuleNotFoundError as error:
-        raise ConfigError(f"a knn router needs {error.name}: pip install 'headgate[knn]'") from error
+        raise ConfigError(f"a knn router needs {error.name}: pip install 'headgate-router[knn]'") from error
     return usearch.index
 
 

@@ -179,7 +179,7 @@ def test_what_is_not_installed_is_told(
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     asked = ["calibrate", str(config), "--large-share", "0.2", "--on", str(folder / "prompts.txt"), "--plot", "x.png"]
     assert main(asked) == 2
-    assert "calibrating needs matplotlib: pip install 'headgate[train]'" in capsys.readouterr().err
+    assert "calibrating needs matplotlib: pip install 'headgate-router[train]'" in capsys.readouterr().err
     assert config.read_bytes() == before
 
 
