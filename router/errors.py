@@ -112,7 +112,7 @@ class Overloaded(RouterError):
 
 
 class ClientGone(RouterError):
-    """The client closed its connection; 499 appears in metrics and the journal only."""
+    """The client closed its connection; 499 appears in metrics only."""
 
     status = 499
     type = "client_closed_request"

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     verbs = parser.add_subparsers(metavar="import|describe", required=True)
-    _import_arguments(verbs.add_parser("import", help="tables of other projects, or the journal, to outcomes"))
+    _import_arguments(
+        verbs.add_parser("import", help="tables of other projects, or lines of decisions and feedback, to outcomes")
+    )
     _describe_arguments(verbs.add_parser("describe", help="what is in tables, and what is wrong with them"))
 
 

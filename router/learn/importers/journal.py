@@ -1,6 +1,6 @@
-"""Headgate's own journal: decisions, and what clients said of the answers. An answer nobody spoke of is no outcome.
+"""Lines of decisions and of what clients said of the answers. A decision without feedback is no outcome.
 
-The line format is `router.observe.journal`'s.
+The line format is `router.observe.journal`'s. The server does not write it yet; a program beside it may.
 """
 
 from collections import Counter
@@ -15,7 +15,7 @@ from router.learn.records import Record
 from router.observe.journal import DecisionLine, FeedbackLine, Line
 
 LONGEST = 300  #: characters of what is wrong with a line
-ABOUT = "Headgate's journal: decisions, and the scores that /v1/feedback got"
+ABOUT = "lines of decisions and of the scores that their answers got (docs/data.md; the server writes none yet)"
 
 
 def takes(source: Source) -> bool:
