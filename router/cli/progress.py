@@ -148,7 +148,7 @@ def placement_text(placement: Placement) -> str:
     if placement.by == "strength":
         return f"scored by strength {placement.strength:g}"
     if placement.by == "size":
-        return f"scored by strength {placement.strength:.2f}, a guess from its size"
+        return f"scored by strength {placement.strength:.2f}, a guess from its size; `strength` or `like` sets it"
     return "scored as an average model: nothing is known of it; give `like` or `strength`"
 
 

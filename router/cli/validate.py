@@ -53,6 +53,7 @@ def _summary(config: Config, placements: tuple[Placement, ...], rule: str, stron
             "threshold": routing.threshold,
             "strong": strong,
             "weak": weak,
+            "guessed": any(placement.guessed for placement in placements),
         },
         "server": {
             "host": config.server.host,
@@ -70,6 +71,8 @@ def _text(path: Path, summary: dict[str, Any]) -> str:
         rule = f"{strong} iff its win rate over {weak} is at least {routing['threshold']:g}"
     else:
         rule = f"quality less {routing['price']:g} times dollars; {strong} is the strongest, {weak} the weakest"
+    if routing["guessed"] and strong != weak:
+        rule += "\n           (which is the strongest is a guess: set `strength` or `like` of each member)"
     calibrated = f"calibration: {routing['calibration'] or 'not told'}"
     guarded = "guarded by a key" if server["guarded"] else "open: no API key"
     members = [

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from router.config import Server
+from router.config import Limits, Server
 from router.errors import ConfigError, NoEngine
 from router.frontend.admin import Admin, refuse_pages
 from router.frontend.connection import Connection
@@ -52,7 +52,7 @@ class Frontend:
         self._service = service
         self.metrics = Metrics() if metrics is None else metrics
         self.drain_requested = asyncio.Event()
-        limits = config.limits
+        limits, self._wanted_files = within_file_limit(config.limits)
         public = Public(service, self.metrics, self.draining)
         keys, origins = Keys(config.api_keys), Origins(config.allowed_origins)
         self._public = Door(public.routes(), keys, limits, self.metrics, origins=origins)
@@ -85,7 +85,8 @@ class Frontend:
 
     async def start(self) -> None:
         """Listen. Raises `ConfigError` naming the setting whose address cannot be had."""
-        raise_file_limit(self._config.limits.connections + _SPARE_FILES)
+        if self._wanted_files and self._config.limits.connections != Limits().connections:
+            self._tell_of_files()  # asked for, and not to be had
         self._sweep()
         config = self._config
         try:
@@ -149,7 +150,21 @@ class Frontend:
         loop = asyncio.get_running_loop()
         self._public.sweep(loop.time())
         self._admin.sweep(loop.time())
+        if self._wanted_files and self.connections >= self._public.limits.connections:
+            self._tell_of_files()
         self._sweeper = loop.call_later(self._public.tick_s, self._sweep)
+
+    def _tell_of_files(self) -> None:
+        """Once: what keeps clients out, and what to do."""
+        most, wanted, self._wanted_files = self._public.limits.connections, self._wanted_files, 0
+        _log.warning(
+            "at most %d clients can be connected, not the %d of `$.server.limits.connections`: each takes an open file,"
+            " of which the system allows fewer; for all of them raise its hard limit to %d (`ulimit -Hn`, or"
+            " LimitNOFILE of a systemd unit)",
+            most,
+            self._config.limits.connections,
+            wanted,
+        )
 
     def _gauges(self) -> tuple[MemberGauges, ...]:
         return tuple(_gauge(member) for member in self._service.members())
@@ -163,9 +178,18 @@ def raise_file_limit(wanted: int) -> int:
     granted = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     if granted > soft:
         resource.setrlimit(resource.RLIMIT_NOFILE, (granted, hard))
-    if granted < wanted:
-        _log.info("at most %d files may be open, not the %d that `limits.connections` asks for", granted, wanted)
     return max(soft, granted)
+
+
+def within_file_limit(limits: Limits) -> tuple[Limits, int]:
+    """`limits` with no more connections than files can be had for, and the files that all of them would take; 0 where
+    they can be had."""
+    wanted = limits.connections + _SPARE_FILES
+    granted = raise_file_limit(wanted)
+    if granted == resource.RLIM_INFINITY or granted >= wanted:
+        return limits, 0
+    spare = min(_SPARE_FILES, granted // 2)
+    return msgspec.structs.replace(limits, connections=granted - spare), wanted
 
 
 async def _listen(door: Door, host: str, port: int, setting: str) -> asyncio.Server:

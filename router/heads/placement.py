@@ -19,6 +19,7 @@ from router.heads.checkpoint import Checkpoint
 
 _SHOWN = 6  #: of a checkpoint's models, in an error
 BANDWIDTH = 0.1  #: of the Gaussian over strength
+_BEYOND = BANDWIDTH / 2  #: how far a guess by size leaves the references' range at most
 _SIZE = re.compile(r"(?<![A-Za-z0-9.])(?:(\d+)x)?(\d+(?:\.\d+)?)([bm])(?![a-z0-9])", re.IGNORECASE)
 
 Floats = npt.NDArray[np.float32]
@@ -59,14 +60,17 @@ def size_of(name: str) -> float | None:
 
 
 def strength_of_size(models: Sequence[ModelRecord], size_b: float) -> float | None:
-    """The strength that references of this size have: a line over log size, kept within their range."""
+    """The strength that references of this size have: a line over log size. Outside their range it flattens out, so
+    that of two smaller ones the larger is still the stronger."""
     known = [(m.size_b, m.strength) for m in models if m.size_b and m.strength is not None]
     if len(known) < 3:
         return None
     x = np.log([size for size, _ in known])
     y = np.array([strength for _, strength in known])
     slope, intercept = np.polyfit(x, y, 1)
-    return float(np.clip(intercept + slope * math.log(size_b), y.min(), y.max()))
+    line = float(intercept + slope * math.log(size_b))
+    inside = float(np.clip(line, y.min(), y.max()))
+    return inside + _BEYOND * math.tanh((line - inside) / _BEYOND)
 
 
 def _billions(match: tuple[str, str, str]) -> float:
@@ -106,8 +110,8 @@ def _guess(models: Sequence[ModelRecord], by_name: dict[str, str], claim: Claim)
         base = text.rstrip("/").rpartition("/")[2].lower()
         if base in by_name:
             return Placement(name=claim.name, by="name", reference=by_name[base])
-    for text in (claim.model, claim.name):
-        size_b = size_of(text.rstrip("/").rpartition("/")[2])
+    told = (size_of(text.rstrip("/").rpartition("/")[2]) for text in (claim.model, claim.name))
+    for size_b in (*told, claim.size_b):
         strength = size_b and strength_of_size(models, size_b)
         if strength is not None and size_b:
             return Placement(name=claim.name, by="size", strength=strength)
