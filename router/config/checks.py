@@ -8,7 +8,7 @@ from router.config.bounds import outside
 from router.config.engine_args import argument_name, not_here, twice
 from router.config.explain import one_of, shown
 from router.config.presented import fault_of_api_key, fault_of_origin
-from router.config.tree import CONFIG_VERSION, Config, Limits, Member, Server, Supervision
+from router.config.tree import CONFIG_VERSION, Config, Member, Server, Supervision
 from router.errors import ConfigError
 
 RESERVED_NAMES = ("auto", "headgate/auto")
@@ -32,7 +32,6 @@ def check(config: Config, source: str) -> None:
     for at, value, allowed in outside(config):
         refuse(f"expected {allowed}, got {shown(value)}", at)
     _check_server(config.server, refuse)
-    _check_limits(config.server.limits, refuse)
     _check_supervision(config.supervision, refuse)
     names = [member.name for member in config.pool]
     for i, member in enumerate(config.pool):
@@ -71,14 +70,6 @@ def _is_host(host: str) -> bool:
     return True
 
 
-def _check_limits(limits: Limits, refuse: Refuse) -> None:
-    if limits.pending_bytes < limits.body_bytes:
-        refuse(
-            f"expected at least `body_bytes`, {limits.body_bytes}, got {limits.pending_bytes}",
-            "$.server.limits.pending_bytes",
-        )
-
-
 def _check_supervision(supervision: Supervision, refuse: Refuse) -> None:
     for key, floor in (("backoff_max_s", "backoff_s"), ("ping_timeout_s", "ping_s")):
         least, value = getattr(supervision, floor), getattr(supervision, key)
@@ -103,8 +94,8 @@ def _check_engine(member: Member, refuse: Refuse, at: str) -> None:
         if getattr(member, key):
             refuse("only a member of `kind: openai` has this; this one is an engine", f"{at}.{key}")
     if found := not_here(member.engine_args):
-        key, where = found
-        refuse(f"{key!r} is set by {where}, not here", f"{at}.engine_args.{key}")
+        key, why = found
+        refuse(f"{key!r} {why}", f"{at}.engine_args.{key}")
     if key := twice(member.engine_args):
         refuse(f"{argument_name(key)!r} stands twice, in two spellings", f"{at}.engine_args.{key}")
     for key, value in member.env.items():

@@ -139,7 +139,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         ),
         (
             "pool: [{name: a, model: x, engine_args: {--allowed-origins: ['*']}}]",
-            "not here - at `$.pool[0].engine_args.--allowed-origins`",
+            "is set by `server.allowed_origins`, not here - at `$.pool[0].engine_args.--allowed-origins`",
         ),
         (
             "pool: [{name: a, model: x, engine_args: {max-model-len: 1, max_model_len: 2}}]",

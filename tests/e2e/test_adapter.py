@@ -40,7 +40,7 @@ def test_arguments_are_those_of_vllm_serve(pair):
             "enable_auto_tool_choice": True,
             "seed": None,
             "override_generation_config": {"temperature": 0.5},
-            "allowed_origins": ["a"],
+            "logits_processors": ["a:B"],
         }
     )
     assert (args.model, args.served_model_name) == ("some/model", ["tiny"])
@@ -61,12 +61,12 @@ def test_a_switch_may_be_turned_off(pair):
 @pytest.mark.parametrize(
     ("engine_args", "message"),
     [
-        ({"max_modell_len": 1}, r"vLLM has no argument 'max_modell_len'; did you mean 'max_model_len'\?"),
-        ({"zzzzzz": 1}, r"vLLM has no argument 'zzzzzz'$"),
-        ({"port": 8000}, r"'port' is set by `server.port`, not here"),
-        ({"served-model-name": "x"}, r"'served-model-name' is set by the member's `name`"),
-        ({"max_model_len": "many"}, r"engine_args: argument --max-model-len"),
-        ({"dtype": "float7"}, r"engine_args: argument --dtype: invalid choice"),
+        ({"max_modell_len": 1}, r"max_modell_len: vLLM has no such argument; did you mean 'max_model_len'\?"),
+        ({"zzzzzz": 1}, r"zzzzzz: vLLM has no such argument$"),
+        ({"port": 8000}, r"port: is set by `server.port`, not here"),
+        ({"served-model-name": "x"}, r"served-model-name: is set by the member's `name`"),
+        ({"max_model_len": "many"}, r"engine_args: max_model_len: argument --max-model-len"),
+        ({"dtype": "float7"}, r"engine_args: dtype: argument --dtype: invalid choice"),
         ({"enable_auto_tool_choice": True}, r"requires --tool-call-parser"),
     ],
     ids=str,

@@ -61,7 +61,7 @@ def look_at_names(spec: HostSpec, known: Collection[str]) -> None:
     for key in spec.engine_args:
         name = argument_name(key)
         if found := not_here((key,)):
-            raise ArgumentRefused(f"is set by {found[1]}, not here", key)
+            raise ArgumentRefused(found[1], key)
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
             hint = f"; did you mean {near[0]!r}?" if near else ""

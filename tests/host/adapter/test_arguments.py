@@ -63,7 +63,7 @@ def test_what_headgate_answers_for_is_refused_with_its_place(name: str) -> None:
         found = not_here(["dtype", key])
         assert found is not None
         assert found[0] == key
-        assert found[1].startswith(("`", "nothing: ", "a ", "the member's "))
+        assert found[1].startswith(("is set by ", "has no effect: "))
 
 
 def test_an_argument_switched_off_is_the_same_argument() -> None:
