@@ -30,6 +30,7 @@ class Between(msgspec.Struct, frozen=True):
 _DAY_S = 86_400
 #: Of an hour, a week or a million of anything there is no need to hold more; natively counts are 64 bits wide.
 Bytes = Annotated[int, Between(1, 1 << 40, "bytes")]
+HeadBytes = Annotated[int, Between(256, 1 << 24, "bytes")]  #: a request's headers: fewer, and none fits
 Count = Annotated[int, Between(1, 1_000_000)]
 Tokens = Annotated[int, Between(0, 1_000_000_000, "tokens")]
 OutputTokens = Annotated[float, Between(1, 1_000_000_000, "tokens")]

@@ -12,7 +12,8 @@ from router.config.tree import CONFIG_VERSION, Config, Member, Server, Supervisi
 from router.errors import ConfigError
 
 RESERVED_NAMES = ("auto", "headgate/auto")
-_HOST_NAME = re.compile(r"(?=.{1,253}$)[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_.])?")
+#: Numbers alone would be an address in an old spelling: `1.5` is 1.0.0.5.
+_HOST_NAME = re.compile(r"(?=.{1,253}$)(?![0-9.]+$)[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_.])?")
 _LONGEST_NAME = 256
 
 #: Refuses, with a reason and the key.

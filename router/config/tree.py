@@ -10,6 +10,7 @@ import msgspec
 from router.config.bounds import (
     Bytes,
     Count,
+    HeadBytes,
     OutputTokens,
     Pause,
     Port,
@@ -32,7 +33,7 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """Bounds that keep memory a matter of configuration, not of traffic."""
 
     body_bytes: Bytes = 32 * 1024 * 1024
-    header_bytes: Bytes = 64 * 1024
+    header_bytes: HeadBytes = 64 * 1024
     headers: Count = 128
     connections: Count = 20_000
     in_flight: Count = 2_048  #: accepted and unfinished requests; over it 429

@@ -93,7 +93,8 @@ def test_a_refusal_names_value_key_and_what_is_allowed(branch: str, key: str, va
 
 
 @pytest.mark.parametrize(
-    "host", ["0.0.0.0:8000", "", " ", "http://h", "h/", "[::1]", "a b", "*", "-h", "a\nb", "h" * 254, "user@h"]
+    "host",
+    ["0.0.0.0:8000", "", " ", "http://h", "h/", "[::1]", "a b", "*", "-h", "a\nb", "h" * 254, "user@h", "1.5", "127.1"],
 )
 @pytest.mark.parametrize("key", ["host", "admin_host"])
 def test_a_host_is_an_address_or_a_name_alone(key: str, host: str) -> None:
