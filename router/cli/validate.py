@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from router import config as configuration
-from router import heads
+from router import heads, urls
 from router.cli import preflight
 from router.cli.naming import refusals_of
 from router.cli.paths import home_path
@@ -43,7 +43,12 @@ def _summary(config: Config, placements: tuple[Placement, ...], rule: str, stron
     return {
         "valid": True,
         "pool": [
-            {"name": member.name, "kind": member.kind, "model": member.model or member.url, "placement": placement}
+            {
+                "name": member.name,
+                "kind": member.kind,
+                "model": member.model or urls.shown(member.url),
+                "placement": placement,
+            }
             for member, placement in zip(config.pool, placements, strict=True)
         ],
         "routing": {

@@ -4,6 +4,7 @@ import ipaddress
 import re
 from collections.abc import Callable, Sequence
 
+from router import urls
 from router.config.bounds import outside
 from router.config.engine_args import argument_name, not_here, twice
 from router.config.explain import one_of, shown
@@ -105,8 +106,15 @@ def _check_engine(member: Member, refuse: Refuse, at: str) -> None:
 
 
 def _check_url_member(member: Member, refuse: Refuse, at: str) -> None:
-    if not member.url.startswith(("http://", "https://")):
-        refuse(f"an openai member needs `url`: http(s)://..., got {member.url!r}", at)
+    try:
+        url = urls.parse(member.url)
+    except ValueError as error:
+        refuse(f"an openai member needs `url`, a base URL; got {urls.shown(member.url)!r}: {error}", f"{at}.url")
+    else:
+        if url.authorization and member.api_key:
+            refuse("give `api_key` or a login in `url`, not both", f"{at}.api_key")
+    if not (member.api_key.isascii() and (member.api_key + " ").isprintable()) or " " in member.api_key:
+        refuse("expected printable ASCII without spaces, not shown here", f"{at}.api_key")
     for key in ("engine_args", "env"):
         if getattr(member, key):
             refuse("only an engine has this; this member is one of `kind: openai`", f"{at}.{key}")

@@ -66,8 +66,11 @@ class Member(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     name: str
     kind: Literal["engine", "openai"] = "engine"
     model: str = ""  #: path or hub id of the weights; for `openai`, what to ask for (default: `name`, else its first)
-    url: str = ""  #: for `openai`: base URL, with or without `/v1`
-    api_key: str = ""  #: for `openai`
+    url: str = ""  #: for `openai`: base URL, with or without `/v1`; a query goes with every call
+    api_key: str = ""  #: for `openai`: sent as a bearer token
+    connect_timeout_s: Seconds = 20.0  #: for `openai`: until a connection is open, its host name looked up
+    answer_timeout_s: Seconds = 3_600.0  #: for `openai`: until the end of a whole answer, which is silent before it
+    silence_timeout_s: Seconds = 600.0  #: for `openai`: a stream that brings no whole event for so long is given up
     like: str = ""  #: score it as this model of the checkpoint
     strength: Unit | None = None  #: or by its MMLU-Pro accuracy, 0..1
     engine_args: dict[str, Any] = {}  #: vLLM's own argument names, with _ or -

@@ -20,8 +20,8 @@ _LEAST_LOOKS = 3
 class Watch:
     """Over one host. Times are seconds of any monotonic clock.
 
-    With timers in time, a host that hangs is found at most `ping_timeout_s` after its last word. It is asked `ping_s` after
-    it, sooner where its answer would otherwise have too few looks.
+    With timers in time, a host that hangs is found at most `ping_timeout_s` after its last word. It is asked `ping_s`
+    after it, sooner where its answer would otherwise have too few looks.
     """
 
     __slots__ = ("_asked_s", "_most_unanswered", "_rest_s", "_unanswered", "interval_s")

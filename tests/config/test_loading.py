@@ -133,6 +133,20 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         ("server: {limits: {foo: 4}}", "and 5 more"),
         ("pool: [{name: a, model: x, env: {A: 1}}]", "Expected `str`, got `int` - at `$.pool[0].env.A`; quote it"),
         ("secret_variables: [PATH]", "unknown key 'secret_variables'; expected one of version, server, pool"),
+        ("pool: [{name: a, kind: openai, url: 'http://u:p@h:x'}]", "got 'http://***@h:x': its host or port"),
+        ("pool: [{name: a, kind: openai, url: 'http://h:99999'}]", "an IPv6 host is in [ ] - at `$.pool[0].url`"),
+        (
+            "pool: [{name: a, kind: openai, url: 'http://u:p@h', api_key: k}]",
+            "give `api_key` or a login in `url`, not both - at `$.pool[0].api_key`",
+        ),
+        (
+            'pool: [{name: a, kind: openai, url: "http://h", api_key: "k\\n"}]',
+            "expected printable ASCII without spaces, not shown here - at `$.pool[0].api_key`",
+        ),
+        (
+            "pool: [{name: a, kind: openai, url: 'http://h', answer_timeout_s: .nan}]",
+            "expected 0.001 to 604,800 seconds, got nan - at `$.pool[0].answer_timeout_s`",
+        ),
         (
             "pool: [{name: a, model: x, engine_args: {port: 9000}}]",
             "'port' is set by `server.port`, not here - at `$.pool[0].engine_args.port`",
