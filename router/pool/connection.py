@@ -1,0 +1,46 @@
+"""HTTP connections to upstreams, and what is read from them, always bounded.
+
+Imports aiohttp, so it is itself imported late.
+"""
+
+import aiohttp
+
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+def open_session(headers: dict[str, str], connect_timeout_s: float) -> aiohttp.ClientSession:
+    """Without anything that one request could leave to the next: no cookies, no proxies of the environment."""
+    return aiohttp.ClientSession(
+        # Admission bounds the requests in flight; a bound here would only make healthy requests wait and time out.
+        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=60.0),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        # A small compressed answer may be a large one.
+        headers={"accept-encoding": "identity"} | headers,
+        timeout=aiohttp.ClientTimeout(total=None, connect=connect_timeout_s),
+    )
+
+
+async def opening(response: aiohttp.ClientResponse) -> bytes:
+    """The first bytes that are not white space; empty where the body has none."""
+    async for data in response.content.iter_any():
+        first: bytes = data.removeprefix(_BYTE_ORDER_MARK).lstrip()
+        if first:
+            return first
+    return b""
+
+
+async def rest_of(response: aiohttp.ClientResponse, most_bytes: int, begun: bytes = b"") -> bytes:
+    """The body that began with `begun`, of which what lies beyond `most_bytes` is not read."""
+    parts, size = [begun], len(begun)
+    async for data in response.content.iter_any():
+        parts.append(data)
+        size += len(data)
+        if size > most_bytes:
+            break
+    return b"".join(parts)
+
+
+def retry_after_s(response: aiohttp.ClientResponse) -> float:
+    """What the upstream asks for, within an hour; else a second."""
+    told = response.headers.get("retry-after", "").strip()
+    return float(min(max(int(told), 1), 3600)) if told.isascii() and told.isdigit() and len(told) < 9 else 1.0
