@@ -1,4 +1,4 @@
-"""HTTP connections to upstreams, and what is read from them, always bounded.
+"""HTTP connections to upstreams, and what is read from them: bounded, and never another request's answer.
 
 Imports aiohttp, so it is itself imported late.
 """
@@ -6,13 +6,32 @@ Imports aiohttp, so it is itself imported late.
 import aiohttp
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+#: Idle connections that turned out unusable, one after another, until the upstream is taken for broken.
+_MOST_TRIES = 16
+
+
+class Connector(aiohttp.TCPConnector):  # type: ignore[misc]
+    """Drops a kept connection on which bytes came that no request asked for: they would be read as the next answer."""
+
+    async def connect(
+        self,
+        req: aiohttp.ClientRequest,
+        traces: list[aiohttp.tracing.Trace],
+        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109
+    ) -> aiohttp.connector.Connection:
+        for _ in range(_MOST_TRIES):
+            connection = await super().connect(req, traces, timeout)
+            if connection.protocol is not None and not connection.protocol.should_close:
+                return connection
+            connection.close()
+        raise aiohttp.ClientConnectionError("it sends bytes that no request asked for")
 
 
 def open_session(headers: dict[str, str], connect_timeout_s: float) -> aiohttp.ClientSession:
     """Without anything that one request could leave to the next: no cookies, no proxies of the environment."""
     return aiohttp.ClientSession(
         # Admission bounds the requests in flight; a bound here would only make healthy requests wait and time out.
-        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=60.0),
+        connector=Connector(limit=0, keepalive_timeout=60.0),
         cookie_jar=aiohttp.DummyCookieJar(),
         # A small compressed answer may be a large one.
         headers={"accept-encoding": "identity"} | headers,

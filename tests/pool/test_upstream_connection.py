@@ -34,6 +34,30 @@ def told(passed: bytes) -> str:
     return str(json.loads(passed)["id"])
 
 
+async def test_bytes_that_no_request_asked_for_are_not_the_next_answer(asked: Asked) -> None:
+    go, sent = asyncio.Event(), asyncio.Event()
+
+    async def poison(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        await read_body(asked.raw.heads[-1], reader)
+        writer.write(answer(WHOLE | {"id": "right"}))
+        await writer.drain()
+        await go.wait()
+        writer.write(EVIL)
+        await writer.drain()
+        sent.set()
+        return True
+
+    asked.raw.answers = [poison, answer(WHOLE | {"id": "next"})]
+    passed, _ = await asked()
+    assert told(passed) == "right"
+    go.set()
+    await sent.wait()
+    await asyncio.sleep(0.1)  # the bytes are in the idle connection's socket; the loop has yet to read them
+    passed, end = await asked()
+    assert isinstance(end, Done)
+    assert told(passed) == "next"
+
+
 async def test_two_answers_to_one_request_do_not_answer_the_next(asked: Asked) -> None:
     asked.raw.answers = [answer(WHOLE | {"id": "right"}) + EVIL, answer(WHOLE | {"id": "next"})]
     assert [told((await asked())[0]) for _ in range(2)] == ["right", "next"]
