@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+import time
 
 import pytest
 
@@ -370,3 +371,21 @@ async def test_what_vllm_coerces_is_answered_and_travels_on_untouched(
     client.send(post(path, sent))
     assert (await client.response()).status == 200
     assert (await replying.asked()).body == sent
+
+
+async def test_an_answer_in_many_small_pieces_costs_no_more_than_its_size(replying: ScriptedService, ask: Ask) -> None:
+    pieces = 50_000
+
+    def script(request: Request) -> None:
+        request.sink.start(DECISION)
+        request.sink.chunk(b'"' + b"x" * 16_000_000)
+        for _ in range(pieces):
+            request.sink.chunk(b"y")
+        request.sink.chunk(b'"')
+        request.sink.done(DONE)
+
+    replying.script = script
+    begun = time.monotonic()
+    reply = await ask(chat())
+    assert reply.body == b'"' + b"x" * 16_000_000 + b"y" * pieces + b'"'
+    assert time.monotonic() - begun < 20  # copied anew for each piece: 800 GB
