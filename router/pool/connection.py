@@ -6,6 +6,9 @@ Imports aiohttp, so it is itself imported late.
 import aiohttp
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+#: Less than the 5 s after which `vllm serve` and most others close an idle connection: a request that crosses their
+#: close would fail.
+_KEPT_S = 4.0
 #: Idle connections that turned out unusable, one after another, until the upstream is taken for broken.
 _MOST_TRIES = 16
 
@@ -31,7 +34,7 @@ def open_session(headers: dict[str, str], connect_timeout_s: float) -> aiohttp.C
     """Without anything that one request could leave to the next: no cookies, no proxies of the environment."""
     return aiohttp.ClientSession(
         # Admission bounds the requests in flight; a bound here would only make healthy requests wait and time out.
-        connector=Connector(limit=0, keepalive_timeout=60.0),
+        connector=Connector(limit=0, keepalive_timeout=_KEPT_S),
         cookie_jar=aiohttp.DummyCookieJar(),
         # A small compressed answer may be a large one.
         headers={"accept-encoding": "identity"} | headers,

@@ -11,6 +11,7 @@ What is no answer is found out before anything leaves, so that another member ma
 import asyncio
 import io
 import logging
+import math
 import time
 from typing import Protocol
 
@@ -27,7 +28,7 @@ from router.urls import BaseUrl
 log = logging.getLogger("headgate.pool")
 
 _LARGE_BODY_BYTES = 1024 * 1024
-_LARGEST_ANSWER_BYTES = 64 * 1024 * 1024
+_LARGEST_ANSWER_BYTES = 32 * 1024 * 1024
 _LARGEST_ERROR_BYTES = 1024 * 1024
 #: What may still come after an answer's end mark, for the connection to be used again.
 _LARGEST_REST_BYTES = 64 * 1024
@@ -56,128 +57,122 @@ class Asker(Protocol):
         ...
 
 
-async def exchange(
-    session: aiohttp.ClientSession, url: BaseUrl, model: str, member: Member, work: Work, asker: Asker
-) -> None:
-    """Ask for `model` and tell `asker`. Raises nothing but a cancellation."""
-    begun = time.monotonic()
-    try:
-        await _exchange(session, url, model, member, work, asker, begun)
-    except RouterError as error:
-        asker.failed(Failure(error))
-    except aiohttp.ConnectionTimeoutError:
-        asker.broke(f"it could not be reached within {member.connect_timeout_s:g} s")
-    except TimeoutError:
-        if work.deadline_s and time.monotonic() - begun >= work.deadline_s:
-            # What a client has patience for says nothing of the member.
-            asker.failed(Failure(DeadlineExceeded(f"the answer was not complete within {work.deadline_s:g} s")))
-        else:
-            setting, seconds = _patience(member, work)
-            asker.broke(f"it did not answer in time (`{setting}`: {seconds:g} s)")
-    except (aiohttp.ClientError, OSError) as error:
-        asker.broke(f"{type(error).__name__}: {error}")
-    except Exception as error:  # whatever breaks must end this request
-        log.exception("a request to %r failed", member.name)
-        asker.failed(Failure(EngineFailed(f"model {member.name!r} failed: {type(error).__name__}"), retryable=True))
+class Exchange:
+    """`run` asks once and tells `asker`."""
 
+    __slots__ = ("_asker", "_begun", "_member", "_model", "_url", "_work")
 
-async def _exchange(
-    session: aiohttp.ClientSession,
-    url: BaseUrl,
-    model: str,
-    member: Member,
-    work: Work,
-    asker: Asker,
-    begun: float,
-) -> None:
-    headers = {"x-request-id": work.request_id} if work.request_id else {}
-    if work.traceparent:
-        headers["traceparent"] = work.traceparent
-    body = with_model(work.body, model)
-    async with session.post(
-        url.at(API_PATHS[work.kind]),
-        # A large body is written in pieces, or it would hold up the event loop.
-        data=body if len(body) < _LARGE_BODY_BYTES else io.BytesIO(body),
-        headers=headers,
-        timeout=_timeout(member, work),
-        # A redirect would carry prompt and key to another host.
-        allow_redirects=False,
-    ) as response:
-        status = response.status
-        if 200 <= status < 300:
-            await _take(response, member, work, asker, begun)
-        elif 400 <= status < 600:
-            error = await rest_of(response, _LARGEST_ERROR_BYTES)
-            asker.refused(status, error, retry_after_s(response))
-        else:
-            what = "a redirect, which is not followed" if 300 <= status < 400 else "which means nothing"
-            asker.broke(f"it answered with status {status}, {what}")
+    def __init__(self, url: BaseUrl, model: str, member: Member, work: Work, asker: Asker) -> None:
+        self._url = url
+        self._model = model  # what the upstream calls it
+        self._member = member
+        self._work = work
+        self._asker = asker
+        self._begun = time.monotonic()
 
-
-def _patience(member: Member, work: Work) -> tuple[str, float]:
-    """The setting that bounds how long to wait, and its seconds."""
-    if work.stream:
-        return "silence_timeout_s", member.silence_timeout_s
-    return "answer_timeout_s", member.answer_timeout_s
-
-
-def _timeout(member: Member, work: Work) -> aiohttp.ClientTimeout:
-    connect_s, (_, seconds) = member.connect_timeout_s, _patience(member, work)
-    if work.stream:
-        return aiohttp.ClientTimeout(total=work.deadline_s or None, connect=connect_s, sock_read=seconds)
-    return aiohttp.ClientTimeout(total=min(work.deadline_s or seconds, seconds), connect=connect_s)
-
-
-async def _take(response: aiohttp.ClientResponse, member: Member, work: Work, asker: Asker, begun: float) -> None:
-    """An answer, which the first bytes of the body must look like. Content types are wrong too often to go by."""
-    first = await opening(response)
-    if work.stream and first and first[:1] not in b"{[<":
-        await _stream(response, first, member, work, asker, begun)
-        return
-    wanted = "an event stream" if work.stream else "a JSON object"
-    if first[:1] != b"{":
-        asker.broke(f"its answer is {_kind_of(response, first)}, not {wanted}")
-        return
-    body = await rest_of(response, _LARGEST_ANSWER_BYTES, first)
-    if len(body) > _LARGEST_ANSWER_BYTES:
-        asker.broke(f"its answer is larger than {_LARGEST_ANSWER_BYTES} bytes")
-        return
-    passage = Passage(work.kind, member.name)
-    answer = passage.whole(body)
-    if passage.finished and work.stream:
-        asker.broke(f"its answer is a whole one, not {wanted}")
-    elif asker.pass_on(answer):
-        asker.answered(passage, Timings(0.0, time.monotonic() - begun))
-
-
-async def _stream(
-    response: aiohttp.ClientResponse, data: bytes, member: Member, work: Work, asker: Asker, begun: float
-) -> None:
-    """Pass on the events of a body that begins with `data`."""
-    passage = Passage(work.kind, member.name)
-    first, heard = 0.0, begun
-    received = response.content.iter_any()
-    while True:
-        events = passage.feed(data)
-        now = time.monotonic()
-        if events:
-            heard = now
-            first = first or now - begun
-            if not asker.pass_on(events):
-                return
-        elif now - heard > member.silence_timeout_s:
-            raise TimeoutError
-        if passage.over:
-            break
+    async def run(self, session: aiohttp.ClientSession) -> None:
+        """Raises nothing but a cancellation."""
+        asker, name = self._asker, self._member.name
         try:
-            data = await anext(received)
-        except StopAsyncIteration:
-            if not asker.pass_on(passage.end()):
-                return
-            break
-    asker.answered(passage, Timings(first, time.monotonic() - begun))
-    if passage.finished:
-        await _read_empty(response)
+            await self._ask(session)
+        except RouterError as error:
+            asker.failed(Failure(error))
+        except aiohttp.ConnectionTimeoutError:
+            asker.broke(f"it could not be reached within {self._member.connect_timeout_s:g} s")
+        except TimeoutError:
+            self._late()
+        except (aiohttp.ClientError, OSError) as error:
+            asker.broke(f"{type(error).__name__}: {error}")
+        except Exception as error:  # whatever breaks must end this request
+            log.exception("a request to %r failed", name)
+            asker.failed(Failure(EngineFailed(f"model {name!r} failed: {type(error).__name__}"), retryable=True))
+
+    def _late(self) -> None:
+        deadline_s = self._work.deadline_s
+        if deadline_s and time.monotonic() - self._begun >= deadline_s:
+            # What a client has patience for says nothing of the member.
+            self._asker.failed(Failure(DeadlineExceeded(f"the answer was not complete within {deadline_s:g} s")))
+            return
+        self._asker.broke(f"it did not answer in time (`answer_timeout_s`: {self._member.answer_timeout_s:g} s)")
+
+    async def _ask(self, session: aiohttp.ClientSession) -> None:
+        work = self._work
+        headers = {"x-request-id": work.request_id} if work.request_id else {}
+        if work.traceparent:
+            headers["traceparent"] = work.traceparent
+        body = with_model(work.body, self._model)
+        async with session.post(
+            self._url.at(API_PATHS[work.kind]),
+            # A large body is written in pieces, or it would hold up the event loop.
+            data=body if len(body) < _LARGE_BODY_BYTES else io.BytesIO(body),
+            headers=headers,
+            timeout=self._timeout(),
+            # A redirect would carry prompt and key to another host.
+            allow_redirects=False,
+        ) as response:
+            status = response.status
+            if 200 <= status < 300:
+                await self._take(response)
+            elif 400 <= status < 600:
+                error = await rest_of(response, _LARGEST_ERROR_BYTES)
+                self._asker.refused(status, error, retry_after_s(response))
+            else:
+                what = "a redirect, which is not followed" if 300 <= status < 400 else "which means nothing"
+                self._asker.broke(f"it answered with status {status}, {what}")
+
+    def _timeout(self) -> aiohttp.ClientTimeout:
+        """A stream may take for ever: whoever is told of its events knows when they stay away."""
+        total_s = self._work.deadline_s or math.inf
+        if not self._work.stream:
+            total_s = min(total_s, self._member.answer_timeout_s)
+        return aiohttp.ClientTimeout(
+            total=total_s if total_s < math.inf else None, connect=self._member.connect_timeout_s
+        )
+
+    async def _take(self, response: aiohttp.ClientResponse) -> None:
+        """An answer, which the first bytes of the body must look like. Content types are wrong too often to go by."""
+        streamed, asker = self._work.stream, self._asker
+        first = await opening(response)
+        if streamed and first and first[:1] not in b"{[<":
+            await self._stream(response, first)
+            return
+        wanted = "an event stream" if streamed else "a JSON object"
+        if first[:1] != b"{":
+            asker.broke(f"its answer is {_kind_of(response, first)}, not {wanted}")
+            return
+        body = await rest_of(response, _LARGEST_ANSWER_BYTES, first)
+        if len(body) > _LARGEST_ANSWER_BYTES:
+            asker.broke(f"its answer is larger than {_LARGEST_ANSWER_BYTES} bytes")
+            return
+        passage = Passage(self._work.kind, self._member.name)
+        answer = passage.whole(body)
+        if passage.finished and streamed:
+            asker.broke(f"its answer is a whole one, not {wanted}")
+        elif asker.pass_on(answer):
+            asker.answered(passage, Timings(0.0, time.monotonic() - self._begun))
+
+    async def _stream(self, response: aiohttp.ClientResponse, data: bytes) -> None:
+        """Pass on the events of a body that begins with `data`."""
+        passage = Passage(self._work.kind, self._member.name)
+        asker, first_s = self._asker, 0.0
+        received = response.content.iter_any()
+        while True:
+            events = passage.feed(data)
+            if events:
+                first_s = first_s or time.monotonic() - self._begun
+                if not asker.pass_on(events):
+                    return
+            if passage.over:
+                break
+            try:
+                data = await anext(received)
+            except StopAsyncIteration:
+                if not asker.pass_on(passage.end()):
+                    return
+                break
+        asker.answered(passage, Timings(first_s, time.monotonic() - self._begun))
+        if passage.finished and not response.content.at_eof():
+            await _read_empty(response)
 
 
 async def _read_empty(response: aiohttp.ClientResponse) -> None:

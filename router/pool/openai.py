@@ -6,6 +6,7 @@ such a member does not pay for it.
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -29,6 +30,9 @@ log = logging.getLogger("headgate.pool")
 
 _CAPABILITIES = frozenset({"chat", "completions", "tools", "structured", "logprobs", "vision", "responses", "messages"})
 _ASK_AGAIN_S = 0.5
+#: How often within the longest silence streams are looked at.
+_LOOKS = 20
+_SHORTEST_LOOK_S = 0.05
 #: More than an unknown context is likely to hold: rates are not learnt from an answer that claims so many.
 _MANY_TOKENS = 2_000_000
 
@@ -36,12 +40,14 @@ _MANY_TOKENS = 2_000_000
 class HttpCall:
     """One request to the URL, and the `Asker` of its exchange."""
 
-    __slots__ = ("_member", "chunk", "receiver", "task", "typical")
+    __slots__ = ("_member", "chunk", "heard_s", "receiver", "task", "typical")
 
-    def __init__(self, member: "OpenAIMember", receiver: Receiver) -> None:
+    def __init__(self, member: "OpenAIMember", work: Work, receiver: Receiver) -> None:
         self._member = member
         self.receiver = receiver
-        self.typical = True
+        self.typical = work.typical
+        #: monotonic; when the last event of a stream was passed on. A whole answer is silent before its end.
+        self.heard_s = time.monotonic() if work.stream else math.inf
         self.chunk: Callable[[bytes], None] = receiver.chunk
         self.task: asyncio.Task[None] | None = None
 
@@ -55,6 +61,7 @@ class HttpCall:
     def pass_on(self, data: bytes) -> bool:
         running = self._member.running
         if data and self in running:
+            self.heard_s = time.monotonic()
             self.chunk(data)
         return self in running
 
@@ -96,15 +103,14 @@ class OpenAIMember:
         self.running: set[HttpCall] = set()
         self._tasks: set[asyncio.Task[None]] = set()  # of those, and of answers whose connection is being read empty
         self._session: aiohttp.ClientSession | None = None
-        self._probe: asyncio.Task[None] | None = None
+        self._watching: tuple[asyncio.Task[None], ...] = ()
 
     # PoolMember
 
     def submit(self, work: Work, receiver: Receiver) -> HttpCall:
         if self.phase != "ready" or self._session is None:
             raise NoEngine(f"model {self.name!r} is not available now ({self.phase})", retry_after_s=1.0)
-        call = HttpCall(self, receiver)
-        call.typical = work.typical
+        call = HttpCall(self, work, receiver)
         self.running.add(call)
         self._load.submitted(work.prompt_tokens)
         if self._breaker.state != "closed":
@@ -147,14 +153,14 @@ class OpenAIMember:
             await self._close()
             raise EngineStartError(self.name, why)
         self.phase = "ready"
-        self._probe = asyncio.create_task(self._keep_probing())
+        self._watching = (asyncio.create_task(self._keep_probing()), asyncio.create_task(self._keep_listening()))
 
     async def stop(self) -> None:
         self.phase = "stopped"
-        if self._probe is not None:
-            self._probe.cancel()
-            await asyncio.gather(self._probe, return_exceptions=True)
-            self._probe = None
+        for task in self._watching:
+            task.cancel()
+        await asyncio.gather(*self._watching, return_exceptions=True)
+        self._watching = ()
         calls = tuple(self.running)
         for call in calls:
             self.fail(call, Failure(EngineFailed(f"model {self.name!r} was stopped"), retryable=True))
@@ -175,9 +181,9 @@ class OpenAIMember:
     # Answers
 
     async def _answer(self, call: HttpCall, work: Work, session: "aiohttp.ClientSession") -> None:
-        from router.pool.exchange import exchange
+        from router.pool.exchange import Exchange
 
-        await exchange(session, self._url, self._model, self._member, work, call)
+        await Exchange(self._url, self._model, self._member, work, call).run(session)
 
     def done(self, call: HttpCall, passage: Passage, timings: Timings) -> None:
         """A whole answer was passed on."""
@@ -227,6 +233,17 @@ class OpenAIMember:
         if why != self.last_error:
             self.last_error = why
             log.warning("model %r: %s", self.name, why)
+
+    async def _keep_listening(self) -> None:
+        """Give up streams that bring no event. One look at all of them: a timer for each would cost every token."""
+        silence_s = self._member.silence_timeout_s
+        while True:
+            await asyncio.sleep(max(silence_s / _LOOKS, _SHORTEST_LOOK_S))
+            since = time.monotonic() - silence_s
+            for call in [call for call in self.running if call.heard_s < since]:
+                self.blame(call, f"it did not answer in time (`silence_timeout_s`: {silence_s:g} s)")
+                if call.task is not None:
+                    call.task.cancel()
 
     # Readiness
 

@@ -233,6 +233,26 @@ async def test_a_stream_that_drips_bytes_and_no_event_is_given_up(raw: RawUpstre
     await member.stop()
 
 
+@pytest.mark.parametrize("sent", [b"HTTP/1.1 200 OK\r\nx: ", chunked(end=b"")], ids=["its head", "white space"])
+async def test_a_stream_whose_first_byte_drips_in_is_given_up(raw: RawUpstream, sent: bytes) -> None:
+    async def drips(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        writer.write(sent)
+        while True:
+            writer.write(b"1\r\n\n\r\n" if b"chunked" in sent else b"y")
+            await writer.drain()
+            await asyncio.sleep(0.02)
+
+    raw.answers = [drips]
+    member = member_of(raw, silence_timeout_s=0.5)
+    await member.start()
+    receiver = Heard()
+    member.submit(work(stream=True), receiver)
+    failure = await receiver.end()
+    assert isinstance(failure, Failure)
+    assert "did not answer in time (`silence_timeout_s`: 0.5 s)" in failure.error.message
+    await member.stop()
+
+
 async def test_a_clients_deadline_is_not_counted_against_the_member(asked: Asked) -> None:
     for _ in range(3):
         _, end = await asked(stalls, stream=True, deadline_s=0.05)
