@@ -10,6 +10,7 @@ from router.config import Limits
 from router.frontend.keys import Keys
 from router.frontend.origins import Origins
 from router.frontend.routes import Routes
+from router.frontend.turns import Turns
 from router.native.express import Express
 from router.observe.metrics import Metrics
 
@@ -38,6 +39,7 @@ class Door:
         "routes",
         "running",
         "tick_s",
+        "turns",
     )
 
     def __init__(
@@ -60,12 +62,13 @@ class Door:
         self.connections: set[Connection] = set()
         self.draining = False
         self.emptied = asyncio.Event()  #: set when the last connection of a draining door has closed
-        self.body_bytes = 0  #: of requests that are being read, or wait for an answer before theirs
+        self.body_bytes = 0  #: of requests that are being read, or wait for an answer before theirs; and what is unread
         self.running = 0  #: answers that an engine owes
         self.express: Express | None = None  #: the common request's way
         self.tick_s = sweep_interval_s(limits)
         self.now = 0.0  #: the loop's time at the last sweep; all deadlines are counted from it
         self.date = ""
+        self.turns = Turns()
 
     def entered(self, connection: "Connection") -> None:
         self.connections.add(connection)

@@ -85,7 +85,7 @@ def probes(service: Service, metrics: Metrics, draining: Callable[[], bool]) -> 
         exchange.respond(200 if able else 503, body, headers="" if able else "retry-after: 1\r\n")
 
     def show_metrics(exchange: Exchange) -> None:
-        exchange.respond(200, metrics.render(), CONTENT_TYPE)
+        exchange.respond(200, metrics.page(), CONTENT_TYPE)
 
     return (
         Route("/health", {"GET": health}, open=True),

@@ -14,6 +14,7 @@ from router.frontend.door import Door
 from router.frontend.exchange import EXPLAINED, Exchange
 from router.frontend.origins import is_preflight
 from router.frontend.routes import shown
+from router.frontend.unread import Unread
 from router.native.fields import Fields
 
 if TYPE_CHECKING:
@@ -52,13 +53,13 @@ class Reader:
         "_incoming",
         "_parser",
         "_quiet_bytes",
-        "_read_bytes",
         "_replaying",
         "_target",
         "_upgrading",
         "continue_due",
         "on_header",
         "phase",
+        "unread",
     )
 
     def __init__(self, connection: "Connection", door: Door) -> None:
@@ -71,21 +72,31 @@ class Reader:
         self._fields = Fields()
         self._body: bytes | bytearray = b""
         self._body_bytes = 0
-        self._read_bytes = 0
         self._quiet_bytes = 0  #: read without a callback: bounds what the parser gathers inside
         self._upgrading = False
         self._replaying = False
         self.on_header = self._fields.add
         self._parser: httptools.HttpRequestParser | None = httptools.HttpRequestParser(self)
+        self.unread = Unread()
 
-    def feed(self, data: bytes) -> None:
-        """Parse what was read."""
+    def read(self, data: bytes) -> None:
+        """Keep what was read: `step` parses it, a piece a call."""
+        if self.phase != DEAF:
+            self.unread.add(data, midway=self.phase != IDLE)
+
+    def step(self) -> int:
+        """Parse a piece of what was read, which ends at most one request. Its size."""
+        piece = self.unread.piece(self._body_left())
+        self.feed(piece)
+        return len(piece)
+
+    def feed(self, data: bytes | memoryview) -> None:
+        """Parse `data`."""
         parser = self._parser
         if parser is None or self.phase == DEAF:
             return
         if self.phase == IDLE:
             self.phase = HEAD
-        self._read_bytes = len(data)
         self._quiet_bytes += len(data)
         try:
             parser.feed_data(data)
@@ -104,6 +115,7 @@ class Reader:
         self._incoming = None
         self._let_go_of_body()
         self.phase = DEAF
+        self.unread.clear()
         exchange.error = error
         exchange.keep_alive = False
         self._connection.take(exchange)
@@ -113,6 +125,7 @@ class Reader:
         self.phase = DEAF
         self._parser = None
         self._incoming = None
+        self.unread.clear()
         self._let_go_of_body()
 
     # httptools
@@ -183,10 +196,19 @@ class Reader:
         if body:  # from here on the connection answers for its size
             self._body = b""
             exchange.body = body if isinstance(body, bytes) else bytes(body)
-        self.phase = IDLE if exchange.keep_alive else DEAF
+        self.phase = IDLE
+        if not exchange.keep_alive:
+            self.phase = DEAF
+            self.unread.clear()
         self._connection.take(exchange)
 
     # Within
+
+    def _body_left(self) -> int:
+        """Bytes to come of a body whose length the head told; 0 of a chunked one."""
+        exchange = self._incoming
+        length = None if exchange is None or self.phase != BODY else exchange.headers.get(b"content-length")
+        return 0 if length is None else int(length) - self._body_bytes
 
     def _keep(self, data: bytes) -> None:
         door = self._door

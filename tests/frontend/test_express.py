@@ -7,6 +7,7 @@ with the way, over sockets.
 import asyncio
 import re
 import socket
+from collections.abc import Callable
 from math import inf, nan
 from pathlib import Path
 from typing import Any, cast
@@ -21,6 +22,7 @@ from router.frontend.connection import Connection
 from router.frontend.exchange import Exchange
 from router.frontend.reader import Reader
 from router.frontend.server import Frontend
+from router.frontend.turns import Turns
 from router.ipc.channel import Channel
 from router.ipc.frames import FrameDecoder, encode_frame
 from router.ipc.messages import Chunks, Done, Fail, Handoff, Hello, Load, Message
@@ -38,7 +40,7 @@ POOL = (
 )
 HELLO = Hello(role="host", capabilities=("chat", "completions"), context_tokens=4096)
 #: What differs from run to run.
-_OWN = re.compile(rb"(?:date|x-request-id|x-headgate-overhead-ms|x-headgate-decision-id): [^\r]*\r\n")
+_OWN = re.compile(rb"(?:date|x-request-id|x-headgate-overhead-ms|x-headgate-decision-id): [^\r]*\r\n|\"created\":\d+,")
 
 
 class Wire:
@@ -113,6 +115,8 @@ class SocketWire(Wire):
 class House:
     """A frontend and two engines. Requests go out on the connections, whose order is that of the requests."""
 
+    _turns: Turns | tuple[()] = ()
+
     def __init__(
         self,
         *,
@@ -134,6 +138,7 @@ class House:
         self.metrics = Metrics(process=False)
         self.router = Router(config, pool=self.members, metrics=self.metrics)
         self.door = Frontend(server, self.router, self.metrics)._public
+        self._turns = self.door.turns
         self.door.sweep(1.0)
         self.passages = 0
         if express:
@@ -155,10 +160,19 @@ class House:
         self._turn()
         return channel, wire, FrameDecoder()
 
+    def _in_loop(self, call: Callable[[bytes], None], data: bytes) -> None:
+        async def run() -> None:
+            call(data)
+
+        self.loop.run_until_complete(run())
+
     def _turn(self) -> None:
-        """One turn of the loop: what was queued is written."""
-        self.loop.call_soon(self.loop.stop)
-        self.loop.run_forever()
+        """What was queued is written, and who has more to be answered is served."""
+        while True:
+            self.loop.call_soon(self.loop.stop)
+            self.loop.run_forever()
+            if not self._turns:
+                return
 
     def connect(self) -> int:
         connection, wire = Connection(self.door), self._wire()
@@ -169,14 +183,15 @@ class House:
     def ask(self, data: bytes, client: int | None = None) -> None:
         connection, wire = self.clients[self.connect() if client is None else client]
         if not wire.closed:
-            connection.data_received(data)
+            self._in_loop(connection.data_received, data)
             self.passages += not isinstance(connection._active, Exchange) and connection._active is not None
         self._turn()
 
     def tell(self, member: int, *messages: Message) -> None:
         """All in one read."""
         if self.members[member].phase == "ready":
-            self.wires[member][0].data_received(b"".join(bytes(encode_frame(message)) for message in messages))
+            read = b"".join(bytes(encode_frame(message)) for message in messages)
+            self._in_loop(self.wires[member][0].data_received, read)
         self._turn()
 
     def lose(self, member: int) -> None:
@@ -389,7 +404,7 @@ def test_frames_in_pieces(pair: Any) -> None:
     frames = b"".join(bytes(encode_frame(m)) for m in (Chunks([(1, ANSWER), (2, EVENT)]), DONE, Done(id=2)))
     for house in (both.native, both.ordinary):
         for at in range(0, len(frames), 7):
-            house.wires[LARGE][0].data_received(frames[at : at + 7])
+            house._in_loop(house.wires[LARGE][0].data_received, frames[at : at + 7])
     both.play(("lose", SMALL))
     assert both.native.router.in_flight() == 0
 
