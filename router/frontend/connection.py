@@ -84,17 +84,9 @@ class Connection(Pipe, asyncio.Protocol):
         if not self.open:
             return
         self.attach(None)
-        reader, self._reader = self._reader, None  # it holds us: the two would wait for the cycle collector
-        if reader is not None:
-            reader.close()
-        self.deadline = inf
         self.stalled = False
         self.door.left(self)
-        self._count_unread(0)
-        self._forget_waiting()
-        active, self._active = self._active, None
-        if active is not None:
-            active.gone()
+        self._let_go()
 
     def data_received(self, data: bytes) -> None:
         reader = self._reader
@@ -109,15 +101,25 @@ class Connection(Pipe, asyncio.Protocol):
 
     def eof_received(self) -> None:
         """A client that ends its side is gone, as for other servers. asyncio closes the transport after this."""
-        self.connection_lost(None)
+        transport = self.flushed()
+        if transport is None or not transport.get_write_buffer_size():
+            self.connection_lost(None)
+        else:  # what is out may still be read, and counts as long as it is not
+            self._let_go()
+            self._flush_within(self.door.limits.write_timeout_s)
 
     def pause_writing(self) -> None:
+        """The client does not keep up: nothing more of it is read or run before it has read what is there."""
         self.stalled = True
         self._stall_taken = -1
         self._stall_deadline = self.door.now + self.door.tick_s + self.door.limits.write_timeout_s
+        if not self._running:
+            self._pace()
 
     def resume_writing(self) -> None:
         self.stalled = False
+        self._timed = IDLE  # the clock of what is half read starts again: we had stopped reading
+        self._go_on()
 
     # What the reader uses
 
@@ -145,7 +147,7 @@ class Connection(Pipe, asyncio.Protocol):
         """Keep up to `stream_buffer_bytes` for a client that reads slowly; beyond, the client is cut."""
         transport = self.flushed()
         if transport is not None and transport.get_write_buffer_size() > self.door.limits.stream_buffer_bytes:
-            self._cut_slow()
+            self.cut_slow()
         else:
             self.write(data)
 
@@ -172,6 +174,14 @@ class Connection(Pipe, asyncio.Protocol):
             self._settle()
 
     # What the door uses
+
+    def unsent_bytes(self) -> int:
+        transport = self.flushed()
+        return 0 if transport is None else transport.get_write_buffer_size()
+
+    def cut_slow(self) -> None:
+        self.door.metrics.error("slow_client")
+        self.abort()
 
     def go_on(self) -> None:
         """The turn that was waited for."""
@@ -251,13 +261,14 @@ class Connection(Pipe, asyncio.Protocol):
         self._pace()
 
     def _may_run(self) -> bool:
-        return self._active is None and bool(self._waiting)
+        return self._active is None and not self.stalled and bool(self._waiting)
 
     def _may_parse(self) -> bool:
         reader = self._reader
         return (
             reader is not None
             and len(reader.unread) > 0
+            and not self.stalled
             and len(self._waiting) < MAX_WAITING
             and self._waiting_bytes < MAX_WAITING_BYTES
         )
@@ -276,7 +287,7 @@ class Connection(Pipe, asyncio.Protocol):
             self._waiting_bytes += size
 
     def _pace(self) -> None:
-        """Read more only once all is parsed that was read. Where nothing is to be done, wait for the client."""
+        """Read more once all is parsed, and while the client reads its answers. With nothing to do, wait for it."""
         if not self.open:
             return
         reader = self._reader
@@ -286,18 +297,36 @@ class Connection(Pipe, asyncio.Protocol):
             if unread and self.door.body_bytes > self.door.limits.pending_bytes:
                 assert reader is not None
                 reader.refuse(Overloaded("the requests that are being read fill their share of memory"))
+                unread = 0
+                self._count_unread(0)
                 self._go_on()
-                return
         full = len(self._waiting) >= MAX_WAITING or self._waiting_bytes >= MAX_WAITING_BYTES
-        if (unread > 0 or self._turn_due or full) is self._reading:
+        if (unread > 0 or self._turn_due or full or self.stalled) is self._reading:
             (self._pause_reading if self._reading else self._resume_reading)()
-        if self._active is None and not self._turn_due:
+        if self._active is None and not self._turn_due and not self.stalled:
             self._settle()
 
     def _count_unread(self, size: int) -> None:
         """In the bound on all bodies: the reader holds what was read and not parsed."""
         self.door.body_bytes += size - self._unread_bytes
         self._unread_bytes = size
+
+    def _let_go(self) -> None:
+        """Of all that is read, waits or is under way."""
+        reader, self._reader = self._reader, None  # it holds us: the two would wait for the cycle collector
+        if reader is not None:
+            reader.close()
+        self.deadline = inf
+        self.door.held.discard(self)
+        self._count_unread(0)
+        self._forget_waiting()
+        active, self._active = self._active, None
+        if active is not None:
+            active.gone()
+
+    def _flush_within(self, seconds: float) -> None:
+        """What is out has to be read by then."""
+        self.deadline = self.door.now + self.door.tick_s + seconds
 
     def _forget_waiting(self) -> None:
         for exchange in self._waiting:
@@ -331,12 +360,14 @@ class Connection(Pipe, asyncio.Protocol):
         transport = self.flushed()
         if transport is not None:
             self._reading = False
+            self.door.held.add(self)
             transport.pause_reading()
 
     def _resume_reading(self) -> None:
         transport = self.flushed()
-        if transport is not None:
+        if transport is not None and not transport.is_closing():
             self._reading = True
+            self.door.held.discard(self)
             transport.resume_reading()
 
     def _close_after(self, exchange: Exchange) -> None:
@@ -347,10 +378,11 @@ class Connection(Pipe, asyncio.Protocol):
         if transport is None:
             return
         if exchange.error is None:
+            self._flush_within(self.door.limits.write_timeout_s)
             transport.close()
             return
         # The client may still be sending: end our side, and discard its bytes until it has seen the answer.
-        self.deadline = self.door.now + self.door.tick_s + LINGER_S
+        self._flush_within(LINGER_S)
         self._count_unread(0)
         if not self._reading:
             self._resume_reading()
@@ -363,8 +395,4 @@ class Connection(Pipe, asyncio.Protocol):
             self._stall_taken = taken
             self._stall_deadline = now + self.door.limits.write_timeout_s
         elif now >= self._stall_deadline:
-            self._cut_slow()
-
-    def _cut_slow(self) -> None:
-        self.door.metrics.error("slow_client")
-        self.abort()
+            self.cut_slow()

@@ -31,6 +31,7 @@ class Door:
         "emptied",
         "express",
         "guard",
+        "held",
         "keys",
         "limits",
         "metrics",
@@ -60,6 +61,7 @@ class Door:
         self.limits = limits
         self.metrics = metrics
         self.connections: set[Connection] = set()
+        self.held: set[Connection] = set()  #: of which nothing is read at present
         self.draining = False
         self.emptied = asyncio.Event()  #: set when the last connection of a draining door has closed
         self.body_bytes = 0  #: of requests that are being read, or wait for an answer before theirs; and what is unread
@@ -86,6 +88,8 @@ class Door:
         self.date = f"date: {formatdate(usegmt=True)}\r\n"
         late = [each for each in self.connections if now >= each.deadline or each.stalled]
         self.tell(late, lambda connection: connection.overdue(now))
+        if self.held:
+            self._bound_unsent()
 
     def tell(self, connections: Iterable["Connection"], what: Callable[["Connection"], None]) -> None:
         """What one of them raises does not keep the others from being told."""
@@ -93,7 +97,17 @@ class Door:
             try:
                 what(connection)
             except Exception as error:
-                self.bug(error)
+                connection.broke(error)
+
+    def _bound_unsent(self) -> None:
+        """What clients do not read stays, for all together, within the bound on pending bytes: the largest are cut."""
+        unsent = {each: each.unsent_bytes() for each in self.held if each.stalled}
+        excess = sum(unsent.values()) - self.limits.pending_bytes
+        for connection in sorted(unsent, key=unsent.__getitem__, reverse=True):
+            if excess <= 0:
+                return
+            excess -= unsent[connection]
+            connection.cut_slow()
 
     def bug(self, error: BaseException) -> None:
         _log.error("internal error while answering a request", exc_info=error)

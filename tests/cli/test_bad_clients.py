@@ -144,3 +144,55 @@ def test_a_signal_is_heard_among_pipelined_requests(serve: Any, config: Callable
 def _send(client: socket.socket, data: bytes) -> None:
     with contextlib.suppress(OSError):  # cut off
         client.sendall(data)
+
+
+def rss_mb(server: Any) -> float:
+    status = Path(f"/proc/{server.process.pid}/status").read_text()
+    return next(int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("VmRSS"))
+
+
+def push(clients: list[socket.socket], data: bytes, most_s: float = 5.0) -> int:
+    """Send as much of `data` to each as is taken, until none takes any for half a second. The bytes taken."""
+    at, last = [0] * len(clients), time.monotonic()
+    until = last + most_s
+    while time.monotonic() < min(until, last + 0.5):
+        for number, client in enumerate(clients):
+            with contextlib.suppress(BlockingIOError):
+                sent = client.send(data[at[number] : at[number] + (1 << 20)])
+                at[number] += sent
+                last = time.monotonic() if sent else last
+        time.sleep(0.001)
+    return sum(at)
+
+
+def test_what_a_client_sends_without_reading_takes_no_memory(serve: Any, config: Callable[..., Path]) -> None:
+    """157 MB of small requests: they wait in the client's own buffers."""
+    server = serve(config())
+    bad = connect(server)
+    bad.setblocking(False)
+    before = rss_mb(server)
+    one = get("/version")
+    taken = push([bad], one * (157_000_000 // len(one)))
+    assert rss_mb(server) - before < 20
+    assert taken < 30_000_000
+    bad.close()
+
+
+@pytest.mark.parametrize("small", [True, False], ids=["small requests", "large requests"])
+def test_requests_behind_a_running_stream_take_little_memory(
+    serve: Any, config: Callable[..., Path], small: bool
+) -> None:
+    server = serve(config())
+    one = get("/version") if small else chat(pad="a" * 60_000)
+    crowd = [connect(server) for _ in range(50)]
+    for bad in crowd:
+        bad.sendall(chat(stream=True, steps=[["chunk", "data: a\n\n"], ["sleep", 60]]))
+        assert bad.recv(1 << 16).startswith(b"HTTP/1.1 200")
+        bad.setblocking(False)
+    before = rss_mb(server)
+    push(crowd, one * (4_400_000 // len(one)))
+    assert rss_mb(server) - before < 50 * 0.6
+    for bad in crowd:
+        bad.close()
+    with server.open("/health") as response:
+        assert response.status == 200

@@ -69,6 +69,9 @@ class Transport:
     def write_eof(self) -> None:
         self.ended = True
 
+    def is_closing(self) -> bool:
+        return self.closing
+
     def close(self) -> None:
         self.closing = True
 
