@@ -134,12 +134,27 @@ class Connection(Pipe, asyncio.Protocol):
         express = self.door.express
         if express is None or not self._reading or not self.open:
             return False
-        passage = express.take(self, data)
+        try:
+            passage = express.take(self, data)
+        except Exception as error:  # of a head in Python, for example
+            self._fail_express(data, error)
+            return True
         if passage is None:
             return False
         self._active = passage
         self.deadline = inf
         return True
+
+    def _fail_express(self, data: bytes, error: Exception) -> None:
+        """Answer as the ordinary way does what a handler raises; the connection goes on."""
+        exchange = self._active = Exchange(self, b"POST", {}, keep_alive=True, old_client=False)
+        exchange.route, exchange.path = self.door.routes.find(data.split(b" ", 2)[1])
+
+        def fail(_: Exchange) -> None:
+            raise error
+
+        exchange.handler = fail
+        exchange.run()
 
     # What exchanges use
 
@@ -174,6 +189,13 @@ class Connection(Pipe, asyncio.Protocol):
             self._settle()
 
     # What the door uses
+
+    def left(self) -> None:
+        """The client was found to be gone while nothing of it was read."""
+        transport = self.flushed()
+        self.eof_received()
+        if transport is not None:
+            transport.close()
 
     def unsent_bytes(self) -> int:
         transport = self.flushed()

@@ -25,7 +25,7 @@ from router.frontend.server import Frontend
 from router.frontend.turns import Turns
 from router.ipc.channel import Channel
 from router.ipc.frames import FrameDecoder, encode_frame
-from router.ipc.messages import Chunks, Done, Fail, Handoff, Hello, Load, Message
+from router.ipc.messages import Chunks, Done, Fail, Handoff, Hello, Load, Message, Submit
 from router.native import plain
 from router.observe.metrics import Metrics
 from router.pipeline.router import Router
@@ -41,6 +41,9 @@ POOL = (
 HELLO = Hello(role="host", capabilities=("chat", "completions"), context_tokens=4096)
 #: What differs from run to run.
 _OWN = re.compile(rb"(?:date|x-request-id|x-headgate-overhead-ms|x-headgate-decision-id): [^\r]*\r\n|\"created\":\d+,")
+
+
+_ID = re.compile(rb"x-request-id: ([^\r]*)\r\n")
 
 
 class Wire:
@@ -146,6 +149,7 @@ class House:
         else:
             self.door.express = None
         self.clients: list[tuple[Connection, Wire]] = []
+        self.submitted: list[str] = []  #: the ids that engines were told, of which they make those of answers
 
     def _start(self, member: EngineMember) -> tuple[Channel, Wire, FrameDecoder]:
         link = HostLink(member.name, member.received, member._lost, member._writable, member._frames)
@@ -227,11 +231,11 @@ class House:
             if not line.startswith("#") and "_seconds" not in line and not line.endswith(" 0.0")
         ]
         counts = [line for line in self.metrics.render().decode().splitlines() if "_seconds_count" in line]
-        frames = [[_frame(m) for m in decoder.feed(wire.sent)] for _, wire, decoder in self.wires]
+        frames = [[self._frame(m) for m in decoder.feed(wire.sent)] for _, wire, decoder in self.wires]
         for _, wire, _ in self.wires:
             wire.sent = b""
         return {
-            "clients": [(_OWN.sub(b"", wire.sent), wire.closed) for _, wire in self.clients],
+            "clients": [(_ID.sub(self._numbered, _OWN.sub(b"", wire.sent)), wire.closed) for _, wire in self.clients],
             "frames": frames,
             "metrics": sorted(scrape),
             "observed": sorted(line for line in counts if not line.endswith(" 0.0")),
@@ -241,17 +245,26 @@ class House:
             "deadlines": [connection.deadline for connection, _ in self.clients],
         }
 
+    def _frame(self, message: Message) -> tuple[Any, ...]:
+        """All of a message; in place of a request's id its number among all."""
+        fields = {name: getattr(message, name) for name in message.__struct_fields__}
+        if isinstance(message, Submit):
+            assert re.fullmatch("[0-9a-f]{24}|mine", message.request_id)
+            self.submitted.append(message.request_id)
+            fields["request_id"] = len(self.submitted) - 1
+        return type(message).__name__, fields
+
+    def _numbered(self, header: re.Match[bytes]) -> bytes:
+        """In place of the id in an answer's head the number of the request that engines know by it."""
+        id = header[1].decode()
+        assert re.fullmatch("[0-9a-f]{24}|mine", id)
+        return b"x-request-id: %d\r\n" % (self.submitted.index(id) if id in self.submitted else -1)
+
     def close(self) -> None:
         self.loop.run_until_complete(self.router.stop())
         for connection, _ in self.clients:
             connection.connection_lost(None)
         self.loop.close()
-
-
-def _frame(message: Message) -> tuple[Any, ...]:
-    """All of a message but the id that we made."""
-    fields = {name: getattr(message, name) for name in message.__struct_fields__}
-    return type(message).__name__, {name: value for name, value in fields.items() if name != "request_id"}
 
 
 class Pair:
@@ -734,6 +747,81 @@ def test_a_head_in_python_goes_the_same_way(pair: Any) -> None:
         house.router.reload(house.router.config.routing)
     both.play(("ask", post()), ("ask", post(stream=True)))
     assert both.native.passages == 2
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("header", [(), ("x-request-id: mine",)])
+def test_the_engine_knows_a_request_by_the_id_that_the_answers_head_tells(
+    pair: Any, stream: bool, header: tuple[str, ...]
+) -> None:
+    """Engines make the answer's own id of it: `chatcmpl-<id>`."""
+    both = pair(price=0.0)
+    both.play(("ask", post("", *header, stream=stream)), chunks(EVENT if stream else ANSWER), done())
+    assert both.native.passages == (0 if header else 1)
+    for house in (both.native, both.ordinary):
+        (told,) = house.submitted
+        assert f"x-request-id: {told}\r\n".encode() in house.clients[0][1].sent
+        assert (told == "mine") == bool(header)
+
+
+class Raising:
+    """A head in Python that raises `error` as long as there is one."""
+
+    def __init__(self, score: Any) -> None:
+        self.error: Exception | None = None
+        self._score = score
+
+    def score(self, segments: Any) -> Any:
+        if self.error is not None:
+            raise self.error
+        return self._score(segments)
+
+
+def with_raising_head(both: Pair) -> list[Raising]:
+    heads = []
+    for house in (both.native, both.ordinary):
+        scoring = house.router._decider.scoring
+        scoring.head = head = Raising(scoring.head.score)  # type: ignore[assignment]
+        house.router.reload(house.router.config.routing)
+        heads.append(head)
+    return heads
+
+
+@pytest.mark.parametrize("error", [RuntimeError("boom"), ValueError(), NoEngine("nothing is left")])
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_head_that_raises_costs_its_request_an_error_and_the_connection_goes_on(
+    pair: Any, caplog: pytest.LogCaptureFixture, error: Exception, stream: bool
+) -> None:
+    both = pair()
+    heads = with_raising_head(both)
+    for head in heads:
+        head.error = error
+    both.play(("ask", post(stream=stream)), ("ask", post(stream=stream), 0))
+    sent = both.native.clients[0][1].sent
+    assert sent.count(b"HTTP/1.1 503" if isinstance(error, NoEngine) else b"HTTP/1.1 500") == 2
+    assert sent.count(b'{"error":{"message":') == 2
+    assert ("internal error while answering a request" in caplog.text) != isinstance(error, NoEngine)
+    for head in heads:
+        head.error = None
+    both.play(("ask", post(stream=stream), 0))
+    assert both.native.passages == 1
+
+
+def test_a_client_that_is_cut_as_its_answer_goes_out_is_counted_once() -> None:
+    """The transport fails within the very write of the answer."""
+    house = House(express=True, price=0.0)
+    house.play(asked())
+    _, wire = house.clients[0]
+
+    def fail(data: bytes) -> None:
+        raise RuntimeError("the handler is closed")
+
+    wire.write = fail  # type: ignore[method-assign]
+    house.play(chunks(ANSWER))
+    house.play(done())
+    assert wire.closed
+    assert house.seen()["in_flight"] == (0, 0, 0, 0)
+    house.close()
 
 
 # Any order of events
