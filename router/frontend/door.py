@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import select
 from collections.abc import Callable, Iterable
 from email.utils import formatdate
 from typing import TYPE_CHECKING
@@ -17,6 +18,8 @@ from router.observe.metrics import Metrics
 if TYPE_CHECKING:
     from router.frontend.connection import Connection
 
+#: Errors and hang-ups are always told; this is the end of what a client sends, whatever of it is still unread.
+_LEFT = getattr(select, "POLLRDHUP", 0)
 _log = logging.getLogger("headgate.frontend")
 
 
@@ -90,6 +93,7 @@ class Door:
         self.tell(late, lambda connection: connection.overdue(now))
         if self.held:
             self._bound_unsent()
+            self._find_gone()
 
     def tell(self, connections: Iterable["Connection"], what: Callable[["Connection"], None]) -> None:
         """What one of them raises does not keep the others from being told."""
@@ -108,6 +112,13 @@ class Door:
                 return
             excess -= unsent[connection]
             connection.cut_slow()
+
+    def _find_gone(self) -> None:
+        """Of whom nothing is read, nobody would notice that they leave: their sockets are asked."""
+        poll, held = select.poll(), {each.socket: each for each in self.held if each.socket >= 0}
+        for fd in held:
+            poll.register(fd, _LEFT)
+        self.tell([held[fd] for fd, _ in poll.poll(0)], lambda connection: connection.left())
 
     def bug(self, error: BaseException) -> None:
         _log.error("internal error while answering a request", exc_info=error)

@@ -269,7 +269,7 @@ async def ask(house: House, replying: ScriptedService) -> Ask:
 @pytest.fixture
 def until() -> Callable[[Callable[[], bool]], Awaitable[None]]:
     async def wait(condition: Callable[[], bool]) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while not condition():
                 await asyncio.sleep(0.002)
 
