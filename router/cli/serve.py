@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import gc
 import logging
+import os
 import shlex
 import signal
 import sys
@@ -42,6 +43,10 @@ def run(args: argparse.Namespace) -> int:
         else:
             configuration.check_models(config, source_of(args))
         uvloop.run(serving.run())
+    if serving.computing():  # threads that nobody waits for: the process must not end under them piece by piece
+        logging.shutdown()
+        sys.stdout.flush()
+        os._exit(0)
     return 0
 
 
@@ -87,6 +92,10 @@ class Serving:
             self._progress.close()
             await self._frontend.stop()
             await self._router.stop()
+
+    def computing(self) -> bool:
+        """Whether threads still make scores that no request waits for any more."""
+        return self._router.scoring_unfinished > 0
 
     async def _engines_started(self) -> bool:
         """False when a signal came first."""

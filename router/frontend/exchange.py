@@ -50,6 +50,7 @@ class Exchange:
     request_id = ""  #: set by `identify`
     explained = False  #: has one of the headers of `EXPLAINED`
     cors = ""  #: header lines for the web page that asks, where its origin is allowed
+    begun_s = 0.0  #: when the first byte was read, by `perf_counter`; of requests with unusual headers
     received_s = 0.0
     dialect: Dialect = "openai"  #: of errors
     route: "Route | None" = None

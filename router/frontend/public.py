@@ -1,12 +1,13 @@
 """The public routes: inference in four dialects, models, tokenizer, health, metrics, version."""
 
 from collections.abc import Callable
+from time import perf_counter
 from urllib.parse import unquote
 
 import msgspec
 
 from router.dialects.decode import read
-from router.errors import ModelNotFound, Overloaded
+from router.errors import DeadlineExceeded, ModelNotFound, Overloaded
 from router.frontend.answer import Answer
 from router.frontend.exchange import Exchange
 from router.frontend.failure import Dialect
@@ -95,12 +96,18 @@ def probes(service: Service, metrics: Metrics, draining: Callable[[], bool]) -> 
 
 
 def _explained(query: Query, exchange: Exchange) -> Query:
-    """`query` with what the request's headers say. Raises `BadRequest`."""
+    """`query` with what the request's headers say; a deadline runs from the request's first byte. Raises `BadRequest`,
+    `DeadlineExceeded`."""
+    deadline_s = exchange.seconds(b"x-headgate-deadline")
+    if deadline_s is not None:
+        allowed_s, deadline_s = deadline_s, deadline_s - (perf_counter() - exchange.begun_s)
+        if deadline_s <= 0:
+            raise DeadlineExceeded(f"the request was not complete, or its turn not come, within {allowed_s:g} s")
     return msgspec.structs.replace(
         query,
         session_id=exchange.session_id,
         slo_ttft_s=exchange.seconds(b"x-headgate-slo-ttft"),
-        deadline_s=exchange.seconds(b"x-headgate-deadline"),
+        deadline_s=deadline_s,
     )
 
 

@@ -5,6 +5,7 @@ IDLE --first byte--> HEAD --blank line--> BODY --last byte--> IDLE
 """
 
 import re
+from time import perf_counter
 from typing import TYPE_CHECKING
 
 import httptools
@@ -45,6 +46,7 @@ class Reader:
     """
 
     __slots__ = (
+        "_begun_s",
         "_body",
         "_body_bytes",
         "_connection",
@@ -53,6 +55,7 @@ class Reader:
         "_incoming",
         "_parser",
         "_quiet_bytes",
+        "_read_s",
         "_replaying",
         "_target",
         "_upgrading",
@@ -72,6 +75,7 @@ class Reader:
         self._fields = Fields()
         self._body: bytes | bytearray = b""
         self._body_bytes = 0
+        self._read_s = self._begun_s = 0.0  #: by `perf_counter`: the last read, and that of the request's first byte
         self._quiet_bytes = 0  #: read without a callback: bounds what the parser gathers inside
         self._upgrading = False
         self._replaying = False
@@ -82,6 +86,7 @@ class Reader:
     def read(self, data: bytes) -> None:
         """Keep what was read: `step` parses it, a piece a call."""
         if self.phase != DEAF:
+            self._read_s = perf_counter()
             self.unread.add(data, midway=self.phase != IDLE)
 
     def step(self) -> int:
@@ -97,6 +102,7 @@ class Reader:
             return
         if self.phase == IDLE:
             self.phase = HEAD
+            self._begun_s = self._read_s
         self._quiet_bytes += len(data)
         try:
             parser.feed_data(data)
@@ -257,6 +263,7 @@ class Reader:
         unusual = not _UNUSUAL.isdisjoint(headers)
         if unusual:
             exchange.explained = not EXPLAINED.isdisjoint(headers)
+            exchange.begun_s = self._begun_s
         try:
             if door.guard is not None:
                 door.guard(headers)

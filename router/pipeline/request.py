@@ -96,9 +96,8 @@ class Request:
         self.started = False
         self.ended = False
 
-    def begin(self, scores: Scores, spent_s: float = 0.0) -> None:
-        """Decide and hand over; `spent_s` of the deadline are over. Raises `RouterError` when that fails; the request
-        has then not begun."""
+    def begin(self, scores: Scores) -> None:
+        """Decide and hand over. Raises `RouterError` when that fails; the request has then not begun."""
         self.scores = scores
         decision = self.decision = self._desk.choose(self)
         try:
@@ -106,9 +105,13 @@ class Request:
         except RouterError as error:
             if not self._retry(Failure(error, retryable=True)):
                 raise
+        self.keep_deadline()
+
+    def keep_deadline(self) -> None:
+        """From now on: end in an error at the query's deadline, whatever is waited for by then."""
         deadline_s = self.query.deadline_s
-        if deadline_s is not None:
-            self._timer = asyncio.get_running_loop().call_later(max(deadline_s - spent_s, 0.0), self._expire)
+        if deadline_s is not None and self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(deadline_s, self._expire)
 
     def resume(self, call: Call, decision: Decision, *, started: bool) -> None:
         """Go on with what was decided and handed over elsewhere."""
@@ -118,12 +121,12 @@ class Request:
             self.held_bytes = 0
             self.body = b""
 
-    def scored(self, future: "asyncio.Future[Scores]", spent_s: float) -> None:
-        """Begin with scores made elsewhere, which took `spent_s`."""
+    def scored(self, future: "asyncio.Future[Scores]") -> None:
+        """Begin with scores made elsewhere."""
         if self.ended:
             return
         try:
-            self.begin(future.result(), spent_s)
+            self.begin(future.result())
         except RouterError as error:
             self.refuse(error)
         except Exception:
@@ -221,7 +224,7 @@ class Request:
         self.decision = decision
 
     def _expire(self) -> None:
-        self.refuse(DeadlineExceeded(f"the answer was not complete within {self.query.deadline_s:g} s"))
+        self.refuse(DeadlineExceeded(f"the answer was not complete within {self.query.deadline_s:.3g} s"))
 
     def _abort(self) -> None:
         call, self._call = self._call, None

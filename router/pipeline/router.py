@@ -31,6 +31,7 @@ from router.pipeline.passages import express_of, follow, resumed
 from router.pipeline.request import Request
 from router.pipeline.scoring import Scoring
 from router.pipeline.sink import Sink
+from router.pipeline.threads import Threads
 from router.policy import Settings
 from router.pool import PoolMember, build
 from router.pool.base import Failure
@@ -79,6 +80,7 @@ class Router:
         self._created = int(time.time())
         self._requests: set[Request | Passage] = set()
         self._closed = False
+        self._threads = Threads()
         self._folder: RuntimeFolder | None = None
         if pool is None and start:
             self._folder = RuntimeFolder(config.supervision.runtime_dir, configuration.runtime_root())
@@ -125,6 +127,7 @@ class Router:
                 request.refuse(EngineFailed("the server is shutting down"))
             except Exception:  # the others, and the engines, must still be ended
                 log.exception("a request could not be told that the server is shutting down")
+        self._threads.stop()
         await self._supervisor.stop()
         self._remove_folder(keep_logs=False)
 
@@ -161,6 +164,7 @@ class Router:
         settings = self._decider.names.settings_of(query)
         request = Request(self, query, settings, body, sink, traceparent)
         if len(body) > _LARGE_BODY_BYTES or self._decider.scoring.slow:
+            request.keep_deadline()
             self._score_elsewhere(request)
         else:
             begun = time.perf_counter()
@@ -202,6 +206,11 @@ class Router:
 
     def in_flight(self) -> int:
         return len(self._requests)
+
+    @property
+    def scoring_unfinished(self) -> int:
+        """Scores that threads still make, after the end of their requests too."""
+        return self._threads.unfinished
 
     # Library
 
@@ -283,12 +292,12 @@ class Router:
         begun = time.perf_counter()
 
         def scored(future: "asyncio.Future[Scores]") -> None:
-            request.scored(future, time.perf_counter() - begun)
+            request.scored(future)
             if request.decision is not None:
                 self._count(request.decision, begun)
 
         if judge is None or request.settings.rule == "pinned":
-            future = asyncio.get_running_loop().run_in_executor(None, scoring.score, request.query)
+            future = self._threads.run(scoring.score, request.query)
         else:
             future = asyncio.ensure_future(self._judged(request.query, self.pool[judge]))
         future.add_done_callback(scored)

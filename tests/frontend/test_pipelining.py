@@ -83,6 +83,13 @@ class Moody(ScriptedService):
         return super().submit(query, *args, **fields)
 
 
+async def _settled(connection: Connection) -> None:
+    """All is done that can be done now, in however many turns."""
+    async with asyncio.timeout(60):
+        while connection.door.turns:
+            await asyncio.sleep(0)
+
+
 async def _connection(house: House, **limits: float) -> tuple[Connection, Transport]:
     frontend = await house.start(Moody(script=Request.reply), **limits)
     connection, transport = Connection(frontend._public), Transport()
@@ -109,7 +116,7 @@ async def test_no_turn_of_the_loop_answers_all_that_one_read_brought(house: Hous
             most, answered = max(most, transport.answers() - answered), transport.answers()
     assert most < count / 4
     assert transport.answers() == transport.out.count(b"HTTP/1.1 %d" % status) == count
-    await asyncio.sleep(0)
+    await _settled(connection)
     assert transport.reading
     connection.connection_lost(None)
 
@@ -147,6 +154,7 @@ async def test_behind_a_running_answer_8_requests_or_64_kib_are_taken(house: Hou
     running = await service.asked()
     count = READ_BYTES // len(behind)
     connection.data_received(behind * count)
+    await _settled(connection)
     assert not transport.reading
     assert frontend._public.body_bytes > READ_BYTES - 64 * 1024 - 2 * len(behind) - 8 * len(behind)
     assert len(connection._waiting) == min(8, -(-64 * 1024 // len(behind)))
@@ -173,11 +181,13 @@ async def test_a_body_behind_a_running_answer_is_read_on_once_that_is_out(house:
         at += 10_000
         assert at < 200_000, "no bound on a body behind a running answer"
     running.reply()
+    await _settled(connection)
     assert transport.reading
     connection.data_received(large[at:])
     second = await service.asked(2)
     assert large.endswith(second.body)
     second.reply()
+    await _settled(connection)
     assert transport.answers() == 2
     connection.connection_lost(None)
 
@@ -190,6 +200,7 @@ async def test_unparsed_bytes_over_the_bound_of_pending_bytes_are_refused(house:
     connection.data_received(chat())
     running = await service.asked()
     connection.data_received(get("/health") * (READ_BYTES // 40))
+    await _settled(connection)
     assert frontend._public.body_bytes == 0
     service.script = Request.reply
     running.reply()
@@ -276,11 +287,12 @@ async def test_answers_that_fill_the_clients_share_hold_back_the_requests_behind
     connection.connection_made(cast(asyncio.Transport, transport))
     transport.full_at, transport.on_full = 5, connection.pause_writing
     connection.data_received(get("/health") * 20)
-    await asyncio.sleep(0)
+    await _settled(connection)
     assert transport.answers() == 5
     assert not transport.reading
     transport.full_at = 1000
     connection.resume_writing()
+    await _settled(connection)
     assert transport.answers() == 20
     connection.connection_lost(None)
 
@@ -309,6 +321,7 @@ async def test_a_client_that_ends_its_side_and_does_not_read_its_answer_is_cut_i
     connection, transport = Connection(frontend._public), Transport()
     connection.connection_made(cast(asyncio.Transport, transport))
     connection.data_received(get("/health"))
+    await _settled(connection)
     transport.unsent = 50_000
     connection.eof_received()
     assert not transport.closed

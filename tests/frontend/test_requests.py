@@ -70,7 +70,9 @@ async def test_the_query_and_body_reach_the_service(house: House, replying: Scri
     query = request.query
     assert (query.kind, query.model, query.max_tokens, query.choices) == ("chat", "small", 5, 2)
     assert (query.request_id, query.session_id) == ("r.1", "s-2")
-    assert (query.slo_ttft_s, query.deadline_s) == (0.25, 9.0)
+    assert query.slo_ttft_s == 0.25
+    assert query.deadline_s is not None
+    assert 0 < query.deadline_s < 9.0
     assert [(turn.role, turn.text) for turn in query.turns] == [("user", "hello")]
     assert query.key_id
     assert "secret" not in query.key_id
@@ -117,6 +119,31 @@ async def test_bad_seconds_are_refused(ask: Ask, header: str, value: str) -> Non
     response = await ask(chat(f"{header}: {value}"))
     assert response.status == 400
     assert response.error["param"] == header
+
+
+async def test_a_deadline_runs_from_the_first_byte_of_its_request(house: House, service: ScriptedService) -> None:
+    client = await house.connect(await house.start(service))
+    sent = chat("x-headgate-deadline: 9")
+    client.send(sent[:60])
+    await asyncio.sleep(0.05)
+    client.send(sent[60:])
+    deadline_s = (await service.asked()).query.deadline_s
+    assert deadline_s is not None
+    assert 0 < deadline_s < 8.96
+
+
+async def test_a_request_whose_turn_comes_after_its_deadline_is_refused(house: House, service: ScriptedService) -> None:
+    client = await house.connect(await house.start(service))
+    client.send(chat())
+    first = await service.asked()
+    client.send(chat("x-headgate-deadline: 0.01"))
+    await asyncio.sleep(0.05)
+    first.reply()
+    assert (await client.response()).status == 200
+    late = await client.response()
+    assert late.status == 504
+    assert late.error["message"] == "the request was not complete, or its turn not come, within 0.01 s"
+    assert len(service.requests) == 1
 
 
 async def test_a_malformed_traceparent_is_as_none(house: House, replying: ScriptedService) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import threading
 from typing import Any
 
 import pytest
@@ -445,6 +446,43 @@ async def test_a_long_text_is_scored_on_another_thread(two: Any, monkeypatch: py
     assert pool.sink.chunks == [b"a"]
     assert pool.router.in_flight() == 0
     assert pool.router.pending_bytes == 0
+
+
+async def test_a_deadline_is_kept_while_scores_are_made(two: Any) -> None:
+    pool, go = two(), threading.Event()
+    scoring = pool.router._decider.scoring
+    scoring.slow = True
+    score = scoring.score
+    scoring.score = lambda query: score(query) if go.wait(60) else None
+    pool.submit(deadline_s=0.05)
+    async with asyncio.timeout(60):
+        while pool.sink.end is None:
+            await asyncio.sleep(0.005)
+    assert not go.is_set()
+    assert isinstance(pool.sink.end, DeadlineExceeded)
+    assert pool.router.scoring_unfinished == 1
+    assert (pool.router.in_flight(), pool.router.pending_bytes) == (0, 0)
+    go.set()
+    async with asyncio.timeout(60):
+        while pool.router.scoring_unfinished:
+            await asyncio.sleep(0.005)
+    assert pool.large.calls == pool.small.calls == []
+    assert pool.sink.violations == []
+
+
+async def test_a_client_that_leaves_while_scores_are_made_is_forgotten(two: Any) -> None:
+    pool, go = two(), threading.Event()
+    scoring = pool.router._decider.scoring
+    scoring.slow = True
+    score = scoring.score
+    scoring.score = lambda query: score(query) if go.wait(60) else None
+    pool.submit(deadline_s=60).cancel()
+    assert (pool.router.in_flight(), pool.router.pending_bytes) == (0, 0)
+    go.set()
+    async with asyncio.timeout(60):
+        while pool.router.scoring_unfinished:
+            await asyncio.sleep(0.005)
+    assert pool.large.calls == pool.small.calls == []
 
 
 async def test_a_slow_heads_scores_are_made_on_another_thread(two: Any) -> None:
