@@ -38,7 +38,7 @@ def batches(path: Path, rows: int, columns: Sequence[str] | None = None) -> Iter
                         raise _too_large(f"{path}: row {row}", "all rows up to here unfold to more")
                     yield row, part
                     row += part.num_rows
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:  # ValueError: a name that is no UTF-8
         at = f" (after row {row - 1})" if row else ""
         raise ConfigError(f"{path}: expected a whole Parquet file{at}: {error}") from error
 
@@ -50,7 +50,7 @@ def names(path: Path) -> list[str]:
 
     try:
         return list(pq.read_schema(path).names)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:  # ValueError: a name that is no UTF-8
         raise ConfigError(f"{path}: expected a whole Parquet file: {error}") from error
 
 

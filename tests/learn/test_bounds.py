@@ -271,3 +271,12 @@ def test_what_unfolds_by_hand() -> None:
     assert parquet.unfolded(pa.array([1, 2], pa.int8())) == 16
     batch = pa.record_batch({"a": [1, 2], "b": ["x", "yz"]})
     assert parquet.unfolded(batch.slice(1)) == 8 + 8 + 2
+
+
+def test_a_column_whose_name_is_no_text_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.parquet"
+    pq.write_table(pa.table({"prompt": ["p"], "mandel": ["m"], "score": [1.0]}), path, store_schema=False)
+    path.write_bytes(path.read_bytes().replace(b"mandel", b"man\xffel"))
+    for read in (outcomes.read, battles.read, queries.read, lambda path: run([path], path.with_name("out.jsonl"))):
+        with pytest.raises(ConfigError, match=r"x\.parquet: expected "):
+            read(path)
