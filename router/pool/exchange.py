@@ -142,7 +142,8 @@ class Exchange:
             return
         body = await rest_of(response, _LARGEST_ANSWER_BYTES, first)
         if len(body) > _LARGEST_ANSWER_BYTES:
-            asker.broke(f"its answer is larger than {_LARGEST_ANSWER_BYTES} bytes")
+            # A client's choice: of many alternatives with their probabilities, for example.
+            asker.failed(Failure(EngineFailed(f"the answer is larger than {_LARGEST_ANSWER_BYTES} bytes")))
             return
         passage = Passage(self._work.kind, self._member.name)
         answer = passage.whole(body)

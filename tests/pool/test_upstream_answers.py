@@ -91,6 +91,15 @@ async def test_five_such_answers_are_counted_against_the_member(asked: Asked) ->
     assert asked.member.state().breaker_open
 
 
+async def test_an_answer_that_is_too_large_is_refused_and_not_counted_against_the_member(asked: Asked) -> None:
+    for _ in range(3):
+        passed, end = await asked(answer(WHOLE | {"x": "a" * (32 << 20)}))
+        assert passed == b""
+        assert isinstance(end, Failure)
+        assert (end.error.message, end.retryable) == ("the answer is larger than 33554432 bytes", False)
+    assert not asked.member.state().breaker_open
+
+
 @pytest.mark.parametrize(
     ("kind", "body"),
     [
