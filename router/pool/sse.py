@@ -162,8 +162,10 @@ class Passage:
     def _taken(self, event: bytes) -> bytes:
         """What goes out of `event`. Raises one of `UNREADABLE`."""
         data, name = _parts(event)
-        if not data:  # a comment, which also keeps clients waiting in patience; before the answer it would begin it
-            return event if self._begun else b""
+        if not data:
+            if name != "error":  # a comment; before the answer it would begin it
+                return event if self._begun else b""
+            data = b"{}"
         if data == b"[DONE]":
             return self._finish(event)
         said = answers.read(data)

@@ -255,6 +255,14 @@ async def test_an_error_in_mid_stream_comes_once_after_what_went_before(asked: A
     assert asked.member.status().last_error == "it answered with status 500: boom"
 
 
+async def test_an_event_named_error_is_an_error_whatever_it_holds(asked: Asked) -> None:
+    for said in (b"event: error\n\n", b"event: error\ndata: {}\n\n", b'event: error\ndata: {"message": "x"}\n\n'):
+        passed, end = await asked(chunked(said, DONE), stream=True)
+        assert passed == b""
+        assert isinstance(end, Failure)
+        assert (end.error.status, end.retryable) == (500, True)
+
+
 async def test_a_client_s_error_in_mid_stream_is_not_counted_against_the_member(asked: Asked) -> None:
     for _ in range(3):
         _, end = await asked(chunked(event("1") + data({"error": WITHIN | {"code": 400}})), stream=True)
