@@ -172,11 +172,11 @@ class House:
 
     def _turn(self) -> None:
         """What was queued is written, and who has more to be answered is served."""
-        while True:
+        waited = True
+        while waited:
+            waited = bool(self._turns)
             self.loop.call_soon(self.loop.stop)
             self.loop.run_forever()
-            if not self._turns:
-                return
 
     def connect(self) -> int:
         connection, wire = Connection(self.door), self._wire()
