@@ -1,6 +1,5 @@
 """A request's way: admitted, decided, submitted, retried, ended; and what the doors see of the pool."""
 
-import asyncio
 import gc
 from typing import Any
 
@@ -20,6 +19,7 @@ from router.errors import (
 from router.ipc.messages import Done, Handoff
 from router.pipeline import router as router_module
 from router.pool.base import Failure
+from tests.conftest import until
 
 DIED = Failure(EngineFailed("the engine died"), retryable=True)
 TOO_LONG = Failure(ContextTooLong("too long"), retryable=True, context=True)
@@ -352,7 +352,7 @@ async def test_a_deadline_ends_the_request(two: Any) -> None:
     pool = two()
     pool.submit(deadline_s=0.05)
     assert pool.large.calls[0].work.deadline_s == 0.05
-    await asyncio.sleep(0.1)
+    await until(lambda: pool.sink.end)
     assert isinstance(pool.sink.end, DeadlineExceeded)
     assert pool.sink.end.status == 504
     assert pool.large.calls[0].aborted == 1
@@ -378,7 +378,7 @@ async def test_a_long_text_is_scored_on_another_thread(two: Any, monkeypatch: py
     pool.submit(body=bytes(101))
     assert pool.router.in_flight() == 1
     assert pool.large.calls == []
-    await asyncio.sleep(0.1)
+    await until(lambda: pool.large.calls)
     pool.large.calls[0].chunk(b"a")
     pool.large.calls[0].receiver.done(Done(id=1))
     assert pool.sink.chunks == [b"a"]
@@ -391,7 +391,7 @@ async def test_a_slow_heads_scores_are_made_on_another_thread(two: Any) -> None:
     pool.router._decider.scoring.slow = True
     pool.submit()
     assert pool.large.calls == []
-    await asyncio.sleep(0.1)
+    await until(lambda: pool.large.calls)
     assert len(pool.large.calls) == 1
 
 
@@ -401,7 +401,8 @@ async def test_a_long_text_that_is_cancelled_or_refused_meanwhile(two: Any, monk
     pool.submit(body=bytes(101)).cancel()
     refused.large.phase = refused.small.phase = "failed"
     refused.submit(body=bytes(101))
-    await asyncio.sleep(0.1)
+    await until(lambda: refused.sink.end)
+    await until(lambda: pool.router.pending_bytes == 0, lambda: pool.router.pending_bytes)
     assert pool.large.calls == []
     assert isinstance(refused.sink.end, NoEngine)
     assert pool.router.in_flight() == refused.router.in_flight() == 0
@@ -413,7 +414,7 @@ async def test_every_decision_is_counted(two: Any, monkeypatch: pytest.MonkeyPat
     pool = two()
     pool.submit()
     pool.submit(body=bytes(101))
-    await asyncio.sleep(0.1)
+    await until(lambda: len(pool.large.calls) == 2)
     pool.submit("small")
     pool.large.calls[0].receiver.fail(DIED)
     text = pool.router.metrics.render().decode()

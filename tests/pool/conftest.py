@@ -10,6 +10,7 @@ import pytest
 
 from router.ipc.messages import Done, Handoff
 from router.pool.base import Failure
+from tests.conftest import patience
 
 HERE = Path(__file__).resolve().parent
 
@@ -52,7 +53,7 @@ class Heard:
         self.over.set()
 
     async def end(self) -> Done | Handoff | Failure:
-        async with asyncio.timeout(20):
+        async with patience():
             await self.over.wait()
         return self.ends[0]
 
