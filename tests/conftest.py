@@ -18,6 +18,8 @@ ROOT = Path(__file__).resolve().parent.parent
 
 #: An event is waited for as long as this. Only a test that fails waits so long, and a busy machine fails none.
 PATIENCE_S = 60.0
+#: A program that computes or starts an engine has longer: it is stopped where it hangs, not where it is slow.
+WORK_S = 900.0
 _LOOK_S = 0.005
 
 T = TypeVar("T")

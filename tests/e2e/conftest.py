@@ -35,7 +35,7 @@ ENGINE_ARGS = {
     "max_model_len": 512,
     "distributed_executor_backend": "uni",
 }
-START_S = 240.0
+START_S = 600.0
 
 
 @pytest.fixture(scope="session")

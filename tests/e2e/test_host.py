@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from router.ipc.messages import Control, Done, Fail
-from tests.conftest import PATIENCE_S, until
+from tests.conftest import PATIENCE_S, WORK_S, until
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(1200)]
 
 SUM = [{"role": "user", "content": "What is 12 + 30?"}]
 GREEDY = {"temperature": 0}
@@ -57,7 +57,7 @@ async def logged(host, text):
 
 
 def error_line(host):
-    host.process.wait(240)
+    host.process.wait(WORK_S)
     lines = [line for line in host.log().splitlines() if line.startswith("headgate-host: error: ")]
     return lines[-1] if lines else "nothing was said"
 

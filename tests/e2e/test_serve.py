@@ -24,7 +24,7 @@ from router import Router
 from router.config import Config, Member, Routing
 from router.learn.recipe import SIZES
 from router.learn.training import run as train
-from tests.conftest import PATIENCE_S, wait_until
+from tests.conftest import PATIENCE_S, WORK_S, wait_until
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(1200)]
 
@@ -87,7 +87,7 @@ class Server:
 
     def wait_back(self, member: str) -> None:
         """Until it has been started again: that takes minutes on a busy machine."""
-        give_up = time.monotonic() + 600
+        give_up = time.monotonic() + WORK_S
         while self.members()[member]["phase"] != "ready":
             assert time.monotonic() < give_up, self.members()[member]
             time.sleep(0.1)
@@ -344,7 +344,7 @@ def test_a_host_killed_mid_stream_ends_it_with_an_error(server: Server) -> None:
 
 def test_sigterm_ends_everything_well(server: Server) -> None:
     server.process.send_signal(signal.SIGTERM)
-    assert server.process.wait(60) == 0
+    assert server.process.wait(PATIENCE_S) == 0
     wait_until(lambda: not server.processes(), server.processes)
     assert "Traceback" not in server.said()
 
@@ -356,7 +356,7 @@ def test_an_engine_that_fails_to_start_says_its_own_error(
     routing = {"checkpoint": str(pair / "router.safetensors")}
     server = Server({"server": {"port": 0, "admin_port": 0}, "pool": [member], "routing": routing}, engine_env)
     try:
-        assert server.process.wait(600) == 1
+        assert server.process.wait(WORK_S) == 1
         last = server.said().strip().splitlines()[-1]
         assert last.startswith("headgate: error: engine 'one' failed to start: ")
         assert "KV cache" in last or "memory" in last, last
