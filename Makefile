@@ -57,7 +57,7 @@ wheel: $(READY)  ## a wheel in dist/
 
 lock: $(READY)  ## pin what is installed now
 	(echo "# Every package of the CPU set-up, pinned. Regenerate: make lock"; \
-	 $(BIN)/python -m pip freeze --all --exclude-editable | grep -v -i -E '^(pip|headgate|torchvision|torchaudio|torchcodec)[ =]' | sed 's/+cpu$$//') > requirements/cpu.txt
+	 $(BIN)/python -m pip freeze --all --exclude-editable | grep -v -i -E '^(pip|headgate|headgate-router|torchvision|torchaudio|torchcodec)[ =]' | sed 's/+cpu$$//') > requirements/cpu.txt
 
 clean:  ## what builds leave behind; the virtual environment stays
 	rm -rf build dist *.egg-info router/native/*.so router/native/*.cpp .pytest_cache .mypy_cache .ruff_cache .hypothesis

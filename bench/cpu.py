@@ -3,6 +3,7 @@
 Knows how vLLM titles its engine processes; nothing of what the processes do.
 """
 
+import contextlib
 import os
 from pathlib import Path
 from typing import NamedTuple
@@ -69,6 +70,17 @@ def tree_seconds(root: int) -> TreeSeconds:
     processes = tree(root)
     engine = sum(process.cpu_s for process in processes if process.is_engine_core)
     return TreeSeconds(engine, sum(process.cpu_s for process in processes) - engine)
+
+
+def waited_seconds(root: int) -> float:
+    """Seconds that threads of a tree were ready to run and waited for a processor, summed; 0 where the kernel does not
+    tell (CONFIG_SCHED_INFO)."""
+    waited_ns = 0
+    for process in tree(root):
+        for stat in Path(f"/proc/{process.pid}/task").glob("*/schedstat"):
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # a thread that ended just now
+                waited_ns += int(stat.read_text(encoding="ascii").split()[1])
+    return waited_ns / 1e9
 
 
 def rss_mb(pid: int) -> float:

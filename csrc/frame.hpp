@@ -80,6 +80,11 @@ struct Finish {
   double first_token_s, total_s;
 };
 
+inline bool plausible(const Finish& finish) {
+  return plausible(finish.prompt_tokens) && plausible(finish.completion_tokens) && plausible(finish.cached_tokens) &&
+         plausible(finish.first_token_s, 0, kMostSeconds) && plausible(finish.total_s, 0, kMostSeconds);
+}
+
 // Reads what msgspec writes; every `false` leaves the frame to the full decoder.
 class FrameReader {
  public:

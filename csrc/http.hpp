@@ -39,13 +39,42 @@ inline bool asks(std::string_view name) {
   return name.starts_with("x-headgate-");
 }
 
-inline bool keep_alive(std::string_view value) {
-  constexpr std::string_view kept = "keep-alive";
-  if (value.size() != kept.size()) return false;
-  for (size_t i = 0; i < kept.size(); ++i) {
-    if (kNameChar[static_cast<uint8_t>(value[i])] != kept[i]) return false;
+// Whether printable `value` is `lowered`, which is letters, `-` and `/`, in any case.
+inline bool same(std::string_view value, std::string_view lowered) {
+  if (value.size() != lowered.size()) return false;
+  for (size_t i = 0; i < lowered.size(); ++i) {
+    if ((value[i] | 0x20) != lowered[i]) return false;
   }
   return true;
+}
+
+// The media type alone: `text/plain; x=json` is plain text.
+inline bool is_json(std::string_view value) {
+  return same(value.substr(0, value.find(';')), "application/json");
+}
+
+// A name or an `[address]`, and a port. What else a name may hold is left to the full parser.
+inline bool is_host(std::string_view value) {
+  size_t i = 0;
+  const auto skip = [&](char last_letter, std::string_view others) {
+    for (; i < value.size(); ++i) {
+      const char c = value[i], lowered = static_cast<char>(c | 0x20);
+      const bool known = (c >= '0' && c <= '9') || (lowered >= 'a' && lowered <= last_letter);
+      if (!known && others.find(c) == others.npos) return;
+    }
+  };
+  if (value.starts_with('[')) {
+    ++i;
+    skip('f', ":.");
+    if (i < 2 || i == value.size() || value[i++] != ']') return false;
+  } else {
+    skip('z', ".-_");
+  }
+  if (i < value.size() && value[i] == ':') {
+    while (++i < value.size() && value[i] >= '0' && value[i] <= '9') {
+    }
+  }
+  return i == value.size();
 }
 
 // Digits only, at most nine.
@@ -67,7 +96,7 @@ inline bool read_plain(std::string_view data, std::string_view start, const Http
   if (!data.starts_with(start)) return false;
   char name[kLongestName];
   size_t at = start.size(), count = 0, length = 0;
-  bool host = false, sized = false;
+  bool host = false, sized = false, typed = false;
   *out = {};
   while (true) {
     if (data.size() - at < 2) return false;
@@ -91,13 +120,16 @@ inline bool read_plain(std::string_view data, std::string_view start, const Http
       if (sized || !http::length_of(value, &length)) return false;
       sized = true;
     } else if (key == "host") {
-      if (host) return false;
+      if (host || !http::is_host(value)) return false;
       host = true;
+    } else if (key == "content-type") {
+      if (typed || !http::is_json(value)) return false;
+      typed = true;
     } else if (key == "authorization" || key == "x-api-key") {
       std::string_view& kept = key == "x-api-key" ? out->api_key : out->authorization;
       if (!kept.empty() || value.empty()) return false;
       kept = value;
-    } else if (key == "connection" ? !http::keep_alive(value) : http::asks(key)) {
+    } else if (key == "connection" ? !http::same(value, "keep-alive") : http::asks(key)) {
       return false;
     }
   }

@@ -6,6 +6,19 @@
 
 namespace headgate {
 
+// Bounds on what an engine claims, as in router/pool/claims.py: out of them, or no number, is as unknown. Figures
+// within them keep every sum and quotient of this file finite.
+inline constexpr int64_t kMostTokens = int64_t{1} << 30;
+inline constexpr double kMostSeconds = 1e7, kMostPerSecond = 1e9, kLeastPerSecond = 1e-3, kLeastSeconds = 1e-9;
+
+inline bool plausible(int64_t tokens) {
+  return tokens >= 0 && tokens <= kMostTokens;
+}
+
+inline bool plausible(double value, double least, double most) {
+  return value >= least && value <= most;
+}
+
 // What a load frame tells.
 struct LoadFrame {
   int64_t running = 0, waiting = 0;
@@ -26,7 +39,7 @@ class Load {
   uint64_t changes = 0;  // grows with everything that a decision could notice
 
   void reported(const LoadFrame& told) {
-    frame = told;
+    frame = bounded(told);
     reported_ = true;
     fresh_waiting_ = fresh_tokens_ = 0;
     ++changes;
@@ -56,6 +69,9 @@ class Load {
 
   // Learn from a finished answer. Zeroes mean unknown.
   void answered(int64_t prompt, int64_t completion, int64_t cached, double first_token_s, double total_s) {
+    ++changes;
+    if (!plausible(prompt) || !plausible(completion) || !plausible(cached)) return;
+    if (!plausible(first_token_s, 0, kMostSeconds) || !plausible(total_s, 0, kMostSeconds)) return;
     if (completion) average(&mean_output_tokens, static_cast<double>(completion));
     if (first_token_s > kLeastPrefill) {
       average(&ttft_s_, first_token_s);
@@ -65,7 +81,6 @@ class Load {
     if (completion > 1 && first_token_s > 0 && decoding_s > 0) {
       average(&time_per_output_token_s_, decoding_s / static_cast<double>(completion - 1));
     }
-    ++changes;
   }
 
   int64_t running() const { return reported_ ? frame.running : in_flight; }
@@ -107,6 +122,22 @@ class Load {
   static constexpr double kNew = 0.05;  // weight of the newest answer: about the last twenty count
   // A first token that came sooner says more of timer resolution and cached prompts than of prefill speed.
   static constexpr double kLeastPrefill = 1e-4;
+  static constexpr double kRounding = 1e-3;  // a share may come out a little above 1
+
+  static double or_unknown(double value, double least, double most) {
+    return plausible(value, least, most) ? value : 0;
+  }
+
+  static LoadFrame bounded(const LoadFrame& told) {
+    LoadFrame out;
+    out.running = plausible(told.running) ? told.running : 0;
+    out.waiting = plausible(told.waiting) ? told.waiting : 0;
+    out.kv_use = std::min(or_unknown(told.kv_use, 0, 1 + kRounding), 1.0);
+    out.prefix_hit = std::min(or_unknown(told.prefix_hit, 0, 1 + kRounding), 1.0);
+    out.prefill_tokens_per_s = or_unknown(told.prefill_tokens_per_s, kLeastPerSecond, kMostPerSecond);
+    out.time_per_output_token_s = or_unknown(told.time_per_output_token_s, kLeastSeconds, kMostSeconds);
+    return out;
+  }
 
   static double first_of(double a, double b, double c) { return a != 0 ? a : b != 0 ? b : c; }
 

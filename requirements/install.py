@@ -88,6 +88,8 @@ def main() -> int:
     say(f"installing for {'an NVIDIA GPU' if gpu else 'the CPU'}; the first time takes some minutes")
     (install_gpu if gpu else install_cpu)(environment)
     drop_broken_companions(environment)
+    # Until 0.1 the distribution had the command's name; two of them would share one command and one package.
+    environment.pip("uninstall", "--quiet", "--yes", "headgate")
     say("building Headgate's native extension")
     environment.pip("install", "--quiet", "--no-deps", "--no-build-isolation", "--editable", ".")
     return 0

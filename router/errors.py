@@ -59,6 +59,11 @@ class Unauthorized(RouterError):
     code = "invalid_api_key"
 
 
+class Forbidden(RouterError):
+    status = 403
+    type = "permission_error"
+
+
 class NotFound(RouterError):
     status = 404
     type = "not_found_error"
@@ -107,7 +112,7 @@ class Overloaded(RouterError):
 
 
 class ClientGone(RouterError):
-    """The client closed its connection; 499 appears in metrics and the journal only."""
+    """The client closed its connection; 499 appears in metrics only."""
 
     status = 499
     type = "client_closed_request"
@@ -119,6 +124,14 @@ class EngineFailed(RouterError):
     status = 502
     type = "engine_error"
     code = "engine_failed"
+
+
+class EngineLost(RouterError):
+    """The engine was lost together with this request, which may be why: it is not handed to another one."""
+
+    status = 500
+    type = "engine_error"
+    code = "engine_lost"
 
 
 class NoEngine(RouterError):
@@ -149,9 +162,13 @@ _UPSTREAM_TYPES = {
 
 
 class UpstreamError(RouterError):
-    """An engine's own refusal, passed on as it was: its status and its error body."""
+    """An engine's own refusal: its status, its words, and its error body, which is passed on where its shape is right.
+
+    A status that is no error's becomes 502: an engine may say any number, and a client must be given an error.
+    """
 
     def __init__(self, status: int, body: bytes, message: str, *, code: str | None = None) -> None:
+        status = status if 400 <= status <= 599 else 502
         super().__init__(message, code=code)
         self.status = status
         self.type = _UPSTREAM_TYPES.get(status, "invalid_request_error" if status < 500 else "internal_error")

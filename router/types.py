@@ -8,7 +8,7 @@ from typing import Final, Literal
 
 import msgspec
 
-Kind = Literal["chat", "completions", "responses", "messages", "tokenize", "detokenize"]
+Kind = Literal["chat", "completions", "responses", "messages", "count_tokens", "tokenize", "detokenize"]
 
 #: What OpenAI-compatible servers, vLLM's among them, call each kind.
 API_PATHS: Final[Mapping[Kind, str]] = {
@@ -16,6 +16,7 @@ API_PATHS: Final[Mapping[Kind, str]] = {
     "completions": "/v1/completions",
     "responses": "/v1/responses",
     "messages": "/v1/messages",
+    "count_tokens": "/v1/messages/count_tokens",
     "tokenize": "/tokenize",
     "detokenize": "/detokenize",
 }

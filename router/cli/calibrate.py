@@ -1,13 +1,14 @@
 """`headgate calibrate`: config, prompts and an ask to the lambda or threshold that meets it, put into the config."""
 
 import argparse
-import hashlib
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from router.cli import config_edit
 from router.cli.bar import Bar
+from router.cli.naming import refusals_of
+from router.cli.paths import home_path
 from router.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from router.pipeline.decider import Decider
     from router.types import Snapshot
 
+MOST_USD = 1e9
 ROWS = 13  #: of the curve, in the table
 SEEN = """\
 The router was trained on these very prompts and is surer of them than of new ones: shares of new ones may be several
@@ -23,7 +25,7 @@ points off. Choose on prompts that it has not seen, where you have some."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("config", type=Path, metavar="headgate.yaml")
+    parser.add_argument("config", type=home_path, metavar="headgate.yaml")
     asked = parser.add_argument_group("what is asked for").add_mutually_exclusive_group(required=True)
     asked.add_argument(
         "--large-share", type=_share, metavar="X", help="share of requests on the strongest model: 0.3 or 30%%"
@@ -33,17 +35,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--quality", type=_quality, metavar="X", help="least mean predicted quality, as a part of the strongest model's"
     )
     parser.add_argument(
-        "--on", type=Path, required=True, metavar="FILE",
+        "--on", type=home_path, required=True, metavar="FILE",
         help="prompts like yours: a table of requests, prompts or outcomes, or a text file with a prompt a line",
     )  # fmt: skip
     parser.add_argument(
         "--threshold", action="store_true", help="set RouteLLM's threshold instead of lambda (`routing.price`)"
     )
     parser.add_argument(
-        "--load", type=Path, metavar="FILE", help="rates and queues as the admin port's /members tells them, not idle"
+        "--load",
+        type=home_path,
+        metavar="FILE",
+        help="rates and queues as the admin port's /members tells them, not idle",
     )
     parser.add_argument("--dry-run", action="store_true", help="leave the config as it is")
-    parser.add_argument("--plot", type=Path, metavar="PNG", help="draw share, dollars and quality over the setting")
+    parser.add_argument(
+        "--plot", type=home_path, metavar="PNG", help="draw share, dollars and quality over the setting"
+    )
     parser.add_argument("--json", action="store_true", help="all that was found as one JSON object")
 
 
@@ -53,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         found = _found(args)
     except ModuleNotFoundError as error:
-        raise ConfigError(f"calibrating needs {error.name}: pip install 'headgate[train]'") from error
+        raise ConfigError(f"calibrating needs {error.name}: pip install 'headgate-router[train]'") from error
     if not args.dry_run:
         config_edit.put(args.config, "routing", found.setting, found.value)
     print(msgspec.json.encode(found).decode() if args.json else _text(found, args))
@@ -65,11 +72,15 @@ def _found(args: argparse.Namespace) -> "Found":
 
     from router import config as configuration
     from router import heads
-    from router.learn import queries
+    from router.learn import output as files
+    from router.learn import queries, records
     from router.learn.tuning import tune
     from router.pipeline.decider import Decider
 
-    decider = Decider(configuration.load(args.config))
+    if args.plot:
+        files.check_picture("--plot", args.plot, (args.config, args.on))
+    with refusals_of(args.config):
+        decider = Decider(configuration.load(args.config))
     pool = _loaded(args.load, decider) if args.load else None
     with Bar(shown=not args.json) as bar:
         bar.stage(f"read {args.on.name}", 1)
@@ -82,7 +93,7 @@ def _found(args: argparse.Namespace) -> "Found":
 
         draw(found, args.plot)
     data = heads.servable(decider.routing.checkpoint).meta.data
-    digest = hashlib.sha256(args.on.read_bytes()).hexdigest()
+    digest = records.digest(args.on)
     return msgspec.structs.replace(found, seen=digest in {table.sha256 for table in data})
 
 
@@ -106,10 +117,13 @@ def _fraction(text: str, most: float) -> float:
 
 def _budget(text: str) -> float:
     """Dollars per 1,000 requests."""
-    match = re.fullmatch(r"\$?(\d+(?:\.\d*)?|\.\d+)/(\d+)(k?)", text)
+    match = re.fullmatch(r"\$?([0-9]{1,30}(?:\.[0-9]*)?|\.[0-9]+)/([0-9]{1,30})(k?)", text)
     if match is None or int(match[2]) == 0:
         raise argparse.ArgumentTypeError(f"expected dollars for a number of requests, as in 2.50/1k, got {text!r}")
-    return float(match[1]) * 1000 / (int(match[2]) * (1000 if match[3] else 1))
+    usd_per_1k = float(match[1]) * 1000 / (int(match[2]) * (1000 if match[3] else 1))
+    if not usd_per_1k <= MOST_USD:
+        raise argparse.ArgumentTypeError(f"expected at most {MOST_USD:g} dollars per 1,000 requests, got {text!r}")
+    return usd_per_1k
 
 
 def _ask(args: argparse.Namespace) -> "Ask":
@@ -136,7 +150,7 @@ def _loaded(path: Path, decider: "Decider") -> "Snapshot":
         told = msgspec.json.decode(path.read_bytes(), type=Members).members
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: expected what the admin port's /members answers: {error}") from error
     wanted, got = [m.name for m in decider.assumed.members], [m.state.name for m in told]
     if wanted != got:

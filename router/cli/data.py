@@ -3,10 +3,10 @@
 import argparse
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from router.cli.bar import Bar
+from router.cli.paths import home_path
 
 if TYPE_CHECKING:
     from router.learn.importers.run import Imported
@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     verbs = parser.add_subparsers(metavar="import|describe", required=True)
-    _import_arguments(verbs.add_parser("import", help="tables of other projects, or the journal, to outcomes"))
+    _import_arguments(
+        verbs.add_parser("import", help="tables of other projects, or lines of decisions and feedback, to outcomes")
+    )
     _describe_arguments(verbs.add_parser("describe", help="what is in tables, and what is wrong with them"))
 
 
@@ -25,15 +27,15 @@ def run(args: argparse.Namespace) -> int:
     try:
         return work(args)
     except ModuleNotFoundError as error:
-        raise ConfigError(f"headgate data needs {error.name}: pip install 'headgate[train]'") from error
+        raise ConfigError(f"headgate data needs {error.name}: pip install 'headgate-router[train]'") from error
 
 
 def _import_arguments(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(work=_import)
     parser.add_argument(
-        "files", nargs="*", type=Path, metavar="FILE", help=".csv, .jsonl, .json, .parquet; or a folder"
+        "files", nargs="*", type=home_path, metavar="FILE", help=".csv, .jsonl, .json, .parquet; or a folder"
     )
-    parser.add_argument("--out", type=Path, metavar="TABLE", help="the table to write: .parquet or .jsonl")
+    parser.add_argument("--out", type=home_path, metavar="TABLE", help="the table to write: .parquet or .jsonl")
     parser.add_argument("--format", default="auto", metavar="NAME", help="default: told by the file's columns")
     parser.add_argument("--list-formats", action=_ListFormats, nargs=0, help="show all formats, and exit")
     parser.add_argument("--task", default="", metavar="NAME", help="of all rows, instead of the source's own")
@@ -47,8 +49,10 @@ def _import_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _describe_arguments(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(work=_describe)
-    parser.add_argument("tables", nargs="+", type=Path, metavar="TABLE", help="outcomes or battles: .parquet or .jsonl")
-    parser.add_argument("--plot", type=Path, metavar="PNG", help="draw the mean scores of models on tasks")
+    parser.add_argument(
+        "tables", nargs="+", type=home_path, metavar="TABLE", help="outcomes or battles: .parquet or .jsonl"
+    )
+    parser.add_argument("--plot", type=home_path, metavar="PNG", help="draw the mean scores of models on tasks")
     parser.add_argument("--json", action="store_true", help="one JSON object")
 
 
@@ -97,8 +101,10 @@ def _text(report: "Imported") -> str:
 def _describe(args: argparse.Namespace) -> int:
     import msgspec
 
-    from router.learn import describe, describe_view
+    from router.learn import describe, describe_view, output
 
+    if args.plot is not None:
+        output.check_picture("--plot", args.plot, args.tables)
     with Bar(shown=not args.json) as bar:
         found = describe.run(args.tables, bar.stage)
         if args.plot is not None:

@@ -4,7 +4,9 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from router.cli import numbers
 from router.cli.bar import Bar
+from router.cli.paths import checkpoint, home_path
 
 if TYPE_CHECKING:
     from router.learn.evaluate.plan import Plan
@@ -13,12 +15,14 @@ LEARNING = "16,64,256,1024,4096"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("tables", nargs="+", type=Path, metavar="TABLE", help="outcomes: .parquet or .jsonl")
+    parser.add_argument("tables", nargs="+", type=home_path, metavar="TABLE", help="outcomes: .parquet or .jsonl")
     _who(parser.add_argument_group("who"))
     _what(parser.add_argument_group("what is held out (default: folds by question)"))
     _figures(parser.add_argument_group("figures"))
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
-    parser.add_argument("--out", type=Path, metavar="FOLDER", help="write plots, report.html and evaluation.json there")
+    parser.add_argument(
+        "--out", type=home_path, metavar="FOLDER", help="write plots, report.html and evaluation.json there"
+    )
 
 
 def _who(group: "argparse._ArgumentGroup") -> None:
@@ -33,9 +37,10 @@ def _who(group: "argparse._ArgumentGroup") -> None:
         metavar="NAME.KEY=VALUE",
         help="a setting of a method, as in --option knn.neighbours=20 (docs/routers.md)",
     )
-    group.add_argument("--rules", type=Path, metavar="FILE", help="for --router rules: the rules, as YAML or JSON")
+    group.add_argument("--rules", type=home_path, metavar="FILE", help="for --router rules: the rules, as YAML or JSON")
     group.add_argument(
         "--checkpoint",
+        type=checkpoint,
         action="append",
         default=[],
         metavar="PATH",
@@ -51,7 +56,7 @@ def _who(group: "argparse._ArgumentGroup") -> None:
 
 
 def _what(group: "argparse._ArgumentGroup") -> None:
-    group.add_argument("--folds", type=_folds, default=5, help="held-out folds (default: 5)")
+    group.add_argument("--folds", type=numbers.folds, default=5, help="held-out folds (default: 5)")
     group.add_argument("--leave-tasks-out", action="store_true", help="folds of whole tasks")
     group.add_argument("--transfer", nargs=2, metavar=("FROM", "TO"), help="same as --train-on FROM --test-on TO")
     group.add_argument(
@@ -68,8 +73,10 @@ def _what(group: "argparse._ArgumentGroup") -> None:
         "--learning-curve", nargs="?", const=LEARNING, type=_sizes, default=(), metavar="N,N,...",
         help=f"train on so many labelled prompts a table besides (default: {LEARNING})",
     )  # fmt: skip
-    group.add_argument("--prompts", type=_positive, default=0, metavar="N", help="at most N prompts a table, at random")
-    group.add_argument("--seed", type=int, default=0, help="of folds, samples and the bootstrap (default: 0)")
+    group.add_argument(
+        "--prompts", type=numbers.whole(1), default=0, metavar="N", help="at most N prompts a table, at random"
+    )
+    group.add_argument("--seed", type=numbers.seed, default=0, help="of folds, samples and the bootstrap (default: 0)")
 
 
 def _figures(group: "argparse._ArgumentGroup") -> None:
@@ -91,8 +98,8 @@ def _figures(group: "argparse._ArgumentGroup") -> None:
     group.add_argument(
         "--price", action="append", default=[], metavar="MODEL=USD", help="dollars a million tokens, or INPUT/OUTPUT"
     )
-    group.add_argument("--prices", type=Path, metavar="FILE", help="the same, YAML or JSON: `model: USD`")
-    group.add_argument("--draws", type=_positive, default=200, help="bootstrap draws (default: 200)")
+    group.add_argument("--prices", type=home_path, metavar="FILE", help="the same, YAML or JSON: `model: USD`")
+    group.add_argument("--draws", type=numbers.whole(1, 100_000), default=200, help="bootstrap draws (default: 200)")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -102,7 +109,7 @@ def run(args: argparse.Namespace) -> int:
         from router.learn.evaluate import output
         from router.learn.evaluate.run import run as evaluate
     except ModuleNotFoundError as error:
-        raise ConfigError(f"evaluation needs {error.name}: pip install 'headgate[train]'") from error
+        raise ConfigError(f"evaluation needs {error.name}: pip install 'headgate-router[train]'") from error
     plan = _plan(args)
     if args.out is not None:
         output.check_folder(args.out)
@@ -149,9 +156,8 @@ def _routers(args: argparse.Namespace) -> tuple[str, ...]:
 
 
 def _options(args: argparse.Namespace) -> dict[str, dict[str, object]]:
-    import yaml
-
     from router.errors import ConfigError
+    from router.learn import settings_text
 
     out: dict[str, dict[str, object]] = {}
     for text in args.option:
@@ -159,10 +165,7 @@ def _options(args: argparse.Namespace) -> dict[str, dict[str, object]]:
         key, equals, value = rest.partition("=")
         if not (dot and equals and key and name in args.router):
             raise ConfigError(f"--option: expected NAME.KEY=VALUE of a --router NAME, got {text!r}")
-        try:
-            out.setdefault(name, {})[key] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise ConfigError(f"--option {name}.{key}: expected a value as YAML: {error}") from error
+        out.setdefault(name, {})[key] = settings_text.of_text(value, f"--option {name}.{key}")
     if args.rules is not None:
         if "rules" not in args.router:
             raise ConfigError("--rules: expected --router rules beside it")
@@ -187,6 +190,8 @@ def _transfer(args: argparse.Namespace) -> tuple[tuple[str, ...], tuple[str, ...
 
 def _command(args: argparse.Namespace) -> str:
     """The command again, without paths of this machine."""
+    from router.learn.records import told
+
     parts = ["headgate eval", *(table.name for table in args.tables)]
     for flag in ("router", "option", "train_on", "test_on", "pair", "price"):
         parts += [word for value in getattr(args, flag) for word in (f"--{flag.replace('_', '-')}", value)]
@@ -209,28 +214,14 @@ def _command(args: argparse.Namespace) -> str:
     for flag, default in changed.items():
         parts += [f"--{flag}", str(getattr(args, flag))] if getattr(args, flag) != default else []
     parts += ["--cpt", ",".join(f"{100 * x:g}" for x in args.cpt)] if args.cpt != (0.5, 0.8) else []
-    return " ".join(parts)
-
-
-def _folds(text: str) -> int:
-    folds = int(text)
-    if not 2 <= folds <= 50:
-        raise argparse.ArgumentTypeError(f"expected 2 to 50, got {folds}")
-    return folds
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"expected 1 or more, got {number}")
-    return number
+    return told(" ".join(parts))
 
 
 def _sizes(text: str) -> tuple[int, ...]:
     try:
-        return tuple(_positive(one) for one in text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"expected numbers as in {LEARNING}, got {text!r}") from None
+        return tuple(numbers.whole(1)(one) for one in text.split(","))
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(f"expected whole numbers from 1, as in {LEARNING}, got {text!r}") from None
 
 
 def _names(text: str) -> tuple[str, ...]:

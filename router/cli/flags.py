@@ -1,23 +1,24 @@
 """The flags that stand for a config, or change one: a pool of two without a file, doors, keys, routing."""
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import yaml
 
 from router import config as configuration
+from router.cli.engine_args import engine_args_of
+from router.cli.keys import key_of
+from router.cli.naming import SIZES, refusals_named, source_of
+from router.cli.paths import checkpoint, home_path
 from router.config import Config, Member
 from router.errors import ConfigError
 
-_SIZES = ("small", "large")
-
 
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("config", nargs="?", type=Path, metavar="headgate.yaml", help="or --small and --large")
-    for size in _SIZES:
+    parser.add_argument("config", nargs="?", type=home_path, metavar="headgate.yaml", help="or --small and --large")
+    for size in SIZES:
         group = parser.add_argument_group(f"the {size} model")
         group.add_argument(f"--{size}", metavar="MODEL", help="path, hub id, or URL of an OpenAI-compatible server")
         group.add_argument(f"--{size}-arg", action="append", default=[], metavar="NAME=VALUE", help="a vLLM argument")
@@ -31,11 +32,16 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     doors.add_argument("--host", help="address to listen on (default: loopback)")
     doors.add_argument("--port", type=int, help="public port; 0: any (default: 8000)")
     doors.add_argument("--admin-port", type=int, help="admin port, loopback; 0: any (default: 8001)")
-    doors.add_argument("--api-key", help="guards the public routes (default: $HEADGATE_API_KEY)")
+    keys = doors.add_mutually_exclusive_group()
+    keys.add_argument(
+        "--api-key-file", type=home_path, metavar="FILE",
+        help="holds the key that guards the public routes (default: $HEADGATE_API_KEY)",
+    )  # fmt: skip
+    keys.add_argument("--api-key", metavar="KEY", help="the key itself: all users of the machine can read it in `ps`")
     routing = parser.add_argument_group("routing")
     routing.add_argument("--price", type=float, help="quality points given up to save one dollar")
     routing.add_argument("--threshold", type=float, help="RouteLLM's rule: large iff its win rate reaches this")
-    routing.add_argument("--checkpoint", help="`default` or a path")
+    routing.add_argument("--checkpoint", type=checkpoint, help="`default` or a path")
 
 
 def config_of(args: argparse.Namespace) -> Config:
@@ -43,49 +49,57 @@ def config_of(args: argparse.Namespace) -> Config:
     if args.config is not None:
         if args.small or args.large:
             raise ConfigError("give a config file or --small and --large, not both")
-        config = configuration.load(args.config)
+        for flag in (f"{size}-{what}" for size in SIZES for what in ("arg", "like", "strength")):
+            if getattr(args, flag.replace("-", "_")) not in (None, []):
+                raise ConfigError(f"--{flag} is about --{flag.partition('-')[0]}: of a member in a file, say it there")
+        config = _config_file(args.config)
     else:
         config = _pair(args)
     config = _with_overrides(config, args)
-    configuration.check(config, "the command line" if args.config is None else str(args.config))
+    with refusals_named(args):
+        configuration.check(config, source_of(args))
     return config
 
 
 def _pair(args: argparse.Namespace) -> Config:
     if not (args.small and args.large):
         raise ConfigError("expected a config file, or --small MODEL and --large MODEL")
-    return Config(pool=tuple(_member(size, args) for size in _SIZES))
+    return Config(pool=tuple(_member(size, args) for size in SIZES))
+
+
+def _config_file(file: Path) -> Config:
+    """The config of a file; of a model in its place, which is what `vllm serve` takes, where a model goes."""
+    if (not file.exists() and file.suffix not in (".yaml", ".yml", ".json")) or _is_model(file):
+        raise ConfigError(
+            f"{str(file)!r} is no config file: a model is given as --small MODEL or --large MODEL, or as `model` of a"
+            " member in a file: `pool: [{name: ..., model: ...}]`"
+        )
+    return configuration.load(file)
+
+
+def _is_model(file: Path) -> bool:
+    return file.is_dir() or file.suffix in (".gguf", ".safetensors")
 
 
 def _member(size: str, args: argparse.Namespace) -> Member:
     model: str = getattr(args, size)
     like, strength = getattr(args, f"{size}_like") or "", getattr(args, f"{size}_strength")
     if model.startswith(("http://", "https://")):
+        if getattr(args, f"{size}_arg"):
+            raise ConfigError(
+                f"--{size}-arg: --{size} is a URL: vLLM's arguments are given where its engine is started"
+            )
         return Member(name=size, kind="openai", url=model, like=like, strength=strength)
-    if Path(model).is_dir():
-        model = str(Path(model).resolve())
+    if (folder := configuration.home_expanded(model, f"--{size}")).exists():
+        model = str(folder.resolve())
     engine_args = engine_args_of(getattr(args, f"{size}_arg"), f"--{size}-arg")
     return Member(name=size, model=model, like=like, strength=strength, engine_args=engine_args)
-
-
-def engine_args_of(pairs: Sequence[str], flag: str) -> dict[str, Any]:
-    """`["max_num_seqs=8", "enforce-eager"]` as vLLM arguments; a bare name is true, values are YAML."""
-    found: dict[str, Any] = {}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not name:
-            raise ConfigError(f"{flag}: expected NAME=VALUE, got {pair!r}")
-        try:
-            found[configuration.argument_name(name)] = yaml.safe_load(value) if equals else True
-        except yaml.YAMLError as error:
-            raise ConfigError(f"{flag}: {name}: the value is not understood: {value!r}") from error
-    return found
 
 
 def _with_overrides(config: Config, args: argparse.Namespace) -> Config:
     replace = msgspec.structs.replace
     server = replace(config.server, **_given(args, host="host", port="port", admin_port="admin_port"))
-    key = _api_key(args)
+    key = key_of(args)
     if key is not None and key not in server.api_keys:
         server = replace(server, api_keys=(*server.api_keys, key))
     routing = replace(config.routing, **_given(args, price="price", threshold="threshold", checkpoint="checkpoint"))
@@ -94,17 +108,6 @@ def _with_overrides(config: Config, args: argparse.Namespace) -> Config:
     own_first = args.config is None
     pool = tuple(_with_engine_args(member, common, own_first) for member in config.pool)
     return replace(config, server=server, routing=routing, pool=pool)
-
-
-def _api_key(args: argparse.Namespace) -> str | None:
-    """Of the flag, else of the environment. One that is given but empty is refused: it would open the server."""
-    flag = "--api-key"
-    key: str | None = args.api_key
-    if key is None:
-        flag, key = "HEADGATE_API_KEY", configuration.api_key_from_environment()
-    if key is not None and (why := configuration.fault_of_api_key(key)):
-        raise ConfigError(f"{flag}: {why}")
-    return key
 
 
 def _with_engine_args(member: Member, common: Mapping[str, Any], own_first: bool) -> Member:

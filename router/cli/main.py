@@ -1,10 +1,11 @@
 """The `headgate` command: one module a verb, imported only when its verb is called."""
 
 import argparse
+import difflib
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from typing import Protocol, cast
+from typing import NoReturn, Protocol, cast
 
 from router.errors import ConfigError, HeadgateError
 from router.version import __version__
@@ -34,7 +35,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else list(argv)
     verb = argv[0] if argv and argv[0] in VERBS else None
     module = cast(Verb, import_module(f"router.cli.{verb}")) if verb else None
-    args = _parser(verb, module).parse_args(argv)
+    parser, own = _parser(verb, module)
+    args, unknown = parser.parse_known_args(argv)
+    if unknown:
+        _refuse(own or parser, verb, unknown[0])
     assert module is not None  # argparse has refused everything else
     try:
         return module.run(args)
@@ -45,15 +49,35 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _parser(verb: str | None, module: Verb | None) -> argparse.ArgumentParser:
+def _refuse(parser: argparse.ArgumentParser, verb: str | None, word: str) -> NoReturn:
+    """A word too many: with the verb's own usage, and where it may have been meant to go."""
+    flag = word.partition("=")[0]
+    known = [option for action in parser._actions for option in action.option_strings]
+    near = difflib.get_close_matches(flag, known, n=1, cutoff=0.7)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    if verb == "serve" and flag in ("--model", "--served-model-name"):
+        hint = "; a model is given as --small MODEL or --large MODEL, or as `model` of a member in a config file"
+    elif verb == "serve" and flag == "--config":
+        hint = "; a config file is given by itself: headgate serve FILE"
+    elif verb == "serve" and flag.startswith("--") and not near:
+        hint = (
+            f"; an argument of vLLM is given as --engine-arg {flag[2:]}=VALUE, or under `engine_args` in a config file"
+        )
+    parser.error(f"unrecognized argument {flag}{hint}")
+
+
+def _parser(verb: str | None, module: Verb | None) -> tuple[argparse.ArgumentParser, argparse.ArgumentParser | None]:
+    """The command's parser and, of a verb, its own."""
     parser = argparse.ArgumentParser(prog="headgate", description="An LLM router that is the frontend of vLLM engines.")
     parser.add_argument("--version", action="version", version=f"headgate {__version__}")
     verbs = parser.add_subparsers(metavar="VERB", required=True)
+    chosen = None
     for name, help in VERBS.items():
         own = verbs.add_parser(name, help=help, description=help[0].upper() + help[1:] + ".")
         if name == verb and module is not None:
             module.add_arguments(own)
-    return parser
+            chosen = own
+    return parser, chosen
 
 
 if __name__ == "__main__":

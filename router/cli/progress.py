@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
+from router import urls
 from router.config import Config
 from router.frontend.keys import Keys
 from router.heads.base import Placement
@@ -109,7 +110,7 @@ def ready_of(
     config: Config, placements: tuple[Placement, ...], logs: dict[str, str], *, port: int, admin_port: int
 ) -> Ready:
     members = [
-        ServedMember(member.name, member.model or member.url, placement, logs.get(member.name, ""))
+        ServedMember(member.name, member.model or urls.shown(member.url), placement, logs.get(member.name, ""))
         for member, placement in zip(config.pool, placements, strict=True)
     ]
     return Ready(
@@ -148,7 +149,7 @@ def placement_text(placement: Placement) -> str:
     if placement.by == "strength":
         return f"scored by strength {placement.strength:g}"
     if placement.by == "size":
-        return f"scored by strength {placement.strength:.2f}, a guess from its size"
+        return f"scored by strength {placement.strength:.2f}, a guess from its size; `strength` or `like` sets it"
     return "scored as an average model: nothing is known of it; give `like` or `strength`"
 
 

@@ -4,12 +4,16 @@ import argparse
 import asyncio
 import gc
 import logging
+import os
 import shlex
 import signal
 import sys
 from collections.abc import Callable
 
+from router import config as configuration
+from router.cli import preflight
 from router.cli.flags import add_config_arguments, config_of
+from router.cli.naming import refusals_named, source_of
 from router.config import Config
 
 log = logging.getLogger("headgate")
@@ -31,7 +35,18 @@ def run(args: argparse.Namespace) -> int:
     config = config_of(args)
     command = tuple(shlex.split(args.host_command)) if args.host_command else None
     again = (lambda: config_of(args)) if args.config is not None else None
-    uvloop.run(Serving(config, again=again, json=args.json, host_command=command).run())
+    with refusals_named(args):
+        serving = Serving(config, again=again, json=args.json, host_command=command)
+        if command is None:
+            preflight.require_vllm(config, source_of(args))
+            preflight.look(config, source_of(args))
+        else:
+            configuration.check_models(config, source_of(args))
+        uvloop.run(serving.run())
+    if serving.computing():  # threads that nobody waits for: the process must not end under them piece by piece
+        logging.shutdown()
+        sys.stdout.flush()
+        os._exit(0)
     return 0
 
 
@@ -77,6 +92,10 @@ class Serving:
             self._progress.close()
             await self._frontend.stop()
             await self._router.stop()
+
+    def computing(self) -> bool:
+        """Whether threads still make scores that no request waits for any more."""
+        return self._router.scoring_unfinished > 0
 
     async def _engines_started(self) -> bool:
         """False when a signal came first."""

@@ -6,16 +6,17 @@ from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from router.cli import train_add_model, train_verifier
+from router.cli import numbers, train_add_model, train_verifier
 from router.cli.bar import Bar
+from router.cli.paths import home_path
 
 if TYPE_CHECKING:
     from router.learn.training import Report
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("tables", nargs="+", type=Path, metavar="TABLE", help="outcomes: .parquet or .jsonl")
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the checkpoint to write")
+    parser.add_argument("tables", nargs="+", type=home_path, metavar="TABLE", help="outcomes: .parquet or .jsonl")
+    parser.add_argument("--out", type=home_path, required=True, metavar="FILE", help="the checkpoint to write")
     parser.add_argument("--router", default="mf", metavar="NAME", help="the method (default: mf); see --list-routers")
     parser.add_argument(
         "--option",
@@ -24,7 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         help="a setting of the method, its value as YAML, as in --option neighbours=50 (docs/routers.md)",
     )
-    parser.add_argument("--rules", type=Path, metavar="FILE", help="for --router rules: the rules, as YAML or JSON")
+    parser.add_argument(
+        "--rules", type=home_path, metavar="FILE", help="for --router rules: the rules, as YAML or JSON"
+    )
     train_verifier.add_arguments(parser)
     train_add_model.add_arguments(parser)
     parser.add_argument("--list-routers", action=_ListRouters, nargs=0, help="show all methods, and exit")
@@ -38,14 +41,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="WEAK,STRONG",
         help="report this pair (default: a table's extremes)",
     )
-    parser.add_argument("--folds", type=_folds, default=5, help="held-out folds (default: 5)")
+    parser.add_argument("--folds", type=numbers.folds, default=5, help="held-out folds (default: 5)")
     parser.add_argument(
         "--calibration",
         choices=("platt", "isotonic", "none"),
         default="platt",
         help="how predicted quality is made a probability: a line or a rising curve per model (default: platt)",
     )
-    parser.add_argument("--seed", type=int, default=None, help="of hashing and folds (default: the recipe's)")
+    parser.add_argument("--seed", type=numbers.seed, default=None, help="of hashing and folds (default: the recipe's)")
     parser.add_argument("--json", action="store_true", help="the report as one JSON object")
 
 
@@ -62,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
         from router.learn.recipe import SIZES
         from router.learn.training import run as train
     except ModuleNotFoundError as error:
-        raise ConfigError(f"training needs {error.name}: pip install 'headgate[train]'") from error
+        raise ConfigError(f"training needs {error.name}: pip install 'headgate-router[train]'") from error
     recipe = SIZES[args.size]
     if args.seed is not None:
         recipe = msgspec.structs.replace(recipe, seed=args.seed)
@@ -88,19 +91,15 @@ class _ListRouters(argparse.Action):
 
 
 def _options(args: argparse.Namespace) -> dict[str, object]:
-    import yaml
-
     from router.errors import ConfigError
+    from router.learn import settings_text
 
     out: dict[str, object] = {}
     for text in args.option:
         key, equals, value = text.partition("=")
         if not equals or not key:
             raise ConfigError(f"--option: expected KEY=VALUE, got {text!r}")
-        try:
-            out[key] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise ConfigError(f"--option {key}: expected a value as YAML: {error}") from error
+        out[key] = settings_text.of_text(value, f"--option {key}")
     if args.rules is not None:
         if args.router != "rules":
             raise ConfigError(f"--rules: expected --router rules beside it, got {args.router}")
@@ -108,13 +107,6 @@ def _options(args: argparse.Namespace) -> dict[str, object]:
 
         out["rules"] = rules_file(args.rules)
     return out
-
-
-def _folds(text: str) -> int:
-    folds = int(text)
-    if not 2 <= folds <= 50:
-        raise argparse.ArgumentTypeError(f"expected 2 to 50, got {folds}")
-    return folds
 
 
 def pairs_of(texts: Sequence[str]) -> list[tuple[str, str]]:
@@ -132,6 +124,8 @@ def pairs_of(texts: Sequence[str]) -> list[tuple[str, str]]:
 
 def _command(args: argparse.Namespace) -> str:
     """The command again, without paths of this machine: what the checkpoint says it was made by."""
+    from router.learn.records import told
+
     parts = ["headgate train", *(table.name for table in args.tables), "--size", args.size, "--folds", str(args.folds)]
     if args.router != "mf":
         parts += ["--router", args.router]
@@ -144,7 +138,7 @@ def _command(args: argparse.Namespace) -> str:
         parts += ["--pair", pair]
     if args.calibration != "platt":
         parts += ["--calibration", args.calibration]
-    return " ".join(parts if args.seed is None else [*parts, "--seed", str(args.seed)])
+    return told(" ".join(parts if args.seed is None else [*parts, "--seed", str(args.seed)]))
 
 
 def _interval(low: float, high: float) -> str:

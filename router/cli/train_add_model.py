@@ -4,6 +4,8 @@ import argparse
 import shlex
 from typing import TYPE_CHECKING
 
+from router.cli.paths import checkpoint
+
 if TYPE_CHECKING:
     from router.learn.add_model import Added
 
@@ -11,7 +13,9 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("a new model for a checkpoint (docs/growing.md)")
     group.add_argument("--add-model", metavar="NAME", help="fit this model of the tables only")
-    group.add_argument("--base", metavar="CHECKPOINT", help="that it is added to: a path, or `default`")
+    group.add_argument(
+        "--base", type=checkpoint, metavar="CHECKPOINT", help="that it is added to: a path, or `default`"
+    )
     group.add_argument("--strength", type=float, metavar="X", help="its MMLU-Pro accuracy, 0 to 1, if known")
 
 
@@ -41,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         from router.learn.add_model import run as add
     except ModuleNotFoundError as error:
-        raise ConfigError(f"training needs {error.name}: pip install 'headgate[train]'") from error
+        raise ConfigError(f"training needs {error.name}: pip install 'headgate-router[train]'") from error
     report = add(args.tables, args.base, args.add_model, args.out, strength=args.strength, command=_command(args))
     print(msgspec.json.encode(report).decode() if args.json else _text(report))
     return 0
@@ -49,10 +53,12 @@ def run(args: argparse.Namespace) -> int:
 
 def _command(args: argparse.Namespace) -> str:
     """Without paths of this machine."""
+    from router.learn.records import told
+
     base = args.base.rpartition("/")[2]
     parts = ["headgate train", *(table.name for table in args.tables), "--add-model", shlex.quote(args.add_model)]
     strength = [] if args.strength is None else ["--strength", f"{args.strength:g}"]
-    return " ".join([*parts, "--base", base, *strength])
+    return told(" ".join([*parts, "--base", base, *strength]))
 
 
 def _text(report: "Added") -> str:

@@ -1,10 +1,10 @@
 """`headgate train --router verifier`: answered tables to what judges answers, with its held-out figures."""
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from router.cli.bar import Bar
+from router.cli.paths import home_path
 
 if TYPE_CHECKING:
     from router.learn.verifier import Report
@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--responses",
         action="append",
         default=[],
-        type=Path,
+        type=home_path,
         metavar="FILE",
         help="for --router verifier: answers, by prompt_id, where the tables have no `response` (docs/verifier.md)",
     )
@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         from router.learn.verifier import run as train
     except ModuleNotFoundError as error:
-        raise ConfigError(f"training needs {error.name}: pip install 'headgate[train]'") from error
+        raise ConfigError(f"training needs {error.name}: pip install 'headgate-router[train]'") from error
     with Bar(shown=not args.json) as bar:
         report = train(
             args.tables, args.responses, args.judged, args.out, folds=args.folds, seed=args.seed or 0,
@@ -64,10 +64,13 @@ def run(args: argparse.Namespace) -> int:
 
 def _command(args: argparse.Namespace) -> str:
     """Without paths of this machine."""
+    from router.learn.records import told
+
     parts = ["headgate train --router", NAME, *(table.name for table in args.tables)]
     parts += [word for path in args.responses for word in ("--responses", path.name)]
     parts += [word for model in args.judged for word in ("--judged", model)]
-    return " ".join([*parts, "--folds", str(args.folds), *([] if args.seed is None else ["--seed", str(args.seed)])])
+    seed = [] if args.seed is None else ["--seed", str(args.seed)]
+    return told(" ".join([*parts, "--folds", str(args.folds), *seed]))
 
 
 def _text(report: "Report") -> str:

@@ -7,16 +7,18 @@ from typing import Any
 import msgspec
 
 from router import config as configuration
-from router import heads
+from router import heads, urls
+from router.cli import preflight
+from router.cli.naming import refusals_of
+from router.cli.paths import home_path
 from router.cli.progress import placement_text
-from router.config import Config, Member
-from router.errors import ConfigError
+from router.config import Config
 from router.frontend.keys import Keys
 from router.heads.base import Placement
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("config", type=Path, metavar="headgate.yaml")
+    parser.add_argument("config", type=home_path, metavar="headgate.yaml")
     parser.add_argument("--json", action="store_true", help="the summary as one JSON object")
 
 
@@ -24,9 +26,9 @@ def run(args: argparse.Namespace) -> int:
     from router.pipeline.decider import Decider
 
     config = configuration.load(args.config)
-    for i, member in enumerate(config.pool):
-        _check_model(member, f"{args.config}: {{}} - at `$.pool[{i}].model`")
-    decider = Decider(config)
+    with refusals_of(args.config):
+        decider = Decider(config)
+    preflight.look(config, str(args.config))
     auto = decider.names.settings("auto")
     strong, weak = config.pool[auto.strong].name, config.pool[auto.weak].name
     summary = _summary(config, decider.scoring.placements, auto.rule, strong, weak)
@@ -36,19 +38,17 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _check_model(member: Member, error: str) -> None:
-    """A model given as a path must be there; a hub id is the engine's to find."""
-    looks_like_a_path = member.model.startswith(("/", "./", "../", "~"))
-    if member.kind == "engine" and looks_like_a_path and not Path(member.model).is_dir():
-        raise ConfigError(error.format(f"{member.model!r} is not a folder"))
-
-
 def _summary(config: Config, placements: tuple[Placement, ...], rule: str, strong: str, weak: str) -> dict[str, Any]:
     routing = config.routing
     return {
         "valid": True,
         "pool": [
-            {"name": member.name, "kind": member.kind, "model": member.model or member.url, "placement": placement}
+            {
+                "name": member.name,
+                "kind": member.kind,
+                "model": member.model or urls.shown(member.url),
+                "placement": placement,
+            }
             for member, placement in zip(config.pool, placements, strict=True)
         ],
         "routing": {
@@ -58,6 +58,7 @@ def _summary(config: Config, placements: tuple[Placement, ...], rule: str, stron
             "threshold": routing.threshold,
             "strong": strong,
             "weak": weak,
+            "guessed": any(placement.guessed for placement in placements),
         },
         "server": {
             "host": config.server.host,
@@ -75,6 +76,8 @@ def _text(path: Path, summary: dict[str, Any]) -> str:
         rule = f"{strong} iff its win rate over {weak} is at least {routing['threshold']:g}"
     else:
         rule = f"quality less {routing['price']:g} times dollars; {strong} is the strongest, {weak} the weakest"
+    if routing["guessed"] and strong != weak:
+        rule += "\n           (which is the strongest is a guess: set `strength` or `like` of each member)"
     calibrated = f"calibration: {routing['calibration'] or 'not told'}"
     guarded = "guarded by a key" if server["guarded"] else "open: no API key"
     members = [

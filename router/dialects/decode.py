@@ -180,6 +180,12 @@ def _messages(body: bytes) -> _Fields:
     return _Fields(read.model, turns, read.stream, read.max_tokens, 1, _MESSAGES | seen)
 
 
+def _count_tokens(body: bytes) -> _Fields:
+    """The body of a message that is not sent yet: no answer will be streamed, nor bounded."""
+    read = _messages(body)
+    return _Fields(read.model, read.turns, False, None, 1, read.needs)
+
+
 def _tokenize(body: bytes) -> _Fields:
     read = _parse(_tokenize_reader, body)
     seen: set[str] = set()
@@ -349,6 +355,7 @@ _READERS: dict[Kind, Callable[[bytes], _Fields]] = {
     "completions": _completions,
     "responses": _responses,
     "messages": _messages,
+    "count_tokens": _count_tokens,
     "tokenize": _tokenize,
     "detokenize": _detokenize,
 }

@@ -26,7 +26,7 @@ class Answer:
     _ended = False
     _under_way = False  #: chunks go out framed and without further ado
     _head: bytes | None = None  #: of a stream: due with the first chunk
-    _body = b""
+    _body: bytes | bytearray = b""
     _overhead_s = 0.0
 
     def __init__(self, exchange: Exchange, query: Query) -> None:
@@ -95,7 +95,7 @@ class Answer:
             self._finish_stream(b"")
             exchange.finish(200, model)
             return
-        exchange.respond(200, self._body, headers=self._headers(decision), model=model)
+        exchange.respond(200, bytes(self._body), headers=self._headers(decision), model=model)
 
     def fail(self, error: RouterError) -> None:
         if self._ended:
@@ -151,8 +151,13 @@ class Answer:
         self._connection.stream(framed)
 
     def _collect(self, data: bytes) -> None:
-        """JSON comes whole, or in few large pieces."""
-        self._body = self._body + data if self._body else data
+        """JSON comes whole, mostly; of many pieces each is copied once."""
+        if not self._body:
+            self._body = data
+        else:
+            if isinstance(self._body, bytes):
+                self._body = bytearray(self._body)
+            self._body += data
         if len(self._body) > self._door.limits.body_bytes:
             self.cut(EngineFailed(f"the answer is larger than {self._door.limits.body_bytes} bytes"))
 
@@ -171,9 +176,8 @@ class Answer:
         exchange = self._exchange
         # Without chunks only the connection's end can end the answer.
         exchange.keep_alive = exchange.keep_alive and not exchange.old_client and not self._door.draining
-        return wire.stream_head(
-            self._door.date + self._headers(decision), keep_alive=exchange.keep_alive, old_client=exchange.old_client
-        )
+        lines = self._door.date + self._headers(decision) + exchange.cors
+        return wire.stream_head(lines, keep_alive=exchange.keep_alive, old_client=exchange.old_client)
 
     def _headers(self, decision: Decision) -> str:
         about = _about.get((decision.model, decision.reason)) or describe(decision.model, decision.reason)

@@ -5,6 +5,7 @@ Knows neither HTTP's grammar (`reader`) nor what an answer says (`exchange`).
 
 import asyncio
 from math import inf
+from time import perf_counter
 from typing import cast
 
 from router.errors import Overloaded, RequestTimeout, RouterError
@@ -15,7 +16,7 @@ from router.frontend.reader import BODY, DEAF, HEAD, IDLE, Reader
 from router.native.express import Passage
 from router.native.pipe import Pipe
 
-#: Requests that wait behind the one being answered; beyond, we stop reading.
+#: Requests that wait behind the one being answered, and their bytes; beyond, we stop parsing and reading.
 MAX_WAITING = 8
 MAX_WAITING_BYTES = 64 * 1024
 #: How long we go on reading after an answer that closes the connection: closing at once would destroy the answer.
@@ -33,6 +34,8 @@ class Connection(Pipe, asyncio.Protocol):
         "_stall_deadline",
         "_stall_taken",
         "_timed",
+        "_turn_due",
+        "_unread_bytes",
         "_waiting",
         "_waiting_bytes",
         "deadline",
@@ -49,6 +52,8 @@ class Connection(Pipe, asyncio.Protocol):
         self._timed = IDLE  #: the reader's phase whose clock runs
         self._reading = True
         self._running = False
+        self._turn_due = False  #: `go_on` will be called in a later turn of the loop
+        self._unread_bytes = 0  #: that the door counts
         self._stall_taken = -1
         self._stall_deadline = inf
 
@@ -68,7 +73,7 @@ class Connection(Pipe, asyncio.Protocol):
         if len(door.connections) > door.limits.connections:
             self._reader = Reader(self, door)
             self._reader.refuse(Overloaded(f"more than {door.limits.connections} connections are open"))
-            self._next()
+            self._go_on()
         elif door.draining:
             transport.close()
         else:
@@ -79,16 +84,9 @@ class Connection(Pipe, asyncio.Protocol):
         if not self.open:
             return
         self.attach(None)
-        reader, self._reader = self._reader, None  # it holds us: the two would wait for the cycle collector
-        if reader is not None:
-            reader.close()
-        self.deadline = inf
         self.stalled = False
         self.door.left(self)
-        self._forget_waiting()
-        active, self._active = self._active, None
-        if active is not None:
-            active.gone()
+        self._let_go()
 
     def data_received(self, data: bytes) -> None:
         reader = self._reader
@@ -98,48 +96,65 @@ class Connection(Pipe, asyncio.Protocol):
             if not self.open:
                 return
             reader = self._reader = Reader(self, self.door)
-        reader.feed(data)
-        if self._waiting:
-            if not self._running:
-                self._next()
-        elif self._active is None and (reader.phase == HEAD or reader.phase == BODY):
-            self._await_rest(reader)
+        reader.read(data)
+        self._go_on()
 
     def eof_received(self) -> None:
         """A client that ends its side is gone, as for other servers. asyncio closes the transport after this."""
-        self.connection_lost(None)
+        transport = self.flushed()
+        if transport is None or not transport.get_write_buffer_size():
+            self.connection_lost(None)
+        else:  # what is out may still be read, and counts as long as it is not
+            self._let_go()
+            self._flush_within(self.door.limits.write_timeout_s)
 
     def pause_writing(self) -> None:
+        """The client does not keep up: nothing more of it is read or run before it has read what is there."""
         self.stalled = True
         self._stall_taken = -1
         self._stall_deadline = self.door.now + self.door.tick_s + self.door.limits.write_timeout_s
+        if not self._running:
+            self._pace()
 
     def resume_writing(self) -> None:
         self.stalled = False
+        self._timed = IDLE  # the clock of what is half read starts again: we had stopped reading
+        self._go_on()
 
     # What the reader uses
 
     def take(self, exchange: Exchange) -> None:
-        """A complete request, or a refusal; run once the reader is through with what was read."""
+        """A complete request, or a refusal."""
         self.deadline = inf
         self._timed = IDLE
         self._waiting.append(exchange)
-        if self._active is not None:
-            self._waiting_bytes += len(exchange.body)
-            if self._reading and (len(self._waiting) >= MAX_WAITING or self._waiting_bytes > MAX_WAITING_BYTES):
-                self._pause_reading()
 
     def _take_express(self, data: bytes) -> bool:
         """Whether `data` is a common request, and under way."""
         express = self.door.express
-        if express is None or self._waiting or not self.open:
+        if express is None or not self._reading or not self.open:
             return False
-        passage = express.take(self, data)
+        try:
+            passage = express.take(self, data)
+        except Exception as error:  # of a head in Python, for example
+            self._fail_express(data, error)
+            return True
         if passage is None:
             return False
         self._active = passage
         self.deadline = inf
         return True
+
+    def _fail_express(self, data: bytes, error: Exception) -> None:
+        """Answer as the ordinary way does what a handler raises; the connection goes on."""
+        exchange = self._active = Exchange(self, b"POST", {}, keep_alive=True, old_client=False)
+        exchange.route, exchange.path = self.door.routes.find(data.split(b" ", 2)[1])
+
+        def fail(_: Exchange) -> None:
+            raise error
+
+        exchange.handler = fail
+        exchange.run()
 
     # What exchanges use
 
@@ -147,7 +162,7 @@ class Connection(Pipe, asyncio.Protocol):
         """Keep up to `stream_buffer_bytes` for a client that reads slowly; beyond, the client is cut."""
         transport = self.flushed()
         if transport is not None and transport.get_write_buffer_size() > self.door.limits.stream_buffer_bytes:
-            self._cut_slow()
+            self.cut_slow()
         else:
             self.write(data)
 
@@ -168,18 +183,37 @@ class Connection(Pipe, asyncio.Protocol):
         self._active = None
         if not exchange.keep_alive:
             self._close_after(exchange.exchange())
-        elif self._waiting:
-            if not self._running:
-                self._next()
-        elif self.open:
+        elif self._waiting or not self._reading:
+            self._go_on()
+        elif self.open and not self._running:
             self._settle()
 
     # What the door uses
 
+    def left(self) -> None:
+        """The client was found to be gone while nothing of it was read."""
+        transport = self.flushed()
+        self.eof_received()
+        if transport is not None:
+            transport.close()
+
+    def unsent_bytes(self) -> int:
+        transport = self.flushed()
+        return 0 if transport is None else transport.get_write_buffer_size()
+
+    def cut_slow(self) -> None:
+        self.door.metrics.error("slow_client")
+        self.abort()
+
+    def go_on(self) -> None:
+        """The turn that was waited for."""
+        self._turn_due = False
+        self._go_on()
+
     def overdue(self, now: float) -> None:
         """The sweep's call: a deadline has passed, or the client reads too slowly."""
         transport = self.flushed()
-        if transport is None:
+        if transport is None or self._turn_due:
             return
         if self.stalled:
             self._check_stall(transport, now)
@@ -189,7 +223,7 @@ class Connection(Pipe, asyncio.Protocol):
         if reader is not None and (reader.phase == HEAD or reader.phase == BODY):
             part = "head" if reader.phase == HEAD else "body"
             reader.refuse(RequestTimeout(f"the request's {part} took too long"))
-            self._next()
+            self._go_on()
         elif transport.get_write_buffer_size():
             self.abort()
         else:
@@ -200,7 +234,7 @@ class Connection(Pipe, asyncio.Protocol):
         reader = self._reader
         idle = reader is None or reader.phase == IDLE
         transport = self.flushed()
-        if idle and self._active is None and not self._waiting and transport is not None:
+        if idle and self._active is None and self._reading and transport is not None:
             transport.close()
 
     def cut(self, error: RouterError) -> None:
@@ -221,26 +255,106 @@ class Connection(Pipe, asyncio.Protocol):
 
     # Within
 
-    def _next(self) -> None:
-        """Run waiting exchanges until one has to wait for its answer."""
+    def _go_on(self) -> None:
+        """Parse and answer what was read, as far as the answer under way, the client and this turn's time allow."""
+        if self._running or self._turn_due or not self.open:
+            return
+        if self._active is None and not self._waiting:
+            self._waiting_bytes = 0
         self._running = True
+        turns = self.door.turns
+        begun, until, worked = perf_counter(), turns.share(), False
         try:
-            while self._waiting and self._active is None:
-                self._active = exchange = self._waiting.pop(0)
-                self.door.body_bytes -= len(exchange.body)  # the pipeline bounds what it holds itself
-                exchange.run()
+            while self._may_run() or self._may_parse():
+                if perf_counter() >= until:
+                    self._turn_due = True
+                    turns.later(self, first=not worked)
+                    break
+                worked = True
+                if self._may_run():
+                    self._run_next()
+                else:
+                    self._parse()
+        except Exception as error:  # whoever called us has others to serve
+            self.broke(error)
         finally:
             self._running = False
-        if self._waiting:
+            turns.spent(perf_counter() - begun)
+        self._pace()
+
+    def _may_run(self) -> bool:
+        return self._active is None and not self.stalled and bool(self._waiting)
+
+    def _may_parse(self) -> bool:
+        reader = self._reader
+        return (
+            reader is not None
+            and len(reader.unread) > 0
+            and not self.stalled
+            and len(self._waiting) < MAX_WAITING
+            and self._waiting_bytes < MAX_WAITING_BYTES
+        )
+
+    def _run_next(self) -> None:
+        self._active = exchange = self._waiting.pop(0)
+        if not self._waiting:
+            self._waiting_bytes = 0
+        self.door.body_bytes -= len(exchange.body)  # the pipeline bounds what it holds itself
+        exchange.run()
+
+    def _parse(self) -> None:
+        assert self._reader is not None
+        size = self._reader.step()
+        if self._active is not None:
+            self._waiting_bytes += size
+
+    def _pace(self) -> None:
+        """Read more once all is parsed, and while the client reads its answers. With nothing to do, wait for it."""
+        if not self.open:
             return
-        self._waiting_bytes = 0
-        if not self._reading:
-            self._resume_reading()
+        reader = self._reader
+        unread = 0 if reader is None else len(reader.unread)
+        if unread or self._unread_bytes:
+            self._count_unread(unread)
+            if unread and self.door.body_bytes > self.door.limits.pending_bytes:
+                assert reader is not None
+                reader.refuse(Overloaded("the requests that are being read fill their share of memory"))
+                unread = 0
+                self._count_unread(0)
+                self._go_on()
+        full = len(self._waiting) >= MAX_WAITING or self._waiting_bytes >= MAX_WAITING_BYTES
+        if (unread > 0 or self._turn_due or full or self.stalled) is self._reading:
+            (self._pause_reading if self._reading else self._resume_reading)()
+        if self._active is None and not self._turn_due and not self.stalled:
+            self._settle()
+
+    def _count_unread(self, size: int) -> None:
+        """In the bound on all bodies: the reader holds what was read and not parsed."""
+        self.door.body_bytes += size - self._unread_bytes
+        self._unread_bytes = size
+
+    def _let_go(self) -> None:
+        """Of all that is read, waits or is under way."""
+        reader, self._reader = self._reader, None  # it holds us: the two would wait for the cycle collector
+        if reader is not None:
+            reader.close()
+        self.deadline = inf
+        self.door.held.discard(self)
+        self._count_unread(0)
+        self._forget_waiting()
+        active, self._active = self._active, None
+        if active is not None:
+            active.gone()
+
+    def _flush_within(self, seconds: float) -> None:
+        """What is out has to be read by then."""
+        self.deadline = self.door.now + self.door.tick_s + seconds
 
     def _forget_waiting(self) -> None:
         for exchange in self._waiting:
             self.door.body_bytes -= len(exchange.body)
         self._waiting.clear()
+        self._waiting_bytes = 0
 
     def _settle(self) -> None:
         """All answers are out: wait for the next request, or for the rest of one."""
@@ -268,12 +382,14 @@ class Connection(Pipe, asyncio.Protocol):
         transport = self.flushed()
         if transport is not None:
             self._reading = False
+            self.door.held.add(self)
             transport.pause_reading()
 
     def _resume_reading(self) -> None:
         transport = self.flushed()
-        if transport is not None:
+        if transport is not None and not transport.is_closing():
             self._reading = True
+            self.door.held.discard(self)
             transport.resume_reading()
 
     def _close_after(self, exchange: Exchange) -> None:
@@ -284,10 +400,14 @@ class Connection(Pipe, asyncio.Protocol):
         if transport is None:
             return
         if exchange.error is None:
+            self._flush_within(self.door.limits.write_timeout_s)
             transport.close()
             return
         # The client may still be sending: end our side, and discard its bytes until it has seen the answer.
-        self.deadline = self.door.now + self.door.tick_s + LINGER_S
+        self._flush_within(LINGER_S)
+        self._count_unread(0)
+        if not self._reading:
+            self._resume_reading()
         if transport.can_write_eof():
             transport.write_eof()
 
@@ -297,8 +417,4 @@ class Connection(Pipe, asyncio.Protocol):
             self._stall_taken = taken
             self._stall_deadline = now + self.door.limits.write_timeout_s
         elif now >= self._stall_deadline:
-            self._cut_slow()
-
-    def _cut_slow(self) -> None:
-        self.door.metrics.error("slow_client")
-        self.abort()
+            self.cut_slow()

@@ -2,18 +2,24 @@
 
 import asyncio
 import logging
+import select
+from collections.abc import Callable, Iterable
 from email.utils import formatdate
 from typing import TYPE_CHECKING
 
 from router.config import Limits
 from router.frontend.keys import Keys
+from router.frontend.origins import Origins
 from router.frontend.routes import Routes
+from router.frontend.turns import Turns
 from router.native.express import Express
 from router.observe.metrics import Metrics
 
 if TYPE_CHECKING:
     from router.frontend.connection import Connection
 
+#: Errors and hang-ups are always told; this is the end of what a client sends, whatever of it is still unread.
+_LEFT = getattr(select, "POLLRDHUP", 0)
 _log = logging.getLogger("headgate.frontend")
 
 
@@ -27,29 +33,47 @@ class Door:
         "draining",
         "emptied",
         "express",
+        "guard",
+        "held",
         "keys",
         "limits",
         "metrics",
         "now",
+        "origins",
         "routes",
         "running",
         "tick_s",
+        "turns",
     )
 
-    def __init__(self, routes: Routes, keys: Keys, limits: Limits, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        routes: Routes,
+        keys: Keys,
+        limits: Limits,
+        metrics: Metrics,
+        *,
+        origins: Origins | None = None,
+        guard: Callable[[dict[bytes, bytes]], None] | None = None,
+    ) -> None:
+        """`guard` is called with the headers of every request, before its route is looked up; it raises."""
         self.routes = routes
         self.keys = keys
+        self.origins = Origins() if origins is None else origins
+        self.guard = guard
         self.limits = limits
         self.metrics = metrics
         self.connections: set[Connection] = set()
+        self.held: set[Connection] = set()  #: of which nothing is read at present
         self.draining = False
         self.emptied = asyncio.Event()  #: set when the last connection of a draining door has closed
-        self.body_bytes = 0  #: of requests that are being read, or wait for an answer before theirs
+        self.body_bytes = 0  #: of requests that are being read, or wait for an answer before theirs; and what is unread
         self.running = 0  #: answers that an engine owes
         self.express: Express | None = None  #: the common request's way
         self.tick_s = sweep_interval_s(limits)
         self.now = 0.0  #: the clock at the last sweep; all deadlines are counted from it
         self.date = ""
+        self.turns = Turns()
 
     def entered(self, connection: "Connection") -> None:
         self.connections.add(connection)
@@ -65,8 +89,36 @@ class Door:
         """End what has run out of time. One pass over all connections stands in for a timer each."""
         self.now = now
         self.date = f"date: {formatdate(usegmt=True)}\r\n"
-        for connection in [each for each in self.connections if now >= each.deadline or each.stalled]:
-            connection.overdue(now)
+        late = [each for each in self.connections if now >= each.deadline or each.stalled]
+        self.tell(late, lambda connection: connection.overdue(now))
+        if self.held:
+            self._bound_unsent()
+            self._find_gone()
+
+    def tell(self, connections: Iterable["Connection"], what: Callable[["Connection"], None]) -> None:
+        """What one of them raises does not keep the others from being told."""
+        for connection in connections:
+            try:
+                what(connection)
+            except Exception as error:
+                connection.broke(error)
+
+    def _bound_unsent(self) -> None:
+        """What clients do not read stays, for all together, within the bound on pending bytes: the largest are cut."""
+        unsent = {each: each.unsent_bytes() for each in self.held if each.stalled}
+        excess = sum(unsent.values()) - self.limits.pending_bytes
+        for connection in sorted(unsent, key=unsent.__getitem__, reverse=True):
+            if excess <= 0:
+                return
+            excess -= unsent[connection]
+            connection.cut_slow()
+
+    def _find_gone(self) -> None:
+        """Of whom nothing is read, nobody would notice that they leave: their sockets are asked."""
+        poll, held = select.poll(), {each.socket: each for each in self.held if each.socket >= 0}
+        for fd in held:
+            poll.register(fd, _LEFT)
+        self.tell([held[fd] for fd, _ in poll.poll(0)], lambda connection: connection.left())
 
     def bug(self, error: BaseException) -> None:
         _log.error("internal error while answering a request", exc_info=error)

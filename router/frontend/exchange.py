@@ -20,7 +20,9 @@ EXPLAINED = frozenset((
     b"x-headgate-debug", b"x-headgate-deadline", b"x-headgate-slo-ttft",
 ))  # fmt: skip
 _ID = re.compile(rb"[\x21-\x7e]{1,256}")
-_TRACEPARENT = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-.*)?")
+_MOST_ID = 256
+_NOT_IN_IDS = bytes(byte for byte in range(256) if not 0x21 <= byte <= 0x7E)
+_TRACEPARENT = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-[\x20-\x7e]*)?")
 #: Request ids must differ, not be secret: a random start per process, then a count.
 process_id = secrets.token_hex(8)
 next_number = count(1).__next__
@@ -47,7 +49,10 @@ class Exchange:
     key_id = ""
     request_id = ""  #: set by `identify`
     explained = False  #: has one of the headers of `EXPLAINED`
+    cors = ""  #: header lines for the web page that asks, where its origin is allowed
+    begun_s = 0.0  #: when the first byte was read, by `perf_counter`; of requests with unusual headers
     received_s = 0.0
+    dialect: Dialect = "openai"  #: of errors
     route: "Route | None" = None
     handler: "Handler | None" = None
     error: RouterError | None = None  #: refused before it was run
@@ -62,26 +67,28 @@ class Exchange:
         self.keep_alive = keep_alive
         self.old_client = old_client  #: HTTP/1.0: knows no chunks
 
-    @property
-    def dialect(self) -> Dialect:
-        return "openai" if self.route is None else self.route.dialect
-
     def identify(self) -> str:
-        """The client's `x-request-id`, else one of ours. Raises `BadRequest` on one that we would not echo."""
+        """The client's `x-request-id`, as far as it is printable, else one of ours."""
         given = self.headers.get(b"x-request-id") if self.explained else None
-        self.request_id = f"{process_id}{next_number():08x}" if given is None else _clean_id(given, "x-request-id")
+        kept = b"" if given is None else given.translate(None, _NOT_IN_IDS)[:_MOST_ID]
+        self.request_id = kept.decode("ascii") if kept else f"{process_id}{next_number():08x}"
         return self.request_id
 
     @property
     def session_id(self) -> str:
         given = self.headers.get(b"x-session-id")
-        return "" if given is None else _clean_id(given, "x-session-id")
+        if given is None:
+            return ""
+        if not _ID.fullmatch(given):  # cut, it could be that of another session
+            what = f"`x-session-id`: expected 1 to {_MOST_ID} printable ASCII characters without spaces"
+            raise BadRequest(what, param="x-session-id")
+        return given.decode("ascii")
 
     @property
     def traceparent(self) -> str:
         """A malformed one is as none: W3C Trace Context has the receiver start a new trace."""
         given = self.headers.get(b"traceparent") if self.explained else None
-        return given.decode() if given is not None and _TRACEPARENT.fullmatch(given) else ""
+        return given.decode("ascii") if given is not None and _TRACEPARENT.fullmatch(given) else ""
 
     def seconds(self, header: bytes) -> float | None:
         """The number of seconds in `header`. Raises `BadRequest` on anything else."""
@@ -120,7 +127,7 @@ class Exchange:
         if door.draining:
             self.keep_alive = False
         ending = "" if self.keep_alive and not self.old_client else wire.connection(self.keep_alive, self.old_client)
-        head = wire.head(status, content_type, len(body), f"{door.date}{headers}{ending}")
+        head = wire.head(status, content_type, len(body), f"{door.date}{headers}{self.cors}{ending}")
         connection.write(head if self.method == b"HEAD" else head + body)
         self.finish(status, model)
 
@@ -135,12 +142,7 @@ class Exchange:
         )
 
     def request_id_header(self) -> str:
-        if not self.request_id:
-            try:
-                self.identify()
-            except BadRequest:  # the refusal of that very id
-                return ""
-        return f"x-request-id: {self.request_id}\r\n"
+        return f"x-request-id: {self.request_id or self.identify()}\r\n"
 
     def finish(self, status: int, model: str = "") -> None:
         """All of the answer is written."""
@@ -160,9 +162,3 @@ class Exchange:
         if stream is not None:
             stream.gone()
             self.connection.door.metrics.error(ClientGone.type)
-
-
-def _clean_id(given: bytes, header: str) -> str:
-    if not _ID.fullmatch(given):
-        raise BadRequest(f"`{header}`: expected 1 to 256 printable ASCII characters without spaces", param=header)
-    return given.decode()

@@ -5,7 +5,10 @@ A plain chat request is read, decided, handed over and answered natively (`route
 becomes the ordinary exchange that it stands for, and goes on as that.
 """
 
+from typing import Any
+
 from router.dialects.decode import decode
+from router.errors import RouterError
 from router.frontend import wire
 from router.frontend.answer import Answer, describe
 from router.frontend.connection import Connection
@@ -13,9 +16,22 @@ from router.frontend.door import Door
 from router.frontend.exchange import Exchange, next_number, process_id
 from router.native.express import Passage
 from router.pipeline.base import Service, Ticket
-from router.types import API_PATHS
+from router.types import API_PATHS, Query
 
 _TARGET = API_PATHS["chat"]
+
+
+class _Over(Exchange):
+    """In the place of a passage that could not become an exchange and a request: all that is said of it is ignored."""
+
+    def __init__(self) -> None: ...
+
+    def _ignore(self, what: object = None) -> None: ...
+
+    gone = chunk = done = fail = handoff = refuse = _ignore  # type: ignore[assignment]
+
+
+_OVER = _Over()
 
 
 def open_express(door: Door, service: Service) -> None:
@@ -32,16 +48,28 @@ def open_express(door: Door, service: Service) -> None:
         exchange.route, exchange.path = route, route.path
         exchange.key_id, exchange.request_id = passage.key_id, passage.request_id
         exchange.received_s = passage.received_s
-        query = decode("chat", passage.body, passage.request_id, passage.key_id)
+        query = _query_of(passage)
         answer = Answer(exchange, query)
         ticket = answer.resume(service, query, passage)
         connection.replace(passage, exchange)
         return exchange, ticket
 
+    def unfold_or_end(passage: Passage) -> tuple[Any, Any]:
+        try:
+            return unfold(passage)
+        except Exception as error:  # a bug of ours ends this request alone, and leaves nothing of it behind
+            door.bug(error)
+            passage.end()
+            connection = passage.connection
+            assert isinstance(connection, Connection)
+            connection.replace(passage, _OVER)
+            connection.abort()
+            return _OVER, _OVER
+
     express.open(
         door,
         _TARGET,
-        unfold,
+        unfold_or_end,
         next_number,
         process_id,
         wire.COMMON_HEADS,
@@ -49,3 +77,18 @@ def open_express(door: Door, service: Service) -> None:
         door.keys.identify if door.keys else None,
     )
     door.express = express
+
+
+def _query_of(passage: Passage) -> Query:
+    """Without its turns where the body is one that the ordinary way refuses: its end can still be told."""
+    try:
+        return decode("chat", passage.body, passage.request_id, passage.key_id)
+    except RouterError:
+        return Query(
+            kind="chat",
+            model=passage.decision["model"],
+            turns=(),
+            stream=passage.stream,
+            request_id=passage.request_id,
+            key_id=passage.key_id,
+        )

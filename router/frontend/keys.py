@@ -26,26 +26,33 @@ class Keys:
         return bool(self._keys)
 
     def identify(self, headers: dict[bytes, bytes]) -> str:
-        """The id of the key that `headers` present, empty where none is asked for. Raises `Unauthorized`."""
+        """The id of the key that `headers` present, empty where none is asked for. Raises `Unauthorized`.
+
+        One right key is enough: gateways and tools add an `authorization` of their own beside the client's `x-api-key`.
+        """
         if not self._keys:
             return ""
-        given = _presented(headers)
-        if given is None:
+        presented = _presented(headers)
+        if not presented:
             raise Unauthorized("an API key is required: send `authorization: Bearer KEY` or `x-api-key: KEY`")
         found = ""
         # No early exit: the time taken tells nothing of which key came close.
-        for key, key_id in self._keys:
-            if hmac.compare_digest(key, given):
-                found = key_id
+        for given in presented:
+            for key, key_id in self._keys:
+                if hmac.compare_digest(key, given):
+                    found = found or key_id
         if not found:
             raise Unauthorized("the API key is not one of this server's")
         return found
 
 
-def _presented(headers: dict[bytes, bytes]) -> bytes | None:
-    authorization = headers.get(b"authorization")
-    if authorization is None:
-        return headers.get(b"x-api-key")
+def _presented(headers: dict[bytes, bytes]) -> list[bytes]:
+    """At most two: what `authorization` carries, of whatever scheme, and `x-api-key`."""
+    given = (_bearer(headers.get(b"authorization", b"")), headers.get(b"x-api-key", b""))
+    return [key for key in given if key]
+
+
+def _bearer(authorization: bytes) -> bytes:
     if authorization[: len(_BEARER)].lower() == _BEARER:
         return authorization[len(_BEARER) :].strip()
-    return None
+    return b""

@@ -1,12 +1,13 @@
 """The public routes: inference in four dialects, models, tokenizer, health, metrics, version."""
 
 from collections.abc import Callable
+from time import perf_counter
 from urllib.parse import unquote
 
 import msgspec
 
 from router.dialects.decode import read
-from router.errors import ModelNotFound, Overloaded
+from router.errors import DeadlineExceeded, ModelNotFound, Overloaded
 from router.frontend.answer import Answer
 from router.frontend.exchange import Exchange
 from router.frontend.failure import Dialect
@@ -18,7 +19,7 @@ from router.version import __version__
 
 _encode = msgspec.json.Encoder().encode
 _MODELS = "/v1/models"
-_DIALECTS: dict[Kind, Dialect] = {"responses": "responses", "messages": "anthropic"}
+_DIALECTS: dict[Kind, Dialect] = {"responses": "responses", "messages": "anthropic", "count_tokens": "anthropic"}
 
 
 class Public:
@@ -41,7 +42,7 @@ class Public:
         ))  # fmt: skip
 
     def _inference(self, kind: Kind, path: str) -> Route:
-        return Route(path, {"POST": self._infer(kind)}, dialect=_DIALECTS.get(kind, "openai"))
+        return Route(path, {"POST": self._infer(kind)}, dialect=_DIALECTS.get(kind, "openai"), reads_json=True)
 
     def _infer(self, kind: Kind) -> Handler:
         service = self._service
@@ -85,7 +86,7 @@ def probes(service: Service, metrics: Metrics, draining: Callable[[], bool]) -> 
         exchange.respond(200 if able else 503, body, headers="" if able else "retry-after: 1\r\n")
 
     def show_metrics(exchange: Exchange) -> None:
-        exchange.respond(200, metrics.render(), CONTENT_TYPE)
+        exchange.respond(200, metrics.page(), CONTENT_TYPE)
 
     return (
         Route("/health", {"GET": health}, open=True),
@@ -95,12 +96,18 @@ def probes(service: Service, metrics: Metrics, draining: Callable[[], bool]) -> 
 
 
 def _explained(query: Query, exchange: Exchange) -> Query:
-    """`query` with what the request's headers say. Raises `BadRequest`."""
+    """`query` with what the request's headers say; a deadline runs from the request's first byte. Raises `BadRequest`,
+    `DeadlineExceeded`."""
+    deadline_s = exchange.seconds(b"x-headgate-deadline")
+    if deadline_s is not None:
+        allowed_s, deadline_s = deadline_s, deadline_s - (perf_counter() - exchange.begun_s)
+        if deadline_s <= 0:
+            raise DeadlineExceeded(f"the request was not complete, or its turn not come, within {allowed_s:g} s")
     return msgspec.structs.replace(
         query,
         session_id=exchange.session_id,
         slo_ttft_s=exchange.seconds(b"x-headgate-slo-ttft"),
-        deadline_s=exchange.seconds(b"x-headgate-deadline"),
+        deadline_s=deadline_s,
     )
 
 
@@ -108,11 +115,29 @@ def _version(exchange: Exchange) -> None:
     exchange.respond(200, _encode({"version": __version__}))
 
 
-def _card(card: ModelCard) -> dict[str, str | int | None]:
+def _card(card: ModelCard) -> dict[str, object]:
+    """As vLLM's: `vllm bench serve` reads `root`."""
+    permission = {
+        "id": f"modelperm-{card.id}",
+        "object": "model_permission",
+        "created": card.created,
+        "allow_create_engine": False,
+        "allow_sampling": True,
+        "allow_logprobs": True,
+        "allow_search_indices": False,
+        "allow_view": True,
+        "allow_fine_tuning": False,
+        "organization": "*",
+        "group": None,
+        "is_blocking": False,
+    }
     return {
         "id": card.id,
         "object": "model",
         "created": card.created,
         "owned_by": "headgate",
+        "root": card.root or card.id,
+        "parent": None,
         "max_model_len": card.context_tokens or None,
+        "permission": [permission],
     }

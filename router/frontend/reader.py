@@ -4,13 +4,19 @@ IDLE --first byte--> HEAD --blank line--> BODY --last byte--> IDLE
   any --refused, or `connection: close` read--> DEAF: what comes after is discarded
 """
 
+import re
+from time import perf_counter
 from typing import TYPE_CHECKING
 
 import httptools
 
-from router.errors import BadRequest, ContentTooLarge, HeadersTooLarge, Overloaded, RouterError
+from router.errors import BadRequest, ContentTooLarge, Forbidden, HeadersTooLarge, Overloaded, RouterError
 from router.frontend.door import Door
 from router.frontend.exchange import EXPLAINED, Exchange
+from router.frontend.origins import is_preflight
+from router.frontend.routes import shown
+from router.frontend.unread import Unread
+from router.native.fields import Fields
 
 if TYPE_CHECKING:
     from router.frontend.connection import Connection
@@ -21,30 +27,42 @@ IDLE, HEAD, BODY, DEAF = range(4)
 SMALL_BODY_BYTES = 64 * 1024
 #: Request headers that few send, and that need a look.
 _UNUSUAL = frozenset((b"content-encoding", b"expect", b"origin")) | EXPLAINED
+#: Headers that may stand but once: of two, another server may read the other one. llhttp sees to `content-length`.
+_ONCE = frozenset((
+    b"authorization", b"content-encoding", b"content-type", b"expect", b"host", b"origin", b"transfer-encoding",
+    b"x-api-key", b"x-headgate-deadline", b"x-headgate-slo-ttft",
+))  # fmt: skip
+_HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+(?:%[\w.~-]+)?\]|[\w.~%!$&'()*+,;=-]*)(?::\d*)?", re.ASCII)
+_JSON = b"application/json"
+_JSON_TYPE = re.compile(rb"[\w.!#$&^+-]+/[\w.!#$&^+-]+\+json", re.ASCII)
+#: What `curl -d` says of a body, if it is not told what it is.
+_FORM = b"application/x-www-form-urlencoded"
 
 
 class Reader:
     """One per connection; hands complete requests, and refusals, to `connection.take`.
 
-    A callback costs half a microsecond, so there is none for headers: the parser sets the items of a dict.
+    A callback in Python costs half a microsecond, so there is none for headers: `Fields` takes them.
     """
 
     __slots__ = (
+        "_begun_s",
         "_body",
         "_body_bytes",
         "_connection",
         "_door",
+        "_fields",
         "_incoming",
         "_parser",
         "_quiet_bytes",
-        "_raw_headers",
-        "_read_bytes",
+        "_read_s",
         "_replaying",
         "_target",
         "_upgrading",
         "continue_due",
         "on_header",
         "phase",
+        "unread",
     )
 
     def __init__(self, connection: "Connection", door: Door) -> None:
@@ -54,24 +72,37 @@ class Reader:
         self.continue_due = False  #: the client waits for `100 Continue` before it sends its body
         self._incoming: Exchange | None = None
         self._target = b""
-        self._raw_headers: dict[bytes, bytes] = {}
+        self._fields = Fields()
         self._body: bytes | bytearray = b""
         self._body_bytes = 0
-        self._read_bytes = 0
+        self._read_s = self._begun_s = 0.0  #: by `perf_counter`: the last read, and that of the request's first byte
         self._quiet_bytes = 0  #: read without a callback: bounds what the parser gathers inside
         self._upgrading = False
         self._replaying = False
-        self.on_header = self._raw_headers.__setitem__
+        self.on_header = self._fields.add
         self._parser: httptools.HttpRequestParser | None = httptools.HttpRequestParser(self)
+        self.unread = Unread()
 
-    def feed(self, data: bytes) -> None:
-        """Parse what was read."""
+    def read(self, data: bytes) -> None:
+        """Keep what was read: `step` parses it, a piece a call."""
+        if self.phase != DEAF:
+            self._read_s = perf_counter()
+            self.unread.add(data, midway=self.phase != IDLE)
+
+    def step(self) -> int:
+        """Parse a piece of what was read, which ends at most one request. Its size."""
+        piece = self.unread.piece(self._body_left())
+        self.feed(piece)
+        return len(piece)
+
+    def feed(self, data: bytes | memoryview) -> None:
+        """Parse `data`."""
         parser = self._parser
         if parser is None or self.phase == DEAF:
             return
         if self.phase == IDLE:
             self.phase = HEAD
-        self._read_bytes = len(data)
+            self._begun_s = self._read_s
         self._quiet_bytes += len(data)
         try:
             parser.feed_data(data)
@@ -85,9 +116,12 @@ class Reader:
     def refuse(self, error: RouterError) -> None:
         """The last exchange of this connection is `error`: the rest of the input cannot be trusted, or used."""
         exchange = self._incoming or Exchange(self._connection, b"", {}, False, False)
+        if exchange.route is None:
+            exchange.dialect = self._door.routes.dialect_of(self._target)
         self._incoming = None
         self._let_go_of_body()
         self.phase = DEAF
+        self.unread.clear()
         exchange.error = error
         exchange.keep_alive = False
         self._connection.take(exchange)
@@ -97,6 +131,7 @@ class Reader:
         self.phase = DEAF
         self._parser = None
         self._incoming = None
+        self.unread.clear()
         self._let_go_of_body()
 
     # httptools
@@ -119,18 +154,21 @@ class Reader:
         self.phase = BODY
         self._body_bytes = 0
         self._upgrading = parser.should_upgrade()
-        headers = {name.lower(): value for name, value in self._raw_headers.items()}
-        self._raw_headers.clear()
+        fields = self._fields
+        headers = fields.values
         version = parser.get_http_version()
         exchange = self._incoming = Exchange(
             self._connection, parser.get_method(), headers, parser.should_keep_alive(), version == "1.0"
         )
+        if b"origin" in headers:
+            exchange.cors = self._door.origins.lines(headers[b"origin"])
         try:
-            self._check_head(headers, version)
+            self._check_head(fields, version)
         except RouterError as error:
             self.refuse(error)
         else:
             self._screen(exchange, headers)
+        fields.clear()
         self._quiet_bytes = 0
 
     def on_chunk_header(self) -> None:
@@ -158,16 +196,25 @@ class Reader:
         self._target = b""
         self._quiet_bytes = 0
         self.continue_due = False
-        if self._raw_headers:  # trailers
-            self._raw_headers.clear()
+        if self._fields.lines:  # trailers
+            self._fields.clear()
         body = self._body
         if body:  # from here on the connection answers for its size
             self._body = b""
             exchange.body = body if isinstance(body, bytes) else bytes(body)
-        self.phase = IDLE if exchange.keep_alive else DEAF
+        self.phase = IDLE
+        if not exchange.keep_alive:
+            self.phase = DEAF
+            self.unread.clear()
         self._connection.take(exchange)
 
     # Within
+
+    def _body_left(self) -> int:
+        """Bytes to come of a body whose length the head told; 0 of a chunked one."""
+        exchange = self._incoming
+        length = None if exchange is None or self.phase != BODY else exchange.headers.get(b"content-length")
+        return 0 if length is None else int(length) - self._body_bytes
 
     def _keep(self, data: bytes) -> None:
         door = self._door
@@ -187,37 +234,43 @@ class Reader:
         self._door.body_bytes -= len(self._body)
         self._body = b""
 
-    def _check_head(self, headers: dict[bytes, bytes], version: str) -> None:
+    def _check_head(self, fields: Fields, version: str) -> None:
         """Refuse what is too large, and what two servers could read differently."""
         limits = self._door.limits
-        if len(headers) > limits.headers:
+        headers = fields.values
+        if fields.lines > limits.headers or fields.size + len(self._target) > limits.header_bytes:
             raise self._head_too_large()
-        # Whoever sends little at once cannot have sent too much.
-        if self._quiet_bytes > limits.header_bytes or self._read_bytes > limits.header_bytes:
-            size = len(self._target) + sum([len(name) + len(value) + 4 for name, value in headers.items()])
-            if size > limits.header_bytes:
-                raise self._head_too_large()
+        if fields.repeated and (twice := fields.repeated & _ONCE):
+            name = min(twice).decode("ascii")
+            raise BadRequest(f"`{name}` stands more than once; expected one such header", param=name)
+        host = headers.get(b"host")
         if version == "1.1":
-            if b"host" not in headers:
+            if host is None:
                 raise BadRequest("expected a `host` header", param="host")
         elif version != "1.0":
             raise BadRequest(f"HTTP/{version} is not spoken here; HTTP/1.1 is")
+        if host is not None and not _HOST.fullmatch(host):
+            raise BadRequest(f"`host`: expected a name or an address, and a port, got {shown(host)}", param="host")
         coding = headers.get(b"transfer-encoding")
         if coding is not None and (coding.lower() != b"chunked" or version == "1.0"):
             raise BadRequest("`transfer-encoding`: only `chunked` is accepted, in HTTP/1.1", param="transfer-encoding")
 
     def _screen(self, exchange: Exchange, headers: dict[bytes, bytes]) -> None:
-        """Route, key and size, before any of the body is read."""
+        """Route, key, size and type, before any of the body is read."""
         door = self._door
         length = int(headers.get(b"content-length", b"0"))
         has_body = length > 0 or b"transfer-encoding" in headers
         unusual = not _UNUSUAL.isdisjoint(headers)
         if unusual:
             exchange.explained = not EXPLAINED.isdisjoint(headers)
+            exchange.begun_s = self._begun_s
         try:
+            if door.guard is not None:
+                door.guard(headers)
             route, exchange.path = door.routes.find(self._target)
-            exchange.route = route
-            if not route.open:
+            exchange.route, exchange.dialect = route, route.dialect
+            # What OPTIONS tells is in the documentation; and a browser's preflight never carries a key.
+            if not route.open and exchange.method != b"OPTIONS":
                 exchange.key_id = door.keys.identify(headers)
             exchange.handler = route.handlers.get(exchange.method)
             if exchange.handler is None:
@@ -226,7 +279,11 @@ class Reader:
                 raise self._too_large()
             if unusual:
                 self._check_unusual(exchange, headers)
+            if route.reads_json and exchange.method == b"POST":
+                self._check_type(exchange, headers)
         except RouterError as error:
+            if exchange.route is None:
+                exchange.dialect = door.routes.dialect_of(self._target)
             exchange.error = error.with_traceback(None)  # which holds this frame, and the frame the exchange
             if has_body and (length > SMALL_BODY_BYTES or b"expect" in headers):
                 self.refuse(error)
@@ -234,11 +291,31 @@ class Reader:
     def _check_unusual(self, exchange: Exchange, headers: dict[bytes, bytes]) -> None:
         if headers.get(b"content-encoding", b"identity").lower() != b"identity":
             raise BadRequest("`content-encoding`: compressed bodies are not accepted", param="content-encoding")
-        # A web page can send plain text to a loopback port without asking; JSON needs the server's consent.
-        if b"origin" in headers and b"json" not in headers.get(b"content-type", b"json").lower():
-            raise BadRequest("`content-type`: expected application/json from a web page", param="content-type")
+        if exchange.method == b"OPTIONS" and is_preflight(headers) and not exchange.cors:
+            raise Forbidden(
+                f"the origin {shown(headers[b'origin'])} is not one of `server.allowed_origins`",
+                code="origin_not_allowed",
+            )
         if b"expect" in headers and not exchange.old_client:
             self.continue_due = headers[b"expect"].lower() == b"100-continue"
+
+    def _check_type(self, exchange: Exchange, headers: dict[bytes, bytes]) -> None:
+        """Refuse what is declared to be anything but JSON. Only the media type counts: `text/plain; x=json` is text.
+
+        A web page can send texts, forms, and bodies without a type to a loopback port without asking; JSON needs the
+        server's consent. So a form, and no type, are read as JSON only where no page sent them.
+        """
+        given = headers.get(b"content-type", b"")
+        if given == _JSON:
+            return
+        media = given.partition(b";")[0].rstrip().lower()
+        if media == _JSON or _JSON_TYPE.fullmatch(media):
+            return
+        by_page = b"origin" in headers and not exchange.cors
+        if by_page or media not in (b"", _FORM):
+            got = f"got {shown(given)}" if given else "there is none"
+            what = f"`content-type`: {got}; send the body as JSON, with `content-type: application/json`"
+            raise BadRequest(what, param="content-type")
 
     def _unreadable(self, error: httptools.HttpParserError) -> None:
         if isinstance(error, httptools.HttpParserCallbackError):

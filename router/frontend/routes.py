@@ -1,22 +1,28 @@
 """The table of routes of one door: path and method to handler, with a hint where nothing fits."""
 
-import difflib
+import re
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from router.errors import MethodNotAllowed, NotFound
 from router.frontend.failure import Dialect
+from router.frontend.origins import is_preflight, preflight_lines
 
 if TYPE_CHECKING:
     from router.frontend.exchange import Exchange
 
 Handler = Callable[["Exchange"], None]
 
+#: Of a path's percent-encodings, those that say the same as the character itself (RFC 3986, 2.3): letters, digits, -._~
+_UNRESERVED = re.compile(rb"%(2[DE]|3[0-9]|[46][1-9A-F]|[57][0-9A]|5F|7E)", re.IGNORECASE)
+#: No route is longer, however it is encoded: a longer path is not looked at closely.
+_LONGEST_LOOKED_AT = 128
+
 
 class Route:
     """One path, or with `prefix` all that begin with it. `open` routes ask for no API key."""
 
-    __slots__ = ("allow", "dialect", "handlers", "name", "open", "path", "prefix")
+    __slots__ = ("allow", "dialect", "handlers", "name", "open", "path", "prefix", "reads_json")
 
     def __init__(
         self,
@@ -26,12 +32,14 @@ class Route:
         open: bool = False,
         prefix: bool = False,
         dialect: Dialect = "openai",
+        reads_json: bool = False,
     ) -> None:
         self.path = path.encode()
         self.name = path + "{id}" if prefix else path
         self.prefix = prefix
         self.open = open
         self.dialect: Dialect = dialect
+        self.reads_json = reads_json
         self.handlers = {method.encode(): handler for method, handler in handlers.items()}
         if b"GET" in self.handlers:
             self.handlers.setdefault(b"HEAD", self.handlers[b"GET"])
@@ -39,22 +47,29 @@ class Route:
         self.allow = ", ".join(sorted(method.decode() for method in self.handlers))
 
     def wrong_method(self, method: bytes) -> MethodNotAllowed:
-        what = f"{self.name} does not take {_shown(method)}; it takes {self.allow}"
+        what = f"{self.name} does not take {shown(method)}; it takes {self.allow}"
         return MethodNotAllowed(what, allow=self.allow)
 
     def _options(self, exchange: "Exchange") -> None:
-        exchange.respond(204, b"", headers=f"allow: {self.allow}\r\n")
+        lines = f"allow: {self.allow}\r\n"
+        if exchange.cors and is_preflight(exchange.headers):
+            lines += preflight_lines(exchange.headers, self.allow)
+        exchange.respond(204, b"", headers=lines)
 
 
 class Routes:
     """Looks routes up by the request's target."""
 
-    __slots__ = ("_exact", "_prefixes")
+    __slots__ = ("_dialects", "_exact", "_names", "_near", "_prefixes")
 
     def __init__(self, routes: Iterable[Route]) -> None:
         routes = tuple(routes)
         self._exact = {route.path: route for route in routes if not route.prefix}
+        self._exact[b"*"] = Route("*", {}, open=True)  # `OPTIONS *` asks of the server as a whole
         self._prefixes = tuple(route for route in routes if route.prefix)
+        self._names = tuple(route.name for route in routes)
+        self._near = _near(route.name for route in routes if not route.prefix)
+        self._dialects = tuple((route.path, route.dialect) for route in routes if route.dialect != "openai")
 
     def find(self, target: bytes) -> tuple[Route, bytes]:
         """The route of a request's target and its path, without query. Raises `NotFound` with the nearest route."""
@@ -68,27 +83,57 @@ class Routes:
         for route in self._prefixes:
             if path.startswith(route.path) and len(path) > len(route.path):
                 return route, path
-        raise NotFound(f"no route {_shown(path)}{self._hint(path)}", code="unknown_route")
+        raise NotFound(f"no route {shown(path)}{self._hint(path)}", code="unknown_route")
+
+    def dialect_of(self, target: bytes) -> Dialect:
+        """Whose errors are given for a target that need not be a route: those of the route that it stands below."""
+        path = path_of(target) + b"/"
+        for start, dialect in self._dialects:
+            if path.startswith(start + b"/"):
+                return dialect
+        return "openai"
 
     def _hint(self, path: bytes) -> str:
-        names = [route.name for route in (*self._exact.values(), *self._prefixes)]
-        near = difflib.get_close_matches(_shown(path), names, n=1, cutoff=0.6)
-        if not near:
-            near = [name for name in names if name.endswith(_shown(path)) or _shown(path).endswith(name)][:1]
-        return f"; did you mean {near[0]}?" if near else f"; there are {', '.join(names)}"
+        if len(path) <= _LONGEST_LOOKED_AT:
+            name = shown(path).lower()
+            for text in (name, *_ends(name), *_one_less(name)):
+                if nearest := self._near.get(text):
+                    return f"; did you mean {nearest}?"
+        return f"; there are {', '.join(self._names)}"
+
+
+def _near(names: Iterable[str]) -> dict[str, str]:
+    """Names by what is mistaken for them: one character less, or without the first parts. Found without a search."""
+    near: dict[str, str] = {}
+    for name in sorted(names, key=len):
+        for text in (name, *_ends(name), *_one_less(name)):
+            near.setdefault(text, name)
+    return near
+
+
+def _one_less(text: str) -> list[str]:
+    """`text` without each of its characters in turn. Two texts that share one differ by one slip of the keyboard."""
+    return [text[:i] + text[i + 1 :] for i in range(len(text))]
+
+
+def _ends(text: str) -> list[str]:
+    return [text[i:] for i, character in enumerate(text) if character == "/" and i]
 
 
 def path_of(target: bytes) -> bytes:
-    """The path of a request's target, in origin or absolute form."""
+    """The path of a request's target, in origin or absolute form, without query; of several spellings the plainest."""
     if target[:1] != b"/":
         scheme, _, rest = target.partition(b"://")
         if rest and scheme.lower() in (b"http", b"https"):
             host_end = rest.find(b"/")
             target = rest[host_end:] if host_end >= 0 else b"/"
-    return target.partition(b"?")[0].partition(b"#")[0]
+    path = target.partition(b"?")[0].partition(b"#")[0]
+    if b"%" in path and len(path) <= _LONGEST_LOOKED_AT:
+        path = _UNRESERVED.sub(lambda match: bytes((int(match[1], 16),)), path)
+    return path[:-1] if len(path) > 1 and path.endswith(b"/") else path
 
 
-def _shown(text: bytes) -> str:
+def shown(text: bytes) -> str:
     """What a client sent, short and printable, for an error message."""
     shown = text[:80].decode("latin-1")
     return shown if shown.isprintable() else ascii(shown)[1:-1]

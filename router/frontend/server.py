@@ -10,13 +10,14 @@ from collections.abc import Callable
 
 import msgspec
 
-from router.config import Server
+from router.config import Limits, Server
 from router.errors import ConfigError, NoEngine
-from router.frontend.admin import Admin
+from router.frontend.admin import Admin, refuse_pages
 from router.frontend.connection import Connection
 from router.frontend.door import Door
 from router.frontend.express import open_express
 from router.frontend.keys import Keys
+from router.frontend.origins import Origins
 from router.frontend.public import Public
 from router.observe.metrics import MemberGauges, Metrics
 from router.pipeline.base import MemberStatus, Service
@@ -54,14 +55,15 @@ class Frontend:
         self._service = service
         self.metrics = Metrics() if metrics is None else metrics
         self.drain_requested = asyncio.Event()
-        limits = config.limits
+        limits, self._wanted_files = within_file_limit(config.limits)
         public = Public(service, self.metrics, self.draining)
-        self._public = Door(public.routes(), Keys(config.api_keys), limits, self.metrics)
+        keys, origins = Keys(config.api_keys), Origins(config.allowed_origins)
+        self._public = Door(public.routes(), keys, limits, self.metrics, origins=origins)
         open_express(self._public, service)
         shown = config if shown_config is None else shown_config
         admin = Admin(service, self.metrics, shown, self.begin_drain, self.draining)
         # Never draining itself: it stays open, to watch the drain.
-        self._admin = Door(admin.routes(), Keys(()), limits, self.metrics)
+        self._admin = Door(admin.routes(), Keys(()), limits, self.metrics, guard=refuse_pages)
         self._servers: dict[str, asyncio.Server] = {}
         self._ports: dict[str, int] = {}
         self._sweeper: asyncio.TimerHandle | None = None
@@ -86,7 +88,8 @@ class Frontend:
 
     async def start(self) -> None:
         """Listen. Raises `ConfigError` naming the setting whose address cannot be had."""
-        raise_file_limit(self._config.limits.connections + _SPARE_FILES)
+        if self._wanted_files and self._config.limits.connections != Limits().connections:
+            self._tell_of_files()  # asked for, and not to be had
         self._sweep()
         config = self._config
         try:
@@ -97,6 +100,12 @@ class Frontend:
             raise
         if not self._public.keys and not _on_loopback(self._servers["public"]):
             _log.warning("%s: whoever reaches the public port can use it; set `$.server.api_keys`", config.host)
+        if not _on_loopback(self._servers["admin"]):
+            _log.warning(
+                "%s: whoever reaches the admin port can read the config and end the server, since it asks for no key; "
+                "set `$.server.admin_host` to a loopback address, or let a firewall guard it",
+                config.admin_host,
+            )
         self._ports = {name: _port(server) for name, server in self._servers.items()}
 
     def begin_drain(self) -> None:
@@ -106,8 +115,7 @@ class Frontend:
         self._public.draining = True
         if "public" in self._servers:
             self._servers["public"].close()
-        for connection in tuple(self._public.connections):
-            connection.drain()
+        self._public.tell(tuple(self._public.connections), Connection.drain)
         self.drain_requested.set()
 
     async def drain(self) -> bool:
@@ -116,8 +124,8 @@ class Frontend:
         if await self._emptied(self._config.limits.drain_s):
             return True
         _log.warning("drain: %d connections are cut after %g s", self.connections, self._config.limits.drain_s)
-        for connection in tuple(self._public.connections):
-            connection.cut(NoEngine("the server is shutting down"))
+        why = NoEngine("the server is shutting down")
+        self._public.tell(tuple(self._public.connections), lambda connection: connection.cut(why))
         await self._emptied(1.0)
         return False
 
@@ -129,8 +137,7 @@ class Frontend:
         for server in self._servers.values():
             server.close()
         for door in (self._public, self._admin):
-            for connection in tuple(door.connections):
-                connection.abort()
+            door.tell(tuple(door.connections), Connection.abort)
         for server in self._servers.values():
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(server.wait_closed(), 1.0)
@@ -146,7 +153,21 @@ class Frontend:
         now = self._clock()
         self._public.sweep(now)
         self._admin.sweep(now)
+        if self._wanted_files and self.connections >= self._public.limits.connections:
+            self._tell_of_files()
         self._sweeper = asyncio.get_running_loop().call_later(self._public.tick_s, self._sweep)
+
+    def _tell_of_files(self) -> None:
+        """Once: what keeps clients out, and what to do."""
+        most, wanted, self._wanted_files = self._public.limits.connections, self._wanted_files, 0
+        _log.warning(
+            "at most %d clients can be connected, not the %d of `$.server.limits.connections`: each takes an open file,"
+            " of which the system allows fewer; for all of them raise its hard limit to %d (`ulimit -Hn`, or"
+            " LimitNOFILE of a systemd unit)",
+            most,
+            self._config.limits.connections,
+            wanted,
+        )
 
     def _gauges(self) -> tuple[MemberGauges, ...]:
         return tuple(_gauge(member) for member in self._service.members())
@@ -160,9 +181,18 @@ def raise_file_limit(wanted: int) -> int:
     granted = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     if granted > soft:
         resource.setrlimit(resource.RLIMIT_NOFILE, (granted, hard))
-    if granted < wanted:
-        _log.info("at most %d files may be open, not the %d that `limits.connections` asks for", granted, wanted)
     return max(soft, granted)
+
+
+def within_file_limit(limits: Limits) -> tuple[Limits, int]:
+    """`limits` with no more connections than files can be had for, and the files that all of them would take; 0 where
+    they can be had."""
+    wanted = limits.connections + _SPARE_FILES
+    granted = raise_file_limit(wanted)
+    if granted == resource.RLIM_INFINITY or granted >= wanted:
+        return limits, 0
+    spare = min(_SPARE_FILES, granted // 2)
+    return msgspec.structs.replace(limits, connections=granted - spare), wanted
 
 
 async def _listen(door: Door, host: str, port: int, setting: str) -> asyncio.Server:

@@ -18,6 +18,7 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     model: str = ""  #: path or hub id of the weights
     like: str = ""  #: a model of the checkpoint
     strength: float | None = None  #: MMLU-Pro accuracy, 0..1
+    size_b: float | None = None  #: billions of parameters, counted; else the names may tell
 
 
 class Placement(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,6 +28,11 @@ class Placement(msgspec.Struct, frozen=True, kw_only=True):
     by: Literal["like", "strength", "name", "size", "default"]
     reference: str = ""  #: the checkpoint's model, for `like` and `name`
     strength: float | None = None  #: given, or estimated from the size
+
+    @property
+    def guessed(self) -> bool:
+        """Whether nobody said which model it is."""
+        return self.by in ("size", "default")
 
 
 class Head(Protocol):

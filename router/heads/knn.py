@@ -18,6 +18,7 @@ from router.heads.artefact import Artefact
 from router.heads.labelled import Group, groups, log_odds, means
 from router.types import Segment
 
+MOST = 1 << 16  #: of each setting
 Floats = npt.NDArray[np.float32]
 
 
@@ -31,9 +32,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     def check(self, where: str) -> None:
         """Raises ConfigError."""
-        if self.neighbours < 1 or self.effort < 1 or self.sharpness < 0 or not self.prior > 0:
+        counts = 1 <= self.neighbours <= MOST and 1 <= self.effort <= MOST
+        if not (counts and 0 <= self.sharpness <= MOST and 0 < self.prior <= MOST):
             raise ConfigError(
-                f"{where}: expected neighbours and effort from 1, sharpness from 0 and a prior above 0, got {self}"
+                f"{where}: expected neighbours and effort from 1, sharpness from 0 and a prior above 0, each up to "
+                f"{MOST}, got {self}"
             )
 
 
@@ -89,7 +92,7 @@ def usearch() -> Any:
     try:
         import usearch.index
     except ModuleNotFoundError as error:
-        raise ConfigError(f"a knn router needs {error.name}: pip install 'headgate[knn]'") from error
+        raise ConfigError(f"a knn router needs {error.name}: pip install 'headgate-router[knn]'") from error
     return usearch.index
 
 

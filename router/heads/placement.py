@@ -17,7 +17,9 @@ from router.heads.artefact import ModelRecord
 from router.heads.base import Claim, Placement
 from router.heads.checkpoint import Checkpoint
 
+_SHOWN = 6  #: of a checkpoint's models, in an error
 BANDWIDTH = 0.1  #: of the Gaussian over strength
+_BEYOND = BANDWIDTH / 2  #: how far a guess by size leaves the references' range at most
 _SIZE = re.compile(r"(?<![A-Za-z0-9.])(?:(\d+)x)?(\d+(?:\.\d+)?)([bm])(?![a-z0-9])", re.IGNORECASE)
 
 Floats = npt.NDArray[np.float32]
@@ -31,7 +33,7 @@ def place(checkpoint: Checkpoint, claims: Sequence[Claim]) -> tuple[Floats, Floa
 
 def mix(models: Sequence[ModelRecord], claims: Sequence[Claim]) -> tuple[Floats, tuple[Placement, ...]]:
     """`mixed` [claims, models]: a member's logits are `mixed @` those of the reference models. Raises ConfigError."""
-    placed = [_placement(models, claim) for claim in claims]
+    placed = [_placement(models, claim, f"`$.pool[{i}]") for i, claim in enumerate(claims)]
     return np.stack([_row(models, one) for one in placed]), tuple(placed)
 
 
@@ -58,14 +60,17 @@ def size_of(name: str) -> float | None:
 
 
 def strength_of_size(models: Sequence[ModelRecord], size_b: float) -> float | None:
-    """The strength that references of this size have: a line over log size, kept within their range."""
+    """The strength that references of this size have: a line over log size. Outside their range it flattens out, so
+    that of two smaller ones the larger is still the stronger."""
     known = [(m.size_b, m.strength) for m in models if m.size_b and m.strength is not None]
     if len(known) < 3:
         return None
     x = np.log([size for size, _ in known])
     y = np.array([strength for _, strength in known])
     slope, intercept = np.polyfit(x, y, 1)
-    return float(np.clip(intercept + slope * math.log(size_b), y.min(), y.max()))
+    line = float(intercept + slope * math.log(size_b))
+    inside = float(np.clip(line, y.min(), y.max()))
+    return inside + _BEYOND * math.tanh((line - inside) / _BEYOND)
 
 
 def _billions(match: tuple[str, str, str]) -> float:
@@ -73,22 +78,30 @@ def _billions(match: tuple[str, str, str]) -> float:
     return float(number) * int(times or 1) * (1.0 if unit in "bB" else 1e-3)
 
 
-def _placement(models: Sequence[ModelRecord], claim: Claim) -> Placement:
+def _placement(models: Sequence[ModelRecord], claim: Claim, at: str) -> Placement:
     names = [model.name for model in models]
     by_name = {name.lower(): name for name in names}
     if claim.like:
         if claim.like.lower() not in by_name:
             near = difflib.get_close_matches(claim.like, names, n=1, cutoff=0.4)
             hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise ConfigError(f"{claim.name}: like: expected one of {', '.join(names)}; got {claim.like!r}{hint}")
+            expected = f"{claim.name}: like: expected a model of the checkpoint, {_few(names)}"
+            raise ConfigError(f"{expected}; got {claim.like!r}{hint} - at {at}.like`")
         return Placement(name=claim.name, by="like", reference=by_name[claim.like.lower()])
     if claim.strength is not None:
         if not any(model.strength is not None for model in models):
             raise ConfigError(
-                f"{claim.name}: strength: the checkpoint's models have none; expected `like`, one of {', '.join(names)}"
+                f"{claim.name}: strength: the checkpoint's models have none; expected `like`, {_few(names)}"
+                f" - at {at}.strength`"
             )
         return Placement(name=claim.name, by="strength", strength=claim.strength)
     return _guess(models, by_name, claim)
+
+
+def _few(names: Sequence[str]) -> str:
+    """What there is, in a line that can be read."""
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return f"one of {', '.join(names[:_SHOWN])}{more}"
 
 
 def _guess(models: Sequence[ModelRecord], by_name: dict[str, str], claim: Claim) -> Placement:
@@ -97,8 +110,8 @@ def _guess(models: Sequence[ModelRecord], by_name: dict[str, str], claim: Claim)
         base = text.rstrip("/").rpartition("/")[2].lower()
         if base in by_name:
             return Placement(name=claim.name, by="name", reference=by_name[base])
-    for text in (claim.model, claim.name):
-        size_b = size_of(text.rstrip("/").rpartition("/")[2])
+    told = (size_of(text.rstrip("/").rpartition("/")[2]) for text in (claim.model, claim.name))
+    for size_b in (*told, claim.size_b):
         strength = size_b and strength_of_size(models, size_b)
         if strength is not None and size_b:
             return Placement(name=claim.name, by="size", strength=strength)

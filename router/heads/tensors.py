@@ -67,6 +67,13 @@ def write(path: str | Path, text: str, arrays: Mapping[str, Array]) -> None:
     head = msgspec.json.encode(header)
     head += b" " * (-(8 + len(head)) % _ALIGN)
     path = Path(path)
+    try:
+        _put(path, head, arrays)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be written: {error.strerror}") from error
+
+
+def _put(path: Path, head: bytes, arrays: Mapping[str, Array]) -> None:
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.name, delete=False) as file:
         try:
             file.write(len(head).to_bytes(8, "little") + head)

@@ -85,3 +85,8 @@ def printable(message: str) -> str:
 def engine_failed(why: str) -> Failure:
     """The engine died or broke down while it held the request."""
     return failure(502, why, "engine_error", code="engine_failed", retryable=True)
+
+
+def too_long(why: Exception) -> Failure:
+    """The prompt does not fit this model; another may have more room."""
+    return failure(400, str(why), "invalid_request_error", code="context_length_exceeded", retryable=True)

@@ -1,4 +1,53 @@
-"""How many tokens a request may generate. Pure arithmetic, as vLLM does it."""
+"""How long a prompt may be and how many tokens a request may generate. Pure arithmetic, as vLLM does it."""
+
+from typing import Any
+
+import msgspec
+
+
+class TooLong(ValueError):
+    """A prompt that cannot fit, whatever its tokens are; says so."""
+
+
+class Bounds(msgspec.Struct, frozen=True):
+    """What certainly does not fit a context, told before it is rendered or cut into tokens. Each raises `TooLong`."""
+
+    context_tokens: int
+    token_characters: int = 0  #: of the longest token; 0: unknown
+    messages_count: bool = False  #: every message of a chat costs a token at least
+
+    def text(self, text: str) -> None:
+        most = self.context_tokens * self.token_characters
+        if most and len(text) > most:
+            raise self._refusal(f"{len(text)} characters (more than the {most} that so many tokens can hold)")
+
+    def tokens(self, count: int) -> None:
+        if count > self.context_tokens:
+            raise self._refusal(f"{count} tokens")
+
+    def messages(self, count: int) -> None:
+        if self.messages_count and count > self.context_tokens:
+            raise self._refusal(f"{count} messages, each of a token at least")
+
+    def body(self, body: dict[str, Any]) -> None:
+        """Any of the APIs' bodies, as far as its prompt stands in it word for word."""
+        if body.get("truncate_prompt_tokens") is not None:
+            return
+        if isinstance(body.get("messages"), list):
+            self.messages(len(body["messages"]))
+        for prompt in (body.get("prompt"), body.get("input")):
+            if isinstance(prompt, str):
+                self.text(prompt)
+        prompt = body.get("prompt")
+        if isinstance(prompt, list) and prompt and type(prompt[0]) is int:
+            self.tokens(len(prompt))
+
+    def _refusal(self, what: str) -> TooLong:
+        return TooLong(f"This model's maximum context length is {self.context_tokens} tokens. Your prompt has {what}.")
+
+
+#: Where no engine says what it holds.
+NO_BOUNDS = Bounds(2**63)
 
 
 class Limits:

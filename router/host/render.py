@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol
 from msgspec import UNSET
 
 from router.host.fields import ChatMessage
+from router.host.limits import NO_BOUNDS, Bounds
 
 ContentFormat = Literal["string", "openai"]
 
@@ -17,6 +18,9 @@ RESERVED = frozenset(
     {"add_generation_prompt", "chat_template", "continue_final_message", "conversation", "documents", "messages"}
     | {"padding", "return_dict", "return_tensors", "tokenize", "tools", "truncation", "max_length", "reasoning_effort"}
 )
+
+#: What a message costs a template beside its text, in characters.
+_MESSAGE_CHARACTERS = 32
 
 #: vLLM drops this line of one client's system prompts; such requests take the slow way.
 _BILLING_HEADER = "x-anthropic-billing-header"
@@ -41,9 +45,12 @@ class Renderer:
         *,
         content_format: ContentFormat = "string",
         defaults: Mapping[str, Any] | None = None,
+        bounds: Bounds = NO_BOUNDS,
     ) -> None:
-        """`encode(text, add_special_tokens)`; `defaults` are template variables that requests may override."""
+        """`encode(text, add_special_tokens)`; `defaults` are template variables that requests may override. What is
+        out of `bounds` is refused with `TooLong`."""
         self._template = template
+        self._bounds = bounds
         self._encode = encode
         self._defaults = dict(defaults or {})
         self.content_format = content_format
@@ -52,17 +59,25 @@ class Renderer:
         self, messages: Sequence[ChatMessage], variables: Mapping[str, Any] | None, continue_text: str
     ) -> list[int]:
         """Token ids of a conversation that the model is to answer; `continue_text` is what it said already."""
+        self._bounds.messages(len(messages))
         conversation = [self._turn(message) for message in messages]
         prompt = self._template(conversation, self._defaults | dict(variables) if variables else self._defaults)
-        return self._encode(prompt + continue_text, False)
+        return self._tokens(prompt + continue_text, False)
 
     def text(self, prompt: str, continue_text: str) -> list[int]:
         """Token ids of a text completion's prompt."""
-        return self._encode(prompt + continue_text, True)
+        return self._tokens(prompt + continue_text, True)
 
     def tokens(self, prompt: list[int], continue_text: str) -> list[int]:
         """A prompt that is token ids already."""
-        return prompt + self._encode(continue_text, False) if continue_text else prompt
+        self._bounds.tokens(len(prompt))
+        return prompt + self._tokens(continue_text, False) if continue_text else prompt
+
+    def _tokens(self, text: str, add_special_tokens: bool) -> list[int]:
+        self._bounds.text(text)
+        ids = self._encode(text, add_special_tokens)
+        self._bounds.tokens(len(ids))
+        return ids
 
     def _turn(self, message: ChatMessage) -> dict[str, Any]:
         content: Any = message.content
@@ -95,8 +110,8 @@ def _billing(message: ChatMessage) -> bool:
 
 
 def size_of(messages: Sequence[ChatMessage]) -> int:
-    """Characters of a conversation's texts: what rendering it will cost."""
-    return sum(
+    """Characters of a conversation's texts, and as many for each message: what rendering it will cost."""
+    return _MESSAGE_CHARACTERS * len(messages) + sum(
         len(message.content) if isinstance(message.content, str) else sum(len(part.text) for part in message.content)
         for message in messages
     )

@@ -75,7 +75,10 @@ class Stream:
         stop = self._stop
         self._close()
         if stop is not None:
-            stop()
+            try:
+                stop()
+            except Exception as error:  # where many are ended at once, the others must be too
+                self._loop.call_exception_handler({"message": "a generation could not be stopped", "exception": error})
 
     def _close(self) -> None:
         self._open = False

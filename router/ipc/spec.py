@@ -20,3 +20,11 @@ class HostSpec(msgspec.Struct, frozen=True, kw_only=True):
     stream_buffer_bytes: int = 1 << 20  #: unsent answer bytes kept for one stream before it is cut
     #: compile before the engine is said to be ready what the first request with logprobs would compile, for seconds
     warm_up: bool = True
+
+
+class ArgumentRefusal(msgspec.Struct, frozen=True, kw_only=True):
+    """What `python -P -m router.host.check` found, of a list of specs."""
+
+    index: int  #: of the spec
+    key: str  #: of its `engine_args`, as written; empty where several are to blame
+    why: str

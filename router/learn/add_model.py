@@ -19,6 +19,7 @@ from router.heads.artefact import DataRecord, ModelRecord
 from router.heads.checkpoint import Checkpoint
 from router.heads.curves import X, Y
 from router.heads.placement import BANDWIDTH, interpolate, size_of
+from router.learn import output, records
 from router.learn.design import bags
 from router.learn.outcomes import Outcomes, model_name, read
 from router.native.scorer import Encoder
@@ -64,6 +65,7 @@ def run(
     paths: Sequence[Path], base: str, name: str, out: Path, *, strength: float | None = None, command: str = ""
 ) -> Added:
     """`headgate train --add-model` without the command line. Raises ConfigError."""
+    output.check("--out", out, paths)
     own = heads.read(heads.DEFAULT if base == "default" else base)
     checked(own, name)
     tables = [read(path) for path in paths]
@@ -72,7 +74,7 @@ def run(
     heads.write(out, signed(made, tables, command))
     known = {record.sha256 for record in own.meta.data}
     seen = any(table.sha256 in known for table in tables)
-    return Added(str(out), model_name(name), len(texts), strength, len(made.meta.models), judged, seen)
+    return Added(records.told(out), model_name(name), len(texts), strength, len(made.meta.models), judged, seen)
 
 
 def labelled(tables: Sequence[Outcomes], name: str) -> tuple[list[str], Floats]:

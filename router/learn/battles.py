@@ -3,7 +3,6 @@
 Columns: `prompt`, `model_a`, `model_b`, `winner` (a, b or tie); optional `prompt_id`, `group`, `task`.
 """
 
-import hashlib
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,7 +12,7 @@ import numpy.typing as npt
 
 from router.errors import ConfigError
 from router.learn import records
-from router.learn.outcomes import Prompt, model_name, prompt_id
+from router.learn.outcomes import MOST_MODELS, Prompt, model_name, prompt_id
 
 REQUIRED = ("prompt", "model_a", "model_b", "winner")
 TEXTS = (*REQUIRED, "prompt_id", "group", "task")
@@ -62,6 +61,8 @@ def read(path: str | Path) -> Battles:
     for record in records.read(path, kind):
         values = _checked(record)
         a, b = (models.setdefault(model_name(values[key]), len(models)) for key in ("model_a", "model_b"))
+        if len(models) > MOST_MODELS:
+            raise ConfigError(f"{record.where}: expected at most {MOST_MODELS} models, got one more")
         if a == b:
             raise ConfigError(
                 f"{record.where}: model_b: expected another model than model_a, got {records.shown(values['model_b'])}"
@@ -72,7 +73,7 @@ def read(path: str | Path) -> Battles:
         raise ConfigError(f"{path}: expected at least one battle, got none")
     at = np.array([row[:3] for row in rows], np.int64).T
     return Battles(
-        name=path.name, sha256=hashlib.sha256(path.read_bytes()).hexdigest(), prompts=tuple(prompts.values()),
+        name=records.told(path.name), sha256=records.digest(path), prompts=tuple(prompts.values()),
         models=tuple(models), prompt=at[0], a=at[1], b=at[2],
         outcome=np.array([row[3] for row in rows], np.float32),
     )  # fmt: skip

@@ -7,6 +7,7 @@ from typing import Any, TextIO
 
 from router.errors import ConfigError
 from router.learn.describe import Description, Table
+from router.learn.output import replaced
 
 TASKS = 12  #: rows of the table of tasks; JSON has all
 SHOWN = 8  #: suspicious cells, and leaks between tables, before the rest is counted
@@ -50,9 +51,8 @@ def plot(found: Description, path: Path) -> None:
     for table, axis in zip(tables, axes[:, 0], strict=True):
         _panel(table, axis)
     try:
-        figure.savefig(path, dpi=120)
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"--plot: {path}: cannot be written: {error}") from error
+        with replaced("--plot", path) as file:
+            figure.savefig(file, dpi=120, format=path.suffix[1:])
     finally:
         pyplot.close(figure)
 

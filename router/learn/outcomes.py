@@ -7,6 +7,7 @@ Columns: `prompt`, `model`, `score` (0..1); optional `prompt_id`, `group`, `task
 import hashlib
 import math
 import re
+from array import array
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,14 @@ import numpy as np
 import numpy.typing as npt
 
 from router.errors import ConfigError
-from router.learn import records
+from router.learn import parquet, records
 
 REQUIRED = ("prompt", "model", "score")
 OPTIONAL = ("prompt_id", "group", "task", "split")
 MEASURES = ("cost_usd", "output_tokens", "output_chars")
+BATCH = 1 << 16  #: rows of a Parquet file in memory at once
+MOST_MODELS = 4096
+MOST_CELLS = 1 << 26  #: prompts times models: what a table takes in memory
 LARGEST = 1e15  #: measure; no answer has more of anything
 Values = dict[str, Any]
 Doubles = npt.NDArray[np.float64]
@@ -73,10 +77,7 @@ class _Row(msgspec.Struct, frozen=True):
 def read(path: str | Path) -> Outcomes:
     """Reads `.parquet` or `.jsonl`. Raises ConfigError naming the file, the row, the key and what was expected."""
     path = Path(path)
-    try:
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    digest = records.digest(path)
     if path.suffix not in _READERS:
         raise ConfigError(f"{path}: expected a .parquet or .jsonl file, got {path.suffix or 'no suffix'!r}")
     table = _Table()
@@ -104,29 +105,24 @@ def question_group(text: str) -> str:
 
 
 def _parquet(path: Path) -> Iterator[tuple[str, Values]]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        table = pq.read_table(path)
-    except (pa.ArrowException, OSError) as error:
-        raise ConfigError(f"{path}: expected a Parquet file: {error}") from error
-    missing = [key for key in REQUIRED if key not in table.column_names]
+    columns = parquet.names(path)
+    missing = [key for key in REQUIRED if key not in columns]
     if missing:
         raise ConfigError(f"{path}: expected columns {', '.join(REQUIRED)}; {missing[0]!r} is missing")
-    keys = [key for key in (*REQUIRED, *OPTIONAL, *MEASURES) if key in table.column_names]
-    try:
-        columns = [_values(table.column(key)) for key in keys]
-    except UnicodeDecodeError:
-        yield from _one_by_one(path)
-        return
-    for i, values in enumerate(zip(*columns, strict=True)):
-        yield f"{path}: row {i}", {k: v for k, v in zip(keys, values, strict=True) if v is not None}
+    keys = [key for key in (*REQUIRED, *OPTIONAL, *MEASURES) if key in columns]
+    for first, batch in parquet.batches(path, BATCH, keys):
+        try:
+            told = [_values(batch.column(key)) for key in keys]
+        except UnicodeDecodeError:
+            yield from _one_by_one(path, first, batch)
+            continue
+        for i, values in enumerate(zip(*told, strict=True), first):
+            yield f"{path}: row {i}", {k: v for k, v in zip(keys, values, strict=True) if v is not None}
 
 
-def _one_by_one(path: Path) -> Iterator[tuple[str, Values]]:
-    """The same of a file in which some text is not UTF-8: refuses the row."""
-    for record in records.read(path, "parquet"):
+def _one_by_one(path: Path, first: int, batch: Any) -> Iterator[tuple[str, Values]]:
+    """The same of a batch in which some text is not UTF-8: refuses the row."""
+    for record in records.of_batch(path, first, batch):
         if record.broken:
             raise ConfigError(f"{record.where}: {record.broken}")
         yield record.where, {k: v for k, v in record.values.items() if v is not None}
@@ -136,14 +132,10 @@ def _values(column: Any) -> list[Any]:
     """A column as Python objects; equal texts are one object."""
     import pyarrow as pa
 
-    if not pa.types.is_string(column.type) and not pa.types.is_dictionary(column.type):
+    if not pa.types.is_dictionary(column.type):
         return list(column.to_pylist())
-    chunk = column.combine_chunks()
-    chunk = chunk if pa.types.is_dictionary(column.type) else chunk.dictionary_encode()
-    if isinstance(chunk, pa.ChunkedArray):
-        chunk = chunk.chunk(0)
-    words = chunk.dictionary.to_pylist()
-    return [None if i is None else words[i] for i in chunk.indices.to_pylist()]
+    words = column.dictionary.to_pylist()
+    return [None if i is None else words[i] for i in column.indices.to_pylist()]
 
 
 def _jsonl(path: Path) -> Iterator[tuple[str, Values]]:
@@ -193,8 +185,8 @@ class _Table:
         self._models: dict[str, int] = {}
         self._columns: dict[str, int] = {}  # by the source's spelling
         self._splits: dict[int, list[str]] = {}
-        self._at: list[tuple[int, int]] = []
-        self._numbers: list[tuple[float, ...]] = []
+        self._at = array("q")  # prompt and column, of each row
+        self._numbers = array("d")  # score and measures, of each row
 
     def add(self, where: str, row: _Row) -> None:
         id_ = row.prompt_id or prompt_id(row.prompt)
@@ -207,20 +199,26 @@ class _Table:
         index = self._index[id_]
         if row.split and row.split not in self._splits.setdefault(index, []):
             self._splits[index].append(row.split)
-        self._at.append((index, self._column(row.model)))
-        self._numbers.append((row.score, row.cost_usd, row.output_tokens, row.output_chars))
+        self._at.extend((index, self._column(where, row.model)))
+        self._numbers.extend((row.score, row.cost_usd, row.output_tokens, row.output_chars))
 
-    def _column(self, model: str) -> int:
+    def _column(self, where: str, model: str) -> int:
         if model not in self._columns:
+            if len(self._columns) == MOST_MODELS:
+                raise ConfigError(f"{where}: model: expected at most {MOST_MODELS} names, got one more")
             self._columns[model] = self._models.setdefault(model_name(model), len(self._models))
         return self._columns[model]
 
     def made(self, path: Path, digest: str) -> Outcomes:
         if not self._at:
             raise ConfigError(f"{path}: expected at least one outcome, got none")
-        at = np.array(self._at).T
-        numbers = np.array(self._numbers)
+        at = np.frombuffer(self._at, np.int64).reshape(-1, 2).T
+        numbers = np.frombuffer(self._numbers, np.float64).reshape(-1, 4)
         shape = len(self._prompts), len(self._models)
+        if shape[0] * shape[1] > MOST_CELLS:
+            raise ConfigError(
+                f"{path}: expected at most {MOST_CELLS} cells, got {shape[0]} prompts of {shape[1]} models each"
+            )
         cells = np.ravel_multi_index((at[0], at[1]), shape)
         scores, answers = _means(shape, cells, numbers[:, 0])
         told = {
@@ -228,7 +226,7 @@ class _Table:
             for i, key in enumerate(MEASURES, 1)
         }
         return Outcomes(
-            name=path.name, sha256=digest, rows=len(cells), prompts=tuple(self._prompts.values()),
+            name=records.told(path.name), sha256=digest, rows=len(cells), prompts=tuple(self._prompts.values()),
             models=tuple(self._models), scores=scores.astype(np.float32), answers=answers,
             contradictions=_contradictions(cells, numbers[:, 0]),
             splits=tuple(tuple(self._splits.get(i, ())) for i in range(shape[0])) if self._splits else (), **told,

@@ -40,7 +40,10 @@ def read(path: str | Path) -> tuple[Query, ...]:
 
 
 def _lines(path: Path) -> Iterator[Query]:
+    records.check_file(path)
     for number, line in records.lines(path):
+        if b"\0" in line:
+            raise ConfigError(f"{path}:{number}: expected UTF-8 text, got a NUL byte: is it UTF-16?")
         if line.strip():
             try:
                 yield query_of(line.decode().rstrip("\r\n"), model="auto")
@@ -66,9 +69,7 @@ def _query(where: str, body: Mapping[str, Any]) -> Query:
     what = told.get("messages")
     what = body.get("prompt") if what is None else what
     if not isinstance(what, str | list):
-        raise ConfigError(
-            f"{where}: expected `prompt` (text) or `messages` (a list), got {', '.join(body) or 'nothing'}"
-        )
+        raise ConfigError(f"{where}: expected `prompt` (text) or `messages` (a list), got {_names(body)}")
     limit = _count(where, body, "max_completion_tokens") or _count(where, body, "max_tokens")
     choices = _count(where, body, "n") or 1
     _check_contents(where, what)
@@ -76,6 +77,10 @@ def _query(where: str, body: Mapping[str, Any]) -> Query:
         return query_of(what, model="auto", max_tokens=limit, choices=choices, parameters={**body, **told})
     except BadRequest as error:
         raise ConfigError(f"{where}: {error.param}: {error}") from error
+
+
+def _names(body: Mapping[str, Any]) -> str:
+    return ", ".join(name[: records.SHOWN] for name in list(body)[:12]) or "nothing"
 
 
 def _check_contents(where: str, messages: str | list[Any]) -> None:

@@ -3,7 +3,9 @@ it, so that the caller refuses or counts it. Knows no column.
 """
 
 import csv
+import hashlib
 import re
+import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, get_args
@@ -11,11 +13,13 @@ from typing import Any, BinaryIO, Literal, get_args
 import msgspec
 
 from router.errors import ConfigError
+from router.learn import parquet
 
 Kind = Literal["parquet", "csv", "jsonl", "json"]
 MAX_LINE = 64 << 20  #: bytes; a longer line is refused before it is read whole
 SHOWN = 120  #: characters of a value in an error
 BATCH = 1024  #: rows of a Parquet file in memory at once
+MAX_JSON = 256 << 20  #: bytes of a `.json`, which is read whole
 BOM = b"\xef\xbb\xbf"
 _SUFFIXES: dict[str, Kind] = {
     ".parquet": "parquet", ".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json",
@@ -43,8 +47,14 @@ def shown(value: object) -> str:
     return text if len(text) <= SHOWN else text[:SHOWN] + "..."
 
 
+def told(path: Path | str) -> str:
+    """A path, or a part of one, as text that can be written down: its bytes need not be UTF-8."""
+    return str(path).encode("utf-8", "backslashreplace").decode()
+
+
 def kind_of(path: Path) -> Kind:
     """By suffix and first bytes. Raises ConfigError for what is no table, and for every pickle."""
+    check_file(path)
     start = _start(path)
     if path.suffix in (".pkl", ".pickle", ".pt", ".pth", ".joblib") or _is_pickle(start):
         raise ConfigError(
@@ -60,6 +70,8 @@ def kind_of(path: Path) -> Kind:
     if path.suffix not in _SUFFIXES:
         raise ConfigError(f"{path}: expected one of {', '.join(_SUFFIXES)}; got {path.suffix or 'no suffix'!r}")
     kind = _SUFFIXES[path.suffix]
+    if kind != "parquet" and b"\0" in start:
+        raise ConfigError(f"{path}: expected UTF-8 text, got a NUL byte: is it UTF-16?")
     return "jsonl" if kind == "json" and _is_lines(path) else kind
 
 
@@ -68,6 +80,28 @@ def read(path: Path, kind: Kind | None = None) -> Iterator[Record]:
     kind = kind or kind_of(path)
     assert kind in get_args(Kind)
     return {"parquet": _parquet, "csv": _csv, "jsonl": jsonl, "json": _json}[kind](path)
+
+
+def check_file(path: Path) -> None:
+    """Raises ConfigError for what is no plain file: a pipe may never end, and it is read more than once."""
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: cannot be read: {getattr(error, 'strerror', error)}") from error
+    if stat.S_ISDIR(mode):
+        raise ConfigError(f"{path}: cannot be read: Is a directory")
+    if not stat.S_ISREG(mode):
+        raise ConfigError(f"{path}: expected a plain file, got a pipe or a device")
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of the bytes. Raises ConfigError where they cannot be read."""
+    check_file(path)
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
 
 
 def lines(path: Path) -> Iterator[tuple[int, bytes]]:
@@ -105,7 +139,15 @@ def _object(where: str, line: bytes) -> Record:
 def _json(path: Path) -> Iterator[Record]:
     """A list of objects, or one object with a list under `records`, whose other keys each record gets as `/key`."""
     try:
+        size = path.stat().st_size
+        if size > MAX_JSON:
+            raise ConfigError(
+                f"{path}: expected a JSON file of at most {MAX_JSON} bytes, got {size}: write it as JSONL, an object a "
+                "line"
+            )
         value = msgspec.json.decode(path.read_bytes().removeprefix(BOM))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError(f"{path}: expected JSON, got broken JSON: {error}") from error
     above: dict[str, Any] = {}
@@ -128,12 +170,14 @@ def _json(path: Path) -> Iterator[Record]:
 def _csv(path: Path) -> Iterator[Record]:
     """Rows under one header. A row's line is the one that it begins on."""
     csv.field_size_limit(MAX_LINE)
-    reader = csv.reader(_decoded(path), strict=True)
+    text = _Decoded(path)
+    reader = csv.reader(text, strict=True)
     header: list[str] = []
     begins = 1
     try:
         for cells in reader:
             where, begins = f"{path}:{begins}", reader.line_num + 1
+            text.taken = 0
             if not cells:
                 continue
             if header:
@@ -149,39 +193,32 @@ def _row(where: str, header: list[str], cells: list[str]) -> Record:
         return Record(where, {}, f"expected {len(header)} cells, got {len(cells)}")
     if any(not cell.isascii() and not _is_text(cell) for cell in cells):
         return Record(where, {}, "expected UTF-8 text")
+    if any("\0" in cell for cell in cells):
+        return Record(where, {}, "expected text, got a NUL byte")
     return Record(where, dict(zip(header, cells, strict=True)))
 
 
 def _header(path: Path, cells: list[str]) -> list[str]:
-    double = next((cell for i, cell in enumerate(cells) if cell in cells[:i]), None)
+    if len(cells) > parquet.MOST_COLUMNS:
+        raise ConfigError(f"{path}:1: expected at most {parquet.MOST_COLUMNS} columns, got {len(cells)}")
+    if len(cells) == 1 and (other := next((mark for mark in ";\t|" if mark in cells[0]), "")):
+        raise ConfigError(
+            f"{path}:1: expected columns separated by commas, got {other!r} in the one column {shown(cells[0])}"
+        )
+    double = parquet.twice(cells)
     if double is not None:
-        raise ConfigError(f"{path}:1: expected every column once, got {double!r} twice")
+        raise ConfigError(f"{path}:1: expected every column once, got {shown(double)} twice")
     if not all(map(_is_text, cells)):
         raise ConfigError(f"{path}:1: expected UTF-8 text")
     return cells
 
 
 def _parquet(path: Path) -> Iterator[Record]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    row = 0
-    try:
-        with pq.ParquetFile(path) as file:
-            names = file.schema_arrow.names
-            double = next((name for i, name in enumerate(names) if name in names[:i]), None)
-            if double is not None:
-                raise ConfigError(f"{path}: expected every column once, got {double!r} twice")
-            for batch in file.iter_batches(BATCH):
-                for record in _batch(path, row, batch):
-                    yield record
-                    row += 1
-    except (pa.ArrowException, OSError) as error:
-        at = f" (after row {row - 1})" if row else ""
-        raise ConfigError(f"{path}: expected a whole Parquet file{at}: {error}") from error
+    for first, batch in parquet.batches(path, BATCH):
+        yield from of_batch(path, first, batch)
 
 
-def _batch(path: Path, first: int, batch: Any) -> Iterator[Record]:
+def of_batch(path: Path, first: int, batch: Any) -> Iterator[Record]:
     """A batch's rows; one by one where a text in it is not UTF-8."""
     try:
         rows: Iterable[Any] = batch.to_pylist()
@@ -207,10 +244,23 @@ def _lines(path: Path, file: BinaryIO) -> Iterator[bytes]:
         yield line.removeprefix(BOM) if number == 1 else line
 
 
-def _decoded(path: Path) -> Iterator[str]:
-    """Bytes that are not UTF-8 become lone surrogates, which `_row` sees."""
-    for _, line in lines(path):
-        yield line.decode("utf-8", "surrogateescape")
+class _Decoded:
+    """The lines of a file as text. Bytes that are not UTF-8 become lone surrogates, which `_row` sees. `taken`: bytes
+    since it was set to 0. Raises ConfigError for a row of many lines that is too long."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._lines = path, lines(path)
+        self.taken = 0
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        number, line = next(self._lines)
+        self.taken += len(line)
+        if self.taken > MAX_LINE:
+            raise ConfigError(f"{self._path}:{number}: expected a row of at most {MAX_LINE} bytes, got a longer one")
+        return line.decode("utf-8", "surrogateescape")
 
 
 def _is_text(cell: str) -> bool:

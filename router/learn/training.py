@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from router.errors import ConfigError
 from router.heads import NEVER_SERVED, write
-from router.learn import battles, routers, served
+from router.learn import battles, output, records, routers, served
 from router.learn.battles import Battles
 from router.learn.calibration import Method, calibrated
 from router.learn.corpus import Corpus, join
@@ -64,8 +64,7 @@ def run(
     Raises ConfigError on bad input. `router` and its `options`: a method of `router.learn.routers`."""
     if router in NEVER_SERVED:
         raise ConfigError(f"--router {router}: it knows the answers, so there is nothing to train: for evaluation only")
-    if not out.parent.is_dir():
-        raise ConfigError(f"--out: expected a file in an existing folder, got {out}")
+    output.check("--out", out, paths)
     found = [_read(path, on_stage, on_step) for path in paths]
     tables = tuple(table for table in found if isinstance(table, Outcomes))
     fought = tuple(table for table in found if isinstance(table, Battles))
@@ -96,7 +95,7 @@ def run(
     told = calibrated(trained, logits[:, columns], corpus.scores[:, columns], method)
     shown = {_key(one): round(one.figures.apgr, 4) for one in measured}
     write(out, signed(told, found, command, shown))
-    return Report(str(out), out.stat().st_size, len(corpus.prompts), corpus.models, measured, router, without)
+    return Report(records.told(out), out.stat().st_size, len(corpus.prompts), corpus.models, measured, router, without)
 
 
 def _read(path: Path, on_stage: OnStage, on_step: OnStep) -> Outcomes | Battles:

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from router.errors import ConfigError
 from router.learn.operating_point import Point
+from router.learn.output import replaced
 from router.learn.tuning import Found
 
 if TYPE_CHECKING:
@@ -40,9 +40,8 @@ def draw(found: Found, path: Path) -> None:
     )  # fmt: skip
     _axis(panels[2], found, left)
     try:
-        figure.savefig(path, dpi=120)
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"--plot: {path}: cannot be written: {error}") from error
+        with replaced("--plot", path) as file:
+            figure.savefig(file, dpi=120, format=path.suffix[1:])
     finally:
         plt.close(figure)
 

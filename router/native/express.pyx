@@ -2,7 +2,7 @@
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from cpython.unicode cimport PyUnicode_DecodeUTF8
+from cpython.unicode cimport PyUnicode_AsUTF8, PyUnicode_DecodeUTF8
 from cpython.set cimport PySet_Add, PySet_Discard, PySet_GET_SIZE
 from libc.math cimport INFINITY
 from libc.stdint cimport int64_t, uint8_t, uint64_t
@@ -59,6 +59,7 @@ cdef class Passage:
     cdef readonly int member
     cdef readonly bint stream
     cdef readonly bint started
+    cdef bint ended
     cdef readonly double received_s
     cdef readonly double overhead_s
     cdef readonly bytes answer
@@ -130,7 +131,8 @@ cdef class Passage:
         self.ordinary().refuse(error)
 
     def gone(self):
-        self.exchange().gone()
+        if not self.ended:
+            self.exchange().gone()
 
     def exchange(self):
         return self._unfolded()[0]
@@ -174,12 +176,12 @@ cdef class Passage:
         cdef Meters meters = self._meters()
         cdef bytes out
         meters.finished(finish)
-        self.end()
-        if self.stream:
-            out = b"0\r\n\r\n"
-        else:
-            out = self._head(self.express.whole_head, PyBytes_GET_SIZE(self.answer)) + self.answer
+        self._end()
         try:
+            if self.stream:
+                out = b"0\r\n\r\n"
+            else:
+                out = self._head(self.express.whole_head, PyBytes_GET_SIZE(self.answer)) + self.answer
             self.connection._write(out)
             meters.request.observe(now() - self.received_s)
             self.connection.answered(self)
@@ -188,7 +190,12 @@ cdef class Passage:
             self.connection.abort()
 
     def end(self):
-        """Out of the books."""
+        if not self.ended:
+            self._end()
+
+    cdef _end(self):
+        """No longer counted."""
+        self.ended = True
         self.express.door.running -= 1
         PySet_Discard(self.express.requests, self)
         if not self.started:
@@ -439,10 +446,10 @@ cdef class Express:
         return 0
 
     cdef _hand_over(self, Passage passage, Lane lane, string_view body):
-        cdef char request_id[32]
+        cdef char request_id[64]
         cdef unsigned long long number = passage.request_number
-        cdef int n = snprintf(request_id, sizeof(request_id), b"%s%08llx",
-                              PyBytes_AS_STRING(self.request_line) + sizeof("x-request-id: ") - 1, number)
+        cdef const char* prefix = PyUnicode_AsUTF8(self.request_prefix)
+        cdef int n = snprintf(request_id, sizeof(request_id), b"%.40s%08llx", prefix, number)
         passage.id = lane.last_id = lane.last_id + 1
         lane.send(_submit(passage.id, body, string_view(request_id, n)))
         lane.calls[passage.id] = passage
@@ -509,7 +516,7 @@ cdef bint _pass_chunks(Lane lane, string_view frame, broke) except -1:
 cdef bint _pass_done(Lane lane, string_view frame) except -1:
     cdef uint64_t id
     cdef native.Finish finish
-    if not lane.trusted or not native.read_done(frame, &id, &finish):
+    if not lane.trusted or not native.read_done(frame, &id, &finish) or not native.plausible(finish):
         return False
     call = lane.calls.get(id)
     if type(call) is not Passage or not (<Passage>call)._ends_well():

@@ -6,6 +6,14 @@ cimport way as native
 from router.native.pipe cimport Outbox
 
 
+cdef int64_t _count(claimed) except? -1:
+    """Of tokens or requests; -1, which is out of bounds, where it is larger than any count."""
+    try:
+        return claimed
+    except OverflowError:
+        return -1
+
+
 cdef class Load:
     def __init__(self, double mean_output_tokens=0, double prefill_tokens_per_s=0, double time_per_output_token_s=0):
         self.load.mean_output_tokens = mean_output_tokens
@@ -25,7 +33,7 @@ cdef class Load:
 
     def reported(self, told):
         cdef native.LoadFrame frame
-        frame.running, frame.waiting = told.running, told.waiting
+        frame.running, frame.waiting = _count(told.running), _count(told.waiting)
         frame.kv_use, frame.prefix_hit = told.kv_use, told.prefix_hit
         frame.prefill_tokens_per_s = told.prefill_tokens_per_s
         frame.time_per_output_token_s = told.time_per_output_token_s
@@ -38,7 +46,7 @@ cdef class Load:
         self.load.ended()
 
     def answered(self, usage, timings):
-        self.load.answered(usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens,
+        self.load.answered(_count(usage.prompt_tokens), _count(usage.completion_tokens), _count(usage.cached_tokens),
                            timings.first_token_s, timings.total_s)
 
     def figures(self):

@@ -1,5 +1,5 @@
 """The lines of the decision journal: JSONL, two kinds of line, told apart by `type`. Fields are appended; readers
-ignore those they do not know. Knows neither who writes nor who reads.
+ignore those they do not know. Knows neither who writes nor who reads. The server writes none yet: see docs/data.md.
 """
 
 import msgspec
@@ -8,7 +8,7 @@ from router.types import Term
 
 
 class DecisionLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="decision"):
-    """A request, what was decided and how it ended. Written when it has ended."""
+    """A request that has ended: what was decided, and how it ended."""
 
     id: str  #: the decision's, as in `x-headgate-decision-id`
     time_s: float = 0.0  #: of the decision, since the epoch
@@ -25,7 +25,7 @@ class DecisionLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 
 
 class FeedbackLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="feedback"):
-    """What a client said of an answer through `/v1/feedback`. Comes after its decision's line, and may come again."""
+    """What a client said of an answer. Comes after its decision's line, and may come again."""
 
     id: str  #: the decision's
     score: float  #: 0..1

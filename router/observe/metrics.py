@@ -8,6 +8,8 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate
+from math import inf
+from time import monotonic
 
 import msgspec
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
@@ -16,6 +18,8 @@ from prometheus_client.registry import Collector
 
 from router.types import Usage
 
+#: Making the page takes milliseconds, and any client may ask for it: one page serves all who ask within this time.
+PAGE_KEPT_S = 1.0
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _PREFIX = "headgate_"
 
@@ -101,6 +105,8 @@ class Metrics(Collector):
         self._first_token = Labelled(LATENCY_BOUNDS_S)
         self._output_token = Labelled(TOKEN_BOUNDS_S)
         self._members: Callable[[], Iterable[MemberGauges]] = tuple
+        self._page = b""
+        self._page_made_s = -inf
         self._registry = CollectorRegistry()
         self._registry.register(self)
         if process:
@@ -173,8 +179,15 @@ class Metrics(Collector):
     def output_token_of(self, model: str) -> Histogram:
         return self._output_token.child(model)
 
+    def page(self) -> bytes:
+        """The scrape, at most `PAGE_KEPT_S` old."""
+        now = monotonic()
+        if now - self._page_made_s >= PAGE_KEPT_S:
+            self._page, self._page_made_s = self.render(), now
+        return self._page
+
     def render(self) -> bytes:
-        """The scrape, in Prometheus's text format."""
+        """The scrape as of now, in Prometheus's text format."""
         text: bytes = generate_latest(self._registry)
         return text
 

@@ -19,6 +19,7 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
     """One entry of `/v1/models`."""
 
     id: str
+    root: str = ""  #: path or hub id of the weights; of `auto`, those of the strongest member
     created: int  #: Unix seconds
     context_tokens: int = 0  #: 0 when unknown
 

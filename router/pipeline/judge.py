@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 
 from router.config import Member
-from router.errors import ConfigError, EngineFailed, RouterError
+from router.errors import ConfigError, EngineFailed, EngineLost, RouterError
 from router.heads.base import JudgedHead
 from router.ipc.messages import Done, Handoff
 from router.observe.metrics import Metrics
@@ -59,7 +59,8 @@ async def ask(member: PoolMember, body: bytes, limit_s: float) -> bytes:
 async def score(
     head: JudgedHead, member: PoolMember, segments: Sequence[Segment], limit_s: float, metrics: Metrics
 ) -> Scores:
-    """By the member's verdict; by what the head knows alone where it is known, late or cannot be had."""
+    """By the member's verdict; by what the head knows alone where it is known, late or cannot be had. Raises
+    `EngineLost` where the judge was lost by this question: the conversation in it may do the same to another engine."""
     question = head.question(segments)
     if question is None:
         metrics.judged("known", 0.0)
@@ -68,6 +69,9 @@ async def score(
     try:
         scores = head.score_by(segments, await ask(member, question, limit_s))
         outcome = "answered"
+    except EngineLost:
+        metrics.judged("failed", time.perf_counter() - begun)
+        raise
     except TimeoutError:
         scores, outcome = head.score(segments), "late"
     except (RouterError, ValueError) as error:

@@ -12,7 +12,7 @@ from router.pipeline.decider import Decider
 from router.pipeline.request import Request
 from router.pool import PoolMember
 from router.pool.engine import EngineCall, EngineMember
-from router.types import Decision, Scores
+from router.types import Decision
 
 if TYPE_CHECKING:
     from router.pipeline.router import Router
@@ -53,12 +53,12 @@ def follow(express: Express, decider: Decider) -> None:
         express.decide_by(head, scoring.turns, decider.names.known, decider.names.settings)
 
 
-def resumed(router: "Router", passage: Passage, request: Request, scores: Scores) -> Request:
+def resumed(router: "Router", passage: Passage, request: Request) -> Request:
     """`request`, which has just been made, in the place of `passage`."""
     member = router.pool[passage.member]
     assert isinstance(member, EngineMember)
     call = EngineCall(member, passage.id, request)
     if member.lane.calls.get(passage.id) is passage:  # else it has ended there
         member.lane.calls[passage.id] = call
-    request.resume(call, scores, Decision(terms=(), **passage.decision), started=passage.started)
+    request.resume(call, Decision(terms=(), **passage.decision), started=passage.started)
     return request

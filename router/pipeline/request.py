@@ -12,7 +12,7 @@ import asyncio
 import logging
 from typing import Protocol
 
-from router.errors import DeadlineExceeded, EngineFailed, RouterError
+from router.errors import DeadlineExceeded, EngineFailed, EngineLost, RouterError
 from router.ipc.messages import Done, Handoff
 from router.pipeline.sink import Sink
 from router.policy import Settings
@@ -71,6 +71,7 @@ class Request:
         "decision",
         "ended",
         "held_bytes",
+        "lost",
         "query",
         "retried",
         "scores",
@@ -91,12 +92,12 @@ class Request:
         self.scores: Scores | None = None
         self.decision: Decision | None = None
         self.retried = False
+        self.lost = False  #: an engine was lost together with it
         self.started = False
         self.ended = False
 
-    def begin(self, scores: Scores, spent_s: float = 0.0) -> None:
-        """Decide and hand over; `spent_s` of the deadline are over. Raises `RouterError` when that fails; the request
-        has then not begun."""
+    def begin(self, scores: Scores) -> None:
+        """Decide and hand over. Raises `RouterError` when that fails; the request has then not begun."""
         self.scores = scores
         decision = self.decision = self._desk.choose(self)
         try:
@@ -104,23 +105,28 @@ class Request:
         except RouterError as error:
             if not self._retry(Failure(error, retryable=True)):
                 raise
-        deadline_s = self.query.deadline_s
-        if deadline_s is not None:
-            self._timer = asyncio.get_running_loop().call_later(max(deadline_s - spent_s, 0.0), self._expire)
+        self.keep_deadline()
 
-    def resume(self, call: Call, scores: Scores, decision: Decision, *, started: bool) -> None:
+    def keep_deadline(self) -> None:
+        """From now on: end in an error at the query's deadline, whatever is waited for by then."""
+        deadline_s = self.query.deadline_s
+        if deadline_s is not None and self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(deadline_s, self._expire)
+
+    def resume(self, call: Call, decision: Decision, *, started: bool) -> None:
         """Go on with what was decided and handed over elsewhere."""
-        self._call, self.scores, self.decision, self.started = call, scores, decision, started
+        self._call, self.decision, self.started = call, decision, started
         if started:
+            call.stream_to(self._sink.chunk)
             self.held_bytes = 0
             self.body = b""
 
-    def scored(self, future: "asyncio.Future[Scores]", spent_s: float) -> None:
-        """Begin with scores made elsewhere, which took `spent_s`."""
+    def scored(self, future: "asyncio.Future[Scores]") -> None:
+        """Begin with scores made elsewhere."""
         if self.ended:
             return
         try:
-            self.begin(future.result(), spent_s)
+            self.begin(future.result())
         except RouterError as error:
             self.refuse(error)
         except Exception:
@@ -168,6 +174,10 @@ class Request:
     def fail(self, failure: Failure) -> None:
         if self.ended:
             return
+        if failure.lost and self.lost and not isinstance(failure.error, EngineLost):
+            why = f"{failure.error}, as the one before it was with this request; it is not tried again"
+            failure = Failure(EngineLost(why), lost=True)
+        self.lost = self.lost or failure.lost
         if self.started or not self._retry(failure):
             self._tell_failure(self._end(), failure.error)
 
@@ -183,14 +193,17 @@ class Request:
         """Whether another member has it now."""
         if self.retried:
             return False
-        decision = self._desk.choose_again(self, failure)
-        if decision is None:
-            return False
-        self.retried = True
         try:
+            decision = self._desk.choose_again(self, failure)
+            if decision is None:
+                return False
+            self.retried = True
             self._hand_over(decision)
         except RouterError as error:
             log.debug("request %s cannot be retried: %s", self.query.request_id, error)
+            return False
+        except Exception:  # of a head, for example: the request still has to be told how it failed
+            log.exception("request %s could not be retried", self.query.request_id)
             return False
         return True
 
@@ -211,12 +224,15 @@ class Request:
         self.decision = decision
 
     def _expire(self) -> None:
-        self.refuse(DeadlineExceeded(f"the answer was not complete within {self.query.deadline_s:g} s"))
+        self.refuse(DeadlineExceeded(f"the answer was not complete within {self.query.deadline_s:.3g} s"))
 
     def _abort(self) -> None:
         call, self._call = self._call, None
         if call is not None:
-            call.abort()
+            try:
+                call.abort()
+            except Exception:
+                log.exception("request %s could not be aborted", self.query.request_id)
 
     def _end(self) -> Sink:
         """The sink, to be told. Sink, request and call hold one another: they part here, not in the cycle collector."""

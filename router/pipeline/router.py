@@ -4,6 +4,7 @@ Knows no HTTP; `frontend` and the library submit to it. All calls come from one 
 """
 
 import asyncio
+import logging
 import time
 import weakref
 from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -30,6 +31,8 @@ from router.pipeline.passages import express_of, follow, resumed
 from router.pipeline.request import Request
 from router.pipeline.scoring import Scoring
 from router.pipeline.sink import Sink
+from router.pipeline.threads import Threads
+from router.policy import Settings
 from router.pool import PoolMember, build
 from router.pool.base import Failure
 from router.pool.engine import EngineMember
@@ -37,6 +40,8 @@ from router.pool.environment import this_machine, with_engine_defaults
 from router.pool.folder import RuntimeFolder
 from router.pool.supervisor import StartEvent, Supervisor
 from router.types import Decision, MemberState, Query, Scores, Snapshot
+
+log = logging.getLogger("headgate.pipeline")
 
 #: Bodies above this are scored on another thread (the call releases the GIL): some milliseconds of text.
 _LARGE_BODY_BYTES = 256 * 1024
@@ -75,11 +80,12 @@ class Router:
         self._created = int(time.time())
         self._requests: set[Request | Passage] = set()
         self._closed = False
+        self._threads = Threads()
         self._folder: RuntimeFolder | None = None
         if pool is None and start:
             self._folder = RuntimeFolder(config.supervision.runtime_dir, configuration.runtime_root())
             self._forgotten = weakref.finalize(self, self._folder.remove)  # made, and never started
-            environment = configuration.inherited_environment()
+            environment = configuration.inherited_environment(config)
             pool = build(config, self._folder.path, environment, host_command=host_command)
         self.pool: tuple[PoolMember, ...] = tuple(pool or ())
         self.express = express_of(self, self._decider, self.pool, self._requests)
@@ -117,7 +123,11 @@ class Router:
         if self.express is not None:
             self.express.close()
         for request in tuple(self._requests):
-            request.refuse(EngineFailed("the server is shutting down"))
+            try:
+                request.refuse(EngineFailed("the server is shutting down"))
+            except Exception:  # the others, and the engines, must still be ended
+                log.exception("a request could not be told that the server is shutting down")
+        self._threads.stop()
         await self._supervisor.stop()
         self._remove_folder(keep_logs=False)
 
@@ -154,6 +164,7 @@ class Router:
         settings = self._decider.names.settings_of(query)
         request = Request(self, query, settings, body, sink, traceparent)
         if len(body) > _LARGE_BODY_BYTES or self._decider.scoring.slow:
+            request.keep_deadline()
             self._score_elsewhere(request)
         else:
             begun = time.perf_counter()
@@ -175,19 +186,31 @@ class Router:
         return self._decider.choose(query, self._decider.scoring.score(query), self._snapshot(), settings)
 
     def models(self) -> tuple[ModelCard, ...]:
-        cards = [ModelCard(id=configuration.RESERVED_NAMES[0], created=self._created)]
         states = [member.state() for member in self.pool]
         known = {state.name: state.context_tokens for state in states}
-        for member in self.config.pool:
-            context_tokens = known.get(member.name, member.context_tokens)
-            cards.append(ModelCard(id=member.name, created=self._created, context_tokens=context_tokens))
-        return tuple(cards)
+        cards = [
+            ModelCard(
+                id=member.name,
+                root=member.model or member.name,
+                created=self._created,
+                context_tokens=known.get(member.name, member.context_tokens),
+            )
+            for member in self.config.pool
+        ]
+        auto = configuration.RESERVED_NAMES[0]
+        strongest = cards[self._decider.names.settings(auto).strong]
+        return (ModelCard(id=auto, root=strongest.root, created=self._created), *cards)
 
     def members(self) -> tuple[MemberStatus, ...]:
         return tuple(member.status() for member in self.pool)
 
     def in_flight(self) -> int:
         return len(self._requests)
+
+    @property
+    def scoring_unfinished(self) -> int:
+        """Scores that threads still make, after the end of their requests too."""
+        return self._threads.unfinished
 
     # Library
 
@@ -215,8 +238,13 @@ class Router:
     def choose_again(self, request: Request, failure: Failure) -> Decision | None:
         if self._closed or not failure.retryable or not self._decider.routing.retry:
             return None
-        if request.settings.rule == "pinned" or request.decision is None or request.scores is None:
+        if request.settings.rule == "pinned" or request.decision is None:
             return None
+        scoring = self._decider.scoring
+        if request.scores is None:  # of a request that left the common way, which keeps none
+            if scoring.slow:
+                return None
+            request.scores = scoring.score(request.query)
         snapshot = self._snapshot()
         excluded = _not_again(request.decision.member, failure, snapshot.members)
         settings = msgspec.structs.replace(request.settings, excluded=excluded)
@@ -233,9 +261,13 @@ class Router:
     # A request that leaves the common way
 
     def resume(self, passage: Passage, query: Query, sink: Sink) -> Request:
-        """Goes on with `passage` as an ordinary request, whatever has been sent by now."""
-        settings, scores = self._decider.names.settings_of(query), self._decider.scoring.score(query)
-        request = resumed(self, passage, Request(self, query, settings, passage.body, sink, ""), scores)
+        """Goes on with `passage` as an ordinary request, whatever has been sent by now. Never fails: there is an end to
+        be told, whatever a reload has made of the name that the request asked for."""
+        try:
+            settings = self._decider.names.settings_of(query)
+        except RouterError:
+            settings = Settings(rule="pinned", pinned=passage.member)  # it is not decided again
+        request = resumed(self, passage, Request(self, query, settings, passage.body, sink, ""))
         self._requests.discard(passage)
         self._requests.add(request)
         return request
@@ -260,12 +292,12 @@ class Router:
         begun = time.perf_counter()
 
         def scored(future: "asyncio.Future[Scores]") -> None:
-            request.scored(future, time.perf_counter() - begun)
+            request.scored(future)
             if request.decision is not None:
                 self._count(request.decision, begun)
 
         if judge is None or request.settings.rule == "pinned":
-            future = asyncio.get_running_loop().run_in_executor(None, scoring.score, request.query)
+            future = self._threads.run(scoring.score, request.query)
         else:
             future = asyncio.ensure_future(self._judged(request.query, self.pool[judge]))
         future.add_done_callback(scored)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from router.config import Member
 from router.features.conversation import segments
 from router.heads import Claim, Head, Placement, make, servable
+from router.heads.weights import billions
 from router.types import Query, Scores, Turn
 
 
@@ -48,4 +49,11 @@ def strengths(scoring: Scoring, pool: Sequence[Member]) -> tuple[float, ...]:
 
 
 def _claim(member: Member) -> Claim:
-    return Claim(name=member.name, model=member.model, like=member.like, strength=member.strength)
+    told = bool(member.like) or member.strength is not None or member.kind != "engine"
+    return Claim(
+        name=member.name,
+        model=member.model,
+        like=member.like,
+        strength=member.strength,
+        size_b=None if told else billions(member.model),
+    )

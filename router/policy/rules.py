@@ -15,7 +15,7 @@ SOFT_RULES = ("slo", "breaker_open")
 def exclusion(
     index: int, member: MemberState, query: Query, prompt_tokens: int, wait_s: float, settings: Settings
 ) -> str | None:
-    """The first rule that `member` breaks, or None. The names are stable: they reach headers and the journal."""
+    """The first rule that `member` breaks, or None. The names are stable: they reach headers."""
     if index in settings.excluded:
         return "tried"
     if not member.ready:

@@ -48,6 +48,7 @@ class Failure(msgspec.Struct, frozen=True):
     error: RouterError
     retryable: bool = False  #: another member may try it
     context: bool = False  #: only a member with a larger context may
+    lost: bool = False  #: the engine was lost together with it
 
 
 class Receiver(Protocol):

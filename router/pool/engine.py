@@ -7,11 +7,20 @@ import asyncio
 import logging
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 from router.config import Member, Supervision
-from router.errors import ContentTooLarge, EngineFailed, EngineStartError, NoEngine, Overloaded, ProtocolError
+from router.errors import (
+    ContentTooLarge,
+    EngineFailed,
+    EngineLost,
+    EngineStartError,
+    NoEngine,
+    Overloaded,
+    ProtocolError,
+)
 from router.ipc.messages import (
     MAX_FRAME_BYTES,
     Abort,
@@ -30,6 +39,7 @@ from router.native.express import pass_on
 from router.native.lane import Lane
 from router.pool.base import Failure, MemberPhase, MemberStatus, Receiver, Work
 from router.pool.breaker import Breaker
+from router.pool.claims import plausible, tokens
 from router.pool.failure import failure_of, is_members_fault
 from router.pool.link import HostLink
 from router.pool.load import LoadTracker, without_length
@@ -41,6 +51,8 @@ log = logging.getLogger("headgate.pool")
 #: Unsent bytes to one engine above which new work is refused: it reads too slowly.
 MAX_UNSENT_BYTES = 256 * 1024 * 1024
 _MAX_BODY_BYTES = MAX_FRAME_BYTES - 64 * 1024
+
+_End = TypeVar("_End", Done, Handoff)
 
 
 class EngineCall:
@@ -57,6 +69,11 @@ class EngineCall:
 
     def stream_to(self, chunk: Callable[[bytes], None]) -> None:
         self.chunk = chunk
+
+    @property
+    def started(self) -> bool:
+        """Its answer has begun."""
+        return self.chunk != self.receiver.chunk
 
     def abort(self) -> None:
         self._member.abort(self.id)
@@ -198,10 +215,11 @@ class EngineMember:
     async def stop(self) -> None:
         self.phase = "stopped"
         await self._release()
-        self._fail_calls("the engine was stopped")
+        self._fail_calls(Failure(EngineFailed("the engine was stopped"), retryable=True))
 
     def described(self, capabilities: frozenset[str], context_tokens: int) -> None:
         """The engine said what it can do."""
+        context_tokens = tokens(context_tokens)
         self._load.described(capabilities, context_tokens)
         self.lane.chats = "chat" in capabilities
         self.lane.context_tokens = context_tokens
@@ -263,23 +281,32 @@ class EngineMember:
         call = self._calls.pop(done.id, None)
         if call is None:
             return
+        done = plausible(done)
         usage = done.usage
         if isinstance(call, EngineCall) and not call.typical:
             usage = without_length(usage)
         self._load.answered(usage, done.timings)
         self._load.ended()
         self._succeeded()
-        call.receiver.done(done)
+        self._tell(call, call.receiver.done, done)
 
     def _fail(self, fail: Fail) -> None:
         call = self._calls.pop(fail.id, None)
         if call is None:
             return
         self._load.ended()
-        if is_members_fault(fail.status):
+        status = fail.status if 400 <= fail.status <= 599 else 502
+        if is_members_fault(status):
             self._breaker.failed(time.monotonic())
             self.lane.trusted = False
-        call.receiver.fail(failure_of(fail.status, fail.body, fail.code, retryable=fail.retryable))
+        try:
+            failure = failure_of(status, fail.body, fail.code, retryable=fail.retryable)
+        except Exception:  # its body is whatever the engine sent
+            log.exception("request %d of %r: its error could not be read", call.id, self.name)
+            failure = Failure(
+                EngineFailed(f"engine {self.name!r} failed with status {status}"), retryable=fail.retryable
+            )
+        self._tell_failure(call, failure)
 
     def _handoff(self, handoff: Handoff) -> None:
         call = self._calls.pop(handoff.id, None)
@@ -287,7 +314,21 @@ class EngineMember:
             return
         self._load.ended()
         self._succeeded()
-        call.receiver.handoff(handoff)
+        self._tell(call, call.receiver.handoff, handoff)
+
+    def _tell(self, call: EngineCall, tell: Callable[[_End], None], end: _End) -> None:
+        try:
+            tell(end)
+        except Exception:
+            log.exception("request %d of %r: its receiver failed at the end", call.id, self.name)
+            self._tell_failure(call, Failure(EngineFailed("the answer could not be passed on")))
+
+    def _tell_failure(self, call: EngineCall, failure: Failure) -> None:
+        """What one receiver raises must not keep the others from being told, nor take the connection along."""
+        try:
+            call.receiver.fail(failure)
+        except Exception:
+            log.exception("request %d of %r: its receiver failed at an error", call.id, self.name)
 
     def _succeeded(self) -> None:
         if not self.lane.trusted:
@@ -298,7 +339,7 @@ class EngineMember:
         # A bug of ours in one request must not take the connection, and with it every other request, along.
         log.exception("request %d of %r: its receiver failed", call.id, self.name)
         self.abort(call.id)
-        call.receiver.fail(Failure(EngineFailed("the answer could not be passed on")))
+        self._tell_failure(call, Failure(EngineFailed("the answer could not be passed on")))
 
     def _writable(self, writable: bool) -> None:
         """Frames may go straight to the channel as long as the host reads them in time."""
@@ -315,23 +356,37 @@ class EngineMember:
         self._load.forget()
         why = f"engine {self.name!r} was lost" + (f": {error}" if error else "")
         log.error("%s; %d requests were under way", why, len(self._calls))
-        self._fail_calls(why)
+        self._fail_calls(Failure(EngineFailed(why), retryable=True, lost=True), self._suspect(why))
         if self.on_lost is not None:
             self.on_lost()
 
-    def _fail_calls(self, why: str) -> None:
-        calls = tuple(self._calls.values())
+    def _suspect(self, why: str) -> dict[int, Failure]:
+        """What is told to a request that alone waited for its first token as the engine was lost: it may be what the
+        engine was lost by, and another engine would be lost by it too."""
+        waiting = [id for id, call in self._calls.items() if not call.started]
+        if len(waiting) != 1:
+            return {}
+        why += ", and no other request waited for its first token there; it is not tried on another engine"
+        return {waiting[0]: Failure(EngineLost(why), lost=True)}
+
+    def _fail_calls(self, failure: Failure, others: Mapping[int, Failure] = {}) -> None:
+        """Tell all calls of `failure`; those of `others` of their own."""
+        calls = dict(self._calls)
         self._calls.clear()
         for _ in calls:
             self._load.ended()
-        for call in calls:
-            call.receiver.fail(Failure(EngineFailed(why), retryable=True))
+        for id, call in calls.items():
+            self._tell_failure(call, others.get(id, failure))
 
     async def _release(self) -> None:
         link, self._link = self._link, None
         self.lane.send = None
         if link is not None:
-            await link.close(self._supervision.stop_timeout_s)
+            try:
+                await link.close(self._supervision.stop_timeout_s)
+            except Exception:
+                log.exception("engine %r: its host could not be ended in order", self.name)
+                link.kill()
 
     async def _give_up(self, why: str) -> None:
         self.last_error = why

@@ -1,26 +1,27 @@
-"""A member that is an OpenAI-compatible URL, for example a `vllm serve` that runs already.
+"""A member that is an OpenAI-compatible URL, a running `vllm serve` for example: its readiness, load and breaker.
 
-Its event stream is passed on as it comes, in whole events. Knows nothing of scores or policy. aiohttp is imported late:
-a pool without such a member does not pay for it.
+Knows nothing of scores or policy, nor what an answer looks like (`exchange`). aiohttp is imported late: a pool without
+such a member does not pay for it.
 """
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-import msgspec
-
+from router import urls
 from router.config import Member, Supervision
-from router.errors import EngineFailed, EngineStartError, NoEngine, RouterError
+from router.errors import EngineFailed, EngineStartError, NoEngine
 from router.ipc.messages import Done
+from router.pool import models
 from router.pool.base import Failure, MemberPhase, MemberStatus, Receiver, Work
 from router.pool.breaker import Breaker
-from router.pool.failure import failure_of, is_members_fault
+from router.pool.failure import one_line, refusal_of, status_of
 from router.pool.load import LoadTracker, without_length
-from router.pool.sse import Passage, with_model
-from router.types import API_PATHS, MemberState, Timings, Usage
+from router.pool.sse import Passage
+from router.types import MemberState, Timings, Usage
 
 if TYPE_CHECKING:
     import aiohttp
@@ -28,32 +29,25 @@ if TYPE_CHECKING:
 log = logging.getLogger("headgate.pool")
 
 _CAPABILITIES = frozenset({"chat", "completions", "tools", "structured", "logprobs", "vision", "responses", "messages"})
-#: A burst of new connections overflows an upstream's listen queue, and TCP tries again after 1, 2, 4, 8 s; that must
-#: not look like a dead upstream. One that is really gone is found by probing, or refuses at once.
-_CONNECT_S = 20.0
 _ASK_AGAIN_S = 0.5
-_SILENT_S = 300.0  #: an answer that brings nothing for so long is taken for dead
-_LARGEST_ANSWER_BYTES = 64 * 1024 * 1024
-
-
-class _ModelCard(msgspec.Struct):
-    id: str
-    max_model_len: int | None = None
-
-
-class _Models(msgspec.Struct):
-    data: list[_ModelCard]
+#: How often within the longest silence streams are looked at.
+_LOOKS = 20
+_SHORTEST_LOOK_S = 0.05
+#: More than an unknown context is likely to hold: rates are not learnt from an answer that claims so many.
+_MANY_TOKENS = 2_000_000
 
 
 class HttpCall:
-    """One request to the URL."""
+    """One request to the URL, and the `Asker` of its exchange."""
 
-    __slots__ = ("_member", "chunk", "receiver", "task", "typical")
+    __slots__ = ("_member", "chunk", "heard_s", "receiver", "task", "typical")
 
-    def __init__(self, member: "OpenAIMember", receiver: Receiver) -> None:
+    def __init__(self, member: "OpenAIMember", work: Work, receiver: Receiver) -> None:
         self._member = member
         self.receiver = receiver
-        self.typical = True
+        self.typical = work.typical
+        #: monotonic; when the last event of a stream was passed on. A whole answer is silent before its end.
+        self.heard_s = time.monotonic() if work.stream else math.inf
         self.chunk: Callable[[bytes], None] = receiver.chunk
         self.task: asyncio.Task[None] | None = None
 
@@ -63,6 +57,30 @@ class HttpCall:
     def abort(self) -> None:
         if self._member.forget(self) and self.task is not None:
             self.task.cancel()
+
+    def pass_on(self, data: bytes) -> bool:
+        running = self._member.running
+        if data and self in running:
+            self.heard_s = time.monotonic()
+            self.chunk(data)
+        return self in running
+
+    def answered(self, passage: Passage, timings: Timings) -> None:
+        if passage.error:
+            self.refused(status_of(passage.error), passage.error, 1.0)
+        elif passage.broken:
+            self.broke(passage.broken)
+        else:
+            self._member.done(self, passage, timings)
+
+    def refused(self, status: int, body: bytes, retry_after_s: float) -> None:
+        self._member.refused(self, status, body, retry_after_s)
+
+    def broke(self, why: str) -> None:
+        self._member.blame(self, why)
+
+    def failed(self, failure: Failure) -> None:
+        self._member.fail(self, failure)
 
 
 class OpenAIMember:
@@ -75,29 +93,31 @@ class OpenAIMember:
         self._model = member.model or member.name
         self._member = member
         self._supervision = supervision
-        self._base = member.url.rstrip("/").removesuffix("/v1")
+        self._url = urls.parse(member.url)
         self._load = LoadTracker(member, gpu_share)
         if member.capabilities is None:
             self._load.described(_CAPABILITIES, member.context_tokens)
         self._breaker = Breaker(supervision.breaker_failures, supervision.breaker_open_s)
         self._heard_s = 0.0  # monotonic; of the last whole answer
         self._loading = False  # it answers, but not yet with models
-        self._calls: set[HttpCall] = set()
+        self.running: set[HttpCall] = set()
+        self._tasks: set[asyncio.Task[None]] = set()  # of those, and of answers whose connection is being read empty
         self._session: aiohttp.ClientSession | None = None
-        self._probe: asyncio.Task[None] | None = None
+        self._watching: tuple[asyncio.Task[None], ...] = ()
 
     # PoolMember
 
     def submit(self, work: Work, receiver: Receiver) -> HttpCall:
         if self.phase != "ready" or self._session is None:
             raise NoEngine(f"model {self.name!r} is not available now ({self.phase})", retry_after_s=1.0)
-        call = HttpCall(self, receiver)
-        call.typical = work.typical
-        self._calls.add(call)
+        call = HttpCall(self, work, receiver)
+        self.running.add(call)
         self._load.submitted(work.prompt_tokens)
         if self._breaker.state != "closed":
             self._breaker.submitted(time.monotonic())
         call.task = asyncio.get_running_loop().create_task(self._answer(call, work, self._session))
+        self._tasks.add(call.task)
+        call.task.add_done_callback(self._tasks.discard)
         return call
 
     def state(self) -> MemberState:
@@ -112,21 +132,20 @@ class OpenAIMember:
             phase=self.phase,
             state=self.state(),
             last_error=self.last_error,
-            engine_version=self._base,
-            in_flight=len(self._calls),
+            engine_version=self._url.shown,
+            in_flight=len(self.running),
         )
 
     async def start(self) -> None:
-        import aiohttp
+        from router.pool.connection import open_session
 
         self.phase = "starting"
         headers = {"content-type": "application/json"}
         if self._member.api_key:
             headers["authorization"] = f"Bearer {self._member.api_key}"
-        # Admission bounds the requests in flight; a bound here would only make healthy requests wait and time out.
-        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=60.0)
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S, sock_read=_SILENT_S)
-        self._session = aiohttp.ClientSession(connector=connector, timeout=timeout, headers=headers)
+        elif self._url.authorization:
+            headers["authorization"] = self._url.authorization
+        self._session = open_session(headers, self._member.connect_timeout_s)
         why = await self._loaded(time.monotonic() + self._supervision.start_timeout_s)
         if why:
             self.last_error = why
@@ -134,18 +153,18 @@ class OpenAIMember:
             await self._close()
             raise EngineStartError(self.name, why)
         self.phase = "ready"
-        self._probe = asyncio.create_task(self._keep_probing())
+        self._watching = (asyncio.create_task(self._keep_probing()), asyncio.create_task(self._keep_listening()))
 
     async def stop(self) -> None:
         self.phase = "stopped"
-        if self._probe is not None:
-            self._probe.cancel()
-            await asyncio.gather(self._probe, return_exceptions=True)
-            self._probe = None
-        calls = tuple(self._calls)
+        for task in self._watching:
+            task.cancel()
+        await asyncio.gather(*self._watching, return_exceptions=True)
+        self._watching = ()
+        calls = tuple(self.running)
         for call in calls:
-            self._fail(call, Failure(EngineFailed(f"model {self.name!r} was stopped"), retryable=True))
-        tasks = [call.task for call in calls if call.task is not None]
+            self.fail(call, Failure(EngineFailed(f"model {self.name!r} was stopped"), retryable=True))
+        tasks = tuple(self._tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -153,102 +172,78 @@ class OpenAIMember:
 
     def forget(self, call: HttpCall) -> bool:
         """Take `call` off the books; False when it had ended."""
-        if call not in self._calls:
+        if call not in self.running:
             return False
-        self._calls.discard(call)
+        self.running.discard(call)
         self._load.ended()
         return True
 
     # Answers
 
     async def _answer(self, call: HttpCall, work: Work, session: "aiohttp.ClientSession") -> None:
-        import aiohttp
+        from router.pool.exchange import Exchange
 
-        begun = time.monotonic()
-        try:
-            await self._exchange(call, work, session, begun)
-        except RouterError as error:
-            self._fail(call, Failure(error))
-        except TimeoutError:
-            self._blame(call, "it did not answer in time")
-        except aiohttp.ClientError as error:
-            self._blame(call, f"{type(error).__name__}: {error}")
-        except Exception as error:  # whatever breaks must end this request
-            log.exception("a request to %r failed", self.name)
-            self._blame(call, f"{type(error).__name__}: {error}")
+        await Exchange(self._url, self._model, self._member, work, call).run(session)
 
-    async def _exchange(self, call: HttpCall, work: Work, session: "aiohttp.ClientSession", begun: float) -> None:
-        import aiohttp
-
-        headers = {"x-request-id": work.request_id} if work.request_id else {}
-        if work.traceparent:
-            headers["traceparent"] = work.traceparent
-        body = with_model(work.body, self._model)
-        timeout = aiohttp.ClientTimeout(total=work.deadline_s or None, sock_connect=_CONNECT_S, sock_read=_SILENT_S)
-        url = self._base + API_PATHS[work.kind]
-        async with session.post(url, data=body, headers=headers, timeout=timeout) as response:
-            if response.status >= 400:
-                error_body = await response.content.read(1 << 20)
-                if is_members_fault(response.status):
-                    self._breaker.failed(time.monotonic())
-                self._fail(call, failure_of(response.status, error_body, "", retryable=False))
-            elif response.content_type == "text/event-stream":
-                await self._stream(call, response, begun)
-            else:
-                await self._whole(call, response, begun)
-
-    async def _stream(self, call: HttpCall, response: "aiohttp.ClientResponse", begun: float) -> None:
-        passage = Passage(self._model, self.name)
-        first = 0.0
-        async for data in response.content.iter_any():
-            events = passage.feed(data)
-            if not events:
-                continue
-            if not first:
-                first = time.monotonic() - begun
-            if not self._pass_on(call, events):
-                return
-        if not passage.finished:
-            self._blame(call, "its stream ended before [DONE]")
-            return
-        self._done(call, passage.usage, passage.finish_reason, Timings(first, time.monotonic() - begun))
-
-    async def _whole(self, call: HttpCall, response: "aiohttp.ClientResponse", begun: float) -> None:
-        parts: list[bytes] = []
-        size = 0
-        async for data in response.content.iter_any():
-            parts.append(data)
-            size += len(data)
-            if size > _LARGEST_ANSWER_BYTES:
-                self._blame(call, f"its answer is larger than {_LARGEST_ANSWER_BYTES} bytes")
-                return
-        passage = Passage(self._model, self.name)
-        if self._pass_on(call, passage.whole(b"".join(parts))):
-            self._done(call, passage.usage, passage.finish_reason, Timings(0.0, time.monotonic() - begun))
-
-    def _pass_on(self, call: HttpCall, data: bytes) -> bool:
-        """Give `data` to the receiver; False when the call ended meanwhile."""
-        if call in self._calls:
-            call.chunk(data)
-        return call in self._calls
-
-    def _done(self, call: HttpCall, usage: Usage, finish_reason: str, timings: Timings) -> None:
+    def done(self, call: HttpCall, passage: Passage, timings: Timings) -> None:
+        """A whole answer was passed on."""
         if not self.forget(call):
             return
+        usage = passage.usage
+        call.receiver.done(Done(id=0, usage=usage, finish_reason=passage.finish_reason, timings=timings))
         self._heard_s = time.monotonic()
+        if usage.prompt_tokens + usage.completion_tokens > (self._load.context_tokens or _MANY_TOKENS):
+            usage = Usage()
         self._load.answered(usage if call.typical else without_length(usage), timings)
-        self._breaker.succeeded()
-        call.receiver.done(Done(id=0, usage=usage, finish_reason=finish_reason, timings=timings))
+        if passage.faulted:
+            self._breaker.failed(self._heard_s)
+        else:
+            self._breaker.succeeded()
 
-    def _blame(self, call: HttpCall, why: str) -> None:
-        """The member itself failed."""
-        if call in self._calls:
+    def refused(self, call: HttpCall, status: int, body: bytes, retry_after_s: float) -> None:
+        """The upstream answered with an error."""
+        if call not in self.running:
+            return
+        key = self._member.api_key.encode()
+        refusal = refusal_of(self.name, status, body.replace(key, b"***") if key else body, retry_after_s=retry_after_s)
+        if refusal.counts:
             self._breaker.failed(time.monotonic())
-            self._fail(call, Failure(EngineFailed(f"model {self.name!r} failed: {why}"), retryable=True))
+        if refusal.why:
+            self._note(refusal.why)
+        self.fail(call, refusal.failure)
 
-    def _fail(self, call: HttpCall, failure: Failure) -> None:
-        if self.forget(call):
+    def blame(self, call: HttpCall, why: str) -> None:
+        """The member itself failed."""
+        if call in self.running:
+            why = one_line(why)
+            self._note(why)
+            self._breaker.failed(time.monotonic())
+            self.fail(call, Failure(EngineFailed(f"model {self.name!r} failed: {why}"), retryable=True))
+
+    def fail(self, call: HttpCall, failure: Failure) -> None:
+        if not self.forget(call):
+            return
+        try:
             call.receiver.fail(failure)
+        except Exception:  # where many are told, one of them must not keep the others from hearing it
+            log.exception("a request to %r: its receiver failed", self.name)
+
+    def _note(self, why: str) -> None:
+        """For the operator: the same fault is logged once."""
+        if why != self.last_error:
+            self.last_error = why
+            log.warning("model %r: %s", self.name, why)
+
+    async def _keep_listening(self) -> None:
+        """Give up streams that bring no event. One look at all of them: a timer for each would cost every token."""
+        silence_s = self._member.silence_timeout_s
+        while True:
+            await asyncio.sleep(max(silence_s / _LOOKS, _SHORTEST_LOOK_S))
+            since = time.monotonic() - silence_s
+            for call in [call for call in self.running if call.heard_s < since]:
+                self.blame(call, f"it did not answer in time (`silence_timeout_s`: {silence_s:g} s)")
+                if call.task is not None:
+                    call.task.cancel()
 
     # Readiness
 
@@ -278,36 +273,19 @@ class OpenAIMember:
 
     async def _ask(self) -> str:
         """Why the member cannot serve; empty when it can. Learns its context length."""
-        import aiohttp
-
         assert self._session is not None
-        self._loading = False
-        url = self._base + "/v1/models"
-        try:
-            async with self._session.get(
-                url, timeout=aiohttp.ClientTimeout(total=self._supervision.ping_timeout_s)
-            ) as response:
-                body = await response.content.read(1 << 20)
-                if response.status in (404, 405):
-                    return ""  # alive, and without a list of models
-                self._loading = response.status == 503
-                if response.status >= 400:
-                    return failure_of(response.status, body, "", retryable=False).error.message
-        except (aiohttp.ClientError, TimeoutError) as error:
-            return f"{url} does not answer: {str(error) or type(error).__name__}"
-        self._learn(body)
-        return ""
+        answered = await models.ask(self._session, self._url, self._supervision.ping_timeout_s)
+        self._loading = answered.loading
+        if not answered.why:
+            self._learn(answered.context_tokens)
+        return answered.why
 
-    def _learn(self, body: bytes) -> None:
-        try:
-            cards = {card.id: card for card in msgspec.json.decode(body, type=_Models).data}
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            return  # a list of another shape: it answers, and that is what was asked
-        if cards and not self._member.model and self._model not in cards:
-            self._model = next(iter(cards))
-        card = cards.get(self._model)
-        if card is not None and card.max_model_len and not self._member.context_tokens:
-            self._load.described(self._load.capabilities, card.max_model_len)
+    def _learn(self, context_tokens: dict[str, int]) -> None:
+        if context_tokens and not self._member.model and self._model not in context_tokens:
+            self._model = next(iter(context_tokens))
+        known = context_tokens.get(self._model, 0)
+        if known and not self._member.context_tokens:
+            self._load.described(self._load.capabilities, known)
 
     async def _close(self) -> None:
         session, self._session = self._session, None

@@ -1,52 +1,39 @@
 """An upstream's answer on its way through: whole events only, the member's name as `model`, usage noted in passing.
 
-Bytes in, bytes out; JSON is parsed only where a usage may stand. Knows no connection.
+Bytes in, bytes out. Nothing leaves before an event that belongs to an answer: until then another member may be tried.
+Knows no connection.
+
+    nothing --an event of an answer--> begun --[DONE], message_stop, response.completed--> finished
+       |                                 |                                  ^
+       |                                 +-- body ends, all choices ended --+
+       +------- no answer, an error -----+---> failed
 """
 
 import re
 
 import msgspec
 
-from router.errors import BadRequest, EngineFailed
-from router.types import Usage
+from router.errors import BadRequest
+from router.pool import answers
+from router.pool.answers import NULL, UNREADABLE, Said
+from router.types import Kind, Usage
 
-#: The events that end an answer of the messages and responses APIs, which know no [DONE].
-_LAST = re.compile(rb"event: ?(message_stop|error|response\.(completed|incomplete|failed))\r?\n")
-_MODEL = re.compile(rb'"model"\s*:\s*"(?:[^"\\]|\\.)*"')
+#: The blank line that ends an event. A CR that came last may be half of a line's end.
+_BLANK = re.compile(rb"(?:\r\n|\n|\r(?!\n|\Z)){2}")
+_MODEL = re.compile(rb'"model"\s*:\s*("(?:[^"\\]|\\.)*")')
 #: An event that no upstream ends is not kept for ever.
 _LARGEST_EVENT_BYTES = 16 * 1024 * 1024
+_MOST_CHOICES = 1024
+_EMPTY = msgspec.Raw(b'""')
 
+_LAST = frozenset({"message_stop", "response.completed", "response.incomplete", "response.failed"})
+#: How a stream ends that its upstream did not end: only where all that went before says that it is whole.
+_END = {
+    "chat": b"data: [DONE]\n\n",
+    "completions": b"data: [DONE]\n\n",
+    "messages": b'event: message_stop\ndata: {"type":"message_stop"}\n\n',
+}
 
-class _Details(msgspec.Struct):
-    cached_tokens: int | None = None
-
-
-class _Usage(msgspec.Struct):
-    """Of chat and completions; `input_` and `output_tokens` of responses and messages."""
-
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    prompt_tokens_details: _Details | None = None
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-
-
-class _Choice(msgspec.Struct):
-    finish_reason: str | None = None
-
-
-class _Inner(msgspec.Struct):
-    usage: _Usage | None = None
-
-
-class _Answer(msgspec.Struct):
-    usage: _Usage | None = None
-    choices: list[_Choice] = []
-    response: _Inner | None = None  # of `response.completed`
-    message: _Inner | None = None  # of `message_start`
-
-
-_decode = msgspec.json.Decoder(_Answer).decode
 _Fields = dict[str, msgspec.Raw]
 _decode_fields = msgspec.json.Decoder(_Fields).decode
 
@@ -55,86 +42,237 @@ def with_model(body: bytes, model: str) -> bytes:
     """`body` asking for `model`; all other fields as they came. Raises `BadRequest` where it is no JSON object."""
     try:
         fields = _decode_fields(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise BadRequest(f"the body is not a JSON object: {error}") from error
     fields["model"] = msgspec.Raw(msgspec.json.encode(model))
     return msgspec.json.encode(fields)
 
 
 class Passage:
-    """One answer of an upstream that calls itself `theirs`, for clients who know it as `ours`."""
+    """One answer of an upstream, for clients who know it as `name`."""
 
-    __slots__ = ("_replace", "_rest", "finish_reason", "finished", "usage")
+    __slots__ = (
+        "_begun",
+        "_carriage_returns",
+        "_choices",
+        "_ended",
+        "_held",
+        "_held_bytes",
+        "_kind",
+        "_name",
+        "_rest",
+        "_theirs",
+        "broken",
+        "error",
+        "faulted",
+        "finish_reason",
+        "finished",
+        "over",
+        "usage",
+    )
 
-    def __init__(self, theirs: str, ours: str) -> None:
-        self._replace = None if theirs == ours else b'"model":' + msgspec.json.encode(ours)
+    def __init__(self, kind: Kind, name: str) -> None:
+        self._kind = kind
+        self._name = msgspec.json.encode(name)
+        self._theirs = b""  # how the upstream writes its model, key and value, where it is not our name
         self._rest = bytearray()
+        self._held: list[bytes] = []  # events before the first that belongs to an answer
+        self._held_bytes = 0
+        self._begun = False
+        self._carriage_returns = False
+        self._choices: set[int] = set()
+        self._ended: set[int] = set()  # those of them with a finish reason
         self.usage = Usage()
         self.finish_reason = "stop"
+        self.over = False  #: nothing more leaves: one of the three below says why
         self.finished = False
+        self.error = b""  #: the upstream's own, as JSON
+        self.faulted = False  #: the upstream says in its own shape that it failed
+        self.broken = ""  #: why this is no answer, or not all of one
 
     def feed(self, data: bytes) -> bytes:
         """The whole events that `data` completes; empty when there are none."""
         rest = self._rest
-        # Only the new bytes, and one before them, can hold the end of an event.
+        # Only the new bytes, and three before them, can hold the end of an event.
         searched = max(0, len(rest) - 3)
         rest += data
-        end = max(rest.rfind(b"\n\n", searched) + 2, rest.rfind(b"\r\n\r\n", searched) + 4)
-        if end < 4:
+        if self._carriage_returns or b"\r" in data:
+            self._carriage_returns = True
+            end = max((match.end() for match in _BLANK.finditer(rest, searched)), default=0)
+        else:
+            end = rest.rfind(b"\n\n", searched) + 2
+        if end < 2:
             if len(rest) > _LARGEST_EVENT_BYTES:
-                raise EngineFailed(f"an event of the upstream is larger than {_LARGEST_EVENT_BYTES} bytes")
+                self._break(f"an event is larger than {_LARGEST_EVENT_BYTES} bytes")
             return b""
         events = bytes(rest[:end])
         del rest[:end]
         return self._events(events)
 
+    def end(self) -> bytes:
+        """The body has ended: the last event, which may lack its blank line, and the end mark that may be missing."""
+        rest, self._rest = bytes(self._rest), bytearray()
+        events = self._events(rest.rstrip(b"\r\n") + b"\n\n") if rest.strip() else b""
+        if self.over:
+            return events
+        end = _END.get(self._kind)
+        if end is None or not self._begun or not self._ended or self._choices != self._ended:
+            self._break("its stream ended before [DONE]" if self._begun else "its stream holds no answer")
+            return events
+        self.over = self.finished = True
+        return events + end
+
     def whole(self, body: bytes) -> bytes:
-        """A body that is not a stream."""
-        self._note(body)
-        self.finished = True
-        return self._renamed(body)
+        """A body that is not a stream; empty where it is no answer."""
+        try:
+            said, is_answer = answers.read(body), answers.is_answer(self._kind, body)
+            _check_text(body)
+        except UNREADABLE:
+            self._break("its answer is no JSON of this API")
+            return b""
+        if answers.is_error(said):
+            self._fail(body)
+        elif not is_answer or (said.choices is not None and not said.choices):
+            self._break("its answer is a JSON object without an answer")
+        else:
+            self.over = self.finished = True
+            self._note(said, "")
+            return self._renamed(body, said)
+        return b""
 
     def _events(self, events: bytes) -> bytes:
-        renamed: list[bytes] = []
-        for event in _split(events):
-            self._look_at(event)
-            renamed.append(self._renamed(event))
-        return b"".join(renamed)
-
-    def _look_at(self, event: bytes) -> None:
-        data = event[event.find(b"data:") + 5 :].strip()
-        if data == b"[DONE]" or (event.startswith(b"event:") and _LAST.match(event)):
-            self.finished = True
-        if b'"usage"' in data or (b'"finish_reason"' in data and b'"finish_reason":null' not in data):
-            self._note(data)
-
-    def _renamed(self, event: bytes) -> bytes:
-        # In JSON text a quote inside a string is escaped, so this matches a key only.
-        return event if self._replace is None else _MODEL.sub(lambda _: self._replace or b"", event, count=1)
-
-    def _note(self, json: bytes) -> None:
+        out: list[bytes] = []
         try:
-            answer = _decode(json)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            return  # of another API's shape: passed on all the same, only not counted
-        for holder in (answer, answer.response, answer.message):
-            if holder is not None and holder.usage is not None:
-                self._count(holder.usage)
-        for choice in answer.choices:
-            self.finish_reason = choice.finish_reason or self.finish_reason
+            _check_text(events)
+            for event in self._split(events):
+                if self.over:
+                    break
+                out.append(self._taken(event))
+        except UNREADABLE:
+            self._break("an event of its stream is no JSON of this API")
+        return b"".join(out)
 
-    def _count(self, usage: _Usage) -> None:
-        """Keep the largest counts: the messages API tells those of the prompt first and those of the answer last."""
-        cached = usage.prompt_tokens_details.cached_tokens if usage.prompt_tokens_details else 0
-        self.usage = Usage(
-            max(self.usage.prompt_tokens, usage.prompt_tokens or usage.input_tokens or 0),
-            max(self.usage.completion_tokens, usage.completion_tokens or usage.output_tokens or 0),
-            max(self.usage.cached_tokens, cached or 0),
-        )
+    def _split(self, events: bytes) -> list[bytes]:
+        """Each event with the blank line that ends it."""
+        if not self._carriage_returns:
+            return [event + b"\n\n" for event in events[:-2].split(b"\n\n")]
+        edges = [0, *(match.end() for match in _BLANK.finditer(events + b"x"))]
+        return [events[a:b] for a, b in zip(edges, [*edges[1:], len(events)], strict=True) if a < b]
+
+    def _taken(self, event: bytes) -> bytes:
+        """What goes out of `event`. Raises one of `UNREADABLE`."""
+        data, name = _parts(event)
+        if not data:  # a comment, which also keeps clients waiting in patience; before the answer it would begin it
+            return event if self._begun else b""
+        if data == b"[DONE]":
+            return self._finish(event)
+        said = answers.read(data)
+        kind = name or (answers.text(said.type) if said.type != NULL else "")
+        if answers.is_error(said) or kind == "error":
+            self._fail(data)
+            return b""
+        self._note(said, kind)
+        event = self._renamed(event, said)
+        if not self._begun:
+            event = self._begin(event, said, kind)
+        return self._finish(event) if kind in _LAST else event
+
+    def _begin(self, event: bytes, said: Said, kind: str) -> bytes:
+        """All events so far where this one belongs to an answer; before that, none."""
+        self._held.append(event)
+        self._held_bytes += len(event)
+        if self._held_bytes > _LARGEST_EVENT_BYTES:
+            self._break("its stream holds no answer")
+        if self._kind == "messages":
+            self._begun = kind == "message_start"
+        elif self._kind == "responses":
+            self._begun = kind.startswith("response.")
+        else:
+            self._begun = said.choices is not None
+        if not self._begun:
+            return b""
+        held, self._held = self._held, []
+        return b"".join(held)
+
+    def _finish(self, event: bytes) -> bytes:
+        if not self._begun:
+            self._break("its stream holds no answer")
+            return b""
+        self.over = self.finished = True
+        return event
+
+    def _fail(self, error: bytes) -> None:
+        self.over = True
+        self.error = error
+
+    def _break(self, why: str) -> None:
+        self.over = True
+        self.broken = why
+
+    def _renamed(self, event: bytes, said: Said) -> bytes:
+        theirs = self._theirs
+        if theirs and theirs in event:
+            return event.replace(theirs, b'"model":' + self._name, 1)
+        model = said.model
+        if model == NULL:
+            holder = said.message if said.message != NULL else said.response
+            if holder == NULL:
+                return event
+            model = answers.inner(holder).model
+        value = bytes(model)
+        if value == self._name:
+            return event
+        # In JSON text a quote inside a string is escaped, so this matches keys only; of several, the one that was read.
+        for match in _MODEL.finditer(event):
+            if match[1] == value:
+                self._theirs = match[0]
+                return event[: match.start()] + b'"model":' + self._name + event[match.end() :]
+        return event
+
+    def _note(self, said: Said, kind: str) -> None:
+        for choice in said.choices or ():
+            if choice.index >= _MOST_CHOICES:
+                continue
+            self._choices.add(choice.index)
+            if choice.finish_reason != NULL and choice.finish_reason != _EMPTY:
+                self._ended.add(choice.index)
+                self.finish_reason = answers.text(choice.finish_reason) or self.finish_reason
+        if said.usage != NULL:
+            self.usage = answers.counted(self.usage, said.usage)
+        holder = said.response if said.response != NULL else said.message
+        if holder != NULL:
+            self.usage = answers.counted(self.usage, answers.inner(holder).usage)
+        if kind == "message_delta":
+            self._stopped(answers.inner(said.delta))
+        elif kind == "response.failed":
+            self.faulted = b'"server_error"' in bytes(answers.inner(holder).error)
+        elif said.stop_reason != NULL:
+            self._stopped(said)
+
+    def _stopped(self, said: Said) -> None:
+        """Of the messages API, which has one choice and tells its end apart from the answer's."""
+        if said.stop_reason != NULL:
+            self._choices.add(0)
+            self._ended.add(0)
+            self.finish_reason = answers.text(said.stop_reason) or self.finish_reason
 
 
-def _split(events: bytes) -> list[bytes]:
-    """Each event with the blank line that ends it."""
-    separator = b"\r\n\r\n" if b"\r\n\r\n" in events else b"\n\n"
-    *whole, rest = events.split(separator)
-    return [event + separator for event in whole] + ([rest] if rest else [])
+def _parts(event: bytes) -> tuple[bytes, str]:
+    """The data of an event, its lines joined, and its name; both empty for a comment."""
+    if event.startswith(b"data:") and event.find(b"\n") == len(event) - 2:
+        return event[5:].strip(), ""
+    data: list[bytes] = []
+    name = b""
+    for line in event.splitlines():
+        field, _, value = line.partition(b":")
+        if field == b"data":
+            data.append(value.removeprefix(b" "))
+        elif field == b"event":
+            name = value.strip()
+    return b"\n".join(data).strip(), "" if name == b"message" else name.decode()
+
+
+def _check_text(data: bytes) -> None:
+    """Raises `UnicodeDecodeError` where it is not UTF-8, which JSON and event streams are."""
+    if not data.isascii():
+        data.decode()

@@ -59,7 +59,7 @@ def test_memory(root):
 @pytest.mark.engine
 def test_engine(root):
     result = run(root, "engine.py")
-    for field in ("cpu_ratio_request", "cpu_ratio_token", "rps_ratio", "ttft_p50_ratio"):
+    for field in ("cpu_ratio_request", "cpu_ratio_token", "rps_ratio", "ttft_p50_ratio", "ttft_p99_ratio"):
         assert result[field] > 0
     for server in ("vllm", "headgate"):
         assert is_spread(result["servers"][server]["cpu_us_request"])

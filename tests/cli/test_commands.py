@@ -91,6 +91,23 @@ def test_validate_shows_what_a_config_means(config: Callable[..., Path], capsys:
     assert summary["pool"][1]["placement"]["by"] == "strength"
 
 
+def test_a_guess_at_which_is_the_strongest_is_called_one(
+    config: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    hint = "(which is the strongest is a guess: set `strength` or `like` of each member)"
+    assert main(["validate", str(config())]) == 0
+    assert hint not in capsys.readouterr().out
+    path = config(
+        pool=[{"name": "smollm-135m", "model": "a"}, {"name": "other-0.5b", "model": "b"}],
+        routing={"checkpoint": "default"},
+    )
+    assert main(["validate", str(path)]) == 0
+    text = capsys.readouterr().out
+    assert hint in text
+    assert "other-0.5b is the strongest, smollm-135m the weakest" in text
+    assert "a guess from its size; `strength` or `like` sets it" in text
+
+
 @pytest.mark.parametrize(
     ("branch", "message"),
     [

@@ -29,7 +29,7 @@ READY = Ready(
 def test_the_ready_text_has_all_that_one_needs() -> None:
     text = ready_text(READY)
     assert text.startswith("Headgate 1.2.3 is ready: http://127.0.0.1:8000/v1   (admin: http://127.0.0.1:8001)\n")
-    assert "  s      org/small, scored by strength 0.27, a guess from its size\n" in text
+    assert "  s      org/small, scored by strength 0.27, a guess from its size; `strength` or `like` sets it\n" in text
     assert "  large  http://other:8000, scored as llama-3.1-70b\n" in text
     assert "  s      /tmp/s.log\n" in text
     assert "curl http://127.0.0.1:8000/v1/chat/completions" in text

@@ -151,14 +151,16 @@ def test_a_lost_engine_comes_back(serve: Any, config: Callable[..., Path]) -> No
     assert refusals <= {(503, True)}
 
 
-def test_what_streamed_nothing_is_answered_by_the_other(serve: Any, config: Callable[..., Path]) -> None:
+def test_a_request_that_kills_its_engine_is_not_handed_to_the_next(serve: Any, config: Callable[..., Path]) -> None:
     server = serve(config())
-    # The script kills whichever engine has it first, and then the second one too: it is tried at most twice.
     with pytest.raises(urllib.error.HTTPError) as error:
         server.post(script(["die"]))
-    assert error.value.code == 502
-    assert "was lost" in json.load(error.value)["error"]["message"]
+    assert (error.value.code, error.value.headers["x-should-retry"]) == (500, "false")
+    told = json.load(error.value)["error"]
     error.value.close()
+    assert (told["type"], told["code"]) == ("engine_error", "engine_lost")
+    assert "engine 'large' was lost" in told["message"]
+    assert json.load(server.post({"model": "small", "messages": MESSAGES}))["model"] == "small"
 
 
 def test_the_key_guards_the_public_routes(serve: Any, config: Callable[..., Path]) -> None:
@@ -182,6 +184,19 @@ def test_a_key_left_empty_ends_the_start_and_opens_nothing(
     assert status == 2
     assert "the API key is empty" in error
     assert ("HEADGATE_API_KEY" if not keys else f"{path}: ") in error
+
+
+def test_engines_inherit_no_variable_that_a_key_was_read_from(serve: Any, config: Callable[..., Path]) -> None:
+    doors = {"port": 0, "admin_port": 0, "api_keys": ["${CLIENTS}", "${NONE:-${SPARE}}"]}
+    env = {"CLIENTS": "s3same", "SPARE": "s3pare", "OTHER": "s3same", "HARMLESS": "stays"}
+    server = serve(config(server=doors), env=env)
+    children = server.children()
+    assert len(children) == 2
+    for pid in children:
+        inherited = Path(f"/proc/{pid}/environ").read_text()
+        assert "s3same" not in inherited
+        assert "s3pare" not in inherited
+        assert "HARMLESS=stays" in inherited
 
 
 def test_sighup_reads_the_routing_again(serve: Any, config: Callable[..., Path], checkpoint: Path) -> None:

@@ -40,7 +40,7 @@ def test_arguments_are_those_of_vllm_serve(pair):
             "enable_auto_tool_choice": True,
             "seed": None,
             "override_generation_config": {"temperature": 0.5},
-            "allowed_origins": ["a"],
+            "logits_processors": ["a:B"],
         }
     )
     assert (args.model, args.served_model_name) == ("some/model", ["tiny"])
@@ -61,12 +61,12 @@ def test_a_switch_may_be_turned_off(pair):
 @pytest.mark.parametrize(
     ("engine_args", "message"),
     [
-        ({"max_modell_len": 1}, r"vLLM has no argument 'max_modell_len'; did you mean 'max_model_len'\?"),
-        ({"zzzzzz": 1}, r"vLLM has no argument 'zzzzzz'$"),
-        ({"port": 8000}, r"'port' is set by `server.port`, not here"),
-        ({"served-model-name": "x"}, r"'served-model-name' is set by the member's `name`"),
-        ({"max_model_len": "many"}, r"engine_args: argument --max-model-len"),
-        ({"dtype": "float7"}, r"engine_args: argument --dtype: invalid choice"),
+        ({"max_modell_len": 1}, r"max_modell_len: vLLM has no such argument; did you mean 'max_model_len'\?"),
+        ({"zzzzzz": 1}, r"zzzzzz: vLLM has no such argument$"),
+        ({"port": 8000}, r"port: is set by `server.port`, not here"),
+        ({"served-model-name": "x"}, r"served-model-name: is set by the member's `name`"),
+        ({"max_model_len": "many"}, r"engine_args: max_model_len: argument --max-model-len"),
+        ({"dtype": "float7"}, r"engine_args: dtype: argument --dtype: invalid choice"),
         ({"enable_auto_tool_choice": True}, r"requires --tool-call-parser"),
     ],
     ids=str,
@@ -82,6 +82,10 @@ def test_bad_arguments_are_refused_with_the_name(pair, engine_args, message):
 class Listener:
     def __init__(self, whole):
         self.whole, self.text, self.tokens, self.end = whole, "", 0, None
+        self.errors = []
+
+    def broken(self, error):
+        self.errors.append(error)
 
     def heard(self, text, tokens, finish_reason, stop_reason, cached):
         assert self.end is None
@@ -101,6 +105,19 @@ class Collector:
         self.text, self.tokens = self.text + completion.text, self.tokens + len(completion.token_ids)
         if output.finished:
             self.end = completion.finish_reason, completion.stop_reason, output.num_cached_tokens
+
+
+class Noted:
+    """An answer, remembered."""
+
+    def __init__(self):
+        self.chunks, self.failure = [], None
+
+    def chunk(self, data):
+        self.chunks.append(data)
+
+    def fail(self, failure):
+        self.failure = failure
 
 
 def add(processor, id, sampling, collector):
@@ -209,3 +226,56 @@ def test_the_short_way_declines_what_it_does_not_cover(pair, tokenizer):
     lean = install(engine, LoadMeter(), keep_statistics=False)
     assert engine.output_processor.process_outputs is lean
     assert engine.log_stats is engine.output_processor.log_stats is False
+
+
+def test_output_that_cannot_be_made_text_ends_its_own_answer_only(pair, tokenizer):
+    from vllm.sampling_params import RequestOutputKind, SamplingParams
+    from vllm.v1.engine import EngineCoreOutput
+    from vllm.v1.engine.output_processor import OutputProcessor
+
+    from router.host.adapter.outputs import LeanOutputs
+
+    class Broken:
+        def num_output_tokens(self):
+            raise OverflowError("out of range integral type conversion attempted")
+
+    processor = OutputProcessor(tokenizer, log_stats=False)
+    sampling = SamplingParams(max_tokens=9, output_kind=RequestOutputKind.DELTA)
+    lean, good, bad = LeanOutputs(processor, LoadMeter()), Listener(False), Listener(False)
+    for id, listener in (("bad", bad), ("good", good)):
+        add(processor, id, sampling.clone(), Collector(id))
+        lean.listen(id, listener)
+    processor.request_states["bad"].detokenizer = Broken()
+    outputs = [EngineCoreOutput(request_id=id, new_token_ids=[22]) for id in ("bad", "good")]
+    assert lean(outputs, 1.0, None).reqs_to_abort == ["bad"]
+    assert lean(outputs, 2.0, None).reqs_to_abort == []
+    assert good.text == "11"
+    assert [str(error) for error in bad.errors] == ["out of range integral type conversion attempted"]
+
+
+def test_no_role_is_sent_before_the_engine_has_made_a_token(pair):
+    from types import SimpleNamespace
+
+    from router.host.adapter.fast import Generation
+    from router.host.sse import EventWriter, Head
+    from router.ipc.messages import Submit
+
+    head = Head(id="x", model="m", kind="chat", created=1)
+    way = SimpleNamespace(head=lambda submit: head, usage_wanted=lambda fields: (False, False), abort=print)
+    answer, fields = Noted(), SimpleNamespace(stream=True, n=2)
+    generation = Generation(way, Submit(id=1, kind="chat", body=b""), fields, answer)
+    generation._writer = EventWriter(head, prompt_tokens=1)
+
+    def output(text, ids, reason=None):
+        choice = SimpleNamespace(index=0, text=text, token_ids=ids, finish_reason=reason, stop_reason=None)
+        return SimpleNamespace(outputs=[choice], finished=False, num_cached_tokens=0)
+
+    generation.put(output("", []))
+    assert answer.chunks == []
+    generation.put(output("", [5]))
+    assert answer.chunks[0].count(b'"role"') == 2
+    late = Generation(way, Submit(id=2, kind="chat", body=b""), fields, refused := Noted())
+    late._writer = EventWriter(head, prompt_tokens=1)
+    late.put(output("", [], "error"))
+    assert refused.chunks == []
+    assert refused.failure.status == 502

@@ -232,6 +232,11 @@ async def test_the_request_id_names_the_answer(client):
         assert answer["id"] == "chatcmpl-abc"
 
 
+async def test_the_tokens_of_a_message_are_counted_as_they_are_tokenized(client):
+    counted = await client.json("count_tokens", {"messages": SUM})
+    assert counted["input_tokens"] == (await client.json("tokenize", {"messages": SUM}))["count"]
+
+
 async def test_usage_and_timings_are_told_at_the_end(client):
     for way in ({}, SLOWLY):
         for stream in (False, True):
@@ -396,13 +401,34 @@ async def test_malformed_json_is_a_bad_request(client):
         {"messages": [{"role": "user", "content": "1 + " * 400}]},
         {"messages": SUM, "max_tokens": 10**9},
         {"messages": [{"role": "user", "content": "word " * 100_000}]},
+        {"messages": [{"role": "user", "content": "1" * 8_000_000}]},
+        {"messages": [{"role": "user", "content": "a"}] * 100_000},
     ],
-    ids=["long prompt", "huge max_tokens", "endless prompt"],
+    ids=["long prompt", "huge max_tokens", "endless prompt", "8 MB of digits", "100,000 messages"],
 )
-async def test_what_does_not_fit_may_fit_elsewhere(client, body):
-    fail, error = await client.refusal("chat", body)
+@pytest.mark.parametrize("way", [{}, SLOWLY], ids=["fast", "slow"])
+async def test_what_does_not_fit_may_fit_elsewhere(client, body, way):
+    fail, error = await client.refusal("chat", {**body, **way})
     assert (fail.status, fail.code, fail.retryable) == (400, "context_length_exceeded", True)
     assert error["code"] == "context_length_exceeded"
+
+
+def cpu_s(host):
+    """CPU seconds that the host's own process has spent."""
+    fields = Path(f"/proc/{host.process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+@pytest.mark.parametrize("way", [{}, SLOWLY], ids=["fast", "slow"])
+@pytest.mark.parametrize(
+    "messages",
+    [[{"role": "user", "content": "a"}] * 100_000, [{"role": "user", "content": "1" * 8_000_000}]],
+    ids=["100,000 messages", "8 MB of digits"],
+)
+async def test_what_certainly_does_not_fit_costs_the_host_little(client, hosts, messages, way):
+    begun = cpu_s(hosts["good"])
+    await client.refusal("chat", {"messages": messages, **way})
+    assert cpu_s(hosts["good"]) - begun < 3  # rendering and cutting them into tokens took 17 and 110
 
 
 async def test_errors_of_messages_have_anthropics_shape(client):

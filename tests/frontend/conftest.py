@@ -90,9 +90,9 @@ class ScriptedService:
 
     def models(self) -> tuple[ModelCard, ...]:
         return (
-            ModelCard(id="auto", created=1),
+            ModelCard(id="auto", root="org/small", created=1),
             ModelCard(id="headgate/auto", created=1),
-            ModelCard(id="small", created=1, context_tokens=4096),
+            ModelCard(id="small", root="org/small", created=1, context_tokens=4096),
         )
 
     def members(self) -> tuple[MemberStatus, ...]:
@@ -217,8 +217,21 @@ class House:
         self.frontends: list[Frontend] = []
         self.clients: list[Client] = []
 
-    async def start(self, service: ScriptedService, *, api_keys: tuple[str, ...] = (), **limits: float) -> Frontend:
-        config = Server(port=0, admin_port=0, api_keys=api_keys, limits=Limits(**limits))  # type: ignore[arg-type]
+    async def start(
+        self,
+        service: ScriptedService,
+        *,
+        api_keys: tuple[str, ...] = (),
+        allowed_origins: tuple[str, ...] = (),
+        **limits: float,
+    ) -> Frontend:
+        config = Server(
+            port=0,
+            admin_port=0,
+            api_keys=api_keys,
+            allowed_origins=allowed_origins,
+            limits=Limits(**limits),  # type: ignore[arg-type]
+        )
         frontend = Frontend(config, service, Metrics(process=False), clock=self.clock)
         await frontend.start()
         self.frontends.append(frontend)

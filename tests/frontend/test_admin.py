@@ -9,7 +9,7 @@ import pytest
 
 from router.config import Config, Limits, Member, Server
 from router.errors import ConfigError
-from router.frontend.admin import redacted
+from router.frontend.redact import redacted
 from router.frontend.server import Frontend
 from router.observe.metrics import Metrics
 from tests.frontend.conftest import House, ScriptedService, chat, get, post
@@ -78,20 +78,61 @@ async def test_admin_routes(house: House, replying: ScriptedService) -> None:
     assert (await client.response()).status == 405
 
 
-@pytest.mark.parametrize("path", ["/config", "/members"])
-@pytest.mark.parametrize("headers", [("Origin: http://localhost:1",), ()])
-async def test_web_pages_cannot_use_the_admin_port(
-    house: House, replying: ScriptedService, path: str, headers: tuple[str, ...]
+ADMIN_PATHS = ("/health", "/ready", "/metrics", "/config", "/members", "/drain", "/none", "/")
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "OPTIONS", "DELETE", "PUT"])
+async def test_web_pages_cannot_use_any_route_of_the_admin_port(
+    house: House, replying: ScriptedService, method: str
+) -> None:
+    frontend = await house.start(replying)
+    client = await house.connect(frontend, admin=True)
+    for path in ADMIN_PATHS:
+        for headers in (
+            ("Host: localhost:1", "Origin: http://localhost:1"),
+            ("Host: localhost:1", "Origin: null"),
+            ("Host: localhost:1", "Origin:", "Content-Type: application/json"),
+            ("Host: 127.0.0.1:8001", "Sec-Fetch-Site: cross-site"),
+            ("Host: 127.0.0.1:8001", "Sec-Fetch-Site: same-site"),
+            ("Host: evil.example:8001",),
+            ("Host: 127.0.0.1.evil.example",),
+            ("Host: localhost.evil.example",),
+            ("Host: localhost.",),
+            ("Host: 127.1",),
+            ("Host: 256.0.0.1",),
+            ("Host:",),
+        ):
+            lines = "".join(f"{line}\r\n" for line in headers)
+            client.send(f"{method} {path} HTTP/1.1\r\n{lines}\r\n".encode())
+            response = await client.response(to_head=method == "HEAD")
+            assert response.status == 400
+            if method != "HEAD":
+                assert "not from web pages" in str(response.error["message"])
+    assert not frontend.draining()
+
+
+@pytest.mark.parametrize("host", ["evil:1:1", "[evil]", "127.0.0.1/x", "a b"])
+async def test_a_host_of_no_right_form_is_refused_by_the_admin_port(
+    house: House, replying: ScriptedService, host: str
 ) -> None:
     client = await house.connect(await house.start(replying), admin=True)
-    data = local(path, *headers) if headers else get(path).replace(b"Host: h", b"Host: evil.example:8001")
-    client.send(data)
-    response = await client.response()
-    assert response.status == 400
-    assert "not from web pages" in str(response.error["message"])
+    client.send(get("/config").replace(b"Host: h", f"Host: {host}".encode()))
+    assert (await client.response()).status == 400
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1:8001", "[::1]:8001", "10.0.0.7", "localhost", "[::1]"])
+async def test_an_admin_port_that_others_reach_is_warned_of(
+    house: House, replying: ScriptedService, caplog: pytest.LogCaptureFixture
+) -> None:
+    for host, warned in (("127.0.0.1", False), ("0.0.0.0", True)):
+        caplog.clear()
+        server = Server(port=0, admin_port=0, admin_host=host, api_keys=("k",))
+        frontend = Frontend(server, replying, Metrics(process=False))
+        await frontend.start()
+        house.frontends.append(frontend)
+        assert ("whoever reaches the admin port" in caplog.text) is warned
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:8001", "[::1]:8001", "10.0.0.7", "localhost", "[::1]", "LocalHost:"])
 async def test_the_admin_port_is_asked_by_address(house: House, replying: ScriptedService, host: str) -> None:
     client = await house.connect(await house.start(replying), admin=True)
     client.send(get("/members").replace(b"Host: h", f"Host: {host}".encode()))
@@ -117,6 +158,19 @@ async def test_the_config_is_shown_without_secrets(house: House, replying: Scrip
     assert shown["pool"][1]["engine_args"] == {"hf_token": "***", "max_model_len": 4096}
     assert shown["server"]["limits"]["body_bytes"] == Limits().body_bytes
     assert shown["pool"][1]["like"] == ""
+
+
+async def test_members_are_shown_without_logins(house: House, replying: ScriptedService) -> None:
+    (member,) = replying.members()
+    odd = msgspec.structs.replace(
+        member, engine_version="http://user:hunter2@h/v1", last_error="401 of http://h/v1?key=hunter2: Bearer hunter2"
+    )
+    replying.members = lambda: (odd,)  # type: ignore[method-assign]
+    client = await house.connect(await house.start(replying), admin=True)
+    client.send(local("/members"))
+    response = await client.response()
+    assert b"hunter2" not in response.body
+    assert json.loads(response.body)["members"][0]["engine_version"] == "http://***@h/v1"
 
 
 def test_redaction_leaves_numbers_of_tokens() -> None:

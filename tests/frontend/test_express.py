@@ -7,6 +7,8 @@ with the way, over sockets.
 import asyncio
 import re
 import socket
+from collections.abc import Callable
+from math import inf, nan
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,9 +22,10 @@ from router.frontend.connection import Connection
 from router.frontend.exchange import Exchange
 from router.frontend.reader import Reader
 from router.frontend.server import Frontend
+from router.frontend.turns import Turns
 from router.ipc.channel import Channel
 from router.ipc.frames import FrameDecoder, encode_frame
-from router.ipc.messages import Chunks, Done, Fail, Handoff, Hello, Load, Message
+from router.ipc.messages import Chunks, Done, Fail, Handoff, Hello, Load, Message, Submit
 from router.native import plain
 from router.observe.metrics import Metrics
 from router.pipeline.router import Router
@@ -37,7 +40,10 @@ POOL = (
 )
 HELLO = Hello(role="host", capabilities=("chat", "completions"), context_tokens=4096)
 #: What differs from run to run.
-_OWN = re.compile(rb"(?:date|x-request-id|x-headgate-overhead-ms|x-headgate-decision-id): [^\r]*\r\n")
+_OWN = re.compile(rb"(?:date|x-request-id|x-headgate-overhead-ms|x-headgate-decision-id): [^\r]*\r\n|\"created\":\d+,")
+
+
+_ID = re.compile(rb"x-request-id: ([^\r]*)\r\n")
 
 
 class Wire:
@@ -112,6 +118,8 @@ class SocketWire(Wire):
 class House:
     """A frontend and two engines. Requests go out on the connections, whose order is that of the requests."""
 
+    _turns: Turns | tuple[()] = ()
+
     def __init__(
         self,
         *,
@@ -133,6 +141,7 @@ class House:
         self.metrics = Metrics(process=False)
         self.router = Router(config, pool=self.members, metrics=self.metrics)
         self.door = Frontend(server, self.router, self.metrics)._public
+        self._turns = self.door.turns
         self.door.sweep(1.0)
         self.passages = 0
         if express:
@@ -140,6 +149,7 @@ class House:
         else:
             self.door.express = None
         self.clients: list[tuple[Connection, Wire]] = []
+        self.submitted: list[str] = []  #: the ids that engines were told, of which they make those of answers
 
     def _start(self, member: EngineMember) -> tuple[Channel, Wire, FrameDecoder]:
         link = HostLink(member.name, member.received, member._lost, member._writable, member._frames)
@@ -154,10 +164,19 @@ class House:
         self._turn()
         return channel, wire, FrameDecoder()
 
+    def _in_loop(self, call: Callable[[bytes], None], data: bytes) -> None:
+        async def run() -> None:
+            call(data)
+
+        self.loop.run_until_complete(run())
+
     def _turn(self) -> None:
-        """One turn of the loop: what was queued is written."""
-        self.loop.call_soon(self.loop.stop)
-        self.loop.run_forever()
+        """What was queued is written, and who has more to be answered is served."""
+        while True:
+            self.loop.call_soon(self.loop.stop)
+            self.loop.run_forever()
+            if not self._turns:
+                return
 
     def connect(self) -> int:
         connection, wire = Connection(self.door), self._wire()
@@ -168,14 +187,15 @@ class House:
     def ask(self, data: bytes, client: int | None = None) -> None:
         connection, wire = self.clients[self.connect() if client is None else client]
         if not wire.closed:
-            connection.data_received(data)
+            self._in_loop(connection.data_received, data)
             self.passages += not isinstance(connection._active, Exchange) and connection._active is not None
         self._turn()
 
     def tell(self, member: int, *messages: Message) -> None:
         """All in one read."""
         if self.members[member].phase == "ready":
-            self.wires[member][0].data_received(b"".join(bytes(encode_frame(message)) for message in messages))
+            read = b"".join(bytes(encode_frame(message)) for message in messages)
+            self._in_loop(self.wires[member][0].data_received, read)
         self._turn()
 
     def lose(self, member: int) -> None:
@@ -211,11 +231,11 @@ class House:
             if not line.startswith("#") and "_seconds" not in line and not line.endswith(" 0.0")
         ]
         counts = [line for line in self.metrics.render().decode().splitlines() if "_seconds_count" in line]
-        frames = [[_frame(m) for m in decoder.feed(wire.sent)] for _, wire, decoder in self.wires]
+        frames = [[self._frame(m) for m in decoder.feed(wire.sent)] for _, wire, decoder in self.wires]
         for _, wire, _ in self.wires:
             wire.sent = b""
         return {
-            "clients": [(_OWN.sub(b"", wire.sent), wire.closed) for _, wire in self.clients],
+            "clients": [(_ID.sub(self._numbered, _OWN.sub(b"", wire.sent)), wire.closed) for _, wire in self.clients],
             "frames": frames,
             "metrics": sorted(scrape),
             "observed": sorted(line for line in counts if not line.endswith(" 0.0")),
@@ -225,6 +245,21 @@ class House:
             "deadlines": [connection.deadline for connection, _ in self.clients],
         }
 
+    def _frame(self, message: Message) -> tuple[Any, ...]:
+        """All of a message; in place of a request's id its number among all."""
+        fields = {name: getattr(message, name) for name in message.__struct_fields__}
+        if isinstance(message, Submit):
+            assert re.fullmatch("[0-9a-f]{24}|mine", message.request_id)
+            self.submitted.append(message.request_id)
+            fields["request_id"] = len(self.submitted) - 1
+        return type(message).__name__, fields
+
+    def _numbered(self, header: re.Match[bytes]) -> bytes:
+        """In place of the id in an answer's head the number of the request that engines know by it."""
+        id = header[1].decode()
+        assert re.fullmatch("[0-9a-f]{24}|mine", id)
+        return b"x-request-id: %d\r\n" % (self.submitted.index(id) if id in self.submitted else -1)
+
     def close(self) -> None:
         self.loop.run_until_complete(self.router.stop())
         for connection, _ in self.clients:
@@ -232,17 +267,12 @@ class House:
         self.loop.close()
 
 
-def _frame(message: Message) -> tuple[Any, ...]:
-    """All of a message but the id that we made."""
-    fields = {name: getattr(message, name) for name in message.__struct_fields__}
-    return type(message).__name__, {name: value for name, value in fields.items() if name != "request_id"}
-
-
 class Pair:
     """Both houses, which have to agree after each step."""
 
     def __init__(self, wire: type[Wire] = Wire, **options: Any) -> None:
         self.native, self.ordinary = House(express=True, wire=wire, **options), House(express=False, **options)
+        self.ordinary.router._created = self.native.router._created
 
     def play(self, *steps: tuple[Any, ...]) -> None:
         for step in steps:
@@ -318,6 +348,47 @@ def test_a_common_request(pair: Any, stream: bool, routing: dict[str, float]) ->
     assert (b"x-headgate-threshold: 0.5000" in sent) == ("threshold" in routing)
 
 
+HOST, JSON, RIGHT = "host: x", "content-type: application/json", "x-api-key: secret"
+
+
+@pytest.mark.parametrize(
+    ("lines", "native", "status"),
+    [
+        ((HOST, JSON, "x-api-key: secret  "), True, 200),
+        ((HOST, JSON, "x-api-key:\tsecret\t"), False, 200),
+        ((HOST, JSON, "authorization: Bearer stale", RIGHT), True, 200),
+        ((HOST, JSON, RIGHT, "authorization: Basic dXNlcjpwYXNz"), True, 200),
+        ((HOST, JSON, "authorization: Bearer secret", "x-api-key: stale"), True, 200),
+        ((HOST, JSON, "authorization: Bearer stale", "authorization: Bearer secret"), False, 400),
+        ((HOST, JSON, RIGHT, RIGHT), False, 400),
+        ((HOST, HOST, JSON, RIGHT), False, 400),
+        (("host: a b/c", JSON, RIGHT), False, 400),
+        (("host: [::1]:80", JSON, RIGHT), True, 200),
+        (("host: [x]", JSON, RIGHT), False, 400),
+        (("host: a:b", JSON, RIGHT), False, 400),
+        (("host:", JSON, RIGHT), True, 200),
+        ((JSON, RIGHT), False, 400),
+        ((HOST, RIGHT), True, 200),
+        ((HOST, RIGHT, "content-type: Application/JSON;charset=utf-8"), True, 200),
+        ((HOST, RIGHT, "content-type: application/x-www-form-urlencoded"), False, 200),
+        ((HOST, RIGHT, "content-type: text/plain; x=json"), False, 400),
+        ((HOST, RIGHT, JSON, JSON), False, 400),
+        ((HOST, RIGHT, JSON, "content-type: text/plain"), False, 400),
+        ((HOST, RIGHT, JSON, "origin: http://page"), False, 200),
+        ((HOST, RIGHT, "origin: http://page"), False, 400),
+    ],
+)
+def test_a_head_is_judged_alike_on_both_ways(pair: Any, lines: tuple[str, ...], native: bool, status: int) -> None:
+    body = post(model=POOL[LARGE].name).partition(b"\r\n\r\n")[2]
+    head = "".join(f"{line}\r\n" for line in (*lines, f"content-length: {len(body)}"))
+    both = pair(keys=(KEY,))
+    both.play(("ask", b"POST /v1/chat/completions HTTP/1.1\r\n" + head.encode() + b"\r\n" + body))
+    assert both.native.passages == native
+    if status == 200:
+        both.play(chunks(ANSWER), done())
+    assert both.native.clients[0][1].sent.startswith(b"HTTP/1.1 %d " % status)
+
+
 @pytest.mark.parametrize("stream", [False, True])
 def test_requests_follow_one_another_on_a_connection(pair: Any, stream: bool) -> None:
     both = pair()
@@ -346,7 +417,7 @@ def test_frames_in_pieces(pair: Any) -> None:
     frames = b"".join(bytes(encode_frame(m)) for m in (Chunks([(1, ANSWER), (2, EVENT)]), DONE, Done(id=2)))
     for house in (both.native, both.ordinary):
         for at in range(0, len(frames), 7):
-            house.wires[LARGE][0].data_received(frames[at : at + 7])
+            house._in_loop(house.wires[LARGE][0].data_received, frames[at : at + 7])
     both.play(("lose", SMALL))
     assert both.native.router.in_flight() == 0
 
@@ -388,7 +459,28 @@ ENDINGS: dict[str, tuple[tuple[Any, ...], ...]] = {
         chunks(EVENT),
         ("tell", LARGE, Fail(id=1, status=500, body=b"{}", retryable=True)),
     ),
-    "engine lost before": (("lose", LARGE), chunks(EVENT, 1, SMALL), done(1, SMALL)),
+    "engine lost with it alone": (("lose", LARGE), chunks(EVENT, 1, SMALL), done(1, SMALL)),
+    "engine lost with it and another": (
+        ("ask", post()),
+        ("lose", LARGE),
+        chunks(EVENT, 1, SMALL),
+        done(1, SMALL),
+        chunks(EVENT, 2, SMALL),
+        done(2, SMALL),
+    ),
+    "both engines lost with it and another": (("ask", post()), ("lose", LARGE), ("lose", SMALL)),
+    "engine lost with it, while another streams": (
+        ("ask", post(stream=True)),
+        chunks(EVENT, 2),
+        ("lose", LARGE),
+        chunks(EVENT, 1, SMALL),
+        done(1, SMALL),
+    ),
+    "absurd figures": (
+        chunks(EVENT),
+        ("tell", LARGE, Done(id=1, usage=Usage(2**63, -1, 2**64 - 1), timings=Timings(inf, nan))),
+    ),
+    "an absurd status": (("tell", LARGE, Fail(id=1, status=2**63, body=b"[" * 100_000)),),
     "engine lost midway": (chunks(EVENT), ("lose", LARGE)),
     "handoff": (chunks(EVENT), ("tell", LARGE, Handoff(id=1, text="x", tokens=1, why="y"))),
     "client left before": (("leave", 0), chunks(EVENT), done()),
@@ -410,6 +502,93 @@ def test_whatever_else_happens(pair: Any, ending: str, stream: bool) -> None:
     assert both.native.members[LARGE].lane.calls
     assert both.native.passages == 1
     both.play(*ENDINGS[ending])
+
+
+def test_after_a_reload_has_taken_its_name_away_a_request_is_told_of_its_loss_and_others_move() -> None:
+    house = House(express=True, price=0.0)
+    for model in ("router-mf-0.0", "auto", "auto"):
+        house.ask(post(model=model))
+    assert (house.passages, len(house.members[LARGE].lane.calls)) == (3, 3)
+    house.router._decider.names._routers = ("knn",)
+    house.lose(LARGE)
+    house.tell(SMALL, Chunks([(1, ANSWER), (2, ANSWER)]), Done(id=1), Done(id=2))
+    assert [wire.sent[:12] for _, wire in house.clients] == [b"HTTP/1.1 502", b"HTTP/1.1 200", b"HTTP/1.1 200"]
+    assert (house.router.in_flight(), house.door.running, house.router.pending_bytes) == (0, 0, 0)
+    house.close()
+
+
+@pytest.mark.parametrize("started", [False, True])
+def test_what_cannot_become_an_ordinary_request_is_closed_and_strands_no_other(
+    started: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    house = House(express=True, price=0.0)
+    losses: list[int] = []
+    house.members[LARGE].on_lost = lambda: losses.append(1)
+    for _ in range(4):
+        house.ask(post(stream=True))
+    if started:
+        house.tell(LARGE, Chunks([(id, EVENT) for id in (1, 2, 3, 4)]))
+    resume = house.router.resume
+
+    def broken(passage: Any, query: Any, sink: Any) -> Any:
+        if passage.id in (1, 3):
+            raise ValueError("a scripted bug")
+        return resume(passage, query, sink)
+
+    monkeypatch.setattr(house.router, "resume", broken)
+    house.lose(LARGE)
+    assert losses == [1]
+    assert caplog.text.count("ValueError: a scripted bug") == 2
+    assert [wire.closed for _, wire in house.clients] == [True, False, True, False]
+    assert house.members[LARGE].lane.calls == {}
+    if started:
+        assert all(b'"code":"engine_failed"' in house.clients[i][1].sent for i in (1, 3))
+    else:
+        house.tell(SMALL, Chunks([(1, EVENT), (2, EVENT)]), Done(id=1), Done(id=2))
+        assert all(EVENT in house.clients[i][1].sent for i in (1, 3))
+    assert (house.router.in_flight(), house.door.running, house.router.pending_bytes) == (0, 0, 0)
+    house.close()
+
+
+@pytest.mark.parametrize("what", ["overdue", "drain", "cut", "abort"])
+def test_one_connection_that_raises_does_not_keep_the_others_from_being_told(
+    what: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    house = House(express=False)
+    clients = [house.clients[house.connect()][0] for _ in range(5)]
+    told: list[Any] = []
+
+    def tell(connection: Connection, *_: Any) -> None:
+        if connection is clients[2]:
+            raise ValueError("a scripted bug")
+        told.append(connection)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Connection, what, tell)
+        if what == "overdue":
+            house.door.sweep(1e9)
+        else:
+            house.door.tell(clients, getattr(Connection, what))
+    assert len(told) == 4
+    assert caplog.text.count("ValueError: a scripted bug") == 1
+    house.close()
+
+
+@pytest.mark.parametrize("deed", [("leave", 0), ("cut", 0)])
+def test_what_cannot_become_an_ordinary_request_can_be_left_and_cut(
+    deed: tuple[Any, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house = House(express=True, price=0.0)
+    house.ask(post(stream=True))
+    house.ask(post(stream=True))
+    monkeypatch.setattr(house.router, "resume", lambda *_: 1 // 0)
+    house.play(deed)
+    assert house.router.in_flight() == 1
+    house.tell(LARGE, Chunks([(1, EVENT), (2, EVENT)]), Done(id=1), Done(id=2))
+    assert EVENT in house.clients[1][1].sent
+    assert (house.router.in_flight(), house.door.running, house.router.pending_bytes) == (0, 0, 0)
+    assert house.members[LARGE].status().in_flight == house.members[LARGE].state().running == 0
+    house.close()
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -570,17 +749,105 @@ def test_a_head_in_python_goes_the_same_way(pair: Any) -> None:
     assert both.native.passages == 2
 
 
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("header", [(), ("x-request-id: mine",)])
+def test_the_engine_knows_a_request_by_the_id_that_the_answers_head_tells(
+    pair: Any, stream: bool, header: tuple[str, ...]
+) -> None:
+    """Engines make the answer's own id of it: `chatcmpl-<id>`."""
+    both = pair(price=0.0)
+    both.play(("ask", post("", *header, stream=stream)), chunks(EVENT if stream else ANSWER), done())
+    assert both.native.passages == (0 if header else 1)
+    for house in (both.native, both.ordinary):
+        (told,) = house.submitted
+        assert f"x-request-id: {told}\r\n".encode() in house.clients[0][1].sent
+        assert (told == "mine") == bool(header)
+
+
+class Raising:
+    """A head in Python that raises `error` as long as there is one."""
+
+    def __init__(self, score: Any) -> None:
+        self.error: Exception | None = None
+        self._score = score
+
+    def score(self, segments: Any) -> Any:
+        if self.error is not None:
+            raise self.error
+        return self._score(segments)
+
+
+def with_raising_head(both: Pair) -> list[Raising]:
+    heads = []
+    for house in (both.native, both.ordinary):
+        scoring = house.router._decider.scoring
+        scoring.head = head = Raising(scoring.head.score)  # type: ignore[assignment]
+        house.router.reload(house.router.config.routing)
+        heads.append(head)
+    return heads
+
+
+@pytest.mark.parametrize("error", [RuntimeError("boom"), ValueError(), NoEngine("nothing is left")])
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_head_that_raises_costs_its_request_an_error_and_the_connection_goes_on(
+    pair: Any, caplog: pytest.LogCaptureFixture, error: Exception, stream: bool
+) -> None:
+    both = pair()
+    heads = with_raising_head(both)
+    for head in heads:
+        head.error = error
+    both.play(("ask", post(stream=stream)), ("ask", post(stream=stream), 0))
+    sent = both.native.clients[0][1].sent
+    assert sent.count(b"HTTP/1.1 503" if isinstance(error, NoEngine) else b"HTTP/1.1 500") == 2
+    assert sent.count(b'{"error":{"message":') == 2
+    assert ("internal error while answering a request" in caplog.text) != isinstance(error, NoEngine)
+    for head in heads:
+        head.error = None
+    both.play(("ask", post(stream=stream), 0))
+    assert both.native.passages == 1
+
+
+def test_a_client_that_is_cut_as_its_answer_goes_out_is_counted_once() -> None:
+    """The transport fails within the very write of the answer."""
+    house = House(express=True, price=0.0)
+    house.play(asked())
+    _, wire = house.clients[0]
+
+    def fail(data: bytes) -> None:
+        raise RuntimeError("the handler is closed")
+
+    wire.write = fail  # type: ignore[method-assign]
+    house.play(chunks(ANSWER))
+    house.play(done())
+    assert wire.closed
+    assert house.seen()["in_flight"] == (0, 0, 0, 0)
+    house.close()
+
+
 # Any order of events
 
 member = st.integers(0, 1)
 id = st.integers(1, 4)
 data = st.sampled_from([EVENT, ANSWER, b""])
+count = st.integers(-(2**63), 2**64 - 1)
 message = st.one_of(
     st.lists(st.tuples(id, data), max_size=4).map(Chunks),
     st.builds(Done, id=id, usage=st.builds(Usage, st.just(9), st.integers(0, 3)), timings=st.just(Timings(0.1, 0.3))),
-    st.builds(Fail, id=id, status=st.sampled_from([400, 500]), body=st.just(b"{}"), retryable=st.booleans()),
+    st.builds(
+        Done, id=id, usage=st.builds(Usage, count, count, count), timings=st.builds(Timings, st.floats(), st.floats())
+    ),
+    st.builds(Fail, id=id, status=st.sampled_from([400, 500, 0, 2**63]), body=st.just(b"{}"), retryable=st.booleans()),
     st.builds(Handoff, id=id, text=st.just(""), tokens=st.just(1), why=st.just("x")),
     st.just(Load(running=2, waiting=1, prefill_tokens_per_s=1e3)),
+    st.builds(
+        Load,
+        running=count,
+        waiting=count,
+        kv_use=st.floats(),
+        prefix_hit=st.floats(),
+        prefill_tokens_per_s=st.floats(),
+        time_per_output_token_s=st.floats(),
+    ),
 )
 tell = st.tuples(st.just("tell"), member, message, message)
 ask = st.builds(
@@ -617,6 +884,9 @@ HEADERS = st.sampled_from([
     b"Host: x", b"host: y", b"content-type: application/json", b"Content-Length: 2", b"content-length: 3",
     b"connection: keep-alive", b"connection: close", b"accept: */*", b"transfer-encoding: chunked", b"a:b", b"a : b",
     b"", b"Content-Length: 2 ", b"content-length:\t2", b"user-agent: x y", b" folded", b"te: trailers",
+    b"host: [::1]:80", b"host: [x]", b"host: []", b"host: a:b", b"host: [::1]1", b"host: a b",
+    b"content-type: text/plain",
+    b"CONTENT-TYPE: application/JSON;x", b"content-type: application/json ", b"x-api-key: a ", b"authorization: a",
 ])  # fmt: skip
 START = b"POST /v1/chat/completions HTTP/1.1\r\n"
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+import time
 
 import pytest
 
@@ -69,7 +70,9 @@ async def test_the_query_and_body_reach_the_service(house: House, replying: Scri
     query = request.query
     assert (query.kind, query.model, query.max_tokens, query.choices) == ("chat", "small", 5, 2)
     assert (query.request_id, query.session_id) == ("r.1", "s-2")
-    assert (query.slo_ttft_s, query.deadline_s) == (0.25, 9.0)
+    assert query.slo_ttft_s == 0.25
+    assert query.deadline_s is not None
+    assert 0 < query.deadline_s < 9.0
     assert [(turn.role, turn.text) for turn in query.turns] == [("user", "hello")]
     assert query.key_id
     assert "secret" not in query.key_id
@@ -78,14 +81,29 @@ async def test_the_query_and_body_reach_the_service(house: House, replying: Scri
 
 
 @pytest.mark.parametrize(
-    "header", ["X-Request-Id: a b", "X-Request-Id: " + "a" * 257, "X-Session-Id: \xe9", "X-Request-Id: "]
+    ("sent", "echoed"),
+    [
+        (b"a b", "ab"),
+        (b" a\t", "a"),
+        (b"a" * 300, "a" * 256),
+        (b"caf\xc3\xa9-\xff1", "caf-1"),
+        (b"", None),
+        (b"\xff \xfe", None),
+    ],
 )
-async def test_an_id_that_cannot_be_echoed_is_refused(ask: Ask, header: str) -> None:
-    data = chat(header).replace("\xe9".encode(), b"\xe9")
-    response = await ask(data)
+async def test_what_is_printable_of_a_request_id_is_echoed(ask: Ask, sent: bytes, echoed: str | None) -> None:
+    response = await ask(chat("X-Request-Id: ?").replace(b"?", sent))
+    assert response.status == 200
+    given = response.headers["x-request-id"]
+    assert given == echoed if echoed is not None else re.fullmatch("[0-9a-f]{24}", given)
+
+
+@pytest.mark.parametrize("sent", [b"\xe9", b"a b", b"a" * 257, b""])
+async def test_a_session_id_that_could_be_taken_for_another_is_refused(ask: Ask, sent: bytes) -> None:
+    response = await ask(chat("X-Session-Id: ?").replace(b"?", sent))
     assert response.status == 400
-    assert response.error["param"] == header.partition(":")[0].lower()
-    assert "printable ASCII" in str(response.error["message"])
+    assert response.error["param"] == "x-session-id"
+    assert "1 to 256 printable ASCII" in str(response.error["message"])
 
 
 @pytest.mark.parametrize("data", [get("/none", "x-request-id: r"), chat("x-request-id: r", n=0)])
@@ -103,11 +121,39 @@ async def test_bad_seconds_are_refused(ask: Ask, header: str, value: str) -> Non
     assert response.error["param"] == header
 
 
+async def test_a_deadline_runs_from_the_first_byte_of_its_request(house: House, service: ScriptedService) -> None:
+    client = await house.connect(await house.start(service))
+    sent = chat("x-headgate-deadline: 9")
+    client.send(sent[:60])
+    await asyncio.sleep(0.05)
+    client.send(sent[60:])
+    deadline_s = (await service.asked()).query.deadline_s
+    assert deadline_s is not None
+    assert 0 < deadline_s < 8.96
+
+
+async def test_a_request_whose_turn_comes_after_its_deadline_is_refused(house: House, service: ScriptedService) -> None:
+    client = await house.connect(await house.start(service))
+    client.send(chat())
+    first = await service.asked()
+    client.send(chat("x-headgate-deadline: 0.01"))
+    await asyncio.sleep(0.05)
+    first.reply()
+    assert (await client.response()).status == 200
+    late = await client.response()
+    assert late.status == 504
+    assert late.error["message"] == "the request was not complete, or its turn not come, within 0.01 s"
+    assert len(service.requests) == 1
+
+
 async def test_a_malformed_traceparent_is_as_none(house: House, replying: ScriptedService) -> None:
     client = await house.connect(await house.start(replying))
     client.send(chat("traceparent: 00-zz"))
-    assert (await client.response()).status == 200
-    assert replying.requests[0].traceparent == ""
+    tail = b"-01-\xff"  # of a version to come, and no ASCII
+    client.send(chat("traceparent: ?").replace(b"?", b"00-" + b"a" * 32 + b"-" + b"b" * 16 + tail))
+    for request in range(2):
+        assert (await client.response()).status == 200
+        assert replying.requests[request].traceparent == ""
 
 
 async def test_pipelined_answers_leave_in_order(house: House, service: ScriptedService) -> None:
@@ -277,6 +323,12 @@ async def test_models(ask: Ask) -> None:
     assert listed["data"][2]["max_model_len"] == 4096
     assert json.loads((await ask(get("/v1/models/headgate/auto"))).body)["id"] == "headgate/auto"
     assert json.loads((await ask(get("/v1/models/headgate%2Fauto"))).body)["object"] == "model"
+    assert [card["root"] for card in listed["data"]] == ["org/small", "headgate/auto", "org/small"]
+    for card in listed["data"]:
+        assert set(card) == {
+            "id", "object", "created", "owned_by", "root", "parent", "max_model_len", "permission"
+        }  # fmt: skip
+        assert card["permission"][0]["allow_sampling"] is True
     missing = await ask(get("/v1/models/none"))
     assert missing.status == 404
     assert missing.error["code"] == "model_not_found"
@@ -346,3 +398,21 @@ async def test_what_vllm_coerces_is_answered_and_travels_on_untouched(
     client.send(post(path, sent))
     assert (await client.response()).status == 200
     assert (await replying.asked()).body == sent
+
+
+async def test_an_answer_in_many_small_pieces_costs_no_more_than_its_size(replying: ScriptedService, ask: Ask) -> None:
+    pieces = 50_000
+
+    def script(request: Request) -> None:
+        request.sink.start(DECISION)
+        request.sink.chunk(b'"' + b"x" * 16_000_000)
+        for _ in range(pieces):
+            request.sink.chunk(b"y")
+        request.sink.chunk(b'"')
+        request.sink.done(DONE)
+
+    replying.script = script
+    begun = time.monotonic()
+    reply = await ask(chat())
+    assert reply.body == b'"' + b"x" * 16_000_000 + b"y" * pieces + b'"'
+    assert time.monotonic() - begun < 20  # copied anew for each piece: 800 GB

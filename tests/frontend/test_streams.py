@@ -134,6 +134,60 @@ async def test_a_client_that_leaves_is_cancelled_at_once(
     assert 'status="499"} 1.0' in frontend.metrics.render().decode()
 
 
+LEAVING = ["fin", "reset"]
+
+
+async def _leave(client: Client, how: str) -> None:
+    if how == "fin":
+        client.writer.write_eof()
+    else:
+        sock = client.writer.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        client.writer.transport.abort()
+
+
+@pytest.mark.parametrize("how", LEAVING)
+async def test_a_client_that_leaves_is_noticed_while_it_is_not_read_for_all_it_has_sent_ahead(
+    house: House, service: ScriptedService, until: Until, how: str
+) -> None:
+    frontend = await house.start(service, write_timeout_s=0.4)
+    client = await house.connect(frontend)
+    client.send(chat(stream=True))
+    request = await service.asked()
+    request.sink.start(DECISION)
+    request.sink.chunk(event("a"))
+    client.send(get("/health") * 1000)
+    (connection,) = frontend._public.connections
+    await until(lambda: connection in frontend._public.held)
+    await until(lambda: not client.writer.transport.get_write_buffer_size())
+    await _leave(client, how)
+    await until(lambda: request.cancelled)
+    await until(lambda: frontend.connections == 0)
+    assert 'status="499"} 1.0' in frontend.metrics.render().decode()
+
+
+@pytest.mark.parametrize("how", LEAVING)
+async def test_a_client_that_leaves_is_noticed_while_it_does_not_read(
+    house: House, service: ScriptedService, until: Until, how: str
+) -> None:
+    frontend = await house.start(service, write_timeout_s=4, stream_buffer_bytes=50_000_000)
+    deaf = await _deaf_client(house, frontend)
+    deaf.send(chat(stream=True))
+    request = await service.asked()
+    request.sink.start(DECISION)
+    (connection,) = frontend._public.connections
+    for _ in range(1000):
+        request.sink.chunk(event("x" * 10_000))
+        await asyncio.sleep(0)
+        if connection.stalled:
+            break
+    assert connection.stalled
+    await _leave(deaf, how)
+    await until(lambda: request.cancelled)
+    assert "slow_client" not in frontend.metrics.render().decode()
+    await until(lambda: frontend.connections == 0)  # at the latest when nothing was taken for `write_timeout_s`
+
+
 async def test_waiting_requests_of_a_client_that_left_never_run(
     house: House, service: ScriptedService, until: Until
 ) -> None:
@@ -247,7 +301,7 @@ async def test_drain_lets_running_answers_finish(house: House, service: Scripted
     with pytest.raises(ConnectionError):
         await house.connect(frontend)
     admin = await house.connect(frontend, admin=True)
-    admin.send(get("/ready"))
+    admin.send(get("/ready").replace(b"Host: h", b"Host: localhost"))
     assert (await admin.response()).status == 503
     assert not draining.done()
     request.sink.chunk(event("b"))

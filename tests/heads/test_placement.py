@@ -34,7 +34,10 @@ def test_order_is_the_pools(known):
 
 
 def test_unknown_like_names_the_nearest(known):
-    with pytest.raises(ConfigError, match=r"m: like: expected one of .*; got 'midd-9b'; did you mean 'mid-9b'\?"):
+    with pytest.raises(
+        ConfigError,
+        match=r"m: like: expected a model of the .*; got 'midd-9b'; did you mean 'mid-9b'\? - at `.*like`",
+    ):
         place(known, [Claim(name="m", like="midd-9b")])
 
 
@@ -48,7 +51,7 @@ def test_by_size(known):
         known, [Claim(name="a", model="Qwen/Qwen3-0.6B"), Claim(name="b", model="Qwen/Qwen3-32B")]
     )
     assert [p.by for p in placements] == ["size", "size"]
-    assert 0.2 <= placements[0].strength < placements[1].strength <= 0.7
+    assert 0.15 <= placements[0].strength < placements[1].strength <= 0.75
     assert bias[0] < bias[1]
 
 
@@ -107,3 +110,18 @@ def test_one_reference_is_copied():
 )
 def test_size_of_a_name(name, size_b):
     assert size_of(name) == (None if size_b is None else pytest.approx(size_b))
+
+
+def test_of_two_below_every_reference_the_larger_is_the_stronger(known):
+    _, bias, placements = place(known, [Claim(name="m-135m"), Claim(name="m-500m"), Claim(name="m-0.9b")])
+    strengths = [placement.strength for placement in placements]
+    assert strengths == sorted(set(strengths))
+    assert all(placement.guessed for placement in placements)
+    assert bias[0] < bias[1] < bias[2]
+
+
+def test_a_counted_size_is_used_where_no_name_tells_one(known):
+    _, _, placements = place(known, [Claim(name="m", size_b=70), Claim(name="m-2b", size_b=70), Claim(name="n-70b")])
+    assert placements[0].by == "size"
+    assert placements[0].strength == placements[2].strength
+    assert placements[1].strength < placements[0].strength

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from router.host.fields import ChatMessage, TextPart
+from router.host.limits import Bounds, TooLong
 from router.host.render import Renderer, renderable, size_of
 
 
@@ -72,6 +73,38 @@ def test_what_vllm_would_edit_is_not_ours():
 
 
 def test_size_counts_all_texts():
-    assert (
-        size_of([ChatMessage("user", "abc"), ChatMessage("user", [TextPart("de", "text"), TextPart("f", "text")])]) == 6
-    )
+    messages = [ChatMessage("user", "abc"), ChatMessage("user", [TextPart("de", "text"), TextPart("f", "text")])]
+    assert size_of(messages) == 6 + 2 * 32
+
+
+def test_a_prompt_of_more_characters_than_the_context_holds_is_not_cut_into_tokens():
+    encoded = []
+    renderer = Renderer(Template(), lambda text, special: encoded.append(text) or [1], bounds=Bounds(100, 5))
+    with pytest.raises(TooLong, match=r"is 100 tokens. Your prompt has 501 characters \(more than the 500 "):
+        renderer.text("x" * 501, "")
+    with pytest.raises(TooLong, match="characters"):
+        renderer.text("x" * 500, "y")
+    with pytest.raises(TooLong, match="characters"):
+        renderer.chat([ChatMessage("user", "x" * 500)], None, "")
+    assert encoded == []
+    assert renderer.text("x" * 500, "") == [1]
+
+
+def test_more_messages_than_tokens_are_not_rendered_where_each_costs_one():
+    def never(conversation, variables):
+        raise AssertionError("rendered")
+
+    messages = [ChatMessage("user", "a")] * 101
+    with pytest.raises(TooLong, match=r"Your prompt has 101 messages, each of a token at least\."):
+        Renderer(never, encode, bounds=Bounds(100, 0, True)).chat(messages, None, "")
+    with pytest.raises(AssertionError, match="rendered"):
+        Renderer(never, encode, bounds=Bounds(100, 0, False)).chat(messages, None, "")
+
+
+def test_a_prompt_of_too_many_tokens_is_refused_once_it_is_cut():
+    renderer = Renderer(Template(), encode, bounds=Bounds(10))
+    with pytest.raises(TooLong, match=r"Your prompt has 11 tokens\."):
+        renderer.text("x" * 10, "")
+    with pytest.raises(TooLong, match=r"Your prompt has 11 tokens\."):
+        renderer.tokens([1] * 11, "")
+    assert len(renderer.tokens([1] * 10, "")) == 10

@@ -85,6 +85,33 @@ async def test_a_lost_connection_aborts_its_requests_only(host, wait_until):
     await wait_until(lambda: second.bytes_of(1) == b"c1")
 
 
+async def test_a_generation_that_cannot_be_stopped_does_not_keep_the_others_running(host, wait_until):
+    said = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: said.append(context["message"]))
+    frontend = await host.join()
+    start = host.engine.start
+
+    def start_broken(submit, answer):
+        stop = start(submit, answer)
+
+        def broken():
+            raise ValueError("a bug")
+
+        return broken if submit.body == b"b" else stop
+
+    host.engine.start = start_broken
+    for id, body in enumerate((b"a", b"b", b"c")):
+        frontend.submit(id, body)
+    await wait_until(lambda: len(host.engine.answers) == 3)
+    frontend.channel.abort()
+    await wait_until(lambda: len(host.engine.stopped) == 2)
+    assert sorted(host.engine.stopped) == [b"a", b"c"]
+    assert said == ["a generation could not be stopped"]
+    other = await host.join()
+    other.submit(1, b"d")
+    await wait_until(lambda: b"d" in host.engine.answers)
+
+
 async def test_a_deadline_ends_the_answer_and_the_generation(host, wait_until):
     frontend = await host.join()
     frontend.submit(1, b"a", deadline_s=0.02)

@@ -101,7 +101,7 @@ def test_lists_the_methods(capsys: pytest.CaptureFixture[str]) -> None:
         (["--router", "knnn"], "--router: expected one of mf, knn, "),
         (["--router", "oracle"], "--router oracle: it knows the answers, so there is nothing to train"),
         (["--router", "knn", "--option", "neighbours"], "--option: expected KEY=VALUE, got 'neighbours'"),
-        (["--router", "knn", "--option", "neighbours=["], "--option neighbours: expected a value as YAML"),
+        (["--router", "knn", "--option", "neighbours=["], "--option neighbours: expected YAML or JSON"),
         (["--router", "knn", "--option", "neighbours=many"], "--router knn: option Expected `int`, got `str`"),
         (["--router", "knn", "--rules", "x"], "--rules: expected --router rules beside it, got knn"),
         (["--router", "rules", "--rules", "/nowhere"], "/nowhere: cannot be read: No such file"),

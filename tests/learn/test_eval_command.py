@@ -234,10 +234,10 @@ def test_refuses_in_one_line(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--learning-curve", "16,many"], "expected numbers as in 16,64,256,1024,4096, got '16,many'"),
+        (["--learning-curve", "16,many"], "expected whole numbers from 1, as in 16,64,256,1024,4096, got '16,many'"),
         (["--cpt", "0"], "expected percentages above 0 and up to 100, got '0'"),
-        (["--folds", "1"], "expected 2 to 50, got 1"),
-        (["--draws", "0"], "expected 1 or more, got 0"),
+        (["--folds", "1"], "argument --folds: expected a whole number from 2 to 50, got '1'"),
+        (["--draws", "0"], "argument --draws: expected a whole number from 1 to 100000, got '0'"),
     ],
 )
 def test_refuses_flags(table: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str) -> None:

@@ -168,7 +168,7 @@ def test_prices_are_read(tmp_path: Path) -> None:
     [
         (["big"], "", "--price: expected MODEL=USD or MODEL=INPUT/OUTPUT, got 'big'"),
         (["big=dear"], "", "--price big: expected dollars per million tokens, or INPUT/OUTPUT; got 'dear'"),
-        (["big=-1"], "", "--price big: expected a price of 0 or more, got '-1'"),
+        (["big=-1"], "", r"--price big: expected a price of 0 or more, up to 1e\+09, got '-1'"),
         ([], "- 1", r"prices\.yaml: expected models with their prices, got list"),
         ([], "big: [1]", r"prices\.yaml: big: expected dollars per million tokens"),
         ([], "big: {", r"prices\.yaml: expected YAML or JSON"),

@@ -49,7 +49,7 @@ def test_two_prompts_of_one_id_are_refused(tmp_path: Path) -> None:
 def test_files_that_are_no_tables(tmp_path: Path) -> None:
     assert "expected a .parquet or .jsonl file, got '.csv'" in refused(tmp_path / "log.csv", "a,b")
     assert "expected at least one outcome, got none" in refused(tmp_path / "log.jsonl", "\n")
-    assert "expected a Parquet file" in refused(tmp_path / "log.parquet", "no parquet")
+    assert "expected a whole Parquet file" in refused(tmp_path / "log.parquet", "no parquet")
     with pytest.raises(ConfigError, match=r"gone\.jsonl: cannot be read: No such file"):
         outcomes.read(tmp_path / "gone.jsonl")
 

@@ -299,7 +299,7 @@ def test_an_index_of_something_else(trained: Made) -> None:
 
 def test_without_usearch(trained: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "usearch.index", None)
-    with pytest.raises(ConfigError, match=r"a knn router needs usearch.*: pip install 'headgate\[knn\]'"):
+    with pytest.raises(ConfigError, match=r"a knn router needs usearch.*: pip install 'headgate-router\[knn\]'"):
         served.head_of(trained["knn"])
 
 

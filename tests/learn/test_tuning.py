@@ -179,17 +179,31 @@ def test_what_is_not_installed_is_told(
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     asked = ["calibrate", str(config), "--large-share", "0.2", "--on", str(folder / "prompts.txt"), "--plot", "x.png"]
     assert main(asked) == 2
-    assert "calibrating needs matplotlib: pip install 'headgate[train]'" in capsys.readouterr().err
+    assert "calibrating needs matplotlib: pip install 'headgate-router[train]'" in capsys.readouterr().err
     assert config.read_bytes() == before
 
 
-@pytest.mark.parametrize("name", ["no/such/folder.png", "curve.word"])
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("no/such/folder.png", "--plot: expected a file in an existing folder, got "),
+        ("curve.word", "--plot: expected a name in .png, .svg, .pdf, got 'curve.word'"),
+        ("folder.png", "--plot: expected the name of a file, got the folder "),
+        ("prompts.png", "--plot: expected another file than those that are read, got "),
+    ],
+)
 def test_a_picture_that_cannot_be_written(
-    folder: Path, config: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path, name: str
+    folder: Path, config: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path, name: str, message: str
 ) -> None:
+    (tmp_path / "folder.png").mkdir()
+    (tmp_path / "prompts.png").symlink_to(folder / "prompts.txt")
+    before = config.read_text()
     asked = ["calibrate", str(config), "--large-share", "0.2", "--on", str(folder / "prompts.txt")]
     assert main([*asked, "--plot", str(tmp_path / name)]) == 2
-    assert f"--plot: {tmp_path / name}: cannot be written: " in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert message in said
+    assert "score 300 prompts" not in said  # before the work
+    assert config.read_text() == before
 
 
 def test_a_running_servers_rates_count(
@@ -320,3 +334,13 @@ def test_a_member_that_is_ruled_out_gets_nothing(folder: Path, config: Path, thr
         return
     found = tune(decider, prompts, Ask("share", 0.3), snapshot=Snapshot(tuple(pool)))
     assert found.realised.shares == pytest.approx((0, 0.7, 0.3), abs=0.01)
+
+
+def test_a_load_that_is_no_text_is_refused(
+    folder: Path, config: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    load = tmp_path / "members.json"
+    load.write_bytes(b'{"members": [{"state": {"name": "\xff"}}]}')
+    asked = ["--large-share", "0.3", "--on", str(folder / "prompts.txt"), "--load", str(load)]
+    assert main(["calibrate", str(config), *asked]) == 2
+    assert f"{load}: expected what the admin port's /members answers" in capsys.readouterr().err

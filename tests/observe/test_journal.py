@@ -1,5 +1,7 @@
 """The journal's lines: what is written can be read, also by those who know fewer fields."""
 
+from pathlib import Path
+
 import msgspec
 import pytest
 
@@ -28,3 +30,11 @@ def test_later_fields_are_passed_over_and_other_lines_are_refused() -> None:
     assert msgspec.json.decode(line, type=Line) == FeedbackLine(id="d1", score=1)
     with pytest.raises(msgspec.ValidationError, match="Invalid value 'other'"):
         msgspec.json.decode(b'{"type": "other"}', type=Line)
+
+
+def test_while_the_server_writes_none_the_documents_say_so(root: Path) -> None:
+    own = {"journal.py"}
+    sources = [path.read_text(encoding="utf-8") for path in (root / "router").rglob("*.py") if path.name not in own]
+    written = any("observe.journal" in text or '"/v1/feedback"' in text for text in sources)
+    said = "writes no journal yet, and has no `/v1/feedback`" in (root / "docs" / "data.md").read_text(encoding="utf-8")
+    assert said is not written

@@ -1,10 +1,12 @@
 """Every accepted request ends exactly once, whatever its engines send and whenever they die.
 
 Real engine members and a real router; in place of a host's connection, hypothesis: chunks, ends, second ends, frames of
-ids that do not exist, chunks after the end, deaths, restarts, cancels and sinks that break, in any order.
+ids that do not exist, chunks after the end, deaths, restarts, cancels, sinks that break, figures that nobody can mean
+and heads that raise now and then, in any order.
 """
 
 import asyncio
+import math
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from router.errors import RouterError
 from router.ipc.messages import Abort, Chunks, Control, Done, Fail, Handoff, Load, Message, Submit
 from router.pipeline.router import Router
 from router.pool.engine import EngineMember
-from router.types import Query, Scores, Turn
+from router.types import Query, Scores, Timings, Turn, Usage
 
 NAMES = ("m0", "m1")
 
@@ -92,6 +94,8 @@ moods = st.sampled_from(
 )
 member = st.integers(0, len(NAMES) - 1)
 id = st.one_of(st.integers(1, 3), st.integers(0, 12))
+figure = st.sampled_from([0, 1, 10, -1, 2**31, 2**63, 2**64 - 1])
+time_s = st.sampled_from([0.0, 0.1, -1.0, 1e300, math.inf, -math.inf, math.nan])
 submit = st.tuples(st.just("submit"), moods, st.sampled_from(["auto", *NAMES, "router-mf-0.5"]))
 step = st.one_of(
     submit,
@@ -99,6 +103,9 @@ step = st.one_of(
     st.tuples(st.just("cancel"), st.integers(0, 20)),
     st.tuples(st.just("chunks"), member, st.lists(id, max_size=6)),
     st.tuples(st.just("done"), member, id),
+    st.tuples(st.just("claim"), member, id, st.tuples(figure, figure, figure), st.tuples(time_s, time_s)),
+    st.tuples(st.just("load"), member, st.tuples(figure, figure), st.tuples(time_s, time_s, time_s, time_s)),
+    st.tuples(st.just("head"), st.booleans()),
     st.tuples(st.just("handoff"), member, id),
     st.tuples(
         st.just("fail"), member, id, st.sampled_from([400, 429, 500, 502, 503]),
@@ -119,8 +126,16 @@ class Pool:
         for i, one in enumerate(self.members):
             one.described(frozenset({"chat"}), 1000 * (i + 1))
             self.restart(i)
-        scoring: Any = FakeScoring()
-        self.router = Router(Config(pool=pool, routing=Routing(price=0.0)), pool=self.members, scoring=scoring)
+        self.scoring: Any = FakeScoring()
+        self.router = Router(Config(pool=pool, routing=Routing(price=0.0)), pool=self.members, scoring=self.scoring)
+        choose = self.router._decider.choose
+
+        def choose_or_raise(*arguments: Any) -> Any:
+            if self.scoring.broken:
+                raise ScriptedBug("of a policy")
+            return choose(*arguments)
+
+        self.router._decider.choose = choose_or_raise  # type: ignore[method-assign]
         self.sinks: list[Sink] = []
 
     def restart(self, i: int) -> None:
@@ -143,6 +158,8 @@ class Pool:
             one._lost(one._link, None)  # type: ignore[arg-type]
         elif what == "restart":
             self.restart(rest[0])
+        elif what == "head":
+            self.scoring.broken = rest[0]
         elif self.members[rest[0]].phase == "ready":
             for message in _messages(what, *rest[1:]):
                 self.members[rest[0]].received(message)
@@ -152,7 +169,7 @@ class Pool:
         query = Query(kind="chat", model=model, turns=(Turn("user", "x"),), needs=frozenset({"chat"}))
         try:
             sink.ticket = self.router.submit(query, b"{}", sink)
-        except RouterError:
+        except (RouterError, ScriptedBug):
             assert sink.calls == []
             return
         assert sink.calls == [], "the sink was called before submit returned"
@@ -165,9 +182,17 @@ class Pool:
         running = sum(len(one._calls) for one in self.members)
         assert running == self.router.in_flight()
         assert running == sum(one._load.in_flight for one in self.members)
+        for one in self.members:
+            figures = one._load.figures().values()
+            assert all(math.isfinite(value) and value >= 0 for value in figures), figures
+
+
+class ScriptedBug(Exception):
+    """Of a plug-in."""
 
 
 class FakeScoring:
+    broken = False
     placements = ()
     head = None
     router = "mf"
@@ -175,6 +200,8 @@ class FakeScoring:
     typical = ("",)
 
     def score(self, query: Query) -> Scores:
+        if self.broken:
+            raise ScriptedBug("of a head")
         return Scores((0.3, 0.5), 10)
 
 
@@ -183,11 +210,28 @@ def _messages(what: str, *rest: Any) -> list[Message]:
         return [Chunks([(one, b"data") for one in rest[0]])]
     if what == "done":
         return [Done(id=rest[0])]
+    if what == "claim":
+        return [Done(id=rest[0], usage=Usage(*rest[1]), timings=Timings(*rest[2]))]
+    if what == "load":
+        return [_load(*rest)]
     if what == "handoff":
         return [Handoff(id=rest[0], text="", tokens=0, why="x")]
     if what == "fail":
         return [Fail(id=rest[0], status=rest[1], body=b"{}", code=rest[2], retryable=rest[3])]
     return [Control("pong"), Load(running=3, waiting=1), Control("drained")]
+
+
+def _load(counts: tuple[int, int], reals: tuple[float, float, float, float]) -> Load:
+    running, waiting = counts
+    kv_use, prefix_hit, prefill_tokens_per_s, time_per_output_token_s = reals
+    return Load(
+        running=running,
+        waiting=waiting,
+        kv_use=kv_use,
+        prefix_hit=prefix_hit,
+        prefill_tokens_per_s=prefill_tokens_per_s,
+        time_per_output_token_s=time_per_output_token_s,
+    )
 
 
 @settings(max_examples=150, deadline=None)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from router.config import Config, Member, Routing
-from router.errors import ConfigError, DeadlineExceeded, EngineFailed, NoEngine
+from router.errors import ConfigError, DeadlineExceeded, EngineFailed, EngineLost, NoEngine
 from router.heads import Artefact, make
 from router.heads.artefact import FORMAT, Metadata, ModelRecord
 from router.heads.base import Claim, JudgedHead
@@ -128,6 +128,16 @@ async def test_without_a_verdict_the_request_goes_on(judged: Judged, result: str
     await turn()
     assert len(judged.large.calls) == 1
     assert judged.judgements() == [f'headgate_judgements_total{{result="{result}"}} 1.0']
+
+
+async def test_a_question_that_alone_was_lost_with_its_judge_is_not_handed_to_another_engine(judged: Judged) -> None:
+    judged.submit()
+    await turn()
+    judged.small.calls[0].receiver.fail(Failure(EngineLost("engine 'small' was lost"), lost=True))
+    await turn()
+    assert isinstance(judged.sink.end, EngineLost)
+    assert judged.large.calls == []
+    assert judged.router.in_flight() == 0
 
 
 async def test_a_judge_that_is_not_ready_is_not_waited_for(judged: Judged) -> None:

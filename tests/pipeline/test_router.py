@@ -1,6 +1,7 @@
 """A request's way: admitted, decided, submitted, retried, ended; and what the doors see of the pool."""
 
 import gc
+import threading
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from router.errors import (
     ContextTooLong,
     DeadlineExceeded,
     EngineFailed,
+    EngineLost,
     ModelNotFound,
     NoEngine,
     Overloaded,
@@ -153,6 +155,7 @@ def test_a_threshold_in_the_config_rules_auto(two: Any) -> None:
 def test_models_lists_auto_first(two: Any) -> None:
     cards = two().router.models()
     assert [(card.id, card.context_tokens) for card in cards] == [("auto", 0), ("small", 1000), ("large", 4000)]
+    assert [card.root for card in cards] == ["org/large", "org/small", "org/large"], "of `auto`: the strongest member's"
 
 
 # Admission
@@ -291,6 +294,65 @@ def test_what_has_begun_is_not_retried(two: Any) -> None:
     assert pool.small.calls == []
 
 
+LOST = Failure(EngineFailed("engine 'large' was lost"), retryable=True, lost=True)
+LOST_AGAIN = Failure(EngineFailed("engine 'small' was lost"), retryable=True, lost=True)
+LOST_ALONE = Failure(EngineLost("engine 'large' was lost"), lost=True)
+
+
+def test_what_was_lost_alone_with_its_engine_is_not_handed_to_another(two: Any) -> None:
+    pool = two()
+    pool.submit()
+    pool.large.calls[0].receiver.fail(LOST_ALONE)
+    assert pool.sink.end is LOST_ALONE.error
+    assert (pool.sink.end.status, pool.sink.end.code) == (500, "engine_lost")
+    assert pool.small.calls == []
+
+
+def test_what_was_lost_among_others_is_tried_once_and_told_at_the_second_loss(two: Any) -> None:
+    pool = two()
+    pool.submit()
+    pool.large.calls[0].receiver.fail(LOST)
+    assert len(pool.small.calls) == 1
+    pool.small.calls[0].receiver.fail(LOST_AGAIN)
+    assert (pool.sink.end.status, pool.sink.end.code) == (500, "engine_lost")
+    assert str(pool.sink.end).startswith("engine 'small' was lost, as the one before it was with this request")
+    assert pool.router.in_flight() == 0
+
+
+@pytest.mark.parametrize("failure", [DIED, LOST, TOO_LONG])
+def test_a_head_that_raises_in_a_retry_leaves_the_failure_to_be_told(
+    two: Any, failure: Failure, caplog: pytest.LogCaptureFixture
+) -> None:
+    pool = two(quality=(0.8, 0.4))
+    pool.submit()
+
+    def explode(*args: Any) -> Any:
+        raise ValueError("a bug of a plug-in")
+
+    pool.router._decider.choose = explode
+    pool.small.calls[0].receiver.fail(failure)
+    assert pool.sink.end is failure.error
+    assert (pool.router.in_flight(), pool.router.pending_bytes) == (0, 0)
+    assert "could not be retried" in caplog.text
+
+
+async def test_a_stop_ends_all_though_one_call_cannot_be_aborted(two: Any, caplog: pytest.LogCaptureFixture) -> None:
+    pool = two()
+    sinks = [pool.sink, type(pool.sink)()]
+    pool.submit()
+    pool.sink = sinks[1]
+    pool.submit()
+
+    def explode() -> None:
+        raise ValueError("a bug")
+
+    pool.large.calls[0].abort = explode
+    await pool.router.stop()
+    assert ["shutting down" in str(sink.end) for sink in sinks] == [True, True]
+    assert pool.large.phase == "stopped"
+    assert "could not be aborted" in caplog.text
+
+
 def test_without_another_member_the_first_error_is_told(two: Any) -> None:
     pool = two()
     pool.small.phase = "restarting"
@@ -384,6 +446,37 @@ async def test_a_long_text_is_scored_on_another_thread(two: Any, monkeypatch: py
     assert pool.sink.chunks == [b"a"]
     assert pool.router.in_flight() == 0
     assert pool.router.pending_bytes == 0
+
+
+async def test_a_deadline_is_kept_while_scores_are_made(two: Any) -> None:
+    pool, go = two(), threading.Event()
+    scoring = pool.router._decider.scoring
+    scoring.slow = True
+    score = scoring.score
+    scoring.score = lambda query: score(query) if go.wait(60) else None
+    pool.submit(deadline_s=0.05)
+    await until(lambda: pool.sink.end)
+    assert not go.is_set()
+    assert isinstance(pool.sink.end, DeadlineExceeded)
+    assert pool.router.scoring_unfinished == 1
+    assert (pool.router.in_flight(), pool.router.pending_bytes) == (0, 0)
+    go.set()
+    await until(lambda: not pool.router.scoring_unfinished)
+    assert pool.large.calls == pool.small.calls == []
+    assert pool.sink.violations == []
+
+
+async def test_a_client_that_leaves_while_scores_are_made_is_forgotten(two: Any) -> None:
+    pool, go = two(), threading.Event()
+    scoring = pool.router._decider.scoring
+    scoring.slow = True
+    score = scoring.score
+    scoring.score = lambda query: score(query) if go.wait(60) else None
+    pool.submit(deadline_s=60).cancel()
+    assert (pool.router.in_flight(), pool.router.pending_bytes) == (0, 0)
+    go.set()
+    await until(lambda: not pool.router.scoring_unfinished)
+    assert pool.large.calls == pool.small.calls == []
 
 
 async def test_a_slow_heads_scores_are_made_on_another_thread(two: Any) -> None:

@@ -3,14 +3,17 @@
 import asyncio
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from router.ipc.messages import Done, Handoff
 from router.pool.base import Failure
+from router.pool.openai import OpenAIMember
 from tests.conftest import patience
+from tests.pool.raw_upstream import Act, RawUpstream, member_of, work
 
 HERE = Path(__file__).resolve().parent
 
@@ -61,3 +64,36 @@ class Heard:
 @pytest.fixture
 def heard() -> type[Heard]:
     return Heard
+
+
+@pytest.fixture
+async def raw() -> AsyncIterator[RawUpstream]:
+    upstream = RawUpstream()
+    await upstream.start()
+    yield upstream
+    await upstream.stop()
+
+
+class Asked:
+    """One member of the raw upstream, and requests to it."""
+
+    def __init__(self, raw: RawUpstream, member: OpenAIMember) -> None:
+        self.raw = raw
+        self.member = member
+
+    async def __call__(self, *answers: bytes | Act, **fields: Any) -> tuple[bytes, Done | Handoff | Failure]:
+        """What a request is answered with when the upstream says `answers`: the bytes passed on, and the end."""
+        if answers:
+            self.raw.answers = list(answers)
+        receiver = Heard()
+        self.member.submit(work(**fields), receiver)
+        end = await receiver.end()
+        return b"".join(receiver.chunks), end
+
+
+@pytest.fixture
+async def asked(raw: RawUpstream) -> AsyncIterator[Asked]:
+    member = member_of(raw)
+    await member.start()
+    yield Asked(raw, member)
+    await member.stop()

@@ -3,7 +3,8 @@
 `engine_args` script the start: `fail` (text for standard error, then exit 1), `slow_s`, `silent` (no Hello),
 `grandchild` (a process that outlives a killed host), `deaf` (answers no ping). A request's `user` field holds its
 script, JSON: `["chunk", text]`, `["done"]`, `["fail", status, code, retryable]`, `["sleep", s]`, `["die"]`,
-`["garbage"]`, `["hang"]`, `["stranger"]` (frames of an id that does not exist), `["twice"]` (a second end).
+`["garbage"]`, `["hang"]`, `["stranger"]` (frames of an id that does not exist), `["twice"]` (a second end),
+`["claim", usage, timings]` (an end of such figures), `["load", fields]`.
 """
 
 import asyncio
@@ -78,6 +79,10 @@ class ScriptedHost:
             self._send(Chunks([(id, step[1].encode())]))
         elif what == "done":
             self._send(Done(id=id, usage=Usage(10, 5, 2), timings=Timings(0.1, 0.3)))
+        elif what == "claim":
+            self._send(Done(id=id, usage=Usage(*step[1]), timings=Timings(*step[2])))
+        elif what == "load":
+            self._send(Load(**step[1]))
         elif what == "fail":
             error = {"error": {"message": f"scripted {step[1]}", "type": "scripted", "code": step[2]}}
             body = json.dumps(error).encode()

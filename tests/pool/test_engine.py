@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 import os
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 from router.config import Member, Supervision
 from router.errors import ContentTooLarge, EngineStartError, NoEngine, Overloaded
+from router.ipc.messages import Done, Fail, Handoff
 from router.pool import engine as engine_module
 from router.pool.base import Failure, Work
 from router.pool.engine import EngineMember
@@ -251,3 +253,150 @@ async def test_a_request_that_makes_no_frame_is_refused_before_it_is_in_the_book
     receiver = heard()
     member.submit(work(["chunk", "a"], ["done"]), receiver)
     await receiver.end()
+
+
+async def test_a_request_that_alone_waited_as_its_engine_was_lost_is_told_so_and_is_not_for_another(
+    make: Make, heard: Any
+) -> None:
+    member, streaming, waiting = make(), heard(), heard()
+    await member.start()
+    call = member.submit(work(["chunk", "a"], ["sleep", 60.0]), streaming)
+    call.stream_to(streaming.chunks.append)  # as a request does with its first chunk
+    member.submit(work(["die"]), waiting)
+    failure = await waiting.end()
+    assert (failure.error.status, failure.error.code) == (500, "engine_lost")
+    assert "no other request waited for its first token there; it is not tried on another engine" in str(failure.error)
+    assert (failure.retryable, failure.lost) == (False, True)
+    other = await streaming.end()
+    assert (other.error.status, other.error.code, other.lost) == (502, "engine_failed", True)
+
+
+async def test_one_end_that_raises_does_not_keep_the_others_from_theirs(
+    make: Make, heard: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    member, losses = make(), []
+    member.on_lost = lambda: losses.append(1)
+    await member.start()
+    receivers = [heard() for _ in range(5)]
+
+    def explode(failure: Failure) -> None:
+        raise ValueError("a bug")
+
+    receivers[0].fail = receivers[2].fail = explode
+    for receiver in receivers:
+        member.submit(work(["sleep", 60.0]), receiver)
+    member.submit(work(["die"]), heard())
+    for i in (1, 3, 4):
+        assert isinstance(await receivers[i].end(), Failure)
+    assert losses == [1]
+    assert member.status().in_flight == 0
+    assert caplog.text.count("its receiver failed at an error") == 2
+
+
+async def test_a_stop_tells_all_though_one_end_raises(make: Make, heard: Any) -> None:
+    member, broken, healthy = make(), heard(), heard()
+
+    def explode(failure: Failure) -> None:
+        raise ValueError("a bug")
+
+    broken.fail = explode
+    await member.start()
+    for receiver in (broken, healthy):
+        member.submit(work(["sleep", 60.0]), receiver)
+    await member.stop()
+    assert "was stopped" in healthy.ends[0].error.message
+
+
+@pytest.mark.parametrize("broken", ["done", "fail", "handoff"])
+async def test_an_end_that_raises_is_told_as_an_error_and_the_connection_stays(
+    make: Make, heard: Any, caplog: pytest.LogCaptureFixture, broken: str
+) -> None:
+    member, receiver, healthy = make(), heard(), heard()
+    await member.start()
+    pid = member.status().pid
+
+    def explode(end: Any) -> None:
+        raise ValueError("a bug")
+
+    setattr(receiver, broken, explode)
+    call = member.submit(work(["sleep", 60.0]), receiver)
+    member.received({
+        "done": Done(id=call.id),
+        "fail": Fail(id=call.id, status=400, body=b"{}"),
+        "handoff": Handoff(id=call.id, text="", tokens=0, why=""),
+    }[broken])  # fmt: skip
+    assert "its receiver failed at" in caplog.text
+    if broken != "fail":
+        assert receiver.ends[0].error.message == "the answer could not be passed on"
+    member.submit(work(["chunk", "b"], ["done"]), healthy)
+    await healthy.end()
+    assert (healthy.chunks, member.status().pid, member.status().in_flight) == ([b"b"], pid, 0)
+
+
+CLAIMS: list[tuple[list[int], list[float]]] = [
+    ([2**63, 1, 0], [0.1, 0.3]),
+    ([2**64 - 1, 2**64 - 1, 2**64 - 1], [0.1, 0.3]),
+    ([-1, -(2**63), -5], [0.1, 0.3]),
+    ([10, 5, 2], [math.nan, math.inf]),
+    ([10, 5, 2], [-1.0, -math.inf]),
+]
+
+
+@pytest.mark.parametrize(("usage", "timings"), CLAIMS, ids=str)
+async def test_an_answer_of_absurd_figures_is_passed_on_and_nothing_is_learnt_of_it(
+    make: Make, heard: Any, usage: list[int], timings: list[float]
+) -> None:
+    member, receiver, second = make(), heard(), heard()
+    await member.start()
+    before, pid = member.state(), member.status().pid
+    member.submit(work(["chunk", "a"], ["claim", usage, timings]), receiver)
+    end = await receiver.end()
+    assert isinstance(end, Done)
+    assert all(0 <= value <= 10 for value in (*msgspec.structs.astuple(end.usage), end.timings.first_token_s))
+    assert member.state().mean_output_tokens <= before.mean_output_tokens
+    assert math.isfinite(member.state().time_per_output_token_s)
+    member.submit(work(["chunk", "b"], ["done"]), second)
+    await second.end()
+    assert (receiver.chunks, second.chunks) == ([b"a"], [b"b"])
+    assert (member.phase, member.status().pid, member.status().in_flight) == ("ready", pid, 0)
+
+
+async def test_a_load_frame_of_absurd_figures_harms_nobody(make: Make, heard: Any) -> None:
+    member, receiver = make(), heard()
+    await member.start()
+    absurd = {"running": 2**64 - 1, "waiting": -5, "kv_use": math.nan, "prefix_hit": math.inf}
+    absurd |= {"prefill_tokens_per_s": math.nan, "time_per_output_token_s": -math.inf, "preemptions": 2**64 - 1}
+    member.submit(work(["load", absurd], ["chunk", "a"], ["done"]), receiver)
+    await receiver.end()
+    state = member.state()
+    assert (state.running, state.waiting, state.kv_use, state.prefix_hit) == (0, 0, 0.0, 0.0)
+    assert math.isfinite(state.prefill_tokens_per_s + state.time_per_output_token_s + state.queued_gpu_s)
+    assert member.phase == "ready"
+
+
+@pytest.mark.parametrize("status", [0, -1, 200, 302, 600, 2**63, 2**64 - 1])
+async def test_a_failure_of_a_status_that_is_none_is_a_bad_gateway(make: Make, heard: Any, status: int) -> None:
+    member, receiver = make(), heard()
+    await member.start()
+    member.submit(work(["fail", status, "", False]), receiver)
+    assert (await receiver.end()).error.status == 502
+    assert member.phase == "ready"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"[" * 100_000, b'{"error":' * 100_000, b'{"error":{"message":"\\ud800"}}', b"\xff\xfe", b'{"error":3}'],
+)
+async def test_a_failure_whose_body_cannot_be_read_ends_its_request_alone(make: Make, heard: Any, body: bytes) -> None:
+    member, receiver = make(), heard()
+    await member.start()
+    call = member.submit(work(["sleep", 60.0]), receiver)
+    member.received(Fail(id=call.id, status=500, body=body))
+    assert isinstance(await receiver.end(), Failure)
+    assert member.phase == "ready"
+
+
+async def test_a_host_that_claims_an_absurd_context_has_none_that_is_known(make: Make) -> None:
+    member = make(context_tokens=2**64 - 1)
+    await member.start()
+    assert member.state().context_tokens == 0

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from router.errors import BadRequest
 from router.pool.sse import Passage, with_model
+from router.types import Kind
 
 TEXT = st.text(max_size=30)
 
@@ -18,11 +19,15 @@ def event(content: str) -> bytes:
     return b"data: " + json.dumps({"model": "theirs", "choices": [choice]}).encode() + b"\n\n"
 
 
-@given(st.lists(TEXT, max_size=10), st.lists(st.integers(0, 2000), max_size=20), st.sampled_from([b"\n", b"\r\n"]))
+@given(
+    st.lists(TEXT, min_size=1, max_size=10),
+    st.lists(st.integers(0, 2000), max_size=20),
+    st.sampled_from([b"\n", b"\r\n"]),
+)
 def test_any_split_gives_the_same_events(contents: list[str], cuts: list[int], newline: bytes) -> None:
     stream = (b"".join(map(event, contents)) + b": a comment\n\ndata: [DONE]\n\n").replace(b"\n", newline)
     edges = [0, *sorted(min(cut, len(stream)) for cut in cuts), len(stream)]
-    passage = Passage("theirs", "ours")
+    passage = Passage("chat", "ours")
     out = [passage.feed(stream[a:b]) for a, b in pairwise(edges)]
     assert all(piece.endswith(newline * 2) for piece in out if piece)
     assert b"".join(out) == stream.replace(b'"model": "theirs"', b'"model":"ours"')
@@ -31,22 +36,24 @@ def test_any_split_gives_the_same_events(contents: list[str], cuts: list[int], n
 
 @pytest.mark.parametrize("content", ['"model":"theirs"', 'say \\"model\\": \\"x\\"', '{"model": "theirs"}'])
 def test_a_text_that_looks_like_a_key_is_left_alone(content: str) -> None:
-    passage = Passage("theirs", "ours")
+    passage = Passage("chat", "ours")
     out = passage.feed(event(content))
     assert json.loads(out[6:])["choices"][0]["delta"]["content"] == content
     assert json.loads(out[6:])["model"] == "ours"
 
 
 @pytest.mark.parametrize(
-    ("stream", "usage"),
+    ("kind", "stream", "usage"),
     [
         (
+            "messages",
             b'event: message_start\ndata: {"type":"message_start","message":{"usage":{"input_tokens":9}}}\n\n'
             b'event: message_delta\ndata: {"type":"message_delta","usage":{"output_tokens":4}}\n\n'
             b'event: message_stop\ndata: {"type":"message_stop"}\n\n',
             (9, 4),
         ),
         (
+            "responses",
             b'event: response.created\ndata: {"type":"response.created","response":{"usage":null}}\n\n'
             b"event: response.completed\n"
             b'data: {"type":"response.completed","response":{"usage":{"input_tokens":3,"output_tokens":2}}}\n\n',
@@ -55,8 +62,8 @@ def test_a_text_that_looks_like_a_key_is_left_alone(content: str) -> None:
     ],
     ids=["messages", "responses"],
 )
-def test_streams_of_other_apis_end_and_are_counted(stream: bytes, usage: tuple[int, int]) -> None:
-    passage = Passage("theirs", "ours")
+def test_streams_of_other_apis_end_and_are_counted(kind: Kind, stream: bytes, usage: tuple[int, int]) -> None:
+    passage = Passage(kind, "ours")
     last = stream.rindex(b"event: ")
     passage.feed(stream[:last])
     assert not passage.finished
@@ -67,7 +74,7 @@ def test_streams_of_other_apis_end_and_are_counted(stream: bytes, usage: tuple[i
 
 def test_the_same_name_passes_untouched() -> None:
     stream = event("x") * 3
-    assert Passage("theirs", "theirs").feed(stream) == stream
+    assert Passage("chat", "theirs").feed(stream) == stream
 
 
 def test_only_the_model_of_a_body_changes() -> None:
@@ -76,7 +83,7 @@ def test_only_the_model_of_a_body_changes() -> None:
     assert json.loads(with_model(b'{"messages": []}', "m")) == {"messages": [], "model": "m"}
 
 
-@pytest.mark.parametrize("body", [b"[]", b"{", b"\xff"])
+@pytest.mark.parametrize("body", [b"[]", b"{", b"\xff", b'{"a":' + b"[" * 100_000])
 def test_a_body_that_is_no_object_is_refused(body: bytes) -> None:
     with pytest.raises(BadRequest, match="not a JSON object"):
         with_model(body, "m")

@@ -91,15 +91,15 @@ def test_the_time_in_which_our_own_process_was_stopped_is_not_the_engines_silenc
 @pytest.mark.parametrize(
     ("settings", "bound_s"),
     [
-        (DEFAULT, 35.0),
-        (Supervision(ping_s=0.5, ping_timeout_s=3.0), 3.5),
-        (Supervision(ping_s=5.0, ping_timeout_s=5.0), 10.0),
-        (Supervision(ping_s=60.0, ping_timeout_s=30.0), 90.0),
-        (Supervision(ping_s=4.0, ping_timeout_s=30.0), 34.0),
+        (DEFAULT, 30.0),
+        (Supervision(ping_s=0.5, ping_timeout_s=3.0), 3.0),
+        (Supervision(ping_s=5.0, ping_timeout_s=5.0), 5.0),
+        (Supervision(ping_s=60.0, ping_timeout_s=30.0), 30.0),
+        (Supervision(ping_s=4.0, ping_timeout_s=30.0), 30.0),
     ],
 )
 @pytest.mark.parametrize("late_s", [0.0, 0.05, 0.2])
-def test_an_engine_that_hangs_is_killed_ping_timeout_s_after_a_look_that_follows_within_ping_s(
+def test_an_engine_that_hangs_is_killed_within_ping_timeout_s_of_its_last_word(
     settings: Supervision, bound_s: float, late_s: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = [1000.0]
@@ -111,11 +111,10 @@ def test_an_engine_that_hangs_is_killed_ping_timeout_s_after_a_look_that_follows
     while not engine.killed:
         clock[0] += look_s + late_s
         if clock[0] > hung_s and not engine.hangs:
-            engine.hangs, hung_s = True, clock[0] - look_s
+            engine.hangs = True
         watching._look_at(engine)  # type: ignore[arg-type]
-    took_s = clock[0] - hung_s
-    assert settings.ping_timeout_s <= took_s + 1e-6
-    assert took_s <= bound_s + (looks + settings.ping_s / look_s + 1) * late_s + 1e-6
+    silent_s = clock[0] - engine.last_heard_s
+    assert bound_s - look_s - 1e-3 <= silent_s <= bound_s + (looks + 1) * late_s + 1e-6
     assert f"it was silent for {clock[0] - engine.last_heard_s:.0f} s and was killed" == engine.killed
 
 
@@ -128,7 +127,7 @@ def test_an_engine_that_talks_is_asked_nothing_before_it_is_silent() -> None:
 def test_a_word_of_any_kind_after_the_ping_is_an_answer() -> None:
     watch = Watch(5.0, 30.0)
     assert watch.look(10.0, 0.0) == "ask"
-    for late_s in (15.0, 20.0, 25.0, 30.0, 35.0):
+    for late_s in (15.0, 20.0, 25.0, 30.0):
         assert watch.look(late_s, 0.0) == "wait"
-    assert watch.look(40.0, 36.0) == "ask"
-    assert watch.look(45.0, 36.0) == "wait"
+    assert watch.look(35.0, 31.0) == "ask"
+    assert watch.look(40.0, 31.0) == "wait"

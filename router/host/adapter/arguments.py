@@ -4,52 +4,81 @@ Knows vLLM's argument parser, not its engine.
 """
 
 import argparse
+import dataclasses
 import difflib
+import importlib
 import json
+import re
+import sys
+from collections.abc import Collection, Iterable
 from typing import Any, NoReturn
 
 from router.config import argument_name
+from router.config.engine_args import not_here
 from router.errors import ConfigError
 from router.host.adapter import moved
 from router.ipc.spec import HostSpec
 
-#: vLLM's options that Headgate answers for itself, and where they are set instead.
-_OURS = {
-    "model": "the member's `model`",
-    "model_tag": "the member's `model`",
-    "served_model_name": "the member's `name`",
-    "host": "`server.host`",
-    "port": "`server.port`",
-    "uds": "`server`",
-    "root_path": "`server`",
-    "api_key": "`server.api_keys`",
-    "ssl_keyfile": "a TLS proxy in front of `server`",
-    "ssl_certfile": "a TLS proxy in front of `server`",
-    "ssl_ca_certs": "a TLS proxy in front of `server`",
-    "api_server_count": "nothing: Headgate is the API server",
-    "headless": "nothing: Headgate is the API server",
-    "grpc": "nothing: Headgate is the API server",
-    "config": "`engine_args`",
-}
+_SHOWN = 8  #: choices in a message
+_LONGEST = 500  #: characters of it
+#: Of vLLM's server arguments, those that are about the model all the same.
+_OF_MODELS = frozenset({"enable_flash_late_interaction"})
+#: Argument, the one that brings others in, and where vLLM keeps those that there are.
+_PARSERS = (
+    ("tool_call_parser", "tool_parser_plugin", "vllm.tool_parsers", "ToolParserManager"),
+    ("reasoning_parser", "reasoning_parser_plugin", "vllm.reasoning", "ReasoningParserManager"),
+)
+
+
+class ArgumentRefused(ConfigError):
+    """One of `engine_args`: `key` as it is written there, empty where several are to blame."""
+
+    def __init__(self, why: str, key: str = "") -> None:
+        super().__init__(f"engine_args: {key}{key and ': '}{why}")
+        self.why = why
+        self.key = key
 
 
 def parse(spec: HostSpec) -> argparse.Namespace:
-    """Raises `ConfigError` on an unknown name (with the nearest right one) or a value that vLLM refuses."""
+    """Raises `ArgumentRefused` on an unknown name (with the nearest right one) or a value that vLLM refuses."""
     parser = _parser()
     options = _options(parser)
+    look_at_names(spec, options)
     argv = [f"--model={spec.model}", f"--served-model-name={spec.name}"]
     for key, value in spec.engine_args.items():
         name = argument_name(key)
-        if name in _OURS:
-            raise ConfigError(f"engine_args: {key!r} is set by {_OURS[name]}, not here")
-        if name not in options:
-            near = difflib.get_close_matches(name, options, n=1, cutoff=0.6)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise ConfigError(f"engine_args: vLLM has no argument {key!r}{hint}")
         argv += _words(options[name], name, value)
-    args = parser.parse_args(argv)
-    _validate(args)
+    try:
+        args = parser.parse_args(argv)
+        _validate(args)
+    except ArgumentRefused as error:
+        raise ArgumentRefused(_in_short(error.why), _named_in(error.why, spec.engine_args)) from None
     return args
+
+
+def look_at_names(spec: HostSpec, known: Collection[str]) -> None:
+    """Raises `ArgumentRefused` on a name that is Headgate's or in nobody's `known` ones."""
+    for key in spec.engine_args:
+        name = argument_name(key)
+        if found := not_here((key,)):
+            raise ArgumentRefused(found[1], key)
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ArgumentRefused(f"vLLM has no such argument{hint}", key)
+        if name in _of_vllms_doors():
+            raise ArgumentRefused("is of vLLM's own HTTP server, which does not run here", key)
+
+
+def _of_vllms_doors() -> frozenset[str]:
+    """Arguments of vLLM's HTTP server that `engine_args.OURS` does not know yet: those of a newer vLLM."""
+    if "vllm" not in sys.modules:
+        return frozenset()
+    common, own = getattr(_cli_args(), "BaseFrontendArgs", None), getattr(_cli_args(), "FrontendArgs", None)
+    if common is None or own is None:  # before 0.29 or so: one class of both kinds
+        return frozenset()
+    fields = {field.name for field in dataclasses.fields(own)} - {field.name for field in dataclasses.fields(common)}
+    return frozenset(fields) - _OF_MODELS
 
 
 def _cli_args() -> Any:
@@ -63,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = _cli_args().make_arg_parser(FlexibleArgumentParser())
 
     def refuse(message: str) -> NoReturn:
-        raise ConfigError(f"engine_args: {message}")
+        raise ArgumentRefused(message)
 
     parser.error = refuse  # type: ignore[method-assign]
     return parser
@@ -73,7 +102,31 @@ def _validate(args: argparse.Namespace) -> None:
     try:
         _cli_args().validate_parsed_serve_args(args)
     except (TypeError, ValueError) as error:
-        raise ConfigError(f"engine_args: {error}") from error
+        raise ArgumentRefused(str(error).removeprefix("Error: ")) from error
+    for name, plugin, room, manager in _PARSERS:
+        wanted = getattr(args, name, None)
+        if wanted and not getattr(args, plugin, None):
+            known = list(getattr(importlib.import_module(room), manager).list_registered())
+            if wanted not in known:
+                near = difflib.get_close_matches(wanted, known, n=3, cutoff=0.4) or sorted(known)[:3]
+                raise ArgumentRefused(f"--{name.replace('_', '-')}: vLLM has no {wanted!r}, but {', '.join(near)} ...")
+
+
+def _in_short(message: str) -> str:
+    """argparse lists every choice, thirty of them in a line: the nearest, or the first, are enough."""
+    match = re.fullmatch(r"(.*invalid choice: '?([^']*?)'? \(choose from )(.*)\)", message, re.DOTALL)
+    choices = re.findall(r"[^\s',]+", match[3]) if match else []
+    if match is None or len(choices) <= _SHOWN:
+        return message[:_LONGEST]
+    near = difflib.get_close_matches(match[2], choices, n=3, cutoff=0.4) or choices[:_SHOWN]
+    return f"{match[1]}{', '.join(near)} and {len(choices) - len(near)} more)"
+
+
+def _named_in(message: str, given: Iterable[str]) -> str:
+    """The first of the `given` names that vLLM's message speaks of, as it is written."""
+    spelled = {argument_name(key): key for key in given}
+    words = (argument_name(word) for word in re.findall(r"--[a-z0-9][a-z0-9_-]*", message))
+    return next((spelled[word] for word in words if word in spelled), "")
 
 
 def _options(parser: argparse.ArgumentParser) -> dict[str, argparse.Action]:

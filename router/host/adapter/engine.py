@@ -13,12 +13,13 @@ from router.errors import ConfigError
 from router.host.adapter import arguments
 from router.host.adapter.app import build_app, start_engine
 from router.host.adapter.fast import FastWay
-from router.host.adapter.fit import chat_renderer, completion_renderer, limits_of
+from router.host.adapter.fit import bounds_of, chat_renderer, completion_renderer, limits_of
 from router.host.adapter.outputs import LeanOutputs, drop_prometheus, install
 from router.host.adapter.shapes import shapes_of
 from router.host.adapter.slow import SlowWay
 from router.host.adapter.stats import LoadLogger
 from router.host.base import DIED, Answer, Facts
+from router.host.limits import Bounds
 from router.host.load import LoadMeter
 from router.ipc.messages import Load, Submit
 from router.ipc.spec import HostSpec
@@ -55,8 +56,9 @@ class VllmEngine:
             app = await build_app(engine, args)
             self = cls(engine, app, spec, meter)
             changed.append(lambda: self._changed())
+            bounds = self._slow.bounds = await bounds_of(engine, self._slow)
             if spec.fast_path:
-                await self._open_fast(spec, outputs)
+                await self._open_fast(spec, outputs, bounds)
             if spec.warm_up:
                 await self._warm_up()
         except BaseException:
@@ -64,13 +66,13 @@ class VllmEngine:
             raise
         return self
 
-    async def _open_fast(self, spec: HostSpec, outputs: LeanOutputs | None) -> None:
+    async def _open_fast(self, spec: HostSpec, outputs: LeanOutputs | None, bounds: Bounds) -> None:
         engine, state = self._engine, self._app.state
         completion = getattr(state, "openai_serving_completion", None)
-        plain = await completion_renderer(engine, self._slow)
+        plain = await completion_renderer(engine, self._slow, bounds)
         if completion is None or plain is None:
             return
-        chat = await chat_renderer(engine, state, self._slow)
+        chat = await chat_renderer(engine, state, self._slow, bounds)
         details = completion.enable_prompt_tokens_details
         self._fast = FastWay(
             engine,

@@ -16,9 +16,9 @@ from vllm.inputs import tokens_input
 from vllm.sampling_params import RequestOutputKind, SamplingParams
 
 from router.host.adapter.outputs import LeanOutputs
-from router.host.base import Answer, engine_failed
+from router.host.base import Answer, engine_failed, too_long
 from router.host.fields import Body, ChatBody, decode, merge
-from router.host.limits import Limits
+from router.host.limits import Limits, TooLong
 from router.host.render import Renderer, renderable, size_of
 from router.host.sse import DONE, Choice, EventWriter, Head, Shape, now, whole
 from router.ipc.messages import Submit
@@ -242,6 +242,9 @@ class Generation:
                     continuous_usage=self._continuous,
                 )
             collector = await way.submit(self._head.id, token_ids, sampling, submit, way.priority(submit, fields))
+        except TooLong as error:
+            self._answer.fail(too_long(error))
+            return
         except Exception as error:  # vLLM says it in its own words, or says that the engine is dead
             if way.engine.errored:
                 self._answer.fail(engine_failed(f"{type(error).__name__}: {error}"))
@@ -272,7 +275,7 @@ class Generation:
                 return
             self._hear([(0, text, tokens, finish_reason, stop_reason)], finish_reason is not None, cached)
         except Exception as error:
-            self._broken(error)
+            self.broken(error)
 
     def put(self, output: Any) -> None:
         """A piece of the answer as vLLM's `RequestOutput`, or the engine's death."""
@@ -285,7 +288,13 @@ class Generation:
             pieces = [(c.index, c.text, len(c.token_ids), c.finish_reason, c.stop_reason) for c in output.outputs]
             self._hear(pieces, output.finished, output.num_cached_tokens or 0)
         except Exception as error:
-            self._broken(error)
+            self.broken(error)
+
+    def broken(self, error: Exception) -> None:
+        """Our own mistake must not end the loop that every other answer depends on."""
+        self._answer.fail(engine_failed(f"{type(error).__name__}: {error}"))
+        self.abort()
+        self._way.loop.call_exception_handler({"message": "an output was not understood", "exception": error})
 
     def _attach(self, collector: Any) -> None:
         """Listen in the collector's place, starting with what it has already."""
@@ -313,6 +322,8 @@ class Generation:
     def _stream(self, writer: EventWriter, pieces: list[Piece], finished: bool, cached: int) -> None:
         events = []
         if not self._opened:
+            if not finished and not any(count for _, _, count, _, _ in pieces):
+                return  # a part of the prompt was read; nothing is sent before the engine has made a token
             self._opened = True
             events = [writer.role(index) for index in range(self._fields.n or 1)]
         for index, text, count, reason, stop_reason in pieces:
@@ -336,12 +347,6 @@ class Generation:
         usage = Usage(self._prompt_tokens, sum(count for _, _, count, _, _ in pieces), cached)
         self._answer.chunk(whole(self._head, choices, usage))
         self._answer.done(usage, choices[0].finish_reason or "stop")
-
-    def _broken(self, error: Exception) -> None:
-        """Our own mistake must not end the loop that every other answer depends on."""
-        self._answer.fail(engine_failed(f"{type(error).__name__}: {error}"))
-        self.abort()
-        self._way.loop.call_exception_handler({"message": "an output was not understood", "exception": error})
 
     def _go_slow(self) -> None:
         if not self._aborted:

@@ -12,7 +12,7 @@ import msgspec
 
 from router.host.adapter.slow import SlowWay
 from router.host.fields import ChatMessage
-from router.host.limits import Limits
+from router.host.limits import Bounds, Limits
 from router.host.render import ContentFormat, Renderer, Template
 
 logger = logging.getLogger("headgate.host")
@@ -38,6 +38,23 @@ def limits_of(engine: Any, serving: Any) -> Limits:
     """vLLM's own bounds on generated tokens, read off the serving class."""
     default = serving.default_sampling_params.get("max_tokens")
     return Limits(engine.model_config.max_model_len, _clamps(), default, getattr(serving, "override_max_tokens", None))
+
+
+async def bounds_of(engine: Any, slow: SlowWay) -> Bounds:
+    """vLLM's own bound on characters; on messages where this model's template lets none go for nothing."""
+    tokenizer = engine.renderer.tokenizer
+    longest = getattr(tokenizer, "max_chars_per_token", None)
+    if longest is None and tokenizer is not None:
+        longest = max(map(len, tokenizer.get_vocab()), default=0)
+    return Bounds(engine.model_config.max_model_len, longest or 0, await _messages_count(slow))
+
+
+async def _messages_count(slow: SlowWay) -> bool:
+    sizes = []
+    for turns in (1, 5, 9):
+        messages = [{"role": ("user", "assistant")[turn % 2], "content": ""} for turn in range(turns)]
+        sizes.append(len(await _ask(slow, {"messages": messages}) or ()))
+    return sizes[0] > 0 and sizes[0] + 4 <= sizes[1] and sizes[1] + 4 <= sizes[2]
 
 
 def _clamps() -> bool:
@@ -97,17 +114,17 @@ def _no_template(conversation: list[dict[str, Any]], variables: Mapping[str, Any
     raise ValueError("this renderer is for text completions")
 
 
-async def completion_renderer(engine: Any, slow: SlowWay) -> Renderer | None:
+async def completion_renderer(engine: Any, slow: SlowWay, bounds: Bounds) -> Renderer | None:
     """A renderer for text completions, proven on one text; None when vLLM tokenizes otherwise."""
     encode = encoder(engine)
     if encode is None:
         return None
-    renderer = Renderer(_no_template, encode)
+    renderer = Renderer(_no_template, encode, bounds=bounds)
     wanted = await _ask(slow, {"prompt": _TEXT})
     return renderer if wanted is not None and renderer.text(_TEXT, "") == wanted else None
 
 
-async def chat_renderer(engine: Any, state: Any, slow: SlowWay) -> Renderer | None:
+async def chat_renderer(engine: Any, state: Any, slow: SlowWay, bounds: Bounds) -> Renderer | None:
     """A renderer for chat, proven on a few conversations; None when chat must go through vLLM's classes."""
     serving = getattr(state, "openai_serving_chat", None)
     encode = encoder(engine)
@@ -117,7 +134,7 @@ async def chat_renderer(engine: Any, state: Any, slow: SlowWay) -> Renderer | No
     defaults = getattr(serving, "default_chat_template_kwargs", None)
     formats: tuple[ContentFormat, ...] = ("string", "openai")
     for content_format in formats:
-        renderer = Renderer(template, encode, content_format=content_format, defaults=defaults)
+        renderer = Renderer(template, encode, content_format=content_format, defaults=defaults, bounds=bounds)
         if await _same(renderer, slow):
             return renderer
     logger.warning("chat takes the slow way: its prompts could not be rendered as vLLM renders them")

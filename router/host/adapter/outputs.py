@@ -27,6 +27,10 @@ class Listener(Protocol):
         """`tokens` new tokens made `text`; `cached` prompt tokens came from the prefix cache."""
         ...
 
+    def broken(self, error: Exception) -> None:
+        """Its output could not be made text: it ends here, and is stopped in the engine."""
+        ...
+
 
 class LeanOutputs:
     """One engine's outputs. Called once per step, or per slice of a large one."""
@@ -63,8 +67,14 @@ class LeanOutputs:
             listener = listeners.get(output.request_id)
             if listener is None or (self._may_refuse and output.error is not None):
                 others.append(output)
-            elif self._tell(listener, output):
-                aborts.append(output.request_id)
+            else:
+                try:
+                    if self._tell(listener, output):
+                        aborts.append(output.request_id)
+                except Exception as error:  # else vLLM's loop ends, and with it every other answer
+                    aborts.append(output.request_id)
+                    self._drop(output.request_id)
+                    listener.broken(error)
         if engine_core_timestamp is not None:
             self._meter.stepped(engine_core_timestamp, len(engine_core_outputs), tokens)
         if not others:
@@ -101,6 +111,12 @@ class LeanOutputs:
         text = detokenizer.get_next_output_text(True, not listener.whole)
         listener.heard(text, tokens, str(reason), stop_reason, state.num_cached_tokens)
         return output.finish_reason is None
+
+    def _drop(self, request_id: str) -> None:
+        self.forget(request_id)
+        state = self._states.get(request_id)
+        if state is not None:
+            self._processor._finish_request(state)
 
     def _prefilled(self, output: Any, now: float) -> None:
         """The first output of a request carries when it was scheduled."""

@@ -11,40 +11,21 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from router.host.base import DIED, Answer, Failure, engine_failed, printable
+from router.host.adapter.refusals import cause, failure, status_of
+from router.host.base import DIED, Answer, Failure, engine_failed
 from router.host.fields import merge
+from router.host.limits import Bounds, TooLong
 from router.ipc.messages import Submit
 from router.types import API_PATHS, Kind, Usage
 
 App: TypeAlias = Callable[[Any, Any, Any], Awaitable[None]]
 
-_TYPES = {
-    400: "invalid_request_error",
-    401: "authentication_error",
-    403: "permission_error",
-    404: "not_found_error",
-    503: "service_unavailable",
-}
-#: The status of an error event that names none: vLLM's names of errors, OpenAI's and Anthropic's.
-_STATUSES = {
-    "BadRequestError": 400,
-    "invalid_request_error": 400,
-    "NotFoundError": 404,
-    "not_found_error": 404,
-    "UnprocessableEntityError": 422,
-    "NotImplementedError": 501,
-    "ServiceUnavailableError": 503,
-    "overloaded_error": 503,
-}
+#: Kinds whose prompt must fit the context.
+_GENERATING = ("chat", "completions", "responses", "messages")
 _FINISH = re.compile(rb'"(?:finish_reason|stop_reason)":\s?"(\w+)"')
 _EVENT_ERROR = re.compile(rb'^(?:event: error\r?\ndata: |data: (?=\{"(?:error"|type":\s?"error")))(.*)', re.DOTALL)
 #: What `responses` says before the engine has looked at the request: it waits for what comes next.
 _PREAMBLE = re.compile(rb"event: response\.(?:created|queued|in_progress)\r?\n")
-_TOO_LONG = re.compile(r"maximum context length|maximum model length|max_model_len|max_total_tokens")
-#: One reason in pydantic's report: where, as 0.30 and later write it or as earlier versions do, and what.
-_REPORT = re.compile(r"""'loc': (?:'body\.([^']*)'|\('body', ([^)]*)\)), 'msg': (?:'((?:[^'\\]|\\.)*)'|"([^"]*)")""")
-#: vLLM's refusals that say how an engine was configured, not that the request is wrong: another member may do it.
-_NOT_CONFIGURED = re.compile(r"requires --|does not support|is not supported by this model")
 
 
 class _Usage(msgspec.Struct):
@@ -58,27 +39,7 @@ class _Whole(msgspec.Struct):
     usage: _Usage | None = None
 
 
-class _Error(msgspec.Struct):
-    message: str = ""
-    param: Any = None
-    type: Any = ""
-    code: Any = None
-
-
-class _Errors(msgspec.Struct):
-    """An error body or event: its fields stand within `error`, or, as in events of `responses`, at the top."""
-
-    error: _Error | None = None
-    message: str = ""
-    param: Any = None
-    code: Any = None
-
-    def only(self) -> _Error:
-        return self.error or _Error(message=self.message, param=self.param, code=self.code)
-
-
 _whole = msgspec.json.Decoder(_Whole)
-_errors = msgspec.json.Decoder(_Errors, strict=False)
 _object = msgspec.json.Decoder(dict[str, Any])
 
 
@@ -93,13 +54,16 @@ class SlowWay:
         *,
         priorities: bool = False,
         dead: Callable[[], bool] = lambda: False,
+        bounds: Bounds | None = None,
     ) -> None:
-        """`dead` tells whether the engine is: then no answer is the request's own fault."""
+        """`dead` tells whether the engine is: then no answer is the request's own fault. What is out of `bounds` is
+        refused before vLLM looks at it, which would take it long."""
         self._app = app
         self._name = served_name
         self._loop = loop
         self._priorities = priorities
         self._dead = dead
+        self.bounds = bounds
         self._tasks: set[asyncio.Task[None]] = set()
 
     def start(self, submit: Submit, answer: Answer) -> Callable[[], None]:
@@ -108,6 +72,10 @@ class SlowWay:
             body = self._body(submit)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             body = submit.body  # vLLM says what is wrong with it
+        except TooLong as error:
+            said = msgspec.json.encode({"message": str(error)})
+            self._loop.call_soon(answer.fail, failure(400, said, submit.kind))
+            return call.disconnect
         task = self._loop.create_task(self._run(call, submit, body))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -122,6 +90,8 @@ class SlowWay:
 
     def _body(self, submit: Submit) -> bytes:
         body = _object.decode(merge(submit.body, submit.overrides))
+        if self.bounds is not None and submit.kind in _GENERATING:
+            self.bounds.body(body)
         body["model"] = self._name
         if submit.priority and self._priorities:
             body["priority"] = submit.priority
@@ -143,10 +113,10 @@ class SlowWay:
     async def _explained(self, error: Exception, scope: dict[str, Any], kind: Kind) -> Failure:
         """What an exception says that came after the response had begun. vLLM's own handlers know what is whose fault;
         they could not answer any more. What they do not know is the engine's."""
-        cause = _cause(error)
-        if not self._dead() and (told := await self._handled(cause, scope)) is not None:
-            return _failure(*told, kind)
-        return engine_failed(f"{type(cause).__name__}: {cause}")
+        raised = cause(error)
+        if not self._dead() and (told := await self._handled(raised, scope)) is not None:
+            return failure(*told, kind)
+        return engine_failed(f"{type(raised).__name__}: {raised}")
 
     async def _handled(self, error: BaseException, scope: dict[str, Any]) -> tuple[int, bytes] | None:
         handlers = getattr(self._app, "exception_handlers", {})
@@ -210,7 +180,7 @@ class _Call:
     def _event(self, data: bytes) -> None:
         if match := _EVENT_ERROR.match(data):
             event = match.group(1).strip()
-            self._error = _failure(_status_of(event), event, self._kind)
+            self._error = failure(status_of(event), event, self._kind)
             return
         if self._kind == "responses":
             if _PREAMBLE.match(data):
@@ -236,7 +206,7 @@ class _Call:
         elif self.status == 0:
             self._answer.fail(engine_failed("vLLM's application gave no answer"))
         elif self.status >= 400:
-            self._answer.fail(_failure(self.status, body, self._kind))
+            self._answer.fail(failure(self.status, body, self._kind))
         else:
             usage = _usage_of(state)
             if self._preamble:
@@ -296,70 +266,6 @@ def _scope(path: str, submit: Submit, length: int) -> dict[str, Any]:
         "server": ("127.0.0.1", 0),
         "state": {},
     }
-
-
-def _cause(error: BaseException) -> BaseException:
-    """The exception that vLLM raised, within what was raised around it once the response had begun."""
-    while True:
-        inner: BaseException | None = None
-        if isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-            inner = error.exceptions[0]
-        elif isinstance(error, RuntimeError) and "response already started" in str(error):
-            inner = error.__cause__
-        elif type(error).__name__ == "ValidationError":
-            inner = error.__context__  # an error that pydantic could not make an event of
-        if inner is None:
-            return error
-        error = inner
-
-
-def _read(body: bytes, otherwise: str) -> _Error:
-    try:
-        return _errors.decode(body).only()
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return _Error(message=body.decode(errors="replace") or otherwise)
-
-
-def _status_of(event: bytes) -> int:
-    """The HTTP status of an error event."""
-    error = _read(event, "")
-    for told in (error.code, error.type):
-        status = _STATUSES.get(told, 0) if isinstance(told, str) else told
-        if type(status) is int and 400 <= status < 600:
-            return status
-    return 500
-
-
-def _failure(status: int, body: bytes, kind: Kind) -> Failure:
-    """vLLM's error in our shape: its message and parameter, OpenAI's type, our code."""
-    error = _plain(_read(body, f"the engine answered with status {status}"))
-    message = printable(error.message)
-    too_long = status < 500 and _TOO_LONG.search(message) is not None
-    code = "context_length_exceeded" if too_long else ""
-    type_ = _TYPES.get(status, "invalid_request_error" if status < 500 else "internal_error")
-    param = printable(error.param) if isinstance(error.param, str) else None
-    content: dict[str, Any] = {"message": message, "type": type_, "param": param, "code": code or None}
-    if kind == "messages":
-        content = {"type": "error", "error": {"type": type_, "message": message}}
-    else:
-        content = {"error": content}
-    retryable = too_long or status in (501, 503) or (status < 500 and bool(_NOT_CONFIGURED.search(message)))
-    return Failure(status=status, body=msgspec.json.encode(content), code=code, retryable=retryable)
-
-
-def _plain(error: _Error) -> _Error:
-    """pydantic's report of a bad body in plain words."""
-    found = [
-        (path or steps.rstrip(",").replace("'", "").replace(", ", "."), single or double)
-        for path, steps, single, double in _REPORT.findall(error.message)
-    ]
-    if not found:
-        return error
-    # A position alone is where the JSON itself breaks off: no field to name.
-    reasons = [what if where.isdigit() else f"{where}: {what}" for where, what in found]
-    first = None if found[0][0].isdigit() else found[0][0]
-    param = first if error.param is None or str(error.param).startswith("body.") else error.param
-    return _Error(message="; ".join(reasons).replace("Value error, ", ""), param=param)
 
 
 def _usage_of(state: dict[str, Any]) -> Usage | None:

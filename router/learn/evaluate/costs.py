@@ -6,14 +6,13 @@ unknown length has `ANSWER` tokens, and a caveat says so.
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
-import yaml
 
 from router.errors import ConfigError
+from router.learn import settings_text
 from router.learn.corpus import Corpus
 from router.learn.evaluate.predict import labelled, speaker
 from router.learn.evaluate.splits import Split
@@ -21,6 +20,7 @@ from router.learn.outcomes import Outcomes, model_name
 
 CHARS = 4.0  #: a token
 ANSWER = 256.0
+MOST = 1e9  #: dollars per million tokens
 Doubles = npt.NDArray[np.float64]
 
 
@@ -93,12 +93,7 @@ def _output_tokens(table: Outcomes) -> Doubles:
 
 
 def _of_file(path: Path) -> dict[str, Price]:
-    try:
-        content: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: expected YAML or JSON: {error}") from error
+    content = settings_text.of_file(path)
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: expected models with their prices, got {type(content).__name__}")
     return {model_name(str(name)): _price(str(value), f"{path}: {name}") for name, value in content.items()}
@@ -110,6 +105,6 @@ def _price(text: str, where: str) -> Price:
         price = Price(float(first), float(second if slash else first))
     except ValueError:
         raise ConfigError(f"{where}: expected dollars per million tokens, or INPUT/OUTPUT; got {text!r}") from None
-    if not (0 <= price.input < float("inf") and 0 <= price.output < float("inf")):
-        raise ConfigError(f"{where}: expected a price of 0 or more, got {text!r}")
+    if not (0 <= price.input <= MOST and 0 <= price.output <= MOST):
+        raise ConfigError(f"{where}: expected a price of 0 or more, up to {MOST:g}, got {text!r}")
     return price

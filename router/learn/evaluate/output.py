@@ -6,6 +6,7 @@ import msgspec
 
 from router.errors import ConfigError
 from router.learn.evaluate.results import Evaluation
+from router.learn.output import replaced
 
 
 def json(found: Evaluation) -> str:
@@ -31,7 +32,8 @@ def write(found: Evaluation, folder: Path) -> tuple[Path, ...]:
     written = {"evaluation.json": json(found).encode() + b"\n", "report.html": page.html(found, pictures).encode()}
     written |= {f"{picture.name}.png": picture.png for picture in pictures}
     for name, content in written.items():
-        (folder / name).write_bytes(content)
+        with replaced("--out", folder / name) as file:
+            file.write(content)
     return tuple(folder / name for name in written)
 
 

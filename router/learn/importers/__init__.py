@@ -5,6 +5,7 @@ from typing import cast
 
 from router.errors import ConfigError
 from router.learn.importers.base import Format, Source
+from router.learn.records import shown
 
 #: In the order in which a file is offered to them: the narrower first.
 NAMES = ("journal", "routerbench", "llmrouter", "llmrouterbench", "headgate", "arena", "routellm")
@@ -22,5 +23,5 @@ def sniff(source: Source) -> str:
     for name in NAMES:
         if find(name).takes(source):
             return name
-    columns = ", ".join(repr(key) for key in list(source.values)[:12])
+    columns = ", ".join(shown(key) for key in list(source.values)[:12])
     raise ConfigError(f"{source.path}: no known format has the columns {columns}; expected one of {', '.join(NAMES)}")

@@ -1,6 +1,6 @@
-"""Headgate's own journal: decisions, and what clients said of the answers. An answer nobody spoke of is no outcome.
+"""Lines of decisions and of what clients said of the answers. A decision without feedback is no outcome.
 
-The line format is `router.observe.journal`'s.
+The line format is `router.observe.journal`'s. The server does not write it yet; a program beside it may.
 """
 
 from collections import Counter
@@ -8,12 +8,14 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
+from router.learn.importers import cells
 from router.learn.importers.base import Broken, Importer, Options, Outcome, Source
 from router.learn.outcomes import prompt_id
 from router.learn.records import Record
 from router.observe.journal import DecisionLine, FeedbackLine, Line
 
-ABOUT = "Headgate's journal: decisions, and the scores that /v1/feedback got"
+LONGEST = 300  #: characters of what is wrong with a line
+ABOUT = "lines of decisions and of the scores that their answers got (docs/data.md; the server writes none yet)"
 
 
 def takes(source: Source) -> bool:
@@ -35,7 +37,7 @@ class _Journal:
         try:
             line = msgspec.convert(record.values, Line)
         except msgspec.ValidationError as error:
-            raise Broken(f"expected a line of the journal: {error}") from error
+            raise Broken(f"expected a line of the journal: {str(error)[:LONGEST]}") from error
         if isinstance(line, DecisionLine):
             self._decided(line)
         else:
@@ -45,6 +47,8 @@ class _Journal:
         return dict(self._why) | ({"a decision without feedback": len(self._open)} if self._open else {})
 
     def _decided(self, line: DecisionLine) -> None:
+        for key in ("completion_tokens", "cost_usd"):
+            cells.measure({key: getattr(line, key)}, key)
         if line.prompt is None or not line.prompt.strip():
             self._why["a decision whose prompt was not kept"] += 1
         elif line.status != "finish":

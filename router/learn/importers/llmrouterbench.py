@@ -7,7 +7,7 @@ from typing import Any
 
 from router.learn.importers import cells
 from router.learn.importers.base import Broken, Importer, Options, Outcome, Source, columns_of, outcome
-from router.learn.records import Record
+from router.learn.records import Record, told
 
 ABOUT = "LLMRouterBench's results: records with origin_query, prompt, prediction, score"
 _MODEL, _DATASET = ("model", "model_name"), ("dataset", "dataset_name", "dataset_id")
@@ -25,7 +25,7 @@ def importer(source: Source, options: Options) -> Importer:
 
 class _LlmRouterBench:
     def __init__(self, source: Source, task: str) -> None:
-        folders = source.path.resolve().parts[:-1]
+        folders = tuple(map(told, source.path.resolve().parts[:-1]))
         deep = source.kind == "json" and len(folders) > 3
         self._dataset, self._split, self._model = folders[-3:] if deep else ("", "", "")
         self._task = task

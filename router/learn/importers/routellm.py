@@ -52,7 +52,7 @@ def importer(source: Source, options: Options) -> Importer:
     if not models:
         raise ConfigError(
             f"{source.path}: expected a column of True and False for each model, got "
-            f"{', '.join(repr(name) for name in list(columns)[:12]) or 'none'}"
+            f"{', '.join(records.shown(name) for name in list(columns)[:12]) or 'none'}"
         )
     others = [name for name in columns if name not in models]
     return _RouteLlm(options.task or task_of(source.path), models, others)
@@ -60,7 +60,7 @@ def importer(source: Source, options: Options) -> Importer:
 
 def task_of(path: Path) -> str:
     """`mmlu_anatomy.csv` -> `mmlu/anatomy`, `gsm8k_responses.csv` -> `gsm8k`."""
-    name = path.stem.removesuffix("_responses")
+    name = records.told(path.stem).removesuffix("_responses")
     return name.replace("mmlu_", "mmlu/", 1) if name.startswith("mmlu_") else name
 
 
@@ -102,4 +102,7 @@ class _RouteLlm:
             )  # fmt: skip
 
     def left_out(self) -> Mapping[str, int]:
-        return {f"column {name!r} holds more than True and False, so it is no model": 1 for name in self._others}
+        return {
+            f"column {records.shown(name)} holds more than True and False, so it is no model": 1
+            for name in self._others
+        }

@@ -7,13 +7,14 @@ from pathlib import Path
 import msgspec
 
 from router.errors import ConfigError
-from router.learn import importers, records
+from router.learn import importers, output, records
+from router.learn.importers import sink
 from router.learn.importers.base import Broken, Options, Outcome, Row, Source
-from router.learn.importers.sink import Sink, kind_of
 
 OnStage = Callable[[str, int], None]
 OnStep = Callable[[], None]
 NO_OPTIONS = Options()
+LONGEST = 500  #: characters of what is wrong with a row
 EVERY = 1000  #: records a step of the progress bar
 _SUFFIXES = (".parquet", ".csv", ".jsonl", ".ndjson", ".json")
 
@@ -57,14 +58,17 @@ def run(
 ) -> Imported:
     """Raises ConfigError at the first broken record, by file and line, unless it may be skipped."""
     job = _Job(skip_broken, keep_responses, on_step)
+    files = list(_files(paths))
+    sink.check_name(out)
+    output.check("--out", out, files)
     with ExitStack() as stack:
-        sink: Sink | None = None
-        for path in _files(paths):
+        table: sink.Sink | None = None
+        for path in files:
             on_stage(str(path), 0)
             for row in job.rows(path, format, options):
-                sink = sink or stack.enter_context(Sink(out, kind_of(row)))
-                sink.add(row)
-        if sink is None:
+                table = table or stack.enter_context(sink.opened(out, sink.kind_of(row)))
+                table.add(row)
+        if table is None:
             raise ConfigError(f"{paths[0]}: expected at least one row, got none{job.reasons()}")
     return job.report(out)
 
@@ -111,14 +115,14 @@ class _Job:
                 continue
             for row in made:
                 yield self._counted(row)
-        self._took.append(Took(str(path), name, number))
+        self._took.append(Took(records.told(path), name, number))
         for why, count in importer.left_out().items():
-            self._leave_out(why, count, str(path))
+            self._leave_out(why, count, records.told(path))
 
     def report(self, out: Path) -> Imported:
         return Imported(
-            out=str(out), kind=self._kind, rows=self._rows, prompts=len(self._prompts), models=tuple(self._models),
-            took=tuple(self._took), left_out=tuple(self._left_out.values()),
+            out=records.told(out), kind=self._kind, rows=self._rows, prompts=len(self._prompts),
+            models=tuple(self._models), took=tuple(self._took), left_out=tuple(self._left_out.values()),
         )  # fmt: skip
 
     def reasons(self) -> str:
@@ -135,6 +139,7 @@ class _Job:
         return row
 
     def _refuse(self, where: str, why: str) -> None:
+        why = why if len(why) <= LONGEST else why[:LONGEST] + "..."
         if not self._skip:
             raise ConfigError(f"{where}: {why} (--skip-broken leaves such rows out)")
         self._leave_out(f"broken: {why.partition(', got')[0]}", 1, where)

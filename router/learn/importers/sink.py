@@ -1,57 +1,47 @@
 """Writes rows to a table as they come: Parquet or JSONL, put in place only when all is well. Knows no format."""
 
-import os
-import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Any, BinaryIO
 
 import msgspec
 
 from router.errors import ConfigError
 from router.learn.importers.base import Battle, Outcome, Row
+from router.learn.output import replaced
 
 BATCH = 4096  #: rows in memory at once
 SUFFIXES = (".parquet", ".jsonl")
 _NUMBERS = ("score", "output_tokens", "output_chars", "cost_usd")
 
 
-class Sink:
-    """A table of one kind of row. Leaves nothing behind where the block fails."""
+def check_name(path: Path) -> None:
+    """Raises ConfigError for a table of another kind."""
+    if path.suffix not in SUFFIXES:
+        raise ConfigError(f"--out: expected a name in {' or '.join(SUFFIXES)}, got {path.name!r}")
 
-    def __init__(self, path: Path, kind: type[Row]) -> None:
-        if path.suffix not in SUFFIXES:
-            raise ConfigError(f"--out: expected a name in {' or '.join(SUFFIXES)}, got {path.name!r}")
-        self._path, self._kind = path, kind
-        self._rows: list[Row] = []
-        self._writer: Any = None
 
-    def __enter__(self) -> "Sink":
+@contextmanager
+def opened(path: Path, kind: type[Row]) -> Iterator["Sink"]:
+    """A table that is put in place where the block ends well, and leaves nothing behind where it fails."""
+    check_name(path)
+    with replaced("--out", path) as file:
+        sink = Sink(path, file, kind)
         try:
-            handle, name = tempfile.mkstemp(dir=self._path.parent, prefix=f".{self._path.name}.")
-        except OSError as error:
-            raise ConfigError(f"--out: {self._path}: cannot be written: {error.strerror}") from error
-        self._file: BinaryIO = os.fdopen(handle, "wb")
-        self._temporary = Path(name)
-        if self._path.suffix == ".parquet":
-            self._writer = _parquet_writer(self._file, self._kind)
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: BaseException | TracebackType | None) -> None:
-        try:
-            if kind is None:
-                self._flush()
-                if self._writer is not None:
-                    self._writer.close()
+            yield sink
+            sink.close()
         finally:
-            self._file.close()
-            if kind is None:
-                umask = os.umask(0)
-                os.umask(umask)
-                self._temporary.chmod(0o666 & ~umask)
-                self._temporary.replace(self._path)
-            else:
-                self._temporary.unlink()
+            sink.abandon()
+
+
+class Sink:
+    """A table of one kind of row."""
+
+    def __init__(self, path: Path, file: BinaryIO, kind: type[Row]) -> None:
+        self._path, self._file, self._kind = path, file, kind
+        self._rows: list[Row] = []
+        self._writer: Any = _parquet_writer(file, kind) if path.suffix == ".parquet" else None
 
     def add(self, row: Row) -> None:
         """Raises ConfigError where outcomes and battles are mixed."""
@@ -62,6 +52,18 @@ class Sink:
         self._rows.append(row)
         if len(self._rows) == BATCH:
             self._flush()
+
+    def close(self) -> None:
+        """Writes what is left."""
+        self._flush()
+        if self._writer is not None:
+            self._writer.close()
+
+    def abandon(self) -> None:
+        """Ends the writer while its file is still there, whatever has happened; nothing to do after `close`."""
+        if self._writer is not None:
+            with suppress(Exception):
+                self._writer.close()
 
     def _flush(self) -> None:
         if self._writer is None:

@@ -9,13 +9,13 @@ from typing import Any, Literal
 import msgspec
 import numpy as np
 import numpy.typing as npt
-import yaml
 
 from router.errors import ConfigError
 from router.heads import Artefact
 from router.heads.artefact import FORMAT, Metadata
 from router.heads.labelled import log_odds
 from router.heads.rules import Rule, Rules
+from router.learn import settings_text
 from router.learn.corpus import Corpus, label_weights
 from router.learn.export import records
 from router.learn.logistic import sigmoid
@@ -106,12 +106,7 @@ class RulesTrainer:
 
 def rules_file(path: Path) -> list[Any]:
     """The rules of a YAML or JSON file: a list, or a mapping with the key `rules`. Raises ConfigError."""
-    try:
-        told = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: expected YAML or JSON: {error}") from error
+    told = settings_text.of_file(path)
     rules = told.get("rules") if isinstance(told, dict) else told
     if not isinstance(rules, list):
         raise ConfigError(f"{path}: rules: expected a list of rules, got {type(rules).__name__}")

@@ -18,7 +18,7 @@ from router.errors import ConfigError
 from router.heads.artefact import DataRecord
 from router.heads.evidence import CHARS_A_TOKEN, Evidence
 from router.learn import records
-from router.learn.outcomes import Outcomes, Prompt, model_name, prompt_id, read
+from router.learn.outcomes import LARGEST, Outcomes, Prompt, model_name, prompt_id, read
 
 TEXTS = ("response", "weak_response")
 NUMBERS = ("output_tokens", "output_chars", "mean_logprob", "least_logprob", "agreement", "second_tokens", "quality")
@@ -87,7 +87,9 @@ def _read(path: Path, model: str) -> dict[Key, Evidence]:
         id_ = row.get("prompt_id") or (prompt_id(row["prompt"]) if isinstance(row.get("prompt"), str) else None)
         name = row.get("model") or model
         if not isinstance(id_, str) or not isinstance(name, str):
-            raise ConfigError(f"{where}: prompt_id, model: expected text, got {id_!r}, {name!r}")
+            raise ConfigError(
+                f"{where}: prompt_id, model: expected text, got {records.shown(id_)}, {records.shown(name)}"
+            )
         if not name:
             raise ConfigError(f"{where}: model: expected a name; say whose answers these are with one --judged MODEL")
         found = _evidence(where, row)
@@ -100,7 +102,7 @@ def _evidence(where: str, row: Values) -> Evidence | None:
     """None where the row tells nothing of an answer."""
     text = next((row[key] for key in TEXTS if row.get(key) is not None), None)
     if text is not None and not isinstance(text, str):
-        raise ConfigError(f"{where}: response: expected text, got {text!r}")
+        raise ConfigError(f"{where}: response: expected text, got {records.shown(text)}")
     values = {key: _number(where, key, row[key]) for key in NUMBERS if row.get(key) is not None}
     chars = values.pop("output_chars", None)
     if chars is not None and "output_tokens" not in values:
@@ -116,6 +118,6 @@ def _whole(values: dict[str, float]) -> Values:
 
 def _number(where: str, key: str, value: object) -> float:
     low, high = _RANGES.get(key, (0, math.inf))
-    if not isinstance(value, (int, float)) or not math.isfinite(value) or not low <= value <= high:
-        raise ConfigError(f"{where}: {key}: expected a number from {low} to {high}, got {value!r}")
+    if not isinstance(value, (int, float)) or not low <= value <= min(high, LARGEST):
+        raise ConfigError(f"{where}: {key}: expected a number from {low} to {high}, got {records.shown(value)}")
     return float(value)

@@ -11,7 +11,7 @@ from router.errors import ConfigError
 from router.heads import write
 from router.heads.evidence import Evidence
 from router.heads.verifier import LinearVerifier
-from router.learn import metrics
+from router.learn import metrics, output, records
 from router.learn.folds import by_group
 from router.learn.metrics_calibration import ece, equal_mass
 from router.learn.outcomes import Prompt
@@ -55,8 +55,7 @@ def run(
     on_step: Callable[[], None] = lambda: None,
 ) -> Report:
     """Raises ConfigError on bad input."""
-    if not out.parent.is_dir():
-        raise ConfigError(f"--out: expected a file in an existing folder, got {out}")
+    output.check("--out", out, (*tables, *responses))
     on_stage("answers", 1)
     known = answered(tables, responses, judged)
     on_step()
@@ -68,7 +67,7 @@ def run(
     write(out, msgspec.structs.replace(made, meta=meta))
     on_step()
     return Report(
-        out=str(out), bytes=out.stat().st_size, answers=len(known.right), right=float(known.right.mean()),
+        out=records.told(out), bytes=out.stat().st_size, answers=len(known.right), right=float(known.right.mean()),
         models=known.models, held_out=figures,
     )  # fmt: skip
 

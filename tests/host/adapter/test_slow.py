@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from router.host.adapter.slow import SlowWay
+from router.host.limits import Bounds
 from router.ipc.messages import Submit
 from router.types import Usage
 from tests.conftest import PATIENCE_S, until
@@ -83,6 +84,7 @@ async def test_the_request_reaches_the_application_under_the_served_name():
         ("responses", "/v1/responses"),
         ("messages", "/v1/messages"),
         ("tokenize", "/tokenize"),
+        ("count_tokens", "/v1/messages/count_tokens"),
         ("detokenize", "/detokenize"),
     ],
 )
@@ -262,6 +264,53 @@ async def test_errors_are_told_in_openais_shape():
         "param": "top_p",
         "code": None,
     }
+
+
+TOO_LONG = [
+    ("chat", {"messages": [{}] * 101}, "101 messages"),
+    ("messages", {"messages": [{}] * 101}, "101 messages"),
+    ("completions", {"prompt": "x" * 501, "logprobs": 1}, "501 characters"),
+    ("completions", {"prompt": [7] * 101, "logprobs": 1}, "101 tokens"),
+    ("responses", {"input": "x" * 501}, "501 characters"),
+]
+
+
+@pytest.mark.parametrize(("kind", "body", "what"), TOO_LONG)
+async def test_what_certainly_does_not_fit_is_refused_before_vllm_looks_at_it(kind, body, what):
+    async def never(scope, receive, send):
+        raise AssertionError("asked")
+
+    heard = Heard()
+    way = SlowWay(never, "tiny", asyncio.get_running_loop(), bounds=Bounds(100, 5, True))
+    way.start(Submit(id=1, kind=kind, body=json.dumps(body).encode()), heard)
+    assert heard.failure is None  # an answer is never called before `start` returns
+    await asyncio.wait_for(heard.ended.wait(), 60)
+    assert (heard.failure.status, heard.failure.code, heard.failure.retryable) == (400, "context_length_exceeded", True)
+    assert error_of(heard)["message"].startswith(
+        f"This model's maximum context length is 100 tokens. Your prompt has {what}"
+    )
+    assert (json.loads(heard.failure.body).get("type") == "error") == (kind == "messages")
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        ("chat", {"messages": [{}] * 100}),
+        ("chat", {"messages": 7}),
+        ("completions", {"prompt": "x" * 500}),
+        ("completions", {"prompt": "x" * 501, "truncate_prompt_tokens": 9}),
+        ("completions", {"prompt": [[7] * 90, [7] * 90]}),
+        ("completions", {"prompt": []}),
+        ("responses", {"input": [{"content": "x" * 501}]}),
+        ("tokenize", {"prompt": "x" * 501}),
+    ],
+)
+async def test_what_may_fit_is_vllms_to_judge(kind, body):
+    heard = Heard()
+    way = SlowWay(answering(200, b"{}"), "tiny", asyncio.get_running_loop(), bounds=Bounds(100, 5, True))
+    way.start(Submit(id=1, kind=kind, body=json.dumps(body).encode()), heard)
+    await asyncio.wait_for(heard.ended.wait(), 60)
+    assert heard.failure is None
 
 
 async def test_a_pydantic_report_is_put_in_plain_words():

@@ -131,3 +131,22 @@ def test_refuses_a_table_without_answers(
     table = jsonl(tmp_path / "log.jsonl", [{k: row[k] for k in ("prompt", "model", "score")} for row in answers])
     assert main(["train", "--router", "verifier", str(table), "--out", str(tmp_path / "x")]) == 2
     assert "expected answers of tiny: `response`, `output_tokens` or --responses FILE" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", ["1" + "0" * 400, "1e300", "-1", "null"])
+def test_tokens_beyond_all_sense_are_refused_by_row(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], number: str
+) -> None:
+    path = tmp_path / "t.jsonl"
+    row = '{"prompt": "p%d", "model": "m", "score": 1, "response": "x"}\n'
+    path.write_text("".join(row % i for i in range(20)))
+    told = tmp_path / "answers.jsonl"
+    told.write_text(f'{{"prompt": "p0", "model": "m", "output_tokens": {number}}}\n')
+    asked = ["train", str(path), "--router", "verifier", "--responses", str(told), "--out", str(tmp_path / "x")]
+    code = main(asked)
+    said = capsys.readouterr().err
+    assert "Traceback" not in said
+    if number != "null":
+        assert code == 2
+        assert f"{told}:1: output_tokens: expected a number from 0 to inf, got " in said
+        assert len(said) < 2000

@@ -1,0 +1,44 @@
+"""The config: one tree of structs (`tree`), read from a file (`loading`), checked (`checks`).
+
+The only place that reads the environment. A bad file is refused with its name, the key and what was expected.
+"""
+
+from router.config.checks import RESERVED_NAMES, check
+from router.config.engine_args import argument_name
+from router.config.environment import (
+    API_KEY_VARIABLE,
+    api_key_from_environment,
+    from_environment,
+    inherited_environment,
+    runtime_root,
+)
+from router.config.loading import build, load, parse
+from router.config.models import check_models
+from router.config.paths import home_expanded
+from router.config.presented import fault_of_api_key, fault_of_origin
+from router.config.tree import CONFIG_VERSION, Config, Limits, Member, Routing, Server, Supervision
+
+__all__ = [
+    "API_KEY_VARIABLE",
+    "CONFIG_VERSION",
+    "RESERVED_NAMES",
+    "Config",
+    "Limits",
+    "Member",
+    "Routing",
+    "Server",
+    "Supervision",
+    "api_key_from_environment",
+    "argument_name",
+    "build",
+    "check",
+    "check_models",
+    "fault_of_api_key",
+    "fault_of_origin",
+    "from_environment",
+    "home_expanded",
+    "inherited_environment",
+    "load",
+    "parse",
+    "runtime_root",
+]

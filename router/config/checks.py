@@ -1,0 +1,120 @@
+"""What types alone cannot refuse: numbers out of bounds, names that mean something else, keys that contradict."""
+
+import ipaddress
+import re
+from collections.abc import Callable, Sequence
+
+from router import urls
+from router.config.bounds import outside
+from router.config.engine_args import argument_name, not_here, twice
+from router.config.explain import one_of, shown
+from router.config.presented import fault_of_api_key, fault_of_origin
+from router.config.tree import CONFIG_VERSION, Config, Member, Server, Supervision
+from router.errors import ConfigError
+
+RESERVED_NAMES = ("auto", "headgate/auto")
+#: Numbers alone would be an address in an old spelling: `1.5` is 1.0.0.5.
+_HOST_NAME = re.compile(r"(?=.{1,253}$)(?![0-9.]+$)[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_.])?")
+_LONGEST_NAME = 256
+
+#: Refuses, with a reason and the key.
+Refuse = Callable[[str, str], None]
+
+
+def check(config: Config, source: str) -> None:
+    """Refuse what types alone cannot. Raises `ConfigError` naming source, value, key and what is allowed."""
+
+    def refuse(why: str, at: str) -> None:
+        raise ConfigError(f"{source}: {why} - at `{at}`")
+
+    if config.version != CONFIG_VERSION:
+        refuse(f"version {config.version} is not supported; expected {CONFIG_VERSION}", "$.version")
+    if not config.pool:
+        refuse("the pool is empty; expected at least one member", "$.pool")
+    for at, value, allowed in outside(config):
+        refuse(f"expected {allowed}, got {shown(value)}", at)
+    _check_server(config.server, refuse)
+    _check_supervision(config.supervision, refuse)
+    names = [member.name for member in config.pool]
+    for i, member in enumerate(config.pool):
+        at = f"$.pool[{i}]"
+        _check_name(member.name, names[:i], refuse, at)
+        (_check_engine if member.kind == "engine" else _check_url_member)(member, refuse, at)
+        if member.like and member.strength is not None:
+            refuse("give `like` or `strength`, not both", at)
+        if member.capabilities == ():
+            refuse("expected at least one capability, got none", f"{at}.capabilities")
+    if config.routing.judge and config.routing.judge not in names:
+        expected = one_of(config.routing.judge, names)
+        refuse(f"expected a member, {expected}, got {shown(config.routing.judge)}", "$.routing.judge")
+
+
+def _check_server(server: Server, refuse: Refuse) -> None:
+    for key, host in (("host", server.host), ("admin_host", server.admin_host)):
+        if not _is_host(host):
+            refuse(f"expected an address or a host's name, without port, got {shown(host)}", f"$.server.{key}")
+    for i, key in enumerate(server.api_keys):
+        if why := fault_of_api_key(key):
+            refuse(why, f"$.server.api_keys[{i}]")
+    for i, origin in enumerate(server.allowed_origins):
+        if why := fault_of_origin(origin):
+            refuse(why, f"$.server.allowed_origins[{i}]")
+    same = server.host == server.admin_host and server.port == server.admin_port
+    if same and server.port:
+        refuse(f"expected another port than `$.server.port`, got {server.port} too", "$.server.admin_port")
+
+
+def _is_host(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return _HOST_NAME.fullmatch(host) is not None
+    return True
+
+
+def _check_supervision(supervision: Supervision, refuse: Refuse) -> None:
+    for key, floor in (("backoff_max_s", "backoff_s"), ("ping_timeout_s", "ping_s")):
+        least, value = getattr(supervision, floor), getattr(supervision, key)
+        if value < least:
+            refuse(f"expected at least `{floor}`, {least:g}, got {value:g}", f"$.supervision.{key}")
+
+
+def _check_name(name: str, before: Sequence[str], refuse: Refuse, at: str) -> None:
+    if not name.strip() or name in RESERVED_NAMES or name.startswith("router-"):
+        refuse(f"{name!r} cannot name a member: it is empty or means a route", at)
+    if name != name.strip() or len(name) > _LONGEST_NAME or not name.isprintable():
+        allowed = f"up to {_LONGEST_NAME} characters, no blanks around them and no control characters among them"
+        refuse(f"expected a name of {allowed}, got {shown(name)}", f"{at}.name")
+    if name in before:
+        refuse(f"two members are named {name!r}; names must differ", at)
+
+
+def _check_engine(member: Member, refuse: Refuse, at: str) -> None:
+    if not member.model.strip():
+        refuse("an engine needs `model`: a path or hub id", at)
+    for key in ("url", "api_key"):
+        if getattr(member, key):
+            refuse("only a member of `kind: openai` has this; this one is an engine", f"{at}.{key}")
+    if found := not_here(member.engine_args):
+        key, why = found
+        refuse(f"{key!r} {why}", f"{at}.engine_args.{key}")
+    if key := twice(member.engine_args):
+        refuse(f"{argument_name(key)!r} stands twice, in two spellings", f"{at}.engine_args.{key}")
+    for key, value in member.env.items():
+        if not key or "=" in key or "\0" in key + value:
+            refuse(f"expected a variable's name and its text, got {shown(key)}", f"{at}.env")
+
+
+def _check_url_member(member: Member, refuse: Refuse, at: str) -> None:
+    try:
+        url = urls.parse(member.url)
+    except ValueError as error:
+        refuse(f"an openai member needs `url`, a base URL; got {urls.shown(member.url)!r}: {error}", f"{at}.url")
+    else:
+        if url.authorization and member.api_key:
+            refuse("give `api_key` or a login in `url`, not both", f"{at}.api_key")
+    if not (member.api_key.isascii() and (member.api_key + " ").isprintable()) or " " in member.api_key:
+        refuse("expected printable ASCII without spaces, not shown here", f"{at}.api_key")
+    for key in ("engine_args", "env"):
+        if getattr(member, key):
+            refuse("only an engine has this; this member is one of `kind: openai`", f"{at}.{key}")

@@ -1,0 +1,41 @@
+"""The environment, as far as Headgate reads it. No other room does."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from router.config import interpolation
+from router.config.secrets import Expander
+from router.config.tree import Config
+from router.errors import ConfigError
+
+API_KEY_VARIABLE = "HEADGATE_API_KEY"
+
+
+def from_environment(reference: str, at: str, env: Mapping[str, str] = os.environ) -> str:
+    """What `${NAME}` stands for: of secrets that may not be given as such. Raises `ConfigError`."""
+    try:
+        parts = interpolation.parse(reference)
+    except interpolation.Refused:
+        parts = ()
+    if len(parts) != 1 or interpolation.literals(parts):
+        raise ConfigError(f"{at}: expected ${{NAME}} of an environment variable, so that the secret is kept nowhere")
+    value: str = Expander(env, at).expand(reference, keys=("api_key",))
+    return value
+
+
+def runtime_root(env: Mapping[str, str] = os.environ) -> Path:
+    """Folder under which a private runtime folder is made."""
+    return Path(env.get("XDG_RUNTIME_DIR") or env.get("TMPDIR") or "/tmp")
+
+
+def api_key_from_environment(env: Mapping[str, str] = os.environ) -> str | None:
+    """`HEADGATE_API_KEY`; None where it is not set. Set but empty is not the same: it is a key that is missing."""
+    return env.get(API_KEY_VARIABLE)
+
+
+def inherited_environment(config: Config, env: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """What engine hosts inherit: everything but our own API key, and what the config reads its keys from."""
+    secrets = {*config.server.api_keys, *(member.api_key for member in config.pool)} - {""}
+    ours = {API_KEY_VARIABLE, *config.secret_variables}
+    return {name: value for name, value in env.items() if name not in ours and value not in secrets}

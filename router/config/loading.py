@@ -1,0 +1,61 @@
+"""From a file, a text or plain objects to a checked Config. A bad one is refused with its name, the key and what was
+expected."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from router.config import document
+from router.config.checks import check
+from router.config.explain import explain
+from router.config.paths import home_expanded, relative_to
+from router.config.secrets import Expander
+from router.config.tree import NOT_IN_FILES, Config
+from router.errors import ConfigError
+
+
+def load(path: str | Path, env: Mapping[str, str] = os.environ) -> Config:
+    """The config of a YAML file. Relative paths in it are relative to the file. Raises `ConfigError`."""
+    path = home_expanded(path, "the config")
+    try:
+        with path.open("rb") as file:
+            data = file.read(document.MOST_BYTES + 1)
+        text = data.decode("utf-8-sig")
+    except IsADirectoryError as error:
+        raise ConfigError(f"{path}: expected a config file, got a folder") from error
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from error
+    return relative_to(path.parent, parse(text, source=str(path), env=env), str(path))
+
+
+def parse(text: str, *, source: str = "<config>", env: Mapping[str, str] = os.environ) -> Config:
+    """The config of a YAML text; `source` names it in errors."""
+    try:
+        tree = document.read(text)
+    except document.Refused as error:
+        raise ConfigError(f"{source}: not valid YAML: {error}") from error
+    if not isinstance(tree, dict):
+        got = "nothing" if tree is None else type(tree).__name__
+        raise ConfigError(f"{source}: expected a mapping at the top, got {got}")
+    expander = Expander(env, source)
+    config = build(expander.expand(tree), source=source)
+    return msgspec.structs.replace(
+        config,
+        secret_variables=tuple(sorted(expander.secret_variables)),
+        expanded_at=tuple(expander.expanded_at),
+    )
+
+
+def build(tree: Mapping[str, Any], *, source: str = "<config>") -> Config:
+    """The config of plain objects, checked."""
+    try:
+        for name in NOT_IN_FILES & tree.keys():
+            raise msgspec.ValidationError(f"Object contains unknown field `{name}`")
+        config = msgspec.convert(tree, Config, strict=False)  # `${PORT}` is text
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{source}: {explain(str(error), tree)}") from error
+    check(config, source)
+    return config

@@ -1,0 +1,68 @@
+"""Paths of a config and of flags: `~` is the home folder, relative ones of a file stand beside it."""
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from router.config.tree import Config, Member
+from router.errors import ConfigError
+
+
+def home_expanded(path: str | Path, at: str) -> Path:
+    """`path` with `~` and `~user` at its start replaced. Raises `ConfigError` where there is no such home."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise ConfigError(f"{at}: {str(path)!r}: no home folder is known for `~`") from error
+
+
+def relative_to(base: Path, config: Config, source: str) -> Config:
+    """Paths that exist relative to `base` become absolute; hub ids stay as they are."""
+    config = at_home(config, source)
+
+    def resolve(name: str) -> str:
+        here = base / name
+        return str(here.resolve()) if name and here.exists() else name
+
+    pool = tuple(
+        msgspec.structs.replace(member, model=resolve(member.model)) if member.kind == "engine" else member
+        for member in config.pool
+    )
+    routing = config.routing
+    if routing.checkpoint != "default":
+        routing = msgspec.structs.replace(routing, checkpoint=resolve(routing.checkpoint))
+    return msgspec.structs.replace(config, pool=pool, routing=routing)
+
+
+def at_home(config: Config, source: str) -> Config:
+    """`config` with `~` replaced in every path. Raises `ConfigError`."""
+    replace = msgspec.structs.replace
+    supervision, routing = config.supervision, config.routing
+    supervision = replace(
+        supervision,
+        runtime_dir=_expanded(supervision.runtime_dir, f"{source}: $.supervision.runtime_dir"),
+        log_dir=_expanded(supervision.log_dir, f"{source}: $.supervision.log_dir"),
+    )
+    routing = replace(routing, checkpoint=_expanded(routing.checkpoint, f"{source}: $.routing.checkpoint"))
+    pool = tuple(
+        _member_at_home(member, f"{source}: $.pool[{i}]") if member.kind == "engine" else member
+        for i, member in enumerate(config.pool)
+    )
+    return replace(config, pool=pool, routing=routing, supervision=supervision)
+
+
+def _member_at_home(member: Member, at: str) -> Member:
+    """vLLM's own arguments and the engine's variables too: no shell has read them."""
+    return msgspec.structs.replace(
+        member,
+        model=_expanded(member.model, f"{at}.model"),
+        engine_args={key: _expanded(value, f"{at}.engine_args.{key}") for key, value in member.engine_args.items()},
+        env={key: _expanded(value, f"{at}.env.{key}") for key, value in member.env.items()},
+    )
+
+
+def _expanded(value: Any, at: str) -> Any:
+    if not isinstance(value, str) or not (value == "~" or value.startswith("~")):
+        return value
+    return str(home_expanded(value, at))

@@ -1,0 +1,128 @@
+"""`headgate.yaml` as one tree of frozen structs; each room gets its own branch.
+
+A number's type says what it may be (`bounds`); `checks` holds a config to it, whether a file, a flag or code gave it.
+"""
+
+from typing import Any, Literal
+
+import msgspec
+
+from router.config.bounds import (
+    Bytes,
+    Count,
+    HeadBytes,
+    OutputTokens,
+    Pause,
+    Port,
+    Price,
+    Rate,
+    Seconds,
+    Share,
+    Tokens,
+    Unit,
+    Wait,
+)
+from router.types import Capability
+
+CONFIG_VERSION = 1
+#: Fields of `Config` that are found out as it is read.
+NOT_IN_FILES = frozenset({"expanded_at", "secret_variables"})
+
+
+class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Bounds that keep memory a matter of configuration, not of traffic."""
+
+    body_bytes: Bytes = 32 * 1024 * 1024
+    header_bytes: HeadBytes = 64 * 1024
+    headers: Count = 128
+    connections: Count = 20_000
+    in_flight: Count = 2_048  #: accepted and unfinished requests; over it 429
+    waiting: Count = 2_048  #: requests that wait in one engine; when every engine has so many, 429
+    pending_bytes: Bytes = 512 * 1024 * 1024  #: bodies kept until their first answer byte; over it 429
+    header_timeout_s: Seconds = 10.0  #: from a request's first byte to the end of its headers
+    body_timeout_s: Seconds = 60.0
+    keepalive_s: Seconds = 75.0
+    stream_buffer_bytes: Bytes = 1 << 20  #: unsent answer bytes kept for a client that reads slowly
+    write_timeout_s: Seconds = 60.0  #: a client that takes nothing for so long is cut
+    drain_s: Wait = 30.0  #: after SIGTERM, running answers may take this long
+
+
+class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Where the doors are. `port: 0` lets the system choose."""
+
+    host: str = "127.0.0.1"
+    port: Port = 8000
+    admin_host: str = "127.0.0.1"
+    admin_port: Port = 8001
+    api_keys: tuple[str, ...] = ()  #: none: the public routes are open
+    allowed_origins: tuple[str, ...] = ()  #: whose web pages may use the public routes; `*`: any
+    io_uring: bool = True  #: tokens for many clients leave in one system call, where the kernel has it and lets us
+    limits: Limits = Limits()
+
+
+class Member(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One model of the pool: an engine that we start, or an OpenAI-compatible URL."""
+
+    name: str
+    kind: Literal["engine", "openai"] = "engine"
+    model: str = ""  #: path or hub id of the weights; for `openai`, what to ask for (default: `name`, else its first)
+    url: str = ""  #: for `openai`: base URL, with or without `/v1`; a query goes with every call
+    api_key: str = ""  #: for `openai`: sent as a bearer token
+    connect_timeout_s: Seconds = 20.0  #: for `openai`: until a connection is open, its host name looked up
+    answer_timeout_s: Seconds = 3_600.0  #: for `openai`: until the end of a whole answer, which is silent before it
+    silence_timeout_s: Seconds = 600.0  #: for `openai`: a stream that brings no whole event for so long is given up
+    like: str = ""  #: score it as this model of the checkpoint
+    strength: Unit | None = None  #: or by its MMLU-Pro accuracy, 0..1
+    engine_args: dict[str, Any] = {}  #: vLLM's own argument names, with _ or -
+    env: dict[str, str] = {}  #: added to the engine's environment
+    fast_path: bool = True  #: answer plain requests without vLLM's serving classes
+    capabilities: tuple[Capability, ...] | None = None  #: for `openai`; an engine tells its own
+    context_tokens: Tokens = 0  #: for `openai`; an engine tells its own
+    usd_per_hour: Price = 2.0  #: of the whole GPU
+    gpu_share: Share | None = None  #: default: `gpu_memory_utilization`, else 1 / number of members
+    prefill_tokens_per_s: Rate = 0.0  #: 0: learnt from load frames
+    time_per_output_token_s: Wait = 0.0  #: 0: learnt from load frames
+    mean_output_tokens: OutputTokens = 200.0  #: start value; then learnt
+
+
+class Routing(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How decisions are made."""
+
+    checkpoint: str = "default"  #: `default` or a path
+    #: lambda: quality points given up to save one dollar. 100: a tenth of a point for a tenth of a cent, which is about
+    #: what 200 tokens of an 8 B model cost on an H100.
+    price: Price = 100.0
+    threshold: Unit | None = None  #: RouteLLM's rule for `auto`: strongest iff its win rate reaches this
+    slo_ttft_s: Seconds | None = None  #: members predicted to be slower are passed over while another is not
+    judge: str = ""  #: the member that a causal_llm checkpoint asks; default: the one of the model it was trained with
+    judge_timeout_s: Seconds = 2.0  #: a verdict that takes longer is done without
+    retry: bool = True  #: a request that streamed nothing is tried once on another member
+
+
+class Supervision(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How engine hosts are started, watched and restarted."""
+
+    start_timeout_s: Seconds = 1_800.0
+    stop_timeout_s: Wait = 10.0
+    restart: bool = True
+    backoff_s: Seconds = 1.0  #: doubled at each failed restart
+    backoff_max_s: Seconds = 60.0
+    ping_s: Pause = 5.0  #: how often a silent host is asked
+    ping_timeout_s: Seconds = 30.0
+    breaker_failures: Count = 5  #: consecutive failures that open a member's breaker
+    breaker_open_s: Seconds = 10.0
+    runtime_dir: str = ""  #: default: a private folder under $XDG_RUNTIME_DIR or the system's temporary folder
+    log_dir: str = ""  #: engine logs; default: `runtime_dir`
+
+
+class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The whole file."""
+
+    version: int = CONFIG_VERSION
+    server: Server = Server()
+    pool: tuple[Member, ...] = ()
+    routing: Routing = Routing()
+    supervision: Supervision = Supervision()
+    #: Environment variables that keys were read from: engines do not inherit them. Not in the file, nor is the next.
+    secret_variables: tuple[str, ...] = ()
+    expanded_at: tuple[str, ...] = ()  #: where references stood, `$.pool[0].url`: what they brought is shown to nobody

@@ -1,0 +1,71 @@
+"""Threads for work that takes too long for the event loop. None is waited for at the end of the process.
+
+asyncio's own executor would be: its threads are joined at exit, however long they still compute.
+"""
+
+import asyncio
+import contextlib
+import os
+import threading
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
+from typing import TypeVar
+
+A = TypeVar("A")
+R = TypeVar("R")
+
+#: As many as asyncio's executor would start.
+MOST_THREADS = min(32, (os.cpu_count() or 1) + 4)
+
+
+class Threads:
+    """Started when they are needed. Called from one event loop's thread."""
+
+    def __init__(self, most: int = MOST_THREADS) -> None:
+        self._most = most
+        self._threads = 0
+        self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self.unfinished = 0  #: that wait or are being done
+
+    def run(self, function: Callable[[A], R], argument: A) -> "asyncio.Future[R]":
+        """Call `function` in a thread; what it returns or raises."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[R] = loop.create_future()
+
+        def end(result: R | None, error: BaseException | None) -> None:
+            self.unfinished -= 1
+            if future.done():  # cancelled
+                return
+            if error is None:
+                future.set_result(result)  # type: ignore[arg-type]
+            else:
+                future.set_exception(error)
+
+        def job() -> None:
+            try:
+                result, error = function(argument), None
+            except BaseException as caught:
+                result, error = None, caught
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                loop.call_soon_threadsafe(end, result, error)
+
+        self.unfinished += 1
+        if self._threads < min(self.unfinished, self._most):
+            self._threads += 1
+            threading.Thread(target=self._work, name="headgate-scoring", daemon=True).start()
+        self._jobs.put(job)
+        return future
+
+    def stop(self) -> None:
+        """Each thread ends after what it does now; what has not begun is not begun."""
+        with contextlib.suppress(Empty):
+            while True:
+                self._jobs.get_nowait()
+                self.unfinished -= 1
+        for _ in range(self._threads):
+            self._jobs.put(None)
+        self._threads = 0
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            job()

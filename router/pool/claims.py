@@ -1,0 +1,46 @@
+"""What an engine claims in its messages, brought into bounds: a wrong figure must neither raise nor teach.
+
+Out of bounds, or no number, is as unknown: 0. csrc/frame.hpp and csrc/load.hpp keep the same bounds for what is read
+natively. Knows no connection.
+"""
+
+from typing import Final
+
+import msgspec
+
+from router.ipc.messages import Done
+from router.types import Timings, Usage
+
+#: Of one answer, one context, one queue.
+MOST_TOKENS: Final = 1 << 30
+MOST_SECONDS: Final = 1e7
+
+
+def plausible(done: Done) -> Done:
+    """`done`, its figures in bounds."""
+    usage, timings = done.usage, done.timings
+    if (
+        0 <= usage.prompt_tokens <= MOST_TOKENS
+        and 0 <= usage.completion_tokens <= MOST_TOKENS
+        and 0 <= usage.cached_tokens <= MOST_TOKENS
+        and 0.0 <= timings.first_token_s <= MOST_SECONDS
+        and 0.0 <= timings.total_s <= MOST_SECONDS
+    ):
+        return done
+    return msgspec.structs.replace(done, usage=plausible_usage(usage), timings=plausible_timings(timings))
+
+
+def plausible_usage(usage: Usage) -> Usage:
+    return Usage(tokens(usage.prompt_tokens), tokens(usage.completion_tokens), tokens(usage.cached_tokens))
+
+
+def plausible_timings(timings: Timings) -> Timings:
+    return Timings(seconds(timings.first_token_s), seconds(timings.total_s))
+
+
+def tokens(claimed: int) -> int:
+    return claimed if 0 <= claimed <= MOST_TOKENS else 0
+
+
+def seconds(claimed: float) -> float:
+    return claimed if 0.0 <= claimed <= MOST_SECONDS else 0.0

@@ -1,0 +1,63 @@
+"""Whoever wants more than its share of the loop's time waits, and goes on in an order that leaves nobody out."""
+
+import asyncio
+
+from router.frontend.turns import SHARE_S, TURN_S, Turns
+
+
+class Asker:
+    """Works for a whole share in each of `shares` turns."""
+
+    def __init__(self, turns: Turns, name: str, shares: int, order: list[str]) -> None:
+        self.turns, self.name, self.shares, self.order = turns, name, shares, order
+
+    def go_on(self) -> None:
+        assert self.turns.share() > 0.0
+        self.order.append(self.name)
+        self.shares -= 1
+        self.turns.spent(SHARE_S)
+        if self.shares:
+            self.turns.later(self, first=False)
+
+
+async def test_a_turn_has_a_bound_and_what_is_left_is_done_in_the_next_ones() -> None:
+    turns, order, turned = Turns(), list[str](), list[int]()
+    for number in range(100):
+        turns.later(Asker(turns, str(number), 1, order), first=True)
+    while turns:
+        await asyncio.sleep(0)
+        turned.append(len(order))
+    assert order == [str(number) for number in range(100)]
+    most = round(TURN_S / SHARE_S) + 1
+    assert all(now - before <= most for before, now in zip([0, *turned], turned, strict=False))
+
+
+async def test_who_has_much_to_do_waits_behind_who_comes_for_the_first_time() -> None:
+    turns, order = Turns(), list[str]()
+    for _ in range(1000):
+        turns.later(Asker(turns, "many", 10, order), first=False)
+    turns.later(Asker(turns, "new", 1, order), first=True)
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert "new" in order[:2]
+
+
+async def test_who_has_much_to_do_goes_on_while_others_keep_coming() -> None:
+    turns, order = Turns(), list[str]()
+    turns.later(Asker(turns, "many", 10, order), first=False)
+    for _ in range(30):
+        for _ in range(20):
+            turns.later(Asker(turns, "new", 1, order), first=True)
+        await asyncio.sleep(0)
+    assert order.count("many") == 10
+
+
+async def test_without_time_left_there_is_no_share_until_the_loop_has_turned() -> None:
+    turns, order = Turns(), list[str]()
+    turns.spent(TURN_S)
+    assert turns.share() == 0.0
+    turns.later(Asker(turns, "late", 1, order), first=True)
+    assert order == []
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert order == ["late"]
