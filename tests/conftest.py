@@ -1,6 +1,11 @@
-"""What every test may use: the repository's root and, where it lies beside the clone, the shared labels."""
+"""What every test may use: waiting on a busy machine, the repository's root and, where it lies beside the clone, the
+shared labels."""
 
+import asyncio
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn, TypeVar
 
 import hypothesis
 import pytest
@@ -10,6 +15,47 @@ hypothesis.settings.register_profile("headgate", deadline=None, suppress_health_
 hypothesis.settings.load_profile("headgate")
 
 ROOT = Path(__file__).resolve().parent.parent
+
+#: An event is waited for as long as this. Only a test that fails waits so long, and a busy machine fails none.
+PATIENCE_S = 60.0
+#: A program that computes or starts an engine has longer: it is stopped where it hangs, not where it is slow.
+WORK_S = 900.0
+_LOOK_S = 0.005
+
+T = TypeVar("T")
+
+
+def patience() -> asyncio.Timeout:
+    """The bound of an `await` that has none itself."""
+    return asyncio.timeout(PATIENCE_S)
+
+
+async def until(condition: Callable[[], T], seen: Callable[[], object] | None = None) -> T:
+    """What `condition` returns once it is true. Fails after a minute with what `seen`, or else it, said last."""
+    give_up = time.monotonic() + PATIENCE_S
+    while True:
+        late = time.monotonic() >= give_up  # first: whoever gets no processor for a minute still has a last look
+        if found := condition():
+            return found
+        if late:
+            _fail(found if seen is None else seen())
+        await asyncio.sleep(_LOOK_S)
+
+
+def wait_until(condition: Callable[[], T], seen: Callable[[], object] | None = None) -> T:
+    """`until`, for tests without an event loop."""
+    give_up = time.monotonic() + PATIENCE_S
+    while True:
+        late = time.monotonic() >= give_up
+        if found := condition():
+            return found
+        if late:
+            _fail(found if seen is None else seen())
+        time.sleep(_LOOK_S)
+
+
+def _fail(seen: object) -> NoReturn:
+    pytest.fail(f"it did not happen within {PATIENCE_S:g} s; seen last: {seen}")
 
 
 @pytest.fixture(scope="session")

@@ -71,7 +71,7 @@ class Door:
         self.running = 0  #: answers that an engine owes
         self.express: Express | None = None  #: the common request's way
         self.tick_s = sweep_interval_s(limits)
-        self.now = 0.0  #: the loop's time at the last sweep; all deadlines are counted from it
+        self.now = 0.0  #: the clock at the last sweep; all deadlines are counted from it
         self.date = ""
         self.turns = Turns()
 

@@ -5,6 +5,7 @@ import contextlib
 import ipaddress
 import logging
 import resource
+import time
 from collections.abc import Callable
 
 import msgspec
@@ -47,8 +48,10 @@ class Frontend:
         metrics: Metrics | None = None,
         *,
         shown_config: msgspec.Struct | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._config = config
+        self._clock = clock  #: of all time-outs, in seconds
         self._service = service
         self.metrics = Metrics() if metrics is None else metrics
         self.drain_requested = asyncio.Event()
@@ -147,12 +150,12 @@ class Frontend:
         return not self._public.connections
 
     def _sweep(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._public.sweep(loop.time())
-        self._admin.sweep(loop.time())
+        now = self._clock()
+        self._public.sweep(now)
+        self._admin.sweep(now)
         if self._wanted_files and self.connections >= self._public.limits.connections:
             self._tell_of_files()
-        self._sweeper = loop.call_later(self._public.tick_s, self._sweep)
+        self._sweeper = asyncio.get_running_loop().call_later(self._public.tick_s, self._sweep)
 
     def _tell_of_files(self) -> None:
         """Once: what keeps clients out, and what to do."""

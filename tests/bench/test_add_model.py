@@ -4,6 +4,8 @@ import json
 import subprocess
 import sys
 
+from tests.conftest import WORK_S
+
 
 def test_add_model(root, shared_data, tmp_path):
     png = tmp_path / "growing.png"
@@ -16,7 +18,7 @@ def test_add_model(root, shared_data, tmp_path):
         "--plot",
         str(png),
     ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=WORK_S, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     found = json.loads(done.stdout.splitlines()[-1])
     for method in ("added", "with_strength", "retrained"):

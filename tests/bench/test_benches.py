@@ -8,10 +8,12 @@ import sys
 import pytest
 import upstream
 
+from tests.conftest import WORK_S
 
-def run(root, name, *arguments, timeout_s=240):
+
+def run(root, name, *arguments):
     command = [sys.executable, str(root / "bench" / name), "--quick", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=WORK_S, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -55,9 +57,8 @@ def test_memory(root):
 
 
 @pytest.mark.engine
-@pytest.mark.timeout(600)
 def test_engine(root):
-    result = run(root, "engine.py", timeout_s=580)
+    result = run(root, "engine.py")
     for field in ("cpu_ratio_request", "cpu_ratio_token", "rps_ratio", "ttft_p50_ratio", "ttft_p99_ratio"):
         assert result[field] > 0
     for server in ("vllm", "headgate"):
@@ -68,7 +69,7 @@ def test_engine(root):
 def test_help_says_what_each_is_for(root):
     for name in ("overhead.py", "streaming.py", "memory.py", "engine.py", "judge.py", "gpu/drive.py"):
         command = [sys.executable, str(root / "bench" / name), "--help"]
-        said = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+        said = subprocess.run(command, capture_output=True, text=True, timeout=WORK_S, check=True).stdout
         assert "--quick" in said
         assert "--runs" in said
 

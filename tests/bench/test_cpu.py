@@ -37,7 +37,7 @@ def burner():
     assert process.stdin is not None
     process.stdin.close()
     process.stdout.close()
-    process.wait(timeout=10)
+    process.wait(timeout=60)
 
 
 def test_a_tree_counts_what_its_children_burn(burner):

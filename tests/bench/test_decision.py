@@ -12,6 +12,7 @@ import pytest
 from router.heads.checkpoint import FORMAT, Metadata, ModelRecord, write
 from router.native.spec import EncoderSpec
 from router.native.vocab import build_vocab
+from tests.conftest import WORK_S
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +43,7 @@ def test_figures(root, checkpoint):
         "--checkpoint",
         str(checkpoint),
     ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=WORK_S, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     result = json.loads(done.stdout.splitlines()[-1])
     assert result["thread_safe"] is True

@@ -14,6 +14,7 @@ import stub_host
 from router.ipc.channel import Channel
 from router.ipc.messages import Abort, Chunks, Control, Done, Fail, Hello, Load, Submit
 from router.ipc.spec import HostSpec
+from tests.conftest import until
 
 
 class Listener:
@@ -34,9 +35,7 @@ class Listener:
         pass
 
     async def until(self, done):
-        async with asyncio.timeout(10):
-            while not done(self.messages):
-                await asyncio.sleep(0.005)
+        await until(lambda: done(self.messages), lambda: self.messages[-3:])
 
     def of(self, kind):
         return [message for message in self.messages if isinstance(message, kind)]
@@ -53,9 +52,7 @@ async def host():
         assert process.stdin is not None
         process.stdin.write(msgspec.json.encode(spec) + b"\n")
         process.stdin.flush()
-        async with asyncio.timeout(20):
-            while not Path(spec.socket).exists():
-                await asyncio.sleep(0.01)
+        await until(Path(spec.socket).exists)
         listener = Listener()
         loop = asyncio.get_running_loop()
         await loop.create_unix_connection(lambda: Channel(listener, loop), spec.socket)
@@ -63,7 +60,7 @@ async def host():
         if listener.channel is not None:
             listener.channel.close()
         process.stdin.close()
-        assert process.wait(timeout=10) == 0
+        assert process.wait(timeout=60) == 0
 
 
 async def test_it_greets_and_tells_its_load(host):

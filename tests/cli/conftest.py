@@ -2,12 +2,12 @@
 
 import json
 import os
-import select
+import queue
 import signal
 import subprocess
 import sys
 import tempfile
-import time
+import threading
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +19,7 @@ import pytest
 from router.heads.checkpoint import FORMAT, Metadata, ModelRecord, write
 from router.native.spec import EncoderSpec
 from router.native.vocab import build_vocab
+from tests.conftest import PATIENCE_S, wait_until
 
 
 @pytest.fixture(scope="session")
@@ -78,23 +79,44 @@ class Serve:
             stderr=subprocess.PIPE,
             env=environment,
             text=True,
-            bufsize=1,
         )
         self.events: list[dict[str, Any]] = []
+        self.errors = ""  #: standard error so far
+        self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._readers = [threading.Thread(target=read, daemon=True) for read in (self._read_events, self._read_errors)]
+        for reader in self._readers:
+            reader.start()
         if ready:
             while not self.events or self.events[-1]["event"] != "serving":
                 self.next_event()
             self.url, self.admin = self.events[-1]["url"], self.events[-1]["admin_url"]
 
-    def next_event(self, within_s: float = 60.0) -> dict[str, Any]:
+    def _read_events(self) -> None:
         assert self.process.stdout is not None
-        assert select.select([self.process.stdout], [], [], within_s)[0], "no event in time"
-        line = self.process.stdout.readline()
-        assert line, self.process.stderr.read() if self.process.stderr else ""
+        for line in self.process.stdout:
+            self._lines.put(line)
+        self._lines.put("")
+
+    def _read_errors(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self.errors += line
+
+    def next_event(self) -> dict[str, Any]:
+        try:
+            line = self._lines.get(timeout=PATIENCE_S)
+        except queue.Empty:
+            pytest.fail(f"no event within {PATIENCE_S:g} s after {self.events}; standard error: {self.errors}")
+        if not line:
+            pytest.fail(f"standard output ended after {self.events}; standard error: {self.end()[1]}")
         self.events.append(json.loads(line))
         return self.events[-1]
 
-    def post(self, body: dict[str, Any], headers: dict[str, str] | None = None, timeout: float = 60) -> Any:
+    def wait_said(self, text: str) -> None:
+        """Until `text` is in standard error."""
+        wait_until(lambda: text in self.errors, lambda: self.errors)
+
+    def post(self, body: dict[str, Any], headers: dict[str, str] | None = None, timeout: float = PATIENCE_S) -> Any:
         return self.open("/v1/chat/completions", body, headers, timeout)
 
     def open(
@@ -102,7 +124,7 @@ class Serve:
         path: str,
         body: Any = None,
         headers: dict[str, str] | None = None,
-        timeout: float = 60,
+        timeout: float = PATIENCE_S,
         admin: bool = False,
     ) -> Any:
         data = None if body is None else json.dumps(body).encode()
@@ -113,10 +135,12 @@ class Serve:
     def signal(self, number: int) -> None:
         self.process.send_signal(number)
 
-    def end(self, within_s: float = 60.0) -> tuple[int, str]:
+    def end(self) -> tuple[int, str]:
         """Exit code and standard error."""
-        _, error = self.process.communicate(timeout=within_s)
-        return self.process.returncode, error
+        self.process.wait(PATIENCE_S)
+        for reader in self._readers:
+            reader.join(PATIENCE_S)
+        return self.process.returncode, self.errors
 
     def children(self) -> list[int]:
         """Process ids that this server started, dead parents' included."""
@@ -130,16 +154,13 @@ class Serve:
                     continue
         return found
 
-    def wait_childless(self, within_s: float = 60.0) -> None:
-        give_up = time.monotonic() + within_s
-        while self.children():
-            assert time.monotonic() < give_up, f"left behind: {self.children()}"
-            time.sleep(0.05)
+    def wait_childless(self) -> None:
+        wait_until(lambda: not self.children(), lambda: f"left behind: {self.children()}")
 
     def close(self) -> None:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGKILL)
-            self.process.communicate(timeout=10)
+        self.end()
         for pipe in (self.process.stdout, self.process.stderr):
             if pipe is not None:
                 pipe.close()

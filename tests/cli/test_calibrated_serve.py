@@ -3,7 +3,6 @@
 import json
 import random
 import signal
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from router import heads
 from router.cli.main import main
 from router.heads import read, write
 from router.pipeline.decider import Decider
+from tests.conftest import wait_until
 
 WORDS = ["what", "is", "sum", "riddle", "poem", "law", "why", "prove"]
 
@@ -85,10 +85,7 @@ def ask(server: Any, prompt: str) -> str:
 
 
 def wait_for(server: Any, threshold: float) -> None:
-    give_up = time.monotonic() + 10
-    while ask_threshold(server) != pytest.approx(threshold, abs=1e-4):
-        assert time.monotonic() < give_up, "the new threshold was not read"
-        time.sleep(0.05)
+    wait_until(lambda: ask_threshold(server) == pytest.approx(threshold, abs=1e-4), lambda: ask_threshold(server))
 
 
 def ask_threshold(server: Any) -> float:

@@ -24,6 +24,7 @@ from router import Router
 from router.config import Config, Member, Routing
 from router.learn.recipe import SIZES
 from router.learn.training import run as train
+from tests.conftest import PATIENCE_S, WORK_S, wait_until
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(1200)]
 
@@ -66,25 +67,30 @@ class Server:
         said = self.said().count("were read again")
         self.config.write_text(config)
         self.process.send_signal(signal.SIGHUP)
-        give_up = time.monotonic() + 30
-        while self.said().count("were read again") == said:
-            assert time.monotonic() < give_up, self.said()
-            time.sleep(0.05)
+        wait_until(lambda: self.said().count("were read again") > said, self.said)
 
     def metric(self, name: str) -> float:
-        with urllib.request.urlopen(f"{self.admin}/metrics", timeout=10) as response:
+        with urllib.request.urlopen(f"{self.admin}/metrics", timeout=PATIENCE_S) as response:
             lines = response.read().decode().splitlines()
         return next(float(line.rpartition(" ")[2]) for line in lines if line.startswith(f"{name} "))
 
     def members(self) -> dict[str, Any]:
-        with urllib.request.urlopen(f"{self.admin}/members", timeout=10) as response:
+        with urllib.request.urlopen(f"{self.admin}/members", timeout=PATIENCE_S) as response:
             return {member["name"]: member for member in json.load(response)["members"]}
 
-    def wait_for(self, member: str, within_s: float = 600, **state: Any) -> None:
-        give_up = time.monotonic() + within_s
-        while any(self.members()[member][key] != value for key, value in state.items()):
+    def wait_for(self, member: str, **state: Any) -> None:
+        def is_so() -> bool:
+            now = self.members()[member]
+            return all(now[key] == value for key, value in state.items())
+
+        wait_until(is_so, lambda: self.members()[member])
+
+    def wait_back(self, member: str) -> None:
+        """Until it has been started again: that takes minutes on a busy machine."""
+        give_up = time.monotonic() + WORK_S
+        while self.members()[member]["phase"] != "ready":
             assert time.monotonic() < give_up, self.members()[member]
-            time.sleep(0.05)
+            time.sleep(0.1)
 
     def processes(self) -> list[str]:
         """What was started by this server and still lives, frontend excluded."""
@@ -102,7 +108,7 @@ class Server:
     def close(self) -> None:
         if self.process.poll() is None:
             self.process.kill()
-        self.process.wait(30)
+        self.process.wait(PATIENCE_S)
         if self.process.stdout is not None:
             self.process.stdout.close()
         self.log.close()
@@ -160,7 +166,7 @@ def test_a_stream_is_the_whole_answer_in_pieces(client: openai.OpenAI) -> None:
     chunks = list(stream)
     text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
     assert text == whole.choices[0].message.content
-    assert len(chunks) > 3
+    assert len(chunks) >= 3  # vLLM joins the tokens of several steps on a busy machine
     assert {chunk.model for chunk in chunks} == {"large"}
     assert chunks[-1].usage.completion_tokens == whole.usage.completion_tokens
 
@@ -214,15 +220,18 @@ def test_an_unknown_model_is_told_what_there_is(client: openai.OpenAI) -> None:
 
 
 def test_leaving_a_stream_stops_the_generation(client: openai.OpenAI, server: Server) -> None:
+    """It is left after its first token of 1,500: the engine is idle again before 400 could have been made."""
+    begun = time.monotonic()
     stream = client.chat.completions.create(model="large", messages=SUM, stream=True, **LONG)
     next(iter(stream))
-    server.wait_for("large", in_flight=1, within_s=5)
+    assert server.members()["large"]["in_flight"] == 1
     stream.close()
-    server.wait_for("large", in_flight=0, within_s=5)
-    give_up = time.monotonic() + 5
-    while server.members()["large"]["state"]["running"]:
-        assert time.monotonic() < give_up, "the engine goes on"
-        time.sleep(0.05)
+    server.wait_for("large", in_flight=0)
+    wait_until(lambda: not server.members()["large"]["state"]["running"], lambda: server.members()["large"])
+    left_s = time.monotonic() - begun
+    begun = time.monotonic()
+    client.chat.completions.create(model="large", messages=SUM, **{**LONG, "max_tokens": 400})
+    assert left_s < time.monotonic() - begun
 
 
 def test_an_openai_member_over_this_very_server(pair: Path, server: Server) -> None:
@@ -285,21 +294,19 @@ def test_a_judge_of_the_pool_decides(
 
 def test_a_host_that_dies_before_its_first_token_is_replaced(client: openai.OpenAI, server: Server) -> None:
     pid = server.members()["large"]["pid"]
-    os.kill(pid, signal.SIGSTOP)  # it holds the request and does not answer
+    os.kill(pid, signal.SIGSTOP)  # it holds the requests and does not answer
     with openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0, timeout=120) as other:
         create = other.chat.completions.with_raw_response.create
-        process = _killer(pid, after_s=1.0)
         with ThreadPoolExecutor(2) as threads:  # one alone would be told that it may have been the cause
             asked = [threads.submit(create, model=STRONG, messages=SUM, temperature=0) for _ in range(2)]
+            try:
+                server.wait_for("large", in_flight=2)
+            finally:
+                os.kill(pid, signal.SIGKILL)
             answers = [each.result() for each in asked]
-        process.wait()
     for raw in answers:
         assert (raw.headers["x-headgate-model"], raw.headers["x-headgate-reason"]) == ("small", "retry")
         assert raw.parse().choices[0].message.content.endswith("42")
-
-
-def _killer(pid: int, after_s: float) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, "-c", f"import os,time; time.sleep({after_s}); os.kill({pid}, 9)"])
 
 
 def test_while_an_engine_is_away_the_other_serves(client: openai.OpenAI, server: Server) -> None:
@@ -312,7 +319,7 @@ def test_while_an_engine_is_away_the_other_serves(client: openai.OpenAI, server:
 
 
 def test_it_comes_back_and_serves(client: openai.OpenAI, server: Server) -> None:
-    server.wait_for("large", phase="ready")
+    server.wait_back("large")
     answer = client.chat.completions.create(model="large", messages=SUM, temperature=0)
     assert answer.choices[0].message.content.endswith("42")
     member = server.members()["large"]
@@ -337,11 +344,8 @@ def test_a_host_killed_mid_stream_ends_it_with_an_error(server: Server) -> None:
 
 def test_sigterm_ends_everything_well(server: Server) -> None:
     server.process.send_signal(signal.SIGTERM)
-    assert server.process.wait(60) == 0
-    give_up = time.monotonic() + 15
-    while server.processes():
-        assert time.monotonic() < give_up, server.processes()
-        time.sleep(0.1)
+    assert server.process.wait(PATIENCE_S) == 0
+    wait_until(lambda: not server.processes(), server.processes)
     assert "Traceback" not in server.said()
 
 
@@ -352,7 +356,7 @@ def test_an_engine_that_fails_to_start_says_its_own_error(
     routing = {"checkpoint": str(pair / "router.safetensors")}
     server = Server({"server": {"port": 0, "admin_port": 0}, "pool": [member], "routing": routing}, engine_env)
     try:
-        assert server.process.wait(600) == 1
+        assert server.process.wait(WORK_S) == 1
         last = server.said().strip().splitlines()[-1]
         assert last.startswith("headgate: error: engine 'one' failed to start: ")
         assert "KV cache" in last or "memory" in last, last

@@ -1,5 +1,6 @@
 """The demo against a scripted server: it waits, asks, explains, and stops what it started, whatever happens."""
 
+import contextlib
 import importlib.util
 import os
 import signal
@@ -10,13 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import PATIENCE_S
+
 DEMO = Path(__file__).resolve().parents[2] / "examples" / "demo.py"
 STUB = """
 import json, os, signal, sys, time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 port, started = int(sys.argv[sys.argv.index("--port") + 1]), time.monotonic()
-open(os.environ["STUB_PID"], "w").write(str(os.getpid()))
 if os.environ.get("STUB_FAILS"):
     sys.exit("headgate: error: the engine has no weights")
 signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
@@ -34,7 +36,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def do_GET(self):
-        ready = time.monotonic() - started > 1
+        ready = time.monotonic() - started > 1 and not os.environ.get("STUB_NEVER_READY")
         phase = "ready" if ready else "starting"
         body = {"status": phase, "members": {"pair-small": "ready", "pair-large": phase}}
         self.reply(200, json.dumps(body).encode())
@@ -83,7 +85,7 @@ def run(tmp_path):
     started = []
 
     def start(*arguments, **env):
-        environment = {**os.environ, "STUB_PID": str(tmp_path / "pid"), "COLUMNS": "200", **env}
+        environment = {**os.environ, "STUB_OF": str(tmp_path), "COLUMNS": "200", **env}
         process = subprocess.Popen(
             [sys.executable, "-P", "-c", launcher, *arguments],
             env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
@@ -98,17 +100,17 @@ def run(tmp_path):
 
 
 def server_is_gone(tmp_path: Path) -> bool:
-    pid = int((tmp_path / "pid").read_text())
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    return False
+    """By its environment: it may have been stopped before it could write its process id."""
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if entry.name.isdigit() and str(tmp_path) in (entry / "environ").read_text():
+                return False
+    return True
 
 
 def test_once_asks_everything_and_stops_the_server(run, tmp_path):
     process = run("--once")
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0, output
     assert "Ready after" in output
     assert "(quality and cost of pair-small / pair-large)" in output
@@ -121,7 +123,7 @@ def test_once_asks_everything_and_stops_the_server(run, tmp_path):
 
 def test_refused_request_is_told_and_fails(run, tmp_path):
     process = run("--once", STUB_REFUSES="1")
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 1
     assert "a request was not answered: Error code: 503" in output
     assert "no model can take this" in output
@@ -130,15 +132,15 @@ def test_refused_request_is_told_and_fails(run, tmp_path):
 
 def test_server_that_ends_is_reported_with_its_last_words(run):
     process = run("--once", STUB_FAILS="1")
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 1
     assert "headgate: error: the engine has no weights" in output
     assert "headgate serve ended; its last lines are above" in output
 
 
 def test_engines_that_never_come_up_end_the_wait(run, tmp_path):
-    process = run("--once", "--patience", "0.5")
-    output, _ = process.communicate(timeout=60)
+    process = run("--once", "--patience", "0.5", STUB_NEVER_READY="1")
+    output, _ = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 1
     assert "headgate serve was not ready after 0 s" in output
     assert server_is_gone(tmp_path)
@@ -151,7 +153,7 @@ def test_signal_stops_the_server_too(run, tmp_path, number):
         if "Ctrl-C stops it" in line:
             break
     process.send_signal(number)
-    output, _ = process.communicate(timeout=30)
+    output, _ = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == (0 if number == signal.SIGINT else 143), output
     assert server_is_gone(tmp_path)
 

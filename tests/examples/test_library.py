@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import WORK_S
+
 
 def run(root: Path, *argv: str) -> str:
-    done = subprocess.run([sys.executable, *argv], cwd=root, capture_output=True, text=True, timeout=600)
+    done = subprocess.run([sys.executable, *argv], cwd=root, capture_output=True, text=True, timeout=WORK_S)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -23,7 +25,6 @@ def test_decide(root: Path) -> None:
 
 
 @pytest.mark.engine
-@pytest.mark.timeout(900)
 def test_chat(root: Path, tmp_path: Path) -> None:
     pytest.importorskip("vllm", reason="answers need vLLM")
     engine_args = {"dtype": "float32", "enforce_eager": True, "block_size": 32, "kv_cache_memory_bytes": 32 << 20}

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 
@@ -17,6 +18,8 @@ from router.observe.metrics import Metrics
 from router.pipeline.base import MemberStatus, ModelCard
 from router.pipeline.sink import Sink
 from router.types import Decision, MemberState, Query, Term, Timings, Usage
+from tests.conftest import patience
+from tests.conftest import until as eventually
 
 DECISION = Decision(
     id="d-1",
@@ -102,9 +105,7 @@ class ScriptedService:
 
     async def asked(self, count: int = 1) -> Request:
         """The `count`-th request, once it has come."""
-        async with asyncio.timeout(5):
-            while len(self.requests) < count:
-                await asyncio.sleep(0.001)
+        await eventually(lambda: len(self.requests) >= count, lambda: f"{len(self.requests)} requests of {count}")
         return self.requests[count - 1]
 
 
@@ -131,7 +132,7 @@ class Client:
         self.writer.write(data)
 
     async def head(self) -> tuple[int, dict[str, str]]:
-        async with asyncio.timeout(5):
+        async with patience():
             head = await self.reader.readuntil(b"\r\n\r\n")
         status_line, *lines = head.decode("latin-1").rstrip("\r\n").split("\r\n")
         headers = dict(line.split(": ", 1) for line in lines)
@@ -139,7 +140,7 @@ class Client:
 
     async def chunk(self) -> bytes:
         """The next chunk of a chunked body; empty at its end."""
-        async with asyncio.timeout(5):
+        async with patience():
             size = int(await self.reader.readline(), 16)
             data = await self.reader.readexactly(size)
             assert await self.reader.readexactly(2) == b"\r\n"
@@ -154,7 +155,7 @@ class Client:
             while data := await self.chunk():
                 body += data
         elif "content-length" in headers:
-            async with asyncio.timeout(5):
+            async with patience():
                 body = await self.reader.readexactly(int(headers["content-length"]))
         else:
             body = await self.rest()
@@ -162,7 +163,7 @@ class Client:
 
     async def rest(self) -> bytes:
         """Everything until the server closes."""
-        async with asyncio.timeout(5):
+        async with patience():
             return await self.reader.read()
 
     async def closed(self) -> bool:
@@ -192,10 +193,27 @@ def get(path: str, *headers: str, method: str = "GET") -> bytes:
     return f"{method} {path} HTTP/1.1\r\nHost: h\r\n{lines}\r\n".encode()
 
 
+class Clock:
+    """That of a frontend's time-outs: the machine's, until it is stopped; then it moves when told to."""
+
+    def __init__(self) -> None:
+        self._stopped_s: float | None = None
+
+    def __call__(self) -> float:
+        return time.monotonic() if self._stopped_s is None else self._stopped_s
+
+    def stop(self) -> None:
+        self._stopped_s = self()
+
+    def move(self, seconds: float) -> None:
+        self._stopped_s = self() + seconds
+
+
 class House:
     """Starts frontends and clients, and ends them all."""
 
     def __init__(self) -> None:
+        self.clock = Clock()
         self.frontends: list[Frontend] = []
         self.clients: list[Client] = []
 
@@ -214,7 +232,7 @@ class House:
             allowed_origins=allowed_origins,
             limits=Limits(**limits),  # type: ignore[arg-type]
         )
-        frontend = Frontend(config, service, Metrics(process=False))
+        frontend = Frontend(config, service, Metrics(process=False), clock=self.clock)
         await frontend.start()
         self.frontends.append(frontend)
         return frontend
@@ -268,9 +286,4 @@ async def ask(house: House, replying: ScriptedService) -> Ask:
 
 @pytest.fixture
 def until() -> Callable[[Callable[[], bool]], Awaitable[None]]:
-    async def wait(condition: Callable[[], bool]) -> None:
-        async with asyncio.timeout(60):
-            while not condition():
-                await asyncio.sleep(0.002)
-
-    return wait
+    return eventually

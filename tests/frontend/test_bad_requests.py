@@ -216,8 +216,8 @@ async def test_endless_target_trailers_and_chunk_extensions(house: House, replyi
 
 async def test_a_slow_dripping_head(house: House, replying: ScriptedService) -> None:
     client = await house.connect(await house.start(replying, header_timeout_s=0.1))
-    sent = 0
-    for byte in get("/health", "x-a: " + "a" * 1000):
+    sent, dripping = 0, get("/health", "x-a: " + "a" * 1000)  # ten seconds of drops
+    for byte in dripping:
         if client.reader._buffer:  # type: ignore[attr-defined]
             break
         client.send(bytes((byte,)))
@@ -226,7 +226,7 @@ async def test_a_slow_dripping_head(house: House, replying: ScriptedService) -> 
     response = await client.response()
     assert response.status == 408
     assert "head took too long" in str(response.error["message"])
-    assert sent < 60
+    assert sent < len(dripping)
     assert await client.closed()
 
 
@@ -243,10 +243,13 @@ async def test_a_slow_dripping_body(house: House, replying: ScriptedService) -> 
 
 
 async def test_the_clock_of_a_head_waits_for_the_answer_before(house: House, service: ScriptedService) -> None:
-    client = await house.connect(await house.start(service, header_timeout_s=0.1))
+    house.clock.stop()
+    frontend = await house.start(service, header_timeout_s=0.1, keepalive_s=1.0)
+    client, idle = await house.connect(frontend), await house.connect(frontend)
     client.send(chat() + b"GET /hea")
     request = await service.asked()
-    await asyncio.sleep(0.3)
+    house.clock.move(9.0)
+    assert await idle.closed(), "whose time was up is gone"
     request.reply()
     assert (await client.response()).status == 200
     client.send(b"lth HTTP/1.1\r\nHost: h\r\n\r\n")
@@ -254,10 +257,12 @@ async def test_the_clock_of_a_head_waits_for_the_answer_before(house: House, ser
 
 
 async def test_an_idle_connection_is_closed(house: House, replying: ScriptedService) -> None:
+    house.clock.stop()
     frontend = await house.start(replying, keepalive_s=0.1)
     fresh, used = await house.connect(frontend), await house.connect(frontend)
     used.send(chat())
     assert (await used.response()).status == 200
+    house.clock.move(9.0)
     assert await fresh.closed()
     assert await used.closed()
 
@@ -358,7 +363,7 @@ async def test_too_many_in_flight(house: House, service: ScriptedService) -> Non
     assert (await clients[2].response()).status == 200
 
 
-async def test_too_many_connections(house: House, replying: ScriptedService) -> None:
+async def test_too_many_connections(house: House, replying: ScriptedService, until: Until) -> None:
     frontend = await house.start(replying, connections=2)
     kept = [await house.connect(frontend) for _ in range(2)]
     for client in kept:
@@ -370,7 +375,7 @@ async def test_too_many_connections(house: House, replying: ScriptedService) -> 
     assert await third.closed()
     await third.close()
     await kept[0].close()
-    await asyncio.sleep(0.02)
+    await until(lambda: frontend.connections == 1)
     fourth = await house.connect(frontend)
     fourth.send(get("/health"))
     assert (await fourth.response()).status == 200

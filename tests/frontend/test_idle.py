@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from router.frontend.server import raise_file_limit
+from tests.conftest import patience, until
 from tests.frontend.conftest import House, ScriptedService, chat
 
 WANTED = 10_000
@@ -56,21 +57,18 @@ async def test_ten_thousand_idle_connections(house: House, replying: ScriptedSer
     assert crowd.stdout is not None
     assert crowd.stdin is not None
     try:
-        async with asyncio.timeout(60):
+        async with patience():
             assert await crowd.stdout.readline() == b"here\n"
-        while frontend.connections < count + 1:
-            await asyncio.sleep(0.01)
+        await until(lambda: frontend.connections == count + 1, lambda: frontend.connections)
         each = (rss_bytes() - before) / count
         print(f"{count} connections, {each:.0f} bytes each")
         assert each < MOST_BYTES_EACH
-        begun = time.perf_counter()
+        begun = time.thread_time()
         frontend._public.sweep(frontend._public.now)
-        assert time.perf_counter() - begun < 0.05, "a sweep of all connections"
+        assert time.thread_time() - begun < 0.05, "a sweep of all connections"
         client.send(chat())
         assert (await client.response()).status == 200
     finally:
         crowd.stdin.close()
         await crowd.wait()
-    async with asyncio.timeout(20):
-        while frontend.connections > 1:
-            await asyncio.sleep(0.01)
+    await until(lambda: frontend.connections <= 1, lambda: frontend.connections)

@@ -3,12 +3,14 @@
 import asyncio
 import json
 import socket
+import time
 from collections.abc import Awaitable, Callable
 
 import pytest
 
 from router.errors import EngineFailed, NoEngine, UpstreamError
 from router.frontend.server import Frontend
+from tests.conftest import patience
 from tests.frontend.conftest import DECISION, DONE, Client, House, ScriptedService, chat, event, get, post
 
 Until = Callable[[Callable[[], bool]], Awaitable[None]]
@@ -189,12 +191,13 @@ async def test_a_client_that_leaves_is_noticed_while_it_does_not_read(
 async def test_waiting_requests_of_a_client_that_left_never_run(
     house: House, service: ScriptedService, until: Until
 ) -> None:
-    client = await house.connect(await house.start(service))
+    frontend = await house.start(service)
+    client = await house.connect(frontend)
     client.send(chat() + chat())
     request = await service.asked()
     await client.close()
     await until(lambda: request.cancelled)
-    await asyncio.sleep(0.02)
+    await until(lambda: frontend.connections == 0)
     assert len(service.requests) == 1
 
 
@@ -244,13 +247,16 @@ async def test_a_client_that_takes_nothing_is_cut_after_a_while(
     frontend = await house.start(service, write_timeout_s=0.2)
     deaf = await _deaf_client(house, frontend)
     deaf.send(chat())
-    (await service.asked()).reply(b'"%b"' % (b"x" * 20_000_000))
-    await asyncio.sleep(0.05)
+    request = await service.asked()
+    begun = time.monotonic()
+    request.reply(b'"%b"' % (b"x" * 20_000_000))
     assert frontend.connections == 1
     await until(lambda: frontend.connections == 0)
+    assert time.monotonic() - begun >= 0.2
 
 
 async def test_a_slow_reader_of_a_large_answer_gets_it_all(house: House, service: ScriptedService) -> None:
+    house.clock.stop()
     frontend = await house.start(service, write_timeout_s=0.5, stream_buffer_bytes=1000)
     client = await house.connect(frontend)
     client.send(chat())
@@ -259,8 +265,10 @@ async def test_a_slow_reader_of_a_large_answer_gets_it_all(house: House, service
     await client.head()
     got = b""
     while len(got) < len(body):
-        got += await client.reader.read(1 << 20)
+        async with patience():
+            got += await client.reader.read(1 << 20)
         await asyncio.sleep(0.02)
+        house.clock.move(0.05)  # twice the time-out in all
     assert got == body
 
 
@@ -282,8 +290,8 @@ async def test_drain_lets_running_answers_finish(house: House, service: Scripted
     request.sink.start(DECISION)
     request.sink.chunk(event("a"))
     assert (await client.head())[0] == 200
-    ready.send(get("/ready")[:-2])
-    await asyncio.sleep(0.02)
+    ready.send(get("/version") + get("/ready")[:-2])
+    assert (await ready.response()).status == 200, "so the rest was read too"
     draining = asyncio.ensure_future(frontend.drain())
     assert await idle.closed()
     ready.send(b"\r\n")
@@ -328,7 +336,7 @@ async def test_drain_by_the_admin_port(house: House, service: ScriptedService) -
     response = await admin.response()
     assert response.status == 202
     assert json.loads(response.body) == {"status": "draining", "in_flight": 0}
-    async with asyncio.timeout(1):
+    async with patience():
         await frontend.drain_requested.wait()
 
 

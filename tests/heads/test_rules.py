@@ -69,9 +69,9 @@ UNITS = [
 def test_no_text_makes_the_default_rules_slow(unit: str) -> None:
     rules = Rules(DEFAULT)
     text = unit * (READ // len(unit)) + "!"
-    start = time.process_time()
+    start = time.thread_time()
     rules.matches([[(text, 1.0)]])
-    assert time.process_time() - start < 0.15
+    assert time.thread_time() - start < 0.15
 
 
 def test_a_file_of_something_else() -> None:

@@ -10,6 +10,7 @@ from router.host.base import Answer, Facts
 from router.host.server import Server
 from router.ipc.channel import Channel
 from router.ipc.messages import Abort, Chunks, Control, Done, Fail, Hello, Load, Message, Submit
+from tests.conftest import until
 
 FACTS = Facts(capabilities=("chat", "completions"), context_tokens=512, kv_tokens=4096, max_running=8, version="fake 1")
 
@@ -97,13 +98,6 @@ class Frontend:
         first = self.frames[0]
         assert isinstance(first, Hello)
         return first
-
-
-async def until(condition: Callable[[], object], timeout_s: float = 5.0) -> None:
-    """Wait for what another task is about to do; fails instead of hanging."""
-    async with asyncio.timeout(timeout_s):
-        while not condition():
-            await asyncio.sleep(0.002)
 
 
 class Host:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import time
 
 import msgspec
 import pytest
@@ -124,11 +125,13 @@ async def test_a_deadline_ends_the_answer_and_the_generation(host, wait_until):
 
 async def test_an_answer_in_time_is_not_cut_later(host, wait_until):
     frontend = await host.join()
-    frontend.submit(1, b"a", deadline_s=0.05)
+    frontend.submit(1, b"a", deadline_s=1.5)
+    frontend.submit(2, b"b", deadline_s=1.5)
     await wait_until(lambda: host.engine.answers)
     host.engine.answers[b"a"].done(Usage(), "stop")
-    await asyncio.sleep(0.1)
-    assert frontend.ends() == [(1, "stop")]
+    await wait_until(lambda: len(frontend.ends()) >= 2)
+    await asyncio.sleep(0.02)
+    assert frontend.ends() == [(1, "stop"), (2, "504 deadline_exceeded")]
 
 
 async def test_an_answer_ends_once(host, wait_until):
@@ -249,13 +252,15 @@ async def test_an_error_of_sleep_that_quotes_its_argument_is_cut(host, wait_unti
 async def test_load_is_told_on_change_and_not_too_often(host, wait_until):
     frontend = await host.join()
     await asyncio.sleep(0.06)
+    begun = time.monotonic()
     for running in range(1, 40):
         host.engine.now = Load(running=running)
         host.server.load_changed()
         await asyncio.sleep(0.005)
     await wait_until(lambda: frontend.of(Load)[-1] == Load(running=39))
     told = len(frontend.of(Load))
-    assert 3 <= told <= 8  # 39 changes in 0.2 s, one frame per 0.05 s
+    # 39 changes in 0.2 s, one frame per 0.05 s; on a busy machine they take longer
+    assert 3 <= told <= 4 + (time.monotonic() - begun) / 0.05
     host.server.load_changed()
     await asyncio.sleep(0.12)
     assert len(frontend.of(Load)) == told  # nothing changed
@@ -322,7 +327,7 @@ async def test_answers_that_end_together_arrive_however_large_they_are(host, wai
     for id in range(1, 21):
         host.engine.answers[b"%d" % id].chunk(bytes([id]) * 4_000_000)
         host.engine.answers[b"%d" % id].done(Usage(), "stop")
-    await wait_until(lambda: len(frontend.ends()) == 20, 60)
+    await wait_until(lambda: len(frontend.ends()) == 20)
     assert frontend.ends() == [(id, "stop") for id in range(1, 21)]
     assert all(frontend.bytes_of(id) == bytes([id]) * 4_000_000 for id in range(1, 21))
 

@@ -5,10 +5,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+
+from tests.conftest import PATIENCE_S, wait_until
 
 #: A host with a child that ignores SIGTERM, as a busy engine core may.
 PROGRAM = """
@@ -54,12 +55,8 @@ time.sleep(600)
     shared = Path("/dev/shm", host.stdout.readline().strip())
     assert shared.exists()
     host.send_signal(signal.SIGKILL)
-    host.wait(10)
-    for _ in range(500):
-        if not shared.exists():
-            break
-        time.sleep(0.01)
-    assert not shared.exists()
+    host.wait(PATIENCE_S)
+    wait_until(lambda: not shared.exists())
     assert host.stdin is not None
     host.stdin.close()
     host.stdout.close()
@@ -71,12 +68,8 @@ def test_children_go_with_the_host(how):
     assert os.getpgid(child) == host.pid != os.getpgid(0)
     if how == "kill -9":
         host.send_signal(signal.SIGKILL)
-    host.wait(10)
-    for _ in range(500):
-        if not alive(child):
-            break
-        time.sleep(0.01)
-    assert not alive(child)
+    host.wait(PATIENCE_S)
+    wait_until(lambda: not alive(child))
     assert host.stdin is not None
     host.stdin.close()
     host.stdout.close()
@@ -90,8 +83,7 @@ def test_an_orphan_is_given_time_and_then_killed(monkeypatch):
     child = int(host.stdout.readline())
     assert host.stdin is not None
     host.stdin.close()  # the supervisor is gone
-    host.wait(10)
+    host.wait(PATIENCE_S)
     assert host.returncode == -signal.SIGKILL
     host.stdout.close()
-    time.sleep(0.1)
-    assert not alive(child)
+    wait_until(lambda: not alive(child))

@@ -57,16 +57,15 @@ from router.host.words import LastWords
 words = LastWords()
 print("from us", flush=True)
 subprocess.run([sys.executable, "-c", "import sys; sys.stderr.write('from a child\\\\n')"], check=True)
-for _ in range(100):
-    if len(words.lines()) == 2:
-        break
+until = time.monotonic() + 60
+while len(words.lines()) < 2 and time.monotonic() < until:
     time.sleep(0.01)
 words.say("kept: " + ", ".join(sorted(words.lines())))
 """
 
 
 def test_output_of_children_is_kept_and_passed_on():
-    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=30, check=True)
+    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=150, check=True)
     lines = done.stderr.splitlines()
     assert lines[:2] == ["from us", "from a child"]
     assert lines[-1] == "kept: from a child, from us"
@@ -96,7 +95,7 @@ sys.exit(7)
 def test_a_full_disk_under_the_log_stops_nothing_and_the_gap_is_told(tmp_path):
     log = tmp_path / "log"
     with open("/dev/full", "w") as full:
-        process = subprocess.run([sys.executable, "-c", FULL, str(log)], stdout=full, stderr=full, timeout=60)
+        process = subprocess.run([sys.executable, "-c", FULL, str(log)], stdout=full, stderr=full, timeout=150)
     assert process.returncode == 7
     missing = 4000 * 100 + len("the last one before\n")
     assert log.read_text().splitlines() == [
@@ -121,7 +120,7 @@ open(sys.argv[1], "w").write("\\n".join(line for line in words.lines() if not li
 """
     with open("/dev/full", "w") as full:
         subprocess.run(
-            [sys.executable, "-c", program, str(tmp_path / "kept")], stdout=full, stderr=full, timeout=60, check=True
+            [sys.executable, "-c", program, str(tmp_path / "kept")], stdout=full, stderr=full, timeout=150, check=True
         )
     kept = (tmp_path / "kept").read_text()
     assert kept == "headgate-host: WARNING the log could not be written: No space left on device"

@@ -13,6 +13,7 @@ import uvloop
 from router.errors import ProtocolError
 from router.ipc.channel import Channel
 from router.ipc.messages import Abort, Chunks, Message, Submit
+from tests.conftest import patience, until
 
 
 class End:
@@ -42,7 +43,7 @@ class End:
         self.something.set()
 
     async def until(self, true: Any) -> None:
-        async with asyncio.timeout(10):
+        async with patience():
             while not true():
                 self.something.clear()
                 await self.something.wait()
@@ -139,7 +140,5 @@ async def test_a_handler_may_change_its_receiver_within_one_read(host: End, fron
     host.received = first  # type: ignore[method-assign]
     for i in range(3):
         frontend.channel.send(Abort(i))
-    async with asyncio.timeout(5):
-        while len(rest) < 2:
-            await asyncio.sleep(0.01)
+    await until(lambda: len(rest) >= 2)
     assert rest == [Abort(1), Abort(2)]

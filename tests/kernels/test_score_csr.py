@@ -11,6 +11,8 @@ import sys
 import numpy as np
 import pytest
 
+from tests.conftest import WORK_S
+
 torch = pytest.importorskip("torch")
 pytest.importorskip("triton")
 
@@ -32,7 +34,7 @@ def test_in_the_interpreter():
         pytest.skip("the suite already runs in Triton's interpreter")
     command = [sys.executable, "-P", "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__]
     run = subprocess.run(
-        command, env={**os.environ, "TRITON_INTERPRET": "1"}, capture_output=True, text=True, timeout=240
+        command, env={**os.environ, "TRITON_INTERPRET": "1"}, capture_output=True, text=True, timeout=WORK_S
     )
     assert run.returncode == 0, run.stdout
     assert " passed" in run.stdout

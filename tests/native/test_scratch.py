@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from router.native import scorer
+from tests.conftest import WORK_S
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="reads /proc"),
@@ -52,7 +53,9 @@ leave.set()
     ],
 )
 def test_a_huge_text_takes_little_memory_and_leaves_none(text: str) -> None:
-    run = subprocess.run([sys.executable, "-c", SCRIPT, text], capture_output=True, text=True, check=True, timeout=120)
+    run = subprocess.run(
+        [sys.executable, "-c", SCRIPT, text], capture_output=True, text=True, check=True, timeout=WORK_S
+    )
     at_most_mb, for_good_mb = map(float, run.stdout.split())
     assert at_most_mb < 60  # four copies of a text that CPython has as UTF-8 too
     assert for_good_mb < 30

@@ -19,6 +19,7 @@ from router.pipeline.router import Router
 from router.pipeline.scoring import Scoring
 from router.pool.base import Failure
 from router.types import Query, Turn
+from tests.conftest import until
 
 KNOWN = "what is known"
 
@@ -96,7 +97,7 @@ async def test_the_verdict_decides(judged: Judged, verdict: dict[str, float], me
 async def test_a_late_verdict_is_done_without_and_taken_back(kit: Any) -> None:
     judged = Judged(kit, timeout_s=0.02)
     judged.submit()
-    await asyncio.sleep(0.1)
+    await until(lambda: judged.large.calls)
     assert [call.aborted for call in judged.small.calls] == [1]
     assert len(judged.large.calls) == 1  # P(large better) of the mean verdict
     assert judged.judgements() == ['headgate_judgements_total{result="late"} 1.0']
@@ -104,7 +105,7 @@ async def test_a_late_verdict_is_done_without_and_taken_back(kit: Any) -> None:
 
 async def test_a_query_has_no_more_time_for_its_verdict_than_for_its_answer(judged: Judged) -> None:
     judged.submit(deadline_s=0.02)
-    await asyncio.sleep(0.1)
+    await until(lambda: judged.sink.end)
     assert [call.aborted for call in judged.small.calls] == [1]
     assert isinstance(judged.sink.end, DeadlineExceeded)
     assert judged.router.in_flight() == 0
@@ -156,7 +157,7 @@ async def test_a_known_prompt_and_a_pinned_one_ask_nobody(judged: Judged) -> Non
     await turn()
     assert [call.work.body for call in judged.small.calls] == [b"{}"]
     judged.router.submit(judged._query("large"), b"{}", judged.sink)
-    await asyncio.sleep(0.1)
+    await until(lambda: judged.large.calls)
     assert [call.work.body for call in judged.large.calls] == [b"{}"]
     assert judged.judgements() == ['headgate_judgements_total{result="known"} 1.0']
 

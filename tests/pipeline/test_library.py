@@ -13,6 +13,7 @@ from router.ipc.messages import Done
 from router.pipeline import chat as chat_module
 from router.pipeline.decider import Decider
 from router.pool.base import Failure
+from tests.conftest import until
 
 EVENTS = (
     b'data: {"model":"large","choices":[{"index":0,"delta":{"role":"x","content":"4"},"finish_reason":null}]}\n\n'
@@ -24,9 +25,7 @@ EVENTS = (
 
 
 async def call_of(member: Any) -> Any:
-    async with asyncio.timeout(5):
-        while not member.calls:
-            await asyncio.sleep(0)
+    await until(lambda: member.calls)
     return member.calls[-1]
 
 

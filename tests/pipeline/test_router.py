@@ -1,6 +1,5 @@
 """A request's way: admitted, decided, submitted, retried, ended; and what the doors see of the pool."""
 
-import asyncio
 import gc
 import threading
 from typing import Any
@@ -22,6 +21,7 @@ from router.errors import (
 from router.ipc.messages import Done, Handoff
 from router.pipeline import router as router_module
 from router.pool.base import Failure
+from tests.conftest import until
 
 DIED = Failure(EngineFailed("the engine died"), retryable=True)
 TOO_LONG = Failure(ContextTooLong("too long"), retryable=True, context=True)
@@ -414,7 +414,7 @@ async def test_a_deadline_ends_the_request(two: Any) -> None:
     pool = two()
     pool.submit(deadline_s=0.05)
     assert pool.large.calls[0].work.deadline_s == 0.05
-    await asyncio.sleep(0.1)
+    await until(lambda: pool.sink.end)
     assert isinstance(pool.sink.end, DeadlineExceeded)
     assert pool.sink.end.status == 504
     assert pool.large.calls[0].aborted == 1
@@ -440,7 +440,7 @@ async def test_a_long_text_is_scored_on_another_thread(two: Any, monkeypatch: py
     pool.submit(body=bytes(101))
     assert pool.router.in_flight() == 1
     assert pool.large.calls == []
-    await asyncio.sleep(0.1)
+    await until(lambda: pool.large.calls)
     pool.large.calls[0].chunk(b"a")
     pool.large.calls[0].receiver.done(Done(id=1))
     assert pool.sink.chunks == [b"a"]
@@ -455,17 +455,13 @@ async def test_a_deadline_is_kept_while_scores_are_made(two: Any) -> None:
     score = scoring.score
     scoring.score = lambda query: score(query) if go.wait(60) else None
     pool.submit(deadline_s=0.05)
-    async with asyncio.timeout(60):
-        while pool.sink.end is None:
-            await asyncio.sleep(0.005)
+    await until(lambda: pool.sink.end)
     assert not go.is_set()
     assert isinstance(pool.sink.end, DeadlineExceeded)
     assert pool.router.scoring_unfinished == 1
     assert (pool.router.in_flight(), pool.router.pending_bytes) == (0, 0)
     go.set()
-    async with asyncio.timeout(60):
-        while pool.router.scoring_unfinished:
-            await asyncio.sleep(0.005)
+    await until(lambda: not pool.router.scoring_unfinished)
     assert pool.large.calls == pool.small.calls == []
     assert pool.sink.violations == []
 
@@ -479,9 +475,7 @@ async def test_a_client_that_leaves_while_scores_are_made_is_forgotten(two: Any)
     pool.submit(deadline_s=60).cancel()
     assert (pool.router.in_flight(), pool.router.pending_bytes) == (0, 0)
     go.set()
-    async with asyncio.timeout(60):
-        while pool.router.scoring_unfinished:
-            await asyncio.sleep(0.005)
+    await until(lambda: not pool.router.scoring_unfinished)
     assert pool.large.calls == pool.small.calls == []
 
 
@@ -490,7 +484,7 @@ async def test_a_slow_heads_scores_are_made_on_another_thread(two: Any) -> None:
     pool.router._decider.scoring.slow = True
     pool.submit()
     assert pool.large.calls == []
-    await asyncio.sleep(0.1)
+    await until(lambda: pool.large.calls)
     assert len(pool.large.calls) == 1
 
 
@@ -500,7 +494,8 @@ async def test_a_long_text_that_is_cancelled_or_refused_meanwhile(two: Any, monk
     pool.submit(body=bytes(101)).cancel()
     refused.large.phase = refused.small.phase = "failed"
     refused.submit(body=bytes(101))
-    await asyncio.sleep(0.1)
+    await until(lambda: refused.sink.end)
+    await until(lambda: pool.router.pending_bytes == 0, lambda: pool.router.pending_bytes)
     assert pool.large.calls == []
     assert isinstance(refused.sink.end, NoEngine)
     assert pool.router.in_flight() == refused.router.in_flight() == 0
@@ -512,7 +507,7 @@ async def test_every_decision_is_counted(two: Any, monkeypatch: pytest.MonkeyPat
     pool = two()
     pool.submit()
     pool.submit(body=bytes(101))
-    await asyncio.sleep(0.1)
+    await until(lambda: len(pool.large.calls) == 2)
     pool.submit("small")
     pool.large.calls[0].receiver.fail(DIED)
     text = pool.router.metrics.render().decode()

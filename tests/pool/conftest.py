@@ -12,6 +12,7 @@ import pytest
 from router.ipc.messages import Done, Handoff
 from router.pool.base import Failure
 from router.pool.openai import OpenAIMember
+from tests.conftest import patience
 from tests.pool.raw_upstream import Act, RawUpstream, member_of, work
 
 HERE = Path(__file__).resolve().parent
@@ -55,7 +56,7 @@ class Heard:
         self.over.set()
 
     async def end(self) -> Done | Handoff | Failure:
-        async with asyncio.timeout(20):
+        async with patience():
             await self.over.wait()
         return self.ends[0]
 

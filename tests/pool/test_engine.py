@@ -17,6 +17,7 @@ from router.ipc.messages import Done, Fail, Handoff
 from router.pool import engine as engine_module
 from router.pool.base import Failure, Work
 from router.pool.engine import EngineMember
+from tests.conftest import until
 
 Make = Callable[..., EngineMember]
 
@@ -103,9 +104,8 @@ async def test_strangers_and_second_ends_are_ignored(make: Make, heard: Any) -> 
 async def test_abort_reaches_the_engine_and_silences_it(make: Make, heard: Any) -> None:
     member, receiver, witness = make(), heard(), heard()
     await member.start()
-    call = member.submit(work(["chunk", "a"], ["sleep", 5.0], ["done"]), receiver)
-    while not receiver.chunks:
-        await asyncio.sleep(0.01)
+    call = member.submit(work(["chunk", "a"], ["sleep", 600.0], ["done"]), receiver)
+    await until(lambda: receiver.chunks)
     call.abort()
     call.abort()
     member.submit(work(["echo"], ["done"]), witness)
@@ -204,9 +204,7 @@ async def test_nothing_that_a_host_started_outlives_it(make: Make, heard: Any, f
         await member.reap()
     else:
         await member.stop()
-    async with asyncio.timeout(5):
-        while _alive(pid):
-            await asyncio.sleep(0.02)
+    await until(lambda: not _alive(pid))
 
 
 def _alive(pid: int) -> bool:
@@ -223,8 +221,10 @@ async def test_an_engine_that_reads_too_slowly_takes_no_more(
     monkeypatch.setattr(engine_module, "MAX_UNSENT_BYTES", 1 << 20)
     member = make()
     await member.start()
-    member.submit(work(["hang"]), heard())
-    await asyncio.sleep(0.2)
+    hanging = heard()
+    member.submit(work(["chunk", "a"], ["sleep", 0.05], ["hang"]), hanging)
+    await until(lambda: hanging.chunks)
+    await asyncio.sleep(0.2)  # if it still reads then, it takes a little of what follows
     big = Work(kind="chat", body=b'{"user": "%s"}' % (b" " * 600_000), stream=True)
     with pytest.raises(Overloaded, match="reads its requests too slowly"):
         for _ in range(20):

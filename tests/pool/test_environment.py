@@ -80,12 +80,12 @@ def test_a_root_too_long_for_a_socket_is_not_used(tmp_path: Path) -> None:
     folder.remove()
 
 
-def test_a_configured_folder_must_be_ours_alone(tmp_path: Path) -> None:
-    shared = tmp_path / "shared"
+def test_a_configured_folder_must_be_ours_alone(folder: Path) -> None:
+    shared = folder / "shared"
     shared.mkdir(mode=0o755)
     with pytest.raises(ConfigError, match=r"expected a folder of mode 0700 .* at `\$\.supervision\.runtime_dir`"):
-        RuntimeFolder(str(shared), tmp_path)
-    made = RuntimeFolder(str(tmp_path / "a" / "b"), tmp_path)
+        RuntimeFolder(str(shared), folder)
+    made = RuntimeFolder(str(folder / "a" / "b"), folder)
     assert made.path.stat().st_mode & 0o777 == 0o700
     made.remove()
     assert made.path.exists()

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -12,6 +13,7 @@ from router.config import Member, Supervision
 from router.errors import ContextTooLong, EngineStartError, NoEngine, Overloaded, UpstreamError
 from router.pool.base import Work
 from router.pool.openai import OpenAIMember
+from tests.conftest import until
 
 EVENT = b'data: {"id":"1","model":"org/their-name","choices":[{"delta":{"content":"%d"},"finish_reason":null}]}\n\n'
 LAST = (
@@ -76,7 +78,7 @@ class Upstream:
 
     async def stall(self, request: web.Request) -> web.StreamResponse:
         response = await self._stream(request, [EVENT % 0])
-        await asyncio.sleep(60)
+        await asyncio.sleep(600)
         return response
 
     async def status_500(self, request: web.Request) -> web.Response:
@@ -162,11 +164,16 @@ async def test_a_stream_passes_in_whole_events(member: OpenAIMember, heard: Any)
     assert end.timings.first_token_s < end.timings.total_s
 
 
-async def test_connections_are_reused(member: OpenAIMember, upstream: Upstream, heard: Any) -> None:
+async def test_connections_are_reused(upstream: Upstream, heard: Any) -> None:
+    """No probe at the same time: it would have a connection of its own."""
+    settings = Member(name="ours", kind="openai", url=upstream.url, model="org/their-name")
+    member = OpenAIMember(settings, Supervision(ping_s=600.0), gpu_share=1.0)
+    await member.start()
     for _ in range(5):
         receiver = heard()
         member.submit(work(), receiver)
         await receiver.end()
+    await member.stop()
     assert len(upstream.peers) == 1
 
 
@@ -202,13 +209,10 @@ async def test_refusals(
 async def test_abort_closes_the_upstreams_connection(member: OpenAIMember, upstream: Upstream, heard: Any) -> None:
     receiver = heard()
     call = member.submit(work("stall", stream=True), receiver)
-    while not receiver.chunks:
-        await asyncio.sleep(0.01)
+    await until(lambda: receiver.chunks)
     call.abort()
     call.abort()
-    async with asyncio.timeout(5):
-        while not upstream.cancelled:
-            await asyncio.sleep(0.01)
+    await until(lambda: upstream.cancelled)
     assert receiver.ends == []
     assert member.status().in_flight == 0
 
@@ -250,26 +254,21 @@ async def test_an_upstream_that_goes_away_and_comes_back(member: OpenAIMember, u
     await until(lambda: member.phase == "ready")
 
 
-async def until(true: Any) -> None:
-    async with asyncio.timeout(10):
-        while not true():
-            await asyncio.sleep(0.01)
-
-
 async def test_stop_fails_what_runs(member: OpenAIMember, heard: Any) -> None:
     receiver = heard()
     member.submit(work("stall", stream=True), receiver)
-    while not receiver.chunks:
-        await asyncio.sleep(0.01)
+    await until(lambda: receiver.chunks)
     await member.stop()
     assert "was stopped" in receiver.ends[0].error.message
 
 
-async def test_an_url_where_nothing_listens_is_named(unused_tcp_port: int) -> None:
-    settings = Member(name="gone", kind="openai", url=f"http://127.0.0.1:{unused_tcp_port}")
-    made = OpenAIMember(settings, Supervision(), gpu_share=1.0)
-    with pytest.raises(EngineStartError, match=f"'gone' failed to start: http://127.0.0.1:{unused_tcp_port}/v1/models"):
-        await made.start()
+async def test_an_url_where_nothing_listens_is_named() -> None:
+    with socket.socket() as held:  # ours, and deaf, for as long as it is asked
+        held.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{held.getsockname()[1]}"
+        made = OpenAIMember(Member(name="gone", kind="openai", url=url), Supervision(), gpu_share=1.0)
+        with pytest.raises(EngineStartError, match=f"'gone' failed to start: {url}/v1/models"):
+            await made.start()
     await made.stop()
 
 

@@ -1,6 +1,5 @@
 """Start order, restarts, silent hosts and stop, over scripted host processes."""
 
-import asyncio
 import errno
 import json
 import os
@@ -19,9 +18,11 @@ from router.pool.engine import EngineMember
 from router.pool.link import HostLink
 from router.pool.process import HostProcess
 from router.pool.supervisor import StartEvent, Supervisor
+from tests.conftest import patience, until
 
 SETTINGS = Supervision(stop_timeout_s=2.0, backoff_s=0.05, backoff_max_s=0.2, ping_s=0.1, ping_timeout_s=10.0)
-IMPATIENT = msgspec.structs.replace(SETTINGS, ping_timeout_s=0.5)
+#: Long enough for a host that answers, on a busy machine.
+IMPATIENT = msgspec.structs.replace(SETTINGS, ping_timeout_s=4.0)
 Make = Callable[..., tuple[Supervisor, list[EngineMember]]]
 
 
@@ -50,12 +51,6 @@ async def make(folder: Path, host_command: tuple[str, ...]) -> AsyncIterator[Mak
     yield several
     for supervisor in made:
         await supervisor.stop()
-
-
-async def until(true: Callable[[], bool], within_s: float = 60.0) -> None:
-    async with asyncio.timeout(within_s):
-        while not true():
-            await asyncio.sleep(0.01)
 
 
 async def test_one_engine_starts_after_the_other(make: Make) -> None:
@@ -112,23 +107,31 @@ async def test_a_silent_engine_is_killed_and_restarted(make: Make, heard: Any) -
     receiver = heard()
     member.submit(script(["hang"]), receiver)
     await receiver.end()
-    await until(lambda: member.restarts == 1)
+    await until(lambda: member.restarts >= 1)
     assert "was silent for" in member.last_error
 
 
-async def test_an_idle_engine_answers_pings_and_lives(make: Make) -> None:
+async def test_an_idle_engine_answers_pings_and_lives(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     supervisor, (member,) = make({})
+    pings = count_pings(member, monkeypatch)
     await supervisor.start()
-    await asyncio.sleep(1.0)
+    await until(lambda: len(pings) >= 5)
     assert (member.phase, member.restarts) == ("ready", 0)
 
 
-async def test_an_engine_that_was_not_asked_is_not_blamed(make: Make) -> None:
+def count_pings(member: EngineMember, monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    pings: list[float] = []
+    ping = member.ping
+    monkeypatch.setattr(member, "ping", lambda: (pings.append(1), ping()))
+    return pings
+
+
+async def test_an_engine_that_was_not_asked_is_not_blamed(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """The second engine starts for longer than the first may be silent; nobody asked the first meanwhile."""
-    settings = msgspec.structs.replace(SETTINGS, ping_timeout_s=2.0)
-    supervisor, members = make({}, {"slow_s": 2.5}, settings=settings)
+    supervisor, members = make({}, {"slow_s": 4.5}, settings=IMPATIENT)
+    pings = count_pings(members[0], monkeypatch)
     await supervisor.start()
-    await asyncio.sleep(0.3)
+    await until(lambda: len(pings) >= 2)
     assert [(member.phase, member.restarts) for member in members] == [("ready", 0), ("ready", 0)]
 
 
@@ -252,9 +255,7 @@ async def test_a_look_that_raises_does_not_end_the_watch(
 ) -> None:
     supervisor, (first, second) = make({}, {})
     monkeypatch.setattr(first, "ping", lambda: 1 // 0)
-    pings: list[int] = []
-    ping = second.ping
-    monkeypatch.setattr(second, "ping", lambda: (pings.append(1), ping()))
+    pings = count_pings(second, monkeypatch)
     await supervisor.start()
     await until(lambda: len(pings) >= 3)
     assert "engine 'm0' could not be asked whether it lives" in caplog.text
@@ -278,13 +279,13 @@ async def test_restarts_become_more_patient(make: Make) -> None:
 
 
 async def test_stop_ends_a_restart_under_way(make: Make, heard: Any) -> None:
-    supervisor, (member,) = make({}, settings=Supervision(stop_timeout_s=2.0, backoff_s=60.0))
+    supervisor, (member,) = make({}, settings=Supervision(stop_timeout_s=2.0, backoff_s=600.0))
     await supervisor.start()
     receiver = heard()
     member.submit(script(["die"]), receiver)
     await receiver.end()
-    await asyncio.sleep(0.05)
-    async with asyncio.timeout(5):
+    await until(lambda: member.last_error)  # it is on its way back, and waits
+    async with patience():
         await supervisor.stop()
     assert member.phase == "stopped"
 

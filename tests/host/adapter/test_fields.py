@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from router.host.fields import ChatBody, CompletionBody, decode
 
-pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("ignore"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("ignore")]
 
 KINDS = {"chat": ChatBody, "completions": CompletionBody}
 BASE: dict[str, dict[str, Any]] = {

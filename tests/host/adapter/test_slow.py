@@ -10,6 +10,7 @@ from router.host.adapter.slow import SlowWay
 from router.host.limits import Bounds
 from router.ipc.messages import Submit
 from router.types import Usage
+from tests.conftest import PATIENCE_S, until
 
 
 class Heard:
@@ -52,7 +53,7 @@ def answering(status, body, content_type=b"application/json", state=None, seen=N
 async def ask(app, kind="chat", body=b"{}", **more):
     heard = Heard()
     SlowWay(app, "tiny", asyncio.get_running_loop()).start(Submit(id=1, kind=kind, body=body, **more), heard)
-    await asyncio.wait_for(heard.ended.wait(), 5)
+    await asyncio.wait_for(heard.ended.wait(), PATIENCE_S)
     return heard
 
 
@@ -366,7 +367,7 @@ async def test_a_dead_engine_is_nobodys_fault():
         heard = Heard()
         way = SlowWay(app, "tiny", asyncio.get_running_loop(), dead=lambda: True)
         way.start(Submit(id=1, kind="chat", body=b"{}"), heard)
-        await asyncio.wait_for(heard.ended.wait(), 5)
+        await asyncio.wait_for(heard.ended.wait(), PATIENCE_S)
         assert (heard.failure.status, heard.failure.code, heard.failure.retryable) == (502, "engine_failed", True)
 
 
@@ -396,9 +397,9 @@ async def test_an_abort_disconnects_and_says_nothing():
 
     heard = Heard()
     stop = SlowWay(app, "tiny", asyncio.get_running_loop()).start(Submit(id=1, kind="chat", body=b"{}"), heard)
-    await asyncio.sleep(0.01)
+    await until(lambda: heard.chunks)
     stop()
-    await asyncio.wait_for(cancelled.wait(), 5)
+    await asyncio.wait_for(cancelled.wait(), PATIENCE_S)
     await asyncio.sleep(0.01)
     assert heard.chunks == [b"data: 1\n\n"]
     assert not heard.ended.is_set()
