@@ -150,12 +150,13 @@ class Frontend:
         return not self._public.connections
 
     def _sweep(self) -> None:
+        # First: whatever a sweep raises, the time limits go on being kept.
+        self._sweeper = asyncio.get_running_loop().call_later(self._public.tick_s, self._sweep)
         now = self._clock()
         self._public.sweep(now)
         self._admin.sweep(now)
         if self._wanted_files and self.connections >= self._public.limits.connections:
             self._tell_of_files()
-        self._sweeper = asyncio.get_running_loop().call_later(self._public.tick_s, self._sweep)
 
     def _tell_of_files(self) -> None:
         """Once: what keeps clients out, and what to do."""

@@ -55,12 +55,14 @@ class Turns:
         self._due = False
         self._spent_s = 0.0
         first, more = self._first, self._more
-        if first and more:
-            more.popleft().go_on()  # slowly, but they go on
-        while self._spent_s < TURN_S and (first or more):
-            (first or more).popleft().go_on()
-        if first or more:
-            self._wake()
+        try:
+            if first and more:
+                more.popleft().go_on()  # slowly, but they go on
+            while self._spent_s < TURN_S and (first or more):
+                (first or more).popleft().go_on()
+        finally:  # what one of them raises does not keep the others waiting for ever
+            if first or more:
+                self._wake()
 
     def _wake(self) -> None:
         if not self._due:

@@ -61,3 +61,20 @@ async def test_without_time_left_there_is_no_share_until_the_loop_has_turned() -
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     assert order == ["late"]
+
+
+async def test_what_one_raises_does_not_keep_the_others_waiting() -> None:
+    turns, order, told = Turns(), list[str](), list[str]()
+
+    class Broken:
+        def go_on(self) -> None:
+            raise RuntimeError("broken")
+
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: told.append(str(context["exception"])))
+    turns.later(Broken(), first=True)
+    turns.later(Asker(turns, "other", 1, order), first=True)
+    async with asyncio.timeout(60):
+        while turns:
+            await asyncio.sleep(0)
+    assert order == ["other"]
+    assert told == ["broken"]
