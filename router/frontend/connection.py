@@ -11,14 +11,12 @@ from typing import cast
 from router.errors import Overloaded, RequestTimeout, RouterError
 from router.frontend import wire
 from router.frontend.door import Door
-from router.frontend.exchange import Exchange
+from router.frontend.exchange import Exchange, failing
 from router.frontend.reader import BODY, DEAF, HEAD, IDLE, Reader
+from router.frontend.waiting import Waiting
 from router.native.express import Passage
 from router.native.pipe import Pipe
 
-#: Requests that wait behind the one being answered, and their bytes; beyond, we stop parsing and reading.
-MAX_WAITING = 8
-MAX_WAITING_BYTES = 64 * 1024
 #: How long we go on reading after an answer that closes the connection: closing at once would destroy the answer.
 LINGER_S = 2.0
 
@@ -37,7 +35,6 @@ class Connection(Pipe, asyncio.Protocol):
         "_turn_due",
         "_unread_bytes",
         "_waiting",
-        "_waiting_bytes",
         "deadline",
         "door",
     )
@@ -47,8 +44,7 @@ class Connection(Pipe, asyncio.Protocol):
         self.deadline = inf
         self._reader: Reader | None = None  # made with the first byte: idle connections stay small
         self._active: Exchange | Passage | None = None
-        self._waiting: list[Exchange] = []
-        self._waiting_bytes = 0
+        self._waiting = Waiting(door)
         self._timed = IDLE  #: the reader's phase whose clock runs
         self._reading = True
         self._running = False
@@ -127,7 +123,7 @@ class Connection(Pipe, asyncio.Protocol):
         """A complete request, or a refusal."""
         self.deadline = inf
         self._timed = IDLE
-        self._waiting.append(exchange)
+        self._waiting.add(exchange)
 
     def _take_express(self, data: bytes) -> bool:
         """Whether `data` is a common request, and under way."""
@@ -136,25 +132,15 @@ class Connection(Pipe, asyncio.Protocol):
             return False
         try:
             passage = express.take(self, data)
-        except Exception as error:  # of a head in Python, for example
-            self._fail_express(data, error)
+        except Exception as error:  # of a head in Python, for example; the connection goes on
+            exchange = self._active = failing(self, data.split(b" ", 2)[1], error)
+            exchange.run()
             return True
         if passage is None:
             return False
         self._active = passage
         self.deadline = inf
         return True
-
-    def _fail_express(self, data: bytes, error: Exception) -> None:
-        """Answer as the ordinary way does what a handler raises; the connection goes on."""
-        exchange = self._active = Exchange(self, b"POST", {}, keep_alive=True, old_client=False)
-        exchange.route, exchange.path = self.door.routes.find(data.split(b" ", 2)[1])
-
-        def fail(_: Exchange) -> None:
-            raise error
-
-        exchange.handler = fail
-        exchange.run()
 
     # What exchanges use
 
@@ -239,7 +225,7 @@ class Connection(Pipe, asyncio.Protocol):
 
     def cut(self, error: RouterError) -> None:
         """End the running answer with `error`, then close."""
-        self._forget_waiting()
+        self._waiting.clear()
         active = None if self._active is None else self._active.exchange()
         if active is not None and active.stream is not None:
             active.keep_alive = False
@@ -250,8 +236,10 @@ class Connection(Pipe, asyncio.Protocol):
     def abort(self) -> None:
         transport = self.flushed()
         if transport is not None:
-            self.connection_lost(None)
-            transport.abort()
+            try:
+                self.connection_lost(None)
+            finally:  # whatever that raises, the socket is closed
+                transport.abort()
 
     # Within
 
@@ -259,8 +247,8 @@ class Connection(Pipe, asyncio.Protocol):
         """Parse and answer what was read, as far as the answer under way, the client and this turn's time allow."""
         if self._running or self._turn_due or not self.open:
             return
-        if self._active is None and not self._waiting:
-            self._waiting_bytes = 0
+        if self._active is None:
+            self._waiting.none_under_way()
         self._running = True
         turns = self.door.turns
         begun, until, worked = perf_counter(), turns.share(), False
@@ -283,30 +271,21 @@ class Connection(Pipe, asyncio.Protocol):
         self._pace()
 
     def _may_run(self) -> bool:
-        return self._active is None and not self.stalled and bool(self._waiting)
+        return self._active is None and not self.stalled and len(self._waiting) > 0
 
     def _may_parse(self) -> bool:
         reader = self._reader
-        return (
-            reader is not None
-            and len(reader.unread) > 0
-            and not self.stalled
-            and len(self._waiting) < MAX_WAITING
-            and self._waiting_bytes < MAX_WAITING_BYTES
-        )
+        return reader is not None and len(reader.unread) > 0 and not self.stalled and not self._waiting.full
 
     def _run_next(self) -> None:
-        self._active = exchange = self._waiting.pop(0)
-        if not self._waiting:
-            self._waiting_bytes = 0
-        self.door.body_bytes -= len(exchange.body)  # the pipeline bounds what it holds itself
+        exchange = self._active = self._waiting.next()
         exchange.run()
 
     def _parse(self) -> None:
         assert self._reader is not None
         size = self._reader.step()
         if self._active is not None:
-            self._waiting_bytes += size
+            self._waiting.parsed(size)
 
     def _pace(self) -> None:
         """Read more once all is parsed, and while the client reads its answers. With nothing to do, wait for it."""
@@ -322,8 +301,7 @@ class Connection(Pipe, asyncio.Protocol):
                 unread = 0
                 self._count_unread(0)
                 self._go_on()
-        full = len(self._waiting) >= MAX_WAITING or self._waiting_bytes >= MAX_WAITING_BYTES
-        if (unread > 0 or self._turn_due or full or self.stalled) is self._reading:
+        if (unread > 0 or self._turn_due or self._waiting.full or self.stalled) is self._reading:
             (self._pause_reading if self._reading else self._resume_reading)()
         if self._active is None and not self._turn_due and not self.stalled:
             self._settle()
@@ -341,7 +319,7 @@ class Connection(Pipe, asyncio.Protocol):
         self.deadline = inf
         self.door.held.discard(self)
         self._count_unread(0)
-        self._forget_waiting()
+        self._waiting.clear()
         active, self._active = self._active, None
         if active is not None:
             active.gone()
@@ -349,12 +327,6 @@ class Connection(Pipe, asyncio.Protocol):
     def _flush_within(self, seconds: float) -> None:
         """What is out has to be read by then."""
         self.deadline = self.door.now + self.door.tick_s + seconds
-
-    def _forget_waiting(self) -> None:
-        for exchange in self._waiting:
-            self.door.body_bytes -= len(exchange.body)
-        self._waiting.clear()
-        self._waiting_bytes = 0
 
     def _settle(self) -> None:
         """All answers are out: wait for the next request, or for the rest of one."""
@@ -394,9 +366,10 @@ class Connection(Pipe, asyncio.Protocol):
 
     def _close_after(self, exchange: Exchange) -> None:
         transport = self.flushed()
-        self._forget_waiting()
+        self._waiting.clear()
         if self._reader is not None:
             self._reader.close()
+        self._count_unread(0)
         if transport is None:
             return
         if exchange.error is None:
@@ -405,7 +378,6 @@ class Connection(Pipe, asyncio.Protocol):
             return
         # The client may still be sending: end our side, and discard its bytes until it has seen the answer.
         self._flush_within(LINGER_S)
-        self._count_unread(0)
         if not self._reading:
             self._resume_reading()
         if transport.can_write_eof():

@@ -91,8 +91,8 @@ class Door:
         self.date = f"date: {formatdate(usegmt=True)}\r\n"
         late = [each for each in self.connections if now >= each.deadline or each.stalled]
         self.tell(late, lambda connection: connection.overdue(now))
+        self._bound_unsent([each for each in late if each.stalled])
         if self.held:
-            self._bound_unsent()
             self._find_gone()
 
     def tell(self, connections: Iterable["Connection"], what: Callable[["Connection"], None]) -> None:
@@ -101,17 +101,26 @@ class Door:
             try:
                 what(connection)
             except Exception as error:
-                connection.broke(error)
+                self.bug(error)
+                self._close(connection)
 
-    def _bound_unsent(self) -> None:
-        """What clients do not read stays, for all together, within the bound on pending bytes: the largest are cut."""
-        unsent = {each: each.unsent_bytes() for each in self.held if each.stalled}
+    def _close(self, connection: "Connection") -> None:
+        try:
+            connection.abort()
+        except Exception as error:  # what has failed may be this very step
+            _log.error("a connection could not be closed in order: %s", type(error).__name__)
+
+    def _bound_unsent(self, stalled: Iterable["Connection"]) -> None:
+        """What clients do not read stays, for all together, within the bound on pending bytes: the largest are cut.
+        Those that have ended their side, of which nothing is read any more, count too."""
+        unsent = {each: each.unsent_bytes() for each in stalled}
         excess = sum(unsent.values()) - self.limits.pending_bytes
+        cut: list[Connection] = []
         for connection in sorted(unsent, key=unsent.__getitem__, reverse=True):
-            if excess <= 0:
-                return
-            excess -= unsent[connection]
-            connection.cut_slow()
+            if excess > 0:
+                cut.append(connection)
+                excess -= unsent[connection]
+        self.tell(cut, lambda connection: connection.cut_slow())
 
     def _find_gone(self) -> None:
         """Of whom nothing is read, nobody would notice that they leave: their sockets are asked."""

@@ -162,3 +162,15 @@ class Exchange:
         if stream is not None:
             stream.gone()
             self.connection.door.metrics.error(ClientGone.type)
+
+
+def failing(connection: "Connection", target: bytes, error: Exception) -> Exchange:
+    """A request of the common way that could not be begun: run, it answers what a handler that raises `error` does."""
+    exchange = Exchange(connection, b"POST", {}, keep_alive=True, old_client=False)
+    exchange.route, exchange.path = connection.door.routes.find(target)
+
+    def fail(_: Exchange) -> None:
+        raise error
+
+    exchange.handler = fail
+    return exchange

@@ -56,7 +56,6 @@ class Reader:
         "_parser",
         "_quiet_bytes",
         "_read_s",
-        "_replaying",
         "_target",
         "_upgrading",
         "continue_due",
@@ -78,7 +77,6 @@ class Reader:
         self._read_s = self._begun_s = 0.0  #: by `perf_counter`: the last read, and that of the request's first byte
         self._quiet_bytes = 0  #: read without a callback: bounds what the parser gathers inside
         self._upgrading = False
-        self._replaying = False
         self.on_header = self._fields.add
         self._parser: httptools.HttpRequestParser | None = httptools.HttpRequestParser(self)
         self.unread = Unread()
@@ -349,11 +347,7 @@ class Reader:
             if name in exchange.headers
         ]
         self._parser = httptools.HttpRequestParser(self)
-        self._replaying = True
-        try:
-            self._parser.feed_data(b"POST / HTTP/1.1\r\n" + b"".join(framing) + b"\r\n")
-        finally:
-            self._replaying = False
+        self._parser.feed_data(b"POST / HTTP/1.1\r\n" + b"".join(framing) + b"\r\n")
 
     def _head_too_large(self) -> HeadersTooLarge:
         limits = self._door.limits

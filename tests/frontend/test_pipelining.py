@@ -315,6 +315,57 @@ async def test_what_clients_do_not_read_is_bounded_for_all_together(house: House
         connection.connection_lost(None)
 
 
+async def test_what_clients_leave_unread_counts_in_the_bound_after_they_have_ended_their_side(house: House) -> None:
+    frontend = await house.start(ScriptedService(), pending_bytes=250_000)
+    clients = []
+    for unsent in (100_000, 200_000):
+        connection, transport = Connection(frontend._public), Transport()
+        connection.connection_made(cast(asyncio.Transport, transport))
+        transport.unsent = unsent
+        connection.pause_writing()
+        connection.eof_received()
+        clients.append((connection, transport))
+    frontend._public.sweep(frontend._public.now)
+    assert [transport.closed for _, transport in clients] == [False, True]
+    for connection, _ in clients:
+        connection.connection_lost(None)
+
+
+async def test_the_unparsed_bytes_behind_an_answer_that_closes_are_counted_no_more(house: House) -> None:
+    """Though the answer itself is still to be read."""
+    service = ScriptedService()
+    frontend = await house.start(service)
+    connection, transport = Connection(frontend._public), Transport()
+    connection.connection_made(cast(asyncio.Transport, transport))
+    connection.data_received(chat() + get("/health") * 2_000)
+    await _settled(connection)
+    assert frontend._public.body_bytes > 10_000
+    frontend._public.draining = True
+    transport.unsent = 100
+    (await service.asked()).reply()
+    assert frontend._public.body_bytes == 0
+    connection.connection_lost(None)
+
+
+async def test_a_connection_whose_end_raises_is_closed_all_the_same(
+    house: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    service = ScriptedService()
+    frontend = await house.start(service)
+    connection, transport = Connection(frontend._public), Transport()
+    connection.connection_made(cast(asyncio.Transport, transport))
+    connection.data_received(chat())
+    request = await service.asked()
+
+    def cancel() -> None:
+        raise RuntimeError("not to be cancelled")
+
+    request.cancel = cancel  # type: ignore[method-assign]
+    frontend._public.tell([connection], Connection.abort)
+    assert transport.closed
+    assert "not to be cancelled" in caplog.text
+
+
 async def test_a_client_that_ends_its_side_and_does_not_read_its_answer_is_cut_in_time(house: House) -> None:
     """Until then it counts as a connection: what it leaves unread takes memory."""
     frontend = await house.start(ScriptedService(script=Request.reply), write_timeout_s=5)
