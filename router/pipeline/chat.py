@@ -240,7 +240,7 @@ def _chunk(event: bytes) -> ChatChunk:
 def _read(json: bytes) -> _Answer:
     try:
         return _decode(json)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise EngineFailed(f"the engine's answer is not understood: {error}") from error
 
 

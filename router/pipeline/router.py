@@ -164,8 +164,8 @@ class Router:
         settings = self._decider.names.settings_of(query)
         request = Request(self, query, settings, body, sink, traceparent)
         if len(body) > _LARGE_BODY_BYTES or self._decider.scoring.slow:
-            request.keep_deadline()
             self._score_elsewhere(request)
+            request.keep_deadline()
         else:
             begun = time.perf_counter()
             request.begin(self._decider.scoring.score(query))

@@ -28,7 +28,7 @@ class Threads:
         self.unfinished = 0  #: that wait or are being done
 
     def run(self, function: Callable[[A], R], argument: A) -> "asyncio.Future[R]":
-        """Call `function` in a thread; what it returns or raises."""
+        """Call `function` in a thread; what it returns or raises. Raises `RuntimeError` where no thread can be had."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[R] = loop.create_future()
 
@@ -49,15 +49,16 @@ class Threads:
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
                 loop.call_soon_threadsafe(end, result, error)
 
+        if self._threads < min(self.unfinished + 1, self._most):
+            self._start_thread()
         self.unfinished += 1
-        if self._threads < min(self.unfinished, self._most):
-            self._threads += 1
-            threading.Thread(target=self._work, name="headgate-scoring", daemon=True).start()
         self._jobs.put(job)
         return future
 
     def stop(self) -> None:
-        """Each thread ends after what it does now; what has not begun is not begun."""
+        """Each thread ends after what it does now; what has not begun is not begun. Idempotent."""
+        if not self._threads:
+            return
         with contextlib.suppress(Empty):
             while True:
                 self._jobs.get_nowait()
@@ -65,6 +66,15 @@ class Threads:
         for _ in range(self._threads):
             self._jobs.put(None)
         self._threads = 0
+
+    def _start_thread(self) -> None:
+        try:
+            threading.Thread(target=self._work, name="headgate-scoring", daemon=True).start()
+        except RuntimeError:  # the system has no more of them
+            if not self._threads:
+                raise
+        else:
+            self._threads += 1
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:

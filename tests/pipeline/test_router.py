@@ -479,6 +479,24 @@ async def test_a_client_that_leaves_while_scores_are_made_is_forgotten(two: Any)
     assert pool.large.calls == pool.small.calls == []
 
 
+async def test_a_request_for_which_no_thread_can_be_had_is_refused_and_leaves_nothing_behind(
+    two: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = two()
+    pool.router._decider.scoring.slow = True
+
+    def start(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start)
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            pool.submit(deadline_s=0.001)
+    await asyncio.sleep(0.1)  # past its deadline
+    assert (pool.router.in_flight(), pool.router.pending_bytes, pool.router.scoring_unfinished) == (0, 0, 0)
+    assert pool.sink.end is None
+
+
 async def test_a_slow_heads_scores_are_made_on_another_thread(two: Any) -> None:
     pool = two()
     pool.router._decider.scoring.slow = True

@@ -63,6 +63,48 @@ async def test_after_a_stop_threads_end_and_what_has_not_begun_is_not_begun() ->
     second.cancel()
 
 
+async def test_where_the_system_has_no_more_threads_those_that_run_do_all_the_work(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def start(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    threads, go = Threads(most=3), threading.Event()
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start)
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            threads.run(go.wait, 60)
+        assert threads.unfinished == 0
+    first = threads.run(go.wait, 60)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start)
+        others = [threads.run(go.wait, 60) for _ in range(3)]
+    go.set()
+    async with asyncio.timeout(60):
+        assert await asyncio.gather(first, *others) == [True] * 4
+    assert threads.unfinished == 0
+    threads.stop()
+
+
+async def test_a_second_stop_changes_nothing() -> None:
+    threads, go, working = Threads(most=1), threading.Event(), threading.Event()
+
+    def work(seconds: float) -> bool:
+        working.set()
+        return go.wait(seconds)
+
+    first = threads.run(work, 60)
+    assert working.wait(60)
+    (thread,) = [each for each in threading.enumerate() if each.name == "headgate-scoring" and each.is_alive()][-1:]
+    threads.stop()
+    threads.stop()
+    assert threads.unfinished == 1
+    go.set()
+    assert await first is True
+    thread.join(60)
+    assert not thread.is_alive()
+
+
 @pytest.mark.parametrize("work", ["time.sleep(600)", "while True: pass"])
 def test_the_end_of_a_program_waits_for_no_thread(work: str) -> None:
     program = f"""
