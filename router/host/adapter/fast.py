@@ -251,7 +251,10 @@ class Generation:
             else:
                 self._go_slow()
             return
-        self._attach(collector)
+        try:
+            self._attach(collector)
+        except Exception as error:
+            self.broken(error)
 
     def abort(self) -> None:
         self._aborted = True

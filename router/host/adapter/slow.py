@@ -100,6 +100,13 @@ class SlowWay:
         return msgspec.json.encode(body)
 
     async def _run(self, call: "_Call", submit: Submit, body: bytes) -> None:
+        try:
+            await self._called(call, submit, body)
+        except Exception as error:  # of ours, or of vLLM's own handlers of errors: the answer has to end all the same
+            call.failed(engine_failed(f"{type(error).__name__}: {error}"))
+            self._loop.call_exception_handler({"message": "an answer was not understood", "exception": error})
+
+    async def _called(self, call: "_Call", submit: Submit, body: bytes) -> None:
         scope = _scope(API_PATHS[submit.kind], submit, len(body))
         call.body = body
         try:

@@ -421,3 +421,19 @@ async def test_asking_for_ourselves():
     way = SlowWay(answering(200, b'{"tokens": [1]}', seen=seen), "tiny", asyncio.get_running_loop())
     assert await way.ask("tokenize", {"prompt": "x"}) == (200, b'{"tokens": [1]}')
     assert seen["body"] == {"prompt": "x", "model": "tiny"}
+
+
+async def test_a_handler_of_errors_that_fails_itself_ends_the_answer_too():
+    async def app(scope, receive, send):
+        raise ValueError("bad")
+
+    def handler(request, error):
+        raise KeyError("the handler's own")
+
+    app.exception_handlers = {ValueError: handler}
+    told = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: told.append(context["exception"]))
+    heard = await ask(app)
+    assert heard.failure.status == 502
+    assert error_of(heard)["message"] == 'KeyError: "the handler\'s own"'
+    assert [type(error) for error in told] == [KeyError]
