@@ -23,6 +23,8 @@ def load(path: str | Path, env: Mapping[str, str] = os.environ) -> Config:
     try:
         with path.open("rb") as file:
             data = file.read(document.MOST_BYTES + 1)
+        if len(data) > document.MOST_BYTES:  # of which a part may read well
+            raise ConfigError(f"{path}: not valid YAML: longer than {document.MOST_BYTES} bytes")
         text = data.decode("utf-8-sig")
     except IsADirectoryError as error:
         raise ConfigError(f"{path}: expected a config file, got a folder") from error

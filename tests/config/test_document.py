@@ -112,10 +112,18 @@ def test_of_a_file_of_100_megabytes_only_the_first_is_read(tmp_path: Path) -> No
     file = tmp_path / "h.yaml"
     with file.open("wb") as sparse:
         sparse.truncate(100 << 20)
-    with pytest.raises(ConfigError, match="longer than 1048576 characters"):
+    with pytest.raises(ConfigError, match="longer than 1048576 bytes"):
         config.load(file)
 
 
 def test_a_folder_is_no_config(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="expected a config file, got a folder"):
         config.load(tmp_path)
+
+
+def test_a_file_whose_bytes_are_too_many_is_refused_whole_though_its_characters_are_few(tmp_path: Path) -> None:
+    """What would be left of it after so many bytes is a config of one member."""
+    file = tmp_path / "h.yaml"
+    file.write_text(POOL + "# " + "\u00e9" * (1 << 19) + "\n" + POOL.replace("pool", "nonsense"), encoding="utf-8")
+    with pytest.raises(ConfigError, match="longer than 1048576 bytes"):
+        config.load(file)
