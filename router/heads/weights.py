@@ -20,10 +20,10 @@ def billions(folder: str) -> float | None:
     """
     try:
         files = sorted(Path(folder).glob("*.safetensors")) if folder else []
-        total = sum(_parameters(file) for file in files[:_MOST_FILES])
-    except (OSError, ValueError, msgspec.MsgspecError):
+        total = sum(_parameters(file) for file in files[:_MOST_FILES]) / 1e9
+    except (OSError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError):
         return None
-    return total / 1e9 if total > 0 else None
+    return total if total > 0 else None
 
 
 def _parameters(file: Path) -> int:

@@ -29,7 +29,7 @@ class LogFile:
         """Opens `path` to append to; its folder is made if missing, one that has grown large is set aside. Raises
         `OSError`, also on what is no file of ours."""
         _make_folder(path.parent)
-        self.fd = _open(path)
+        self.fd, self._start, self._tail = _open(path), 0, ""
         try:
             self._start = os.fstat(self.fd).st_size
             if self._start > _LOG_BYTES and _set_aside(path):
@@ -40,7 +40,6 @@ class LogFile:
         except BaseException:
             self.close()
             raise
-        self._tail = ""
 
     def tail(self) -> str:
         """The end of what was written since the file was opened."""
