@@ -161,14 +161,17 @@ _UPSTREAM_TYPES = {
 }
 
 
-class UpstreamError(RouterError):
-    """An engine's own refusal: its status, its words, and its error body, which is passed on where its shape is right.
+def error_status(status: int) -> int:
+    """`status` where it is an error's, else 502: an engine may say any number, and a client must be given an error."""
+    return status if 400 <= status <= 599 else 502
 
-    A status that is no error's becomes 502: an engine may say any number, and a client must be given an error.
-    """
+
+class UpstreamError(RouterError):
+    """An engine's own refusal: its status (`error_status`), its words, and its error body, which is passed on where its
+    shape is right."""
 
     def __init__(self, status: int, body: bytes, message: str, *, code: str | None = None) -> None:
-        status = status if 400 <= status <= 599 else 502
+        status = error_status(status)
         super().__init__(message, code=code)
         self.status = status
         self.type = _UPSTREAM_TYPES.get(status, "invalid_request_error" if status < 500 else "internal_error")

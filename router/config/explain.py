@@ -7,13 +7,12 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 
-from router.config.tree import NOT_IN_FILES, Config, Member
+from router.config.tree import NOT_IN_FILES, SECRET_KEYS, Config, Member
 
 _UNKNOWN = re.compile(r"unknown field `([^`]+)`(?: - at `\$\.?([^`]*)`)?")
 _AT = re.compile(r"(.*) - at `\$\.?([^`]*)`", re.DOTALL)
 _STEP = re.compile(r"\[(\d+|\.\.\.)\]|([^.\[\]]+)")
 _MOST_SHOWN = 8
-_SECRETS = ("api_keys", "api_key", "env")
 
 
 def explain(message: str, tree: Mapping[str, Any]) -> str:
@@ -23,7 +22,7 @@ def explain(message: str, tree: Mapping[str, Any]) -> str:
     if (match := _AT.fullmatch(message)) is None:
         return message
     said, at = match[1], _named(match[2], tree)
-    value, secret = _value(tree, at), any(key in _steps(at) for key in _SECRETS)
+    value, secret = _value(tree, at), not SECRET_KEYS.isdisjoint(_steps(at))
     allowed = _literals(_hint(at))
     if allowed:
         return f"expected {one_of(str(value), allowed)}, got {shown(value)} - at `$.{at}`"

@@ -6,12 +6,13 @@ from typing import Any
 
 from router.config import interpolation
 from router.config.lookalikes import form_of
+from router.config.tree import SECRET_KEYS
 from router.errors import ConfigError
 
 #: Keys whose text, or all texts below, are keys that Headgate itself asks for or shows.
-_OURS = frozenset({"api_keys", "api_key"})
+_OURS = SECRET_KEYS - {"env"}
 _KEYS = _OURS | {"hf_token"}
-_SECRET = _KEYS | {"env"}
+_SECRET = SECRET_KEYS | _KEYS
 _UNPRINTABLE = re.compile(r"[\x00\ud800-\udfff]")
 
 

@@ -27,6 +27,8 @@ from router.types import Capability
 CONFIG_VERSION = 1
 #: Fields of `Config` that are found out as it is read.
 NOT_IN_FILES = frozenset({"expanded_at", "secret_variables"})
+#: Keys whose value, and all below it, is shown to nobody: neither in refusals nor on the admin port.
+SECRET_KEYS = frozenset({"api_keys", "api_key", "env"})
 
 
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

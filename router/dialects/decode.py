@@ -9,7 +9,6 @@ from typing import Generic, TypeVar, get_type_hints
 
 import msgspec
 
-from router.config import RESERVED_NAMES
 from router.dialects.bodies import (
     ABSENT,
     ChatBody,
@@ -252,11 +251,6 @@ def _prompt(prompt: Prompt) -> tuple[str, int]:
         return "\n".join(texts), 0
     single = sum(isinstance(item, int) for item in prompt)
     return "\n".join(texts), max(single, 1, *(len(item) for item in prompt if isinstance(item, list)))
-
-
-def is_route(model: str) -> bool:
-    """Whether `model` leaves the choice to us instead of naming a member."""
-    return model in RESERVED_NAMES or model.startswith("router-")
 
 
 def _check_containers(body: bytes) -> None:

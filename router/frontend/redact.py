@@ -9,9 +9,9 @@ import re
 
 import msgspec
 
+from router.config.tree import SECRET_KEYS
+
 HIDDEN = "***"
-#: Keys of the config below which all is secret.
-_SECRET_PLACES = frozenset({"api_keys", "api_key", "env"})
 #: Keys below which anything may stand, so that numbers may be secrets too.
 _FREE_PLACES = frozenset({"engine_args"})
 #: Where the config's references stood.
@@ -58,7 +58,7 @@ class _Redaction:
                 name: self.of(
                     value,
                     f"{at}.{name}",
-                    secret=secret or name in _SECRET_PLACES,
+                    secret=secret or name in SECRET_KEYS,
                     named=named or _SECRET_NAME.search(str(name)) is not None,
                     free=free or name in _FREE_PLACES,
                 )

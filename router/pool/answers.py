@@ -18,7 +18,7 @@ _LIST_OF: Mapping[str, str] = {
 }
 _NO_ERROR = frozenset({b"null", b"false", b"{}", b'""'})
 #: No answer is longer and no context wider; a larger count is a mistake.
-_MOST_TOKENS = 100_000_000
+MOST_TOKENS = 100_000_000
 _LONGEST_REASON = 64
 
 NULL = msgspec.Raw(b"null")
@@ -122,4 +122,4 @@ def _tokens(json: msgspec.Raw) -> int:
         count = _integer(json)
     except UNREADABLE:
         return 0
-    return count if 0 <= count <= _MOST_TOKENS else 0
+    return count if 0 <= count <= MOST_TOKENS else 0

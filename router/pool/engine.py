@@ -20,6 +20,7 @@ from router.errors import (
     NoEngine,
     Overloaded,
     ProtocolError,
+    error_status,
 )
 from router.ipc.messages import (
     MAX_FRAME_BYTES,
@@ -295,7 +296,7 @@ class EngineMember:
         if call is None:
             return
         self._load.ended()
-        status = fail.status if 400 <= fail.status <= 599 else 502
+        status = error_status(fail.status)
         if is_members_fault(status):
             self._breaker.failed(time.monotonic())
             self.lane.trusted = False
@@ -303,9 +304,8 @@ class EngineMember:
             failure = failure_of(status, fail.body, fail.code, retryable=fail.retryable)
         except Exception:  # its body is whatever the engine sent
             log.exception("request %d of %r: its error could not be read", call.id, self.name)
-            failure = Failure(
-                EngineFailed(f"engine {self.name!r} failed with status {status}"), retryable=fail.retryable
-            )
+            failed = EngineFailed(f"engine {self.name!r} failed with status {status}")
+            failure = Failure(failed, retryable=fail.retryable)
         self._tell_failure(call, failure)
 
     def _handoff(self, handoff: Handoff) -> None:

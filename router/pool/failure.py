@@ -4,7 +4,8 @@ from collections.abc import Mapping
 
 import msgspec
 
-from router.errors import ContextTooLong, EngineFailed, Overloaded, UpstreamError
+from router.errors import ContextTooLong, EngineFailed, Overloaded, UpstreamError, error_status
+from router.pool.answers import UNREADABLE
 from router.pool.base import Failure
 
 _CONTEXT_CODE = "context_length_exceeded"
@@ -68,8 +69,7 @@ def failure_of(status: int, body: bytes, code: str, *, retryable: bool, retry_af
     told = _read(body)
     code = code[:_LONGEST_CODE] or told.code
     message = told.message or f"the engine answered with status {status}"
-    if not 400 <= status <= 599:
-        status = 502
+    status = error_status(status)
     if status in (400, 413, 422) and (code == _CONTEXT_CODE or any(words in message for words in _CONTEXT_WORDS)):
         return Failure(ContextTooLong(message, param="messages"), retryable=True, context=True)
     if status == 429:
@@ -127,7 +127,7 @@ def _read(body: bytes) -> Told:
     """
     try:
         tree = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         return Told(
             "" if body.lstrip()[:1] == b"<" else _bounded(body[: 4 * _LONGEST_MESSAGE].decode("utf-8", "replace"))
         )
@@ -137,9 +137,8 @@ def _read(body: bytes) -> Told:
         return Told(_words(tree))
     error = tree.get("error")
     fields: dict[str, object] = error if isinstance(error, dict) else tree
-    code, status = fields.get("code"), fields.get("code")
-    if not isinstance(status, int):
-        status = fields.get("status")
+    code = fields.get("code")
+    status = code if isinstance(code, int) else fields.get("status")
     return Told(
         _words(tree if not isinstance(error, dict) else error) or _words(tree),
         _short(code) or ("" if "error_description" not in tree else _short(error)),

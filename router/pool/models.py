@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from router.pool.answers import MOST_TOKENS, NULL, UNREADABLE
 from router.pool.failure import failure_of, one_line
 from router.urls import BaseUrl
 
@@ -12,13 +13,11 @@ if TYPE_CHECKING:
     import aiohttp
 
 _LARGEST_LIST_BYTES = 8 * 1024 * 1024
-#: No context is wider; a larger figure is a mistake.
-_MOST_TOKENS = 100_000_000
 
 
 class _Card(msgspec.Struct):
     id: str
-    max_model_len: msgspec.Raw = msgspec.Raw(b"null")
+    max_model_len: msgspec.Raw = NULL
 
 
 class _Cards(msgspec.Struct):
@@ -63,13 +62,13 @@ def _cards(body: bytes) -> dict[str, int]:
     """Empty for a list of another shape: it answers, and that is what was asked."""
     try:
         return {card.id: _tokens(card.max_model_len) for card in msgspec.json.decode(body, type=_Cards).data}
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         return {}
 
 
 def _tokens(json: msgspec.Raw) -> int:
     try:
         count = msgspec.json.decode(json, type=int)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         return 0
-    return count if 0 < count <= _MOST_TOKENS else 0
+    return count if 0 < count <= MOST_TOKENS else 0
