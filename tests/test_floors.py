@@ -7,8 +7,8 @@ import pytest
 
 FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"types", "config", "errors", "urls", "version", "checkpoints"}),
-    frozenset({"native", "kernels", "ipc", "observe", "dialects"}),
-    frozenset({"features", "heads", "policy", "pool"}),
+    frozenset({"native", "kernels", "ipc", "observe"}),
+    frozenset({"features", "heads", "policy", "pool", "dialects"}),
     frozenset({"pipeline", "host"}),
     frozenset({"frontend", "learn"}),
     frozenset({"cli", "cluster"}),

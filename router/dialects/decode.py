@@ -22,8 +22,9 @@ from router.dialects.bodies import (
     ResponsesBody,
     TokenizeBody,
 )
-from router.dialects.lax import Reading, flag, half_pair, integer, respelled, token_ids, with_whole_parts
+from router.dialects.lax import Reading, flag, half_pair, integer, raw_fields, respelled, token_ids, with_whole_parts
 from router.errors import BadRequest
+from router.native.json_size import count_values
 from router.types import PART_NEEDS, Kind, Query, Turn
 
 AUTO = "auto"
@@ -33,8 +34,9 @@ BARE_TEXT = "bare text"
 MAX_TOKENS = 2**31 - 1
 MAX_CHOICES = 1_024
 MAX_MODEL_CHARACTERS = 1_024
-#: An object of two bytes takes fifty when decoded: bodies of nothing else would take gigabytes.
-MAX_CONTAINERS = 1_000_000
+#: Objects, lists, keys and values of a body. One of two bytes takes fifty when decoded: bodies of nothing else would
+#: take gigabytes, and seconds in which no other request is served.
+MAX_VALUES = 1 << 20
 _LARGE_BODY_BYTES = 1 << 20
 
 _AT = re.compile(r" - at `\$\.?([^`]*)`$")
@@ -61,7 +63,7 @@ def read(kind: Kind, body: bytes, request_id: str = "", key_id: str = "") -> tup
     """
     body = body.removeprefix(BOM)
     if len(body) > _LARGE_BODY_BYTES:
-        _check_containers(body)
+        _check_values(body)
     found = _READERS[kind](body)
     model = found.model
     if model is not None and len(model) > MAX_MODEL_CHARACTERS:
@@ -246,17 +248,15 @@ def _prompt(prompt: Prompt) -> tuple[str, int]:
         )
     if isinstance(prompt, str):
         return prompt, 0
-    texts = [item for item in prompt if isinstance(item, str)]
-    if len(texts) == len(prompt):
-        return "\n".join(texts), 0
-    single = sum(isinstance(item, int) for item in prompt)
-    return "\n".join(texts), max(single, 1, *(len(item) for item in prompt if isinstance(item, list)))
+    texts = [item for item in prompt if type(item) is str]
+    lists = [len(item) for item in prompt if type(item) is list]
+    single = len(prompt) - len(texts) - len(lists)
+    return "\n".join(texts), max(single, max(lists, default=0), 0 if len(texts) == len(prompt) else 1)
 
 
-def _check_containers(body: bytes) -> None:
-    """Counts braces in texts as well, which errs on the safe side by far."""
-    if body.count(b"{") + body.count(b"[") > MAX_CONTAINERS:
-        raise BadRequest(f"the body holds more than {MAX_CONTAINERS} objects and lists")
+def _check_values(body: bytes) -> None:
+    if count_values(body) > MAX_VALUES:
+        raise BadRequest(f"the body holds more than {MAX_VALUES} objects, lists, keys and values")
 
 
 def _given(raw: msgspec.Raw) -> bool:
@@ -282,7 +282,9 @@ class _Reader(Generic[T]):
 
     def __init__(self, body: type[T]) -> None:
         self.decode = msgspec.json.Decoder(body, strict=False).decode
-        self.readings = {name: _READINGS[hint] for name, hint in get_type_hints(body).items() if hint in _READINGS}
+        hints = get_type_hints(body)
+        self.readings = {name: _READINGS[hint] for name, hint in hints.items() if hint in _READINGS}
+        self.raw = raw_fields(hints)
 
 
 #: How values are read again, by their field's type, where the strict reading fails.
@@ -298,7 +300,7 @@ def _parse(reader: _Reader[T], body: bytes) -> T:
         try:
             return reader.decode(body)
         except msgspec.ValidationError:
-            return reader.decode(respelled(body, reader.readings))
+            return reader.decode(respelled(body, reader.raw, reader.readings))
     except msgspec.ValidationError as error:
         raise _explain(str(error)) from None
     except msgspec.DecodeError as error:
@@ -316,8 +318,8 @@ def _malformed(error: str, body: bytes) -> BadRequest:
     why = error.removeprefix("JSON is malformed: ") if body else "the body is empty"
     byte = _BYTE.search(why)
     at = int(byte[1]) if byte else len(body)
-    half = half_pair(body)
-    if half is not None and half <= at:
+    half = half_pair(body, at)
+    if half is not None:
         what = body[half : half + 6].decode("ascii")
         why, at = f"half of a surrogate pair, {what}, stands alone", half
     elif byte:

@@ -4,10 +4,12 @@ Runs only where the strict reading failed or saw a bare text. Follows pydantic's
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TypeAlias
 
 import msgspec
+
+from router.errors import BadRequest
 
 Json: TypeAlias = "str | int | float | bool | list[Json] | dict[str, Json] | None"
 #: A value as a field's type has it, or None where it is none of that type to pydantic either.
@@ -17,12 +19,16 @@ _TRUE = frozenset(("1", "on", "t", "true", "y", "yes"))
 _FALSE = frozenset(("0", "off", "f", "false", "n", "no"))
 _INTEGER = re.compile(r"[+-]?(?:0[0_]*)?[0-9]+(?:_[0-9]+)*(?:\.0*)?")
 _LONGEST = 64  #: bytes of a flag or a number that are looked at
+_LONGEST_IDS = 512 * 1024  #: and of token ids, which are read one by one
+_MOST_PARTS = 100_000  #: of a message that has bare texts among its parts
 _MOST = 2**63
 #: Each escape of a JSON text as one match, so that a backslash that is itself escaped begins none. The groups: a high
 #: half of a surrogate pair with its low one, or a half alone.
 _ESCAPE = re.compile(
     rb"\\(?:(u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.DOTALL
 )
+
+_PAIR_BYTES = 12  #: of a surrogate pair, escaped
 
 _object = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _objects = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
@@ -54,26 +60,37 @@ def token_ids(value: Json) -> Json:
             for item in value]  # fmt: skip
 
 
-def respelled(body: bytes, readings: Mapping[str, Reading]) -> bytes:
-    """`body`, a JSON object, with the values of these fields as their types have them; others are untouched."""
-    fields = _object.decode(body)
+def raw_fields(names: Iterable[str]) -> "msgspec.json.Decoder[msgspec.Struct]":
+    """Of a JSON object these fields only, undecoded: a body may have as many others as it likes."""
+    fields = [(name, msgspec.Raw | msgspec.UnsetType, msgspec.UNSET) for name in names]
+    return msgspec.json.Decoder(msgspec.defstruct("Fields", fields))
+
+
+def respelled(body: bytes, fields: "msgspec.json.Decoder[msgspec.Struct]", readings: Mapping[str, Reading]) -> bytes:
+    """These fields of `body`, a JSON object, with the values of some as their types have them."""
+    found = fields.decode(body)
     for name, read in readings.items():
-        raw = fields.get(name)
-        if raw is not None and (read is token_ids or len(memoryview(raw)) <= _LONGEST):
+        raw = getattr(found, name)
+        if raw is not msgspec.UNSET and len(memoryview(raw)) <= (_LONGEST_IDS if read is token_ids else _LONGEST):
             value = read(msgspec.json.decode(raw))
             if value is not None:
-                fields[name] = msgspec.Raw(_encode(value))
-    return _encode(fields)
+                setattr(found, name, msgspec.Raw(_encode(value)))
+    return _encode(found)
 
 
 def with_whole_parts(body: bytes) -> bytes:
     """`body` with `{"type": "text", "text": T}` for each bare text T that stands among a message's parts."""
     fields = _object.decode(body)
-    messages = _objects.decode(fields["messages"])
+    messages, count = _objects.decode(fields["messages"]), 0
     for holder, name in (*((message, "content") for message in messages), (fields, "system")):
         content = holder.get(name)
         if content is not None and bytes(memoryview(content)[:1]) == b"[":
-            holder[name] = msgspec.Raw(_encode([_whole(part) for part in _list.decode(content)]))
+            parts = _list.decode(content)
+            count += len(parts)
+            if count > _MOST_PARTS:
+                what = f"more than {_MOST_PARTS} parts, and bare texts among them"
+                raise BadRequest(f'`{name}`: {what}; send `{{"type": "text"}}` parts', param=name)
+            holder[name] = msgspec.Raw(_encode([_whole(part) for part in parts]))
     fields["messages"] = msgspec.Raw(_encode(messages))
     return _encode(fields)
 
@@ -83,6 +100,11 @@ def _whole(part: msgspec.Raw) -> msgspec.Raw:
     return msgspec.Raw(b'{"type":"text","text":%b}' % text) if text.startswith(b'"') else part
 
 
-def half_pair(body: bytes) -> int | None:
-    """Where the first half of a surrogate pair stands alone, which JSON can spell and UTF-8 cannot."""
-    return next((found.start() for found in _ESCAPE.finditer(body) if found[2]), None)
+def half_pair(body: bytes, at: int) -> int | None:
+    """Where the half of a surrogate pair stands alone, which JSON can spell and UTF-8 cannot, that ended the reading at
+    byte `at`; None where it ended for another reason. Looks at what is before `at` only, however long the body is."""
+    begin = max(0, at - 5 * _PAIR_BYTES)
+    before = body[:begin]
+    begin += (len(before) - len(before.rstrip(b"\\"))) % 2  # not amid an escape
+    found = (match.start() for match in _ESCAPE.finditer(body, begin, at + _PAIR_BYTES) if match[2])
+    return next((start for start in found if at - _PAIR_BYTES <= start <= at), None)

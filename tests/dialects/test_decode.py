@@ -272,15 +272,71 @@ def test_nothing_but_bad_request_escapes(kind: Kind, body: bytes) -> None:
 def test_bodies_that_would_explode_in_memory_are_refused(unit: bytes) -> None:
     many = unit * (16 * 1024 * 1024 // len(unit))
     for body in (b'{"messages":[{"role":"u","content":[%b""]}]}', b'{"messages":[%b{"role":""}]}', b'{"x":[%b0]}'):
-        with pytest.raises(BadRequest, match="more than 1000000 objects and lists"):
+        with pytest.raises(BadRequest, match="more than 1048576 objects, lists, keys and values"):
             decode("chat", body % many)
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        ("chat", b'{"messages":[{"role":"u","content":[%b""]}]}' % (b'"",' * 1_100_000)),
+        ("chat", b'{"messages":[{"role":"u"}],"stream":"q",%b}' % b",".join([b'"k":1'] * 600_000)),
+        ("chat", b'{"messages":[{"role":"u"}],"logit_bias":[%b1]}' % (b"1," * 1_100_000)),
+        ("messages", b'{"messages":[{"role":"u","content":[{"content":{%b}}]}]}' % b",".join([b'"k":1'] * 600_000)),
+        ("completions", b'{"prompt":[%b1]}' % (b"1," * 1_100_000)),
+        ("completions", b'{"prompt":[%b[1]]}' % (b"[1]," * 600_000)),
+        ("detokenize", b'{"tokens":["1",%b1]}' % (b"1," * 1_100_000)),
+        ("responses", b'{"input":[%b{}]}' % (b'{"role":""},' * 400_000)),
+    ],
+    ids=range(8),
+)
+def test_a_body_of_more_values_than_are_decoded_in_a_moment_is_refused(kind: Kind, body: bytes) -> None:
+    """A million of them took up to a second, thirty million up to twenty: no other request is served meanwhile."""
+    with pytest.raises(BadRequest, match="the body holds more than 1048576 objects, lists, keys and values"):
+        decode(kind, body)
+
+
+def test_what_a_text_holds_is_no_value() -> None:
+    text = '{"a": [1, 2]}, \\" ' * 200_000
+    assert read("chat", messages=[{"role": "user", "content": text}]).turns[0].text == text
+
+
+def test_a_prompt_of_a_million_token_ids_is_read() -> None:
+    assert decode("completions", b'{"prompt":[%b1]}' % (b"1," * 1_000_000)).token_ids == 1_000_001
+
+
+def test_bare_texts_among_more_parts_than_are_respelled_are_refused() -> None:
+    with pytest.raises(BadRequest, match="more than 100000 parts, and bare texts among them") as error:
+        decode("chat", b'{"messages":[{"role":"u","content":[%b""]}]}' % (b'"",' * 200_000))
+    assert error.value.param == "content"
+
+
+def test_many_token_ids_that_are_no_integers_are_refused_unread() -> None:
+    with pytest.raises(BadRequest, match=r"`tokens\[0\]`: expected `int`, got `str`"):
+        decode("detokenize", b'{"tokens":["x",%b1]}' % (b"1," * 500_000))
+
+
+@pytest.mark.parametrize("before", [b"", b"\\\\" * 50_000, b"\\ud83d\\ude00" * 50_000, b'\\"' * 50_001, b"x" * 50_003])
+@pytest.mark.parametrize(
+    "half", [b"\\ud83d", b"\\udc00", b"\\ud83dx", b"\\ud83d\\n", b"\\ud83d\\u0041", b"\\ud83d\\ud83d"]
+)
+def test_half_of_a_pair_is_found_wherever_it_stands(before: bytes, half: bytes) -> None:
+    head = b'{"x":"' + before
+    with pytest.raises(BadRequest) as error:
+        decode("chat", head + half + b'","messages":[]}')
+    assert error.value.message.endswith(
+        f"half of a surrogate pair, {half[:6].decode()}, stands alone (byte {len(head)})"
+    )
 
 
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        (b'{"messages":[%b]}' % b",".join([b"{}"] * 1_100_000), "the body holds more than 1000000 objects and lists"),
-        (b'{"messages":[%b]}' % b",".join([b"{}"] * 900_000), "`messages[0].role` is missing"),
+        (
+            b'{"messages":[%b]}' % b",".join([b"{}"] * 530_000),
+            "the body holds more than 1048576 objects, lists, keys and",
+        ),
+        (b'{"messages":[%b]}' % b",".join([b"{}"] * 520_000), "`messages[0].role` is missing"),
         (b'{"messages":[{"role":"u"}],"n":%b}' % (b"7" * 1_000_000), "out of range"),
         (b'{"messages":[{"role":"u"}],"model":%b}' % (b"7" * 1_000_000), ""),
         (b'{"messages":[{"role":"u","content":%b}]}' % (b"[" * 100_000 + b"]" * 100_000), "nested too deeply"),
