@@ -28,7 +28,7 @@ class Head:
 
     def score(self, segments):
         if "SLOW" in segments[0][0]:
-            time.sleep(120)
+            time.sleep(600)
         return Scores(quality=(0.5,) * len(self.placements), prompt_tokens=10)
 
     def score_many(self, texts):
@@ -64,8 +64,8 @@ def test_a_deadline_is_kept_and_the_end_not_delayed(
         server.post(slow, {"x-headgate-deadline": "0.5"}, timeout=60)
     assert time.monotonic() - begun < 60
     server.signal(signal.SIGTERM)
-    code, error = server.end(60.0)
+    code, error = server.end()
     assert code == 0
     assert "Traceback" not in error
-    assert time.monotonic() - begun < 100  # the score would take 120
+    assert time.monotonic() - begun < 300  # the score would take 600
     server.wait_childless()

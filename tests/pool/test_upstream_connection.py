@@ -121,7 +121,7 @@ async def test_an_end_mark_ends_the_answer_though_the_body_goes_on(asked: Asked)
     passed, end = await asked(open_end, stream=True)
     assert isinstance(end, Done)
     assert passed.endswith(DONE)
-    assert time.monotonic() - begun < 30  # not the 600 s of `silence_timeout_s`
+    assert time.monotonic() - begun < 300  # not the 600 s of `silence_timeout_s`
     await asked.member.stop()
     assert asked.member.status().in_flight == 0
 
