@@ -66,6 +66,10 @@ def _rows(path: Path) -> Iterator[Query]:
 
 def _query(where: str, body: Mapping[str, Any]) -> Query:
     told = {key: _parsed(where, key, body[key]) for key in _JSON if key in body}
+    if told.get("logprobs") is not None:
+        told["logprobs"] = bool(
+            told["logprobs"]
+        )  # of completions it is a number; here it counts whether they are wanted
     what = told.get("messages")
     what = body.get("prompt") if what is None else what
     if not isinstance(what, str | list):

@@ -175,7 +175,7 @@ def test_what_a_request_needs_is_read_from_a_cell_of_text(
         ("messages", "5", "messages: expected a list, or that as JSON; got '5'"),
         ("messages", '[{""role"": ""user"", ""content"": 5}]', "messages[0].content: expected text or a list of parts"),
         ("messages", '[{""role"": ""user"", ""content"": [5]}]', "messages[0].content: expected text or a list of par"),
-        ("messages", "[{}]", "a.csv:2: messages[0]: expected a message: role and content"),
+        ("messages", "[{}]", "a.csv:2: messages[0].role: `messages[0].role` is missing"),
         ("tools", "yes", "tools: expected a list, or that as JSON; got 'yes'"),
         ("response_format", "[]", "response_format: expected an object, or that as JSON; got '[]'"),
         ("response_format", "json", "response_format: expected an object, or that as JSON; got 'json'"),

@@ -1,5 +1,6 @@
 """A request's way: admitted, decided, submitted, retried, ended; and what the doors see of the pool."""
 
+import asyncio
 import gc
 import threading
 from typing import Any

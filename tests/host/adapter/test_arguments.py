@@ -127,4 +127,4 @@ def test_values_are_read_by_vllms_own_parser_in_a_process_of_its_own() -> None:
 async def test_answers_of_another_role_go_the_way_that_knows_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fit, "encoder", lambda engine: lambda text: [0])
     serving = SimpleNamespace(response_role="bot", parser_cls=None)
-    assert await fit.chat_renderer(None, SimpleNamespace(openai_serving_chat=serving), None) is None
+    assert await fit.chat_renderer(None, SimpleNamespace(openai_serving_chat=serving), None, None) is None
