@@ -53,11 +53,15 @@ def integer(value: Json) -> Json:
 
 
 def token_ids(value: Json) -> Json:
-    """Texts stay as they are, for a prompt may be a list of texts."""
-    if not isinstance(value, list):
-        return None
-    return [token_ids(item) if isinstance(item, list) else item if isinstance(item, str) else integer(item)
-            for item in value]  # fmt: skip
+    """Texts stay as they are, for a prompt may be a list of texts; so does what is no id, to be refused by its type."""
+    return [_token_id(item) for item in value] if isinstance(value, list) else None
+
+
+def _token_id(item: Json) -> Json:
+    if isinstance(item, str):
+        return item
+    read = token_ids(item) if isinstance(item, list) else integer(item)
+    return item if read is None else read
 
 
 def raw_fields(names: Iterable[str]) -> "msgspec.json.Decoder[msgspec.Struct]":

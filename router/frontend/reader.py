@@ -32,7 +32,7 @@ _ONCE = frozenset((
     b"authorization", b"content-encoding", b"content-type", b"expect", b"host", b"origin", b"transfer-encoding",
     b"x-api-key", b"x-headgate-deadline", b"x-headgate-slo-ttft",
 ))  # fmt: skip
-_HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+(?:%[\w.~-]+)?\]|[\w.~%!$&'()*+,;=-]*)(?::\d*)?", re.ASCII)
+_HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+(?:%[\w.~-]+)?\]|(?:[\w.~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*)(?::\d*)?", re.ASCII)
 _JSON = b"application/json"
 _JSON_TYPE = re.compile(rb"[\w.!#$&^+-]+/[\w.!#$&^+-]+\+json", re.ASCII)
 #: What `curl -d` says of a body, if it is not told what it is.

@@ -9,12 +9,15 @@ import msgspec
 
 from router.types import Kind, Usage
 
-#: What an answer of the kind consists of: a list of this name.
-_LIST_OF: Mapping[str, str] = {
-    "chat": "choices",
-    "completions": "choices",
-    "responses": "output",
-    "messages": "content",
+#: What an answer of the kind consists of: the field that it cannot do without, and how that field's value begins.
+_SUBSTANCE: Mapping[Kind, tuple[str, bytes]] = {
+    "chat": ("choices", b"["),
+    "completions": ("choices", b"["),
+    "responses": ("output", b"["),
+    "messages": ("content", b"["),
+    "count_tokens": ("input_tokens", b"0123456789"),
+    "tokenize": ("tokens", b"["),
+    "detokenize": ("prompt", b'"'),
 }
 _NO_ERROR = frozenset({b"null", b"false", b"{}", b'""'})
 #: No answer is longer and no context wider; a larger count is a mistake.
@@ -86,8 +89,8 @@ def is_error(said: Said) -> bool:
 
 def is_answer(kind: Kind, body: bytes) -> bool:
     """Whether a whole body has what an answer of `kind` consists of. Raises one of `UNREADABLE`."""
-    name, fields = _LIST_OF.get(kind), _fields(body)
-    return name is None or bytes(fields.get(name, NULL)).startswith(b"[")
+    name, begins = _SUBSTANCE[kind]
+    return bytes(_fields(body).get(name, NULL))[:1] in begins
 
 
 def text(json: msgspec.Raw) -> str:

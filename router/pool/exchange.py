@@ -21,7 +21,7 @@ from router.config import Member
 from router.errors import DeadlineExceeded, EngineFailed, RouterError
 from router.pool.base import Failure, Work
 from router.pool.connection import opening, rest_of, retry_after_s
-from router.pool.sse import Passage, with_model
+from router.pool.sse import Passage, as_asked
 from router.types import API_PATHS, Timings
 from router.urls import BaseUrl
 
@@ -100,7 +100,7 @@ class Exchange:
         headers = {"x-request-id": work.request_id} if work.request_id else {}
         if work.traceparent:
             headers["traceparent"] = work.traceparent
-        body = with_model(work.body, self._model)
+        body = as_asked(work.body, self._model, work.stream)
         async with session.post(
             self._url.at(API_PATHS[work.kind]),
             # A large body is written in pieces, or it would hold up the event loop.

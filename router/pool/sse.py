@@ -25,6 +25,8 @@ _MODEL = re.compile(rb'"model"\s*:\s*("(?:[^"\\]|\\.)*")')
 _LARGEST_EVENT_BYTES = 16 * 1024 * 1024
 _MOST_CHOICES = 1024
 _EMPTY = msgspec.Raw(b'""')
+_TRUE, _FALSE = msgspec.Raw(b"true"), msgspec.Raw(b"false")
+_PLAIN_FLAGS = frozenset({b"true", b"false", b"null"})
 
 _LAST = frozenset({"message_stop", "response.completed", "response.incomplete", "response.failed"})
 #: How a stream ends that its upstream did not end: only where all that went before says that it is whole.
@@ -38,13 +40,18 @@ _Fields = dict[str, msgspec.Raw]
 _decode_fields = msgspec.json.Decoder(_Fields).decode
 
 
-def with_model(body: bytes, model: str) -> bytes:
-    """`body` asking for `model`; all other fields as they came. Raises `BadRequest` where it is no JSON object."""
+def as_asked(body: bytes, model: str, stream: bool) -> bytes:
+    """`body` asking for `model`; all other fields as they came. Raises `BadRequest` where it is no JSON object.
+
+    A `stream` that was read leniently (`"no"`, 0) is spelled out: to another reader it may mean the opposite.
+    """
     try:
         fields = _decode_fields(body)
     except UNREADABLE as error:
         raise BadRequest(f"the body is not a JSON object: {error}") from error
     fields["model"] = msgspec.Raw(msgspec.json.encode(model))
+    if "stream" in fields and bytes(fields["stream"]) not in _PLAIN_FLAGS:
+        fields["stream"] = _TRUE if stream else _FALSE
     return msgspec.json.encode(fields)
 
 

@@ -196,6 +196,19 @@ def test_token_ids_of_the_longest_prompt_are_counted(prompt: object, text: str, 
     assert (query.turns[0].text, query.token_ids) == (text, ids)
 
 
+@pytest.mark.parametrize(
+    ("prompt", "why"),
+    [
+        ([1.5], r"^`prompt\[0\]`: expected `int \| str \| array`, got `float`$"),
+        ([1.0, {}], r"^`prompt\[1\]`: expected `int \| str \| array`, got `object`$"),
+        ([[1, True], [2.5]], r"^`prompt\[1\]\[0\]`: expected `int`, got `float`$"),
+    ],
+)
+def test_what_is_no_token_id_is_named_as_what_it_is(prompt: object, why: str) -> None:
+    with pytest.raises(BadRequest, match=why):
+        read("completions", prompt=prompt)
+
+
 @pytest.mark.parametrize("fields", [{}, {"prompt": None}, {"prompt": []}])
 def test_a_missing_prompt(fields: dict[str, object]) -> None:
     with pytest.raises(BadRequest, match="`prompt` is missing or empty"):

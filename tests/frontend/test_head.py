@@ -158,6 +158,8 @@ async def test_no_page_asks_for_a_key_before_it_may_tell_one(house: House, reply
         (b"Host: a@b",),
         (b"Host: \xff",),
         (b"Host: a, b",),
+        (b"Host: a%zz",),
+        (b"Host: a%4",),
         (),
     ],
     ids=lambda lines: b" | ".join(lines).decode("latin-1") or "no host",

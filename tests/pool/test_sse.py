@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.errors import BadRequest
-from router.pool.sse import Passage, with_model
+from router.pool.sse import Passage, as_asked
 from router.types import Kind
 
 TEXT = st.text(max_size=30)
@@ -79,11 +79,26 @@ def test_the_same_name_passes_untouched() -> None:
 
 def test_only_the_model_of_a_body_changes() -> None:
     body = b'{"model": "auto", "seed": 12345678901234567890, "x": [1.50, null, "\\u00e9"]}'
-    assert with_model(body, 'a"b') == b'{"model":"a\\"b","seed":12345678901234567890,"x":[1.50, null, "\\u00e9"]}'
-    assert json.loads(with_model(b'{"messages": []}', "m")) == {"messages": [], "model": "m"}
+    assert as_asked(body, 'a"b', False) == b'{"model":"a\\"b","seed":12345678901234567890,"x":[1.50, null, "\\u00e9"]}'
+    assert json.loads(as_asked(b'{"messages": []}', "m", True)) == {"messages": [], "model": "m"}
+
+
+@pytest.mark.parametrize("lax", [b'"no"', b'"false"', b'"0"', b'"Off"', b"0", b"0.0", b'"yes"', b'"true"', b" 1.0"])
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_lenient_spelling_of_stream_is_sent_as_it_was_read(lax: bytes, stream: bool) -> None:
+    assert json.loads(as_asked(b'{"stream": %b, "x": "no"}' % lax, "m", stream)) == {
+        "model": "m",
+        "stream": stream,
+        "x": "no",
+    }
+
+
+@pytest.mark.parametrize("plain", [b"true", b"false", b"null"])
+def test_a_plain_stream_stays_as_it_came(plain: bytes) -> None:
+    assert as_asked(b'{"stream": %b }' % plain, "m", False) == b'{"stream":%b,"model":"m"}' % plain
 
 
 @pytest.mark.parametrize("body", [b"[]", b"{", b"\xff", b'{"a":' + b"[" * 100_000])
 def test_a_body_that_is_no_object_is_refused(body: bytes) -> None:
     with pytest.raises(BadRequest, match="not a JSON object"):
-        with_model(body, "m")
+        as_asked(body, "m", False)

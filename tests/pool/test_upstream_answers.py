@@ -109,12 +109,32 @@ async def test_an_answer_that_is_too_large_is_refused_and_not_counted_against_th
         ("messages", {"type": "message", "content": [], "stop_reason": "end_turn"}),
         ("tokenize", {"count": 1, "tokens": [1]}),
         ("detokenize", {"prompt": "x"}),
+        ("count_tokens", {"input_tokens": 3}),
     ],
 )
 async def test_whole_answers_of_every_route_pass(asked: Asked, kind: str, body: dict[str, Any]) -> None:
     passed, end = await asked(answer(body), kind=kind)
     assert isinstance(end, Done)
     assert json.loads(passed) == body | ({"model": "ours"} if "model" in body else {})
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        ("count_tokens", WHOLE),
+        ("count_tokens", {"input_tokens": None}),
+        ("count_tokens", {"input_tokens": "3"}),
+        ("tokenize", WHOLE),
+        ("tokenize", {"count": 0}),
+        ("detokenize", {"tokens": [1]}),
+        ("messages", WHOLE),
+        ("responses", WHOLE),
+        ("chat", {"input_tokens": 3}),
+    ],
+)
+async def test_an_answer_of_another_route_is_none(asked: Asked, kind: str, body: dict[str, Any]) -> None:
+    with pytest.raises(EngineFailed, match="its answer is a JSON object without an answer"):
+        raise await broken(asked, answer(body), kind=kind)
 
 
 @pytest.mark.parametrize("kind", ["application/json", "text/plain; charset=latin-1", "application/octet-stream", ""])
