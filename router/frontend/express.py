@@ -80,15 +80,18 @@ def open_express(door: Door, service: Service) -> None:
 
 
 def _query_of(passage: Passage) -> Query:
-    """Without its turns where the body is one that the ordinary way refuses: its end can still be told."""
-    try:
-        return decode("chat", passage.body, passage.request_id, passage.key_id)
-    except RouterError:
-        return Query(
-            kind="chat",
-            model=passage.decision["model"],
-            turns=(),
-            stream=passage.stream,
-            request_id=passage.request_id,
-            key_id=passage.key_id,
-        )
+    """Without its turns once its answer has begun, as then its body is gone; or where the body is one that the ordinary
+    way refuses: its end can still be told."""
+    if not passage.started:
+        try:
+            return decode("chat", passage.body, passage.request_id, passage.key_id)
+        except RouterError:
+            pass
+    return Query(
+        kind="chat",
+        model=passage.decision["model"],
+        turns=(),
+        stream=passage.stream,
+        request_id=passage.request_id,
+        key_id=passage.key_id,
+    )

@@ -158,6 +158,7 @@ cdef class Passage:
         else:
             self.started = True
             self._let_go_of_body()
+            self.data = b""  # no retry will need it, and an answer may take long
             if self.stream:
                 self._meters().first_token.observe(now() - self.received_s)
                 self._pass_chunk(self._head(self.express.stream_head, -1), data)

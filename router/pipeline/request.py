@@ -12,6 +12,8 @@ import asyncio
 import logging
 from typing import Protocol
 
+import msgspec
+
 from router.errors import DeadlineExceeded, EngineFailed, EngineLost, RouterError
 from router.ipc.messages import Done, Handoff
 from router.pipeline.sink import Sink
@@ -186,6 +188,8 @@ class Request:
         assert self.decision is not None
         self.started = True
         self._let_go_of_body()
+        # No retry will read them: thousands of turns take ten times as long an answer's memory as the body counted for.
+        self.query = msgspec.structs.replace(self.query, turns=())
         self._sink.start(self.decision)
         return not self.ended
 

@@ -54,6 +54,16 @@ def test_after_the_first_chunk_tokens_go_straight_to_the_sink(two: Any) -> None:
     assert call.chunk == pool.sink.chunk
 
 
+def test_the_conversation_is_let_go_of_with_the_first_chunk(two: Any) -> None:
+    """An answer may take an hour, and no bound counts what its request's turns take of the memory."""
+    pool = two()
+    pool.submit(request_id="r1")
+    (request,) = pool.router._requests
+    assert request.query.turns
+    pool.large.calls[0].chunk(b"a")
+    assert (request.query.turns, request.body, request.query.request_id) == ((), b"", "r1")
+
+
 def test_an_answer_without_chunks_is_started_and_done(two: Any) -> None:
     pool = two()
     pool.submit()
