@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 FLOORS: tuple[frozenset[str], ...] = (
-    frozenset({"types", "config", "errors", "urls", "version", "checkpoints"}),
+    frozenset({"types", "config", "errors", "files", "urls", "version", "checkpoints"}),
     frozenset({"native", "kernels", "ipc", "observe"}),
     frozenset({"features", "heads", "policy", "pool", "dialects"}),
     frozenset({"pipeline", "host"}),

@@ -4,13 +4,14 @@ What comes out is read again before it is written; a file that cannot be edited 
 """
 
 import os
-import shutil
-import tempfile
+import stat
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from router import files
+from router.config import document
 from router.errors import ConfigError
 
 
@@ -31,11 +32,11 @@ def put(path: Path, branch: str, key: str, number: float) -> None:
 def edited(text: str, branch: str, key: str, number: float) -> str:
     """The YAML text with `number` at `branch.key`. Raises ConfigError."""
     new = _spliced(text, branch, key, shown(number))
-    wanted = yaml.safe_load(text)
+    wanted = document.read(text)
     wanted[branch] = {**(wanted.get(branch) or {}), key: number}
     try:
-        got = yaml.safe_load(new)
-    except yaml.YAMLError:
+        got = document.read(new)
+    except document.Refused:
         got = None
     if got != wanted:
         raise ConfigError(f"cannot be edited safely: set `{key}: {shown(number)}` under `{branch}` by hand")
@@ -75,15 +76,7 @@ def shown(number: float) -> str:
 
 
 def _replace(path: Path, text: str) -> None:
-    with tempfile.NamedTemporaryFile(
-        "w", encoding="utf-8", newline="", dir=path.parent, prefix=f".{path.name}.", delete=False
-    ) as file:
-        try:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-            shutil.copymode(path, file.name)
-            os.replace(file.name, path)
-        except BaseException:
-            Path(file.name).unlink(missing_ok=True)
-            raise
+    with files.replaced(path, stat.S_IMODE(path.stat().st_mode)) as file:
+        file.write(text.encode())
+        file.flush()
+        os.fsync(file.fileno())

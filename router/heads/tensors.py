@@ -5,8 +5,6 @@ u64 header size | JSON {"table": {...}, ..., "__metadata__": {"headgate": text}}
 """
 
 import mmap
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from router import files
 from router.errors import ConfigError
 
 _ALIGN = 64  # a row of 32 halves is one cache line
@@ -74,17 +73,10 @@ def write(path: str | Path, text: str, arrays: Mapping[str, Array]) -> None:
 
 
 def _put(path: Path, head: bytes, arrays: Mapping[str, Array]) -> None:
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.name, delete=False) as file:
-        try:
-            file.write(len(head).to_bytes(8, "little") + head)
-            for array in arrays.values():
-                file.write(np.ascontiguousarray(array).tobytes())
-            file.flush()
-            os.fchmod(file.fileno(), 0o644)
-            os.replace(file.name, path)
-        except BaseException:
-            os.unlink(file.name)
-            raise
+    with files.replaced(path, 0o644) as file:
+        file.write(len(head).to_bytes(8, "little") + head)
+        for array in arrays.values():
+            file.write(np.ascontiguousarray(array).tobytes())
 
 
 def _laid_out(arrays: Mapping[str, Array]) -> Mapping[str, Array]:

@@ -1,12 +1,12 @@
 """Files that are written whole or not at all, and refused before the work whose result they are."""
 
-import os
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from router import files
 from router.errors import ConfigError
 
 PICTURES = (".png", ".svg", ".pdf")
@@ -39,25 +39,12 @@ def check_picture(flag: str, path: Path, inputs: Iterable[Path] = ()) -> None:
 
 @contextmanager
 def replaced(flag: str, path: Path) -> Iterator[BinaryIO]:
-    """A file beside `path` that takes its place once the block has ended well; else nothing is left of it, and what
-    was there stays. Raises ConfigError where the disk refuses."""
+    """`files.replaced` for the path of a flag. Raises ConfigError where the disk refuses."""
     try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:100]}.")
-    except OSError as error:
-        raise _unwritable(flag, path, error) from error
-    try:
-        with os.fdopen(handle, "wb") as file:
+        with files.replaced(path) as file:
             yield file
-            umask = os.umask(0)
-            os.umask(umask)
-            os.fchmod(file.fileno(), 0o666 & ~umask)
-        os.replace(name, path)
     except OSError as error:
-        os.unlink(name)
         raise _unwritable(flag, path, error) from error
-    except BaseException:
-        os.unlink(name)
-        raise
 
 
 def _unwritable(flag: str, path: Path, error: OSError) -> ConfigError:

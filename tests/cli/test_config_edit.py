@@ -91,3 +91,8 @@ def test_a_failing_disk_loses_nothing(tmp_path: Path, monkeypatch: pytest.Monkey
         put(path, "routing", "price", 2.5)
     assert path.read_text() == "routing:\n  price: 1\n"
     assert os.listdir(tmp_path) == ["c.yaml"]
+
+
+def test_a_text_that_looks_like_a_date_is_edited_beside() -> None:
+    text = "pool: [{name: 2024-99-99, kind: openai, url: 'http://h'}]\nrouting: {price: 1}\n"
+    assert edited(text, "routing", "price", 2.5) == text.replace("price: 1", "price: 2.5")

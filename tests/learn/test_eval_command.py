@@ -267,4 +267,4 @@ def test_refuses_a_folder_before_it_works(table: Path, tmp_path: Path, capsys: p
     assert main(["eval", str(table), *QUICK, "--out", str(file)]) == 2
     said = capsys.readouterr().err
     assert f"--out: {file}: expected a folder to write into: File exists" in said
-    assert "read" not in said
+    assert f"read {table.name}" not in said
