@@ -13,6 +13,7 @@ from router.frontend import wire
 from router.frontend.door import Door
 from router.frontend.exchange import Exchange, failing
 from router.frontend.reader import BODY, DEAF, HEAD, IDLE, Reader
+from router.frontend.stall import Stall
 from router.frontend.waiting import Waiting
 from router.native.express import Passage
 from router.native.pipe import Pipe
@@ -29,8 +30,7 @@ class Connection(Pipe, asyncio.Protocol):
         "_reader",
         "_reading",
         "_running",
-        "_stall_deadline",
-        "_stall_taken",
+        "_stall",
         "_timed",
         "_turn_due",
         "_unread_bytes",
@@ -50,8 +50,7 @@ class Connection(Pipe, asyncio.Protocol):
         self._running = False
         self._turn_due = False  #: `go_on` will be called in a later turn of the loop
         self._unread_bytes = 0  #: that the door counts
-        self._stall_taken = -1
-        self._stall_deadline = inf
+        self._stall: Stall | None = None
 
     # asyncio.Protocol
 
@@ -107,8 +106,9 @@ class Connection(Pipe, asyncio.Protocol):
     def pause_writing(self) -> None:
         """The client does not keep up: nothing more of it is read or run before it has read what is there."""
         self.stalled = True
-        self._stall_taken = -1
-        self._stall_deadline = self.door.now + self.door.tick_s + self.door.limits.write_timeout_s
+        if self._stall is None:
+            self._stall = Stall()
+        self._stall.begin(self.door.now + self.door.tick_s + self.door.limits.write_timeout_s)
         if not self._running:
             self._pace()
 
@@ -178,9 +178,8 @@ class Connection(Pipe, asyncio.Protocol):
 
     def left(self) -> None:
         """The client was found to be gone while nothing of it was read."""
-        transport = self.flushed()
-        self.eof_received()
-        if transport is not None:
+        if (transport := self.flushed()) is not None:
+            self.eof_received()
             transport.close()
 
     def unsent_bytes(self) -> int:
@@ -202,7 +201,9 @@ class Connection(Pipe, asyncio.Protocol):
         if transport is None or self._turn_due:
             return
         if self.stalled:
-            self._check_stall(transport, now)
+            taken = self.written - transport.get_write_buffer_size()
+            if self._stall is not None and self._stall.over(taken, now, self.door.limits.write_timeout_s):
+                self.cut_slow()
             return
         self.deadline = inf
         reader = self._reader
@@ -261,8 +262,8 @@ class Connection(Pipe, asyncio.Protocol):
                 worked = True
                 if self._may_run():
                     self._run_next()
-                else:
-                    self._parse()
+                elif self._reader is not None:
+                    self._parse(self._reader)
         except Exception as error:  # whoever called us has others to serve
             self.broke(error)
         finally:
@@ -281,9 +282,8 @@ class Connection(Pipe, asyncio.Protocol):
         exchange = self._active = self._waiting.next()
         exchange.run()
 
-    def _parse(self) -> None:
-        assert self._reader is not None
-        size = self._reader.step()
+    def _parse(self, reader: Reader) -> None:
+        size = reader.step()
         if self._active is not None:
             self._waiting.parsed(size)
 
@@ -295,14 +295,13 @@ class Connection(Pipe, asyncio.Protocol):
         unread = 0 if reader is None else len(reader.unread)
         if unread or self._unread_bytes:
             self._count_unread(unread)
-            if unread and self.door.body_bytes > self.door.limits.pending_bytes:
-                assert reader is not None
+            if reader is not None and unread and self.door.body_bytes > self.door.limits.pending_bytes:
                 reader.refuse(Overloaded("the requests that are being read fill their share of memory"))
                 unread = 0
                 self._count_unread(0)
                 self._go_on()
         if (unread > 0 or self._turn_due or self._waiting.full or self.stalled) is self._reading:
-            (self._pause_reading if self._reading else self._resume_reading)()
+            self._read_on(not self._reading)
         if self._active is None and not self._turn_due and not self.stalled:
             self._settle()
 
@@ -350,19 +349,16 @@ class Connection(Pipe, asyncio.Protocol):
             reader.continue_due = False
             self.write(wire.CONTINUE)
 
-    def _pause_reading(self) -> None:
-        transport = self.flushed()
-        if transport is not None:
-            self._reading = False
-            self.door.held.add(self)
-            transport.pause_reading()
-
-    def _resume_reading(self) -> None:
-        transport = self.flushed()
-        if transport is not None and not transport.is_closing():
-            self._reading = True
+    def _read_on(self, reading: bool) -> None:
+        if (transport := self.flushed()) is None or transport.is_closing():
+            return
+        self._reading = reading
+        if reading:
             self.door.held.discard(self)
             transport.resume_reading()
+        else:
+            self.door.held.add(self)
+            transport.pause_reading()
 
     def _close_after(self, exchange: Exchange) -> None:
         transport = self.flushed()
@@ -379,14 +375,6 @@ class Connection(Pipe, asyncio.Protocol):
         # The client may still be sending: end our side, and discard its bytes until it has seen the answer.
         self._flush_within(LINGER_S)
         if not self._reading:
-            self._resume_reading()
+            self._read_on(True)
         if transport.can_write_eof():
             transport.write_eof()
-
-    def _check_stall(self, transport: asyncio.Transport, now: float) -> None:
-        taken = self.written - transport.get_write_buffer_size()
-        if taken != self._stall_taken:
-            self._stall_taken = taken
-            self._stall_deadline = now + self.door.limits.write_timeout_s
-        elif now >= self._stall_deadline:
-            self.cut_slow()
