@@ -106,7 +106,7 @@ async def test_a_late_verdict_is_done_without_and_taken_back(kit: Any) -> None:
 async def test_a_query_has_no_more_time_for_its_verdict_than_for_its_answer(judged: Judged) -> None:
     judged.submit(deadline_s=0.02)
     await until(lambda: judged.sink.end)
-    assert [call.aborted for call in judged.small.calls] == [1]
+    await until(lambda: [call.aborted for call in judged.small.calls] == [1])
     assert isinstance(judged.sink.end, DeadlineExceeded)
     assert judged.router.in_flight() == 0
     assert judged.judgements() == ['headgate_judgements_total{result="late"} 1.0']
