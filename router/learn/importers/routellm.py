@@ -21,7 +21,8 @@ _WORDS = ("true", "false")
 _NUMBERS = ("0", "1", "0.0", "1.0")
 #: Row numbers and what is told of a prompt: no model, whatever they hold.
 _NO_MODELS = re.compile(
-    r"(?:prompt|unnamed: ?\d+|(?:(?:question|prompt|sample|row|example|problem)[ _]?)?(?:id|idx|index|no|number)"
+    r"(?:prompt|unnamed: ?\d+(?:[._]\d+)*|level_\d+"
+    r"|(?:(?:question|prompt|sample|row|example|problem)[ _]?)?(?:id|idx|index|no|number)"
     r"|row|question|subject|category|difficulty|level|task|split|source|dataset|eval_name|answer|label|target|)"
 )
 
@@ -42,13 +43,15 @@ def takes(source: Source) -> bool:
 
 
 def importer(source: Source, options: Options) -> Importer:
-    """Reads the file once to see which columns are models: their cells are True or False, or 0 or 1.
-    Raises ConfigError where none is."""
+    """Reads the file once to see which columns are models: their cells are True or False, or, where no column's are,
+    0 or 1. Raises ConfigError where none is."""
     columns: dict[str, _Column] = {}
     for record in records.read(source.path, source.kind):
         if not record.broken:
             _look(record, columns)
-    models = [name for name, column in columns.items() if _is_model(column)]
+    # Beside columns of words, one of 0 and 1 is a short table's row numbers, a seed, a label.
+    models = [name for name, column in columns.items() if column.words]
+    models = models or [name for name, column in columns.items() if _is_of_numbers(column)]
     if not models:
         raise ConfigError(
             f"{source.path}: expected a column of True and False for each model, got "
@@ -82,10 +85,10 @@ def _look(record: Record, columns: dict[str, _Column]) -> None:
             column.others += 1
 
 
-def _is_model(column: _Column) -> bool:
+def _is_of_numbers(column: _Column) -> bool:
     """A few cells of another kind are broken cells of a model, refused by their rows; more of them beside 0 and 1 are
     the numbers of something else."""
-    return bool(column.words) or (column.numbers > 0 and column.others * FEW <= column.numbers)
+    return column.numbers > 0 and column.others * FEW <= column.numbers
 
 
 class _RouteLlm:
@@ -102,7 +105,4 @@ class _RouteLlm:
             )  # fmt: skip
 
     def left_out(self) -> Mapping[str, int]:
-        return {
-            f"column {records.shown(name)} holds more than True and False, so it is no model": 1
-            for name in self._others
-        }
+        return {f"column {records.shown(name)} holds no True and False, so it is no model": 1 for name in self._others}

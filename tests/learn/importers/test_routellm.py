@@ -18,7 +18,21 @@ def imported(tmp_path: Path, text: str, format: str = "routellm", name: str = "x
 
 @pytest.mark.parametrize("format", ["auto", "routellm"])
 @pytest.mark.parametrize(
-    "column", ["Unnamed: 0", "unnamed: 12", "", "id", "ID", "question_id", "index", "subject", "difficulty", "row"]
+    "column",
+    [
+        "Unnamed: 0",
+        "Unnamed: 0.1",
+        "unnamed: 12",
+        "level_0",
+        "",
+        "id",
+        "ID",
+        "question_id",
+        "index",
+        "subject",
+        "difficulty",
+        "row",
+    ],
 )
 def test_a_row_number_or_a_fact_of_the_prompt_is_no_model(tmp_path: Path, column: str, format: str) -> None:
     rows = "".join(f"{i},What is {i}+1?,True,False\n" for i in range(3))
@@ -29,14 +43,29 @@ def test_a_row_number_or_a_fact_of_the_prompt_is_no_model(tmp_path: Path, column
 
 
 def test_a_column_of_other_numbers_is_no_model_and_is_told(tmp_path: Path) -> None:
-    rows = "".join(f"p{i},{i},True,{i % 2},{i / 4}\n" for i in range(5))
+    rows = "".join(f"p{i},{i},True,{i % 2 == 1},{i / 4}\n" for i in range(5))
     report, scores = imported(tmp_path, f"prompt,steps,big,tiny,length\n{rows}")
     assert report.models == ("big", "tiny")
     assert scores == [1, 0, 1, 1, 1, 0, 1, 1, 1, 0]
     assert [one.why for one in report.left_out] == [
-        "column 'steps' holds more than True and False, so it is no model",
-        "column 'length' holds more than True and False, so it is no model",
+        "column 'steps' holds no True and False, so it is no model",
+        "column 'length' holds no True and False, so it is no model",
     ]
+
+
+@pytest.mark.parametrize("column", ["seed", "my_row_numbers", "passed_before"])
+def test_a_column_of_0_and_1_is_no_model_beside_columns_of_true_and_false(tmp_path: Path, column: str) -> None:
+    report, scores = imported(tmp_path, f"{column},prompt,big,tiny\n0,p,True,False\n1,q,True,True\n")
+    assert report.models == ("big", "tiny")
+    assert scores == [1, 0, 1, 1]
+    assert [one.why for one in report.left_out] == [f"column {column!r} holds no True and False, so it is no model"]
+
+
+def test_a_table_of_0_and_1_alone_is_read(tmp_path: Path) -> None:
+    report, scores = imported(tmp_path, "Unnamed: 0,prompt,big,tiny\n0,p,1,0\n1,q,1.0,0.0\n")
+    assert report.models == ("big", "tiny")
+    assert scores == [1, 0, 1, 0]
+    assert report.left_out == ()
 
 
 def test_a_broken_cell_of_a_model_is_refused_not_taken_for_no_model(tmp_path: Path) -> None:
