@@ -88,9 +88,10 @@ class Answer:
         model = decision.model
         metrics = self._door.metrics
         metrics.tokens(model, done.usage)
-        if done.usage.completion_tokens > 1 and done.timings.total_s > 0:
-            spent = done.timings.total_s - done.timings.first_token_s
-            metrics.output_token(model, spent / (done.usage.completion_tokens - 1))
+        timings, more_tokens = done.timings, done.usage.completion_tokens - 1
+        # As `Meters.finished`: a claim that the first token came after the last one says nothing.
+        if more_tokens > 0 and timings.total_s > 0 and timings.total_s >= timings.first_token_s:
+            metrics.output_token(model, (timings.total_s - timings.first_token_s) / more_tokens)
         if self._stream:
             self._finish_stream(b"")
             exchange.finish(200, model)

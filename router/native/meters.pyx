@@ -34,5 +34,6 @@ cdef class Meters:
         self.tokens[0] += finish.prompt_tokens
         self.tokens[1] += finish.completion_tokens
         self.tokens[2] += finish.cached_tokens
-        if finish.completion_tokens > 1 and finish.total_s > 0:
+        # The two are bounded each by itself: a claim that the first token came after the last one says nothing.
+        if finish.completion_tokens > 1 and finish.total_s > 0 and finish.total_s >= finish.first_token_s:
             self.output_token.observe((finish.total_s - finish.first_token_s) / (finish.completion_tokens - 1))

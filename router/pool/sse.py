@@ -240,7 +240,7 @@ class Passage:
 
     def _note(self, said: Said, kind: str) -> None:
         for choice in said.choices or ():
-            if choice.index >= _MOST_CHOICES:
+            if not 0 <= choice.index < _MOST_CHOICES:
                 continue
             self._choices.add(choice.index)
             if choice.finish_reason != NULL and choice.finish_reason != _EMPTY:

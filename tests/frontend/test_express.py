@@ -592,6 +592,18 @@ def test_what_cannot_become_an_ordinary_request_can_be_left_and_cut(
 
 
 @pytest.mark.parametrize("stream", [False, True])
+def test_a_claim_that_the_first_token_came_after_the_last_one_is_not_measured(pair: Any, stream: bool) -> None:
+    both = pair()
+    end = Done(id=1, usage=Usage(10, 3, 4), timings=Timings(5.0, 0.1))
+    both.play(asked(stream), chunks(EVENT if stream else ANSWER), ("tell", LARGE, end))
+    for house in (both.native, both.ordinary):
+        page = house.door.metrics.render().decode()
+        sums = [line for line in page.splitlines() if line.startswith("headgate_time_per_output_token_seconds_sum")]
+        assert all(float(line.rpartition(" ")[2]) == 0.0 for line in sums)
+        assert 'headgate_tokens_total{model="größe/large",type="completion"} 3.0' in page
+
+
+@pytest.mark.parametrize("stream", [False, True])
 def test_a_drain_lets_it_finish_and_closes(pair: Any, stream: bool) -> None:
     both = pair()
     both.play(asked(stream), asked(stream), chunks(EVENT, 2))

@@ -102,3 +102,13 @@ def test_a_plain_stream_stays_as_it_came(plain: bytes) -> None:
 def test_a_body_that_is_no_object_is_refused(body: bytes) -> None:
     with pytest.raises(BadRequest, match="not a JSON object"):
         as_asked(body, "m", False)
+
+
+def test_choices_that_no_answer_has_say_nothing() -> None:
+    passage = Passage("chat", "ours")
+    for index in (-1, -2, 1024, 10**30):
+        passage.feed(b'data: {"choices": [{"index": %d, "finish_reason": "length"}]}\n\n' % index)
+    passage.end()
+    assert not passage.finished
+    assert passage.finish_reason == "stop"
+    assert passage.broken == "its stream ended before [DONE]"

@@ -214,6 +214,18 @@ async def test_silence_alone_does_not_end_a_whole_answer(raw: RawUpstream) -> No
     await member.stop()
 
 
+async def _given_up(raw: RawUpstream) -> None:
+    """A stream of `raw` fails once it has brought no event for so long."""
+    member = member_of(raw, silence_timeout_s=0.5)
+    await member.start()
+    receiver = Heard()
+    member.submit(work(stream=True), receiver)
+    failure = await receiver.end()
+    assert isinstance(failure, Failure)
+    assert "did not answer in time (`silence_timeout_s`: 0.5 s)" in failure.error.message
+    await member.stop()
+
+
 async def test_a_stream_that_drips_bytes_and_no_event_is_given_up(raw: RawUpstream) -> None:
     async def drips(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         writer.write(chunked(event("1"), end=b""))
@@ -223,14 +235,7 @@ async def test_a_stream_that_drips_bytes_and_no_event_is_given_up(raw: RawUpstre
             await asyncio.sleep(0.02)
 
     raw.answers = [drips]
-    member = member_of(raw, silence_timeout_s=0.5)
-    await member.start()
-    receiver = Heard()
-    member.submit(work(stream=True), receiver)
-    failure = await receiver.end()
-    assert isinstance(failure, Failure)
-    assert "did not answer in time (`silence_timeout_s`: 0.5 s)" in failure.error.message
-    await member.stop()
+    await _given_up(raw)
 
 
 @pytest.mark.parametrize("sent", [b"HTTP/1.1 200 OK\r\nx: ", chunked(end=b"")], ids=["its head", "white space"])
@@ -243,14 +248,7 @@ async def test_a_stream_whose_first_byte_drips_in_is_given_up(raw: RawUpstream, 
             await asyncio.sleep(0.02)
 
     raw.answers = [drips]
-    member = member_of(raw, silence_timeout_s=0.5)
-    await member.start()
-    receiver = Heard()
-    member.submit(work(stream=True), receiver)
-    failure = await receiver.end()
-    assert isinstance(failure, Failure)
-    assert "did not answer in time (`silence_timeout_s`: 0.5 s)" in failure.error.message
-    await member.stop()
+    await _given_up(raw)
 
 
 async def test_a_clients_deadline_is_not_counted_against_the_member(asked: Asked) -> None:
