@@ -17,7 +17,13 @@ from router.errors import ConfigError
 
 
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("config", nargs="?", type=home_path, metavar="headgate.yaml", help="or --small and --large")
+    parser.add_argument(
+        "config",
+        nargs="?",
+        type=home_path,
+        metavar="headgate.yaml",
+        help="the config file; without one, --small and --large",
+    )
     for size in SIZES:
         group = parser.add_argument_group(f"the {size} model")
         group.add_argument(f"--{size}", metavar="MODEL", help="path, hub id, or URL of an OpenAI-compatible server")

@@ -21,7 +21,9 @@ log = logging.getLogger("headgate")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config_arguments(parser)
-    parser.add_argument("--log-level", default="info", choices=("debug", "info", "warning", "error"))
+    parser.add_argument(
+        "--log-level", default="info", choices=("debug", "info", "warning", "error"), help="(default: info)"
+    )
     parser.add_argument("--json", action="store_true", help="events as JSON lines on standard output")
     parser.add_argument("--host-command", help=argparse.SUPPRESS)  # benches put a stub in the engine hosts' place
 

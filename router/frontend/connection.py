@@ -177,7 +177,7 @@ class Connection(Pipe, asyncio.Protocol):
     # What the door uses
 
     def left(self) -> None:
-        """The client was found to be gone while nothing of it was read."""
+        """The sweep's call: the client closed its side while reading was paused."""
         if (transport := self.flushed()) is not None:
             self.eof_received()
             transport.close()
@@ -191,7 +191,7 @@ class Connection(Pipe, asyncio.Protocol):
         self.abort()
 
     def go_on(self) -> None:
-        """The turn that was waited for."""
+        """`Turns`' call: what had to wait for this turn goes on."""
         self._turn_due = False
         self._go_on()
 

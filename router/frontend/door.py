@@ -96,7 +96,7 @@ class Door:
             self._find_gone()
 
     def tell(self, connections: Iterable["Connection"], what: Callable[["Connection"], None]) -> None:
-        """What one of them raises does not keep the others from being told."""
+        """Call `what` with each connection. One that raises is logged and closed; the others are called too."""
         for connection in connections:
             try:
                 what(connection)
@@ -123,7 +123,7 @@ class Door:
         self.tell(cut, lambda connection: connection.cut_slow())
 
     def _find_gone(self) -> None:
-        """Of whom nothing is read, nobody would notice that they leave: their sockets are asked."""
+        """Where reading is paused, asyncio does not report that the client has left: ask the sockets."""
         poll, held = select.poll(), {each.socket: each for each in self.held if each.socket >= 0}
         for fd in held:
             poll.register(fd, _LEFT)

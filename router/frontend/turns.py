@@ -1,7 +1,7 @@
-"""How much of one turn of the event loop the ordinary way may take, and who goes on in the next one.
+"""How long the ordinary way may work in one turn of the event loop, and which connections go on in the next one.
 
-Whoever sends many requests at once is served a few of them a turn, and all other streams their tokens in between. In
-the next turn those who wait for their first request come before those who have more of them.
+Of many requests that come at once a few are answered in each turn; other streams get their tokens in between. In the
+next turn connections that wait for their first answer come before those that have had some.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ class Waiter(Protocol):
     """A connection that has something to parse or to answer."""
 
     def go_on(self) -> None:
-        """It is its turn."""
+        """Parse and answer for as long as `Turns.share` allows."""
         ...
 
 
@@ -29,7 +29,7 @@ class Turns:
     __slots__ = ("_due", "_first", "_more", "_spent_s")
 
     def __init__(self) -> None:
-        self._spent_s = 0.0  #: since the last turn in which somebody had to wait
+        self._spent_s = 0.0  #: of work, since the last call of `turn`
         self._first: deque[Waiter] = deque()
         self._more: deque[Waiter] = deque()
         self._due = False  #: the loop will call `turn`
@@ -51,7 +51,7 @@ class Turns:
         self._wake()
 
     def turn(self) -> None:
-        """The loop has turned."""
+        """Called by the loop, once in each turn while a connection waits."""
         self._due = False
         self._spent_s = 0.0
         first, more = self._first, self._more

@@ -1,4 +1,4 @@
-"""Asks a member of the pool for the verdict that a judged head scores by: within a time limit, and never to no end.
+"""Asks a member of the pool, within a time limit, for the verdict that a judged head scores by.
 
 Where the judge does not answer in time, the head scores by what it knows alone. Knows no HTTP and no policy.
 """

@@ -1,6 +1,6 @@
-"""Threads for work that takes too long for the event loop. None is waited for at the end of the process.
+"""Threads for work that takes too long for the event loop. The end of the process does not wait for them.
 
-asyncio's own executor would be: its threads are joined at exit, however long they still compute.
+It would wait for those of asyncio's executor, which are joined at exit, however long they still compute.
 """
 
 import asyncio

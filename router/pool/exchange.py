@@ -36,10 +36,10 @@ _REST_S = 1.0
 
 
 class Asker(Protocol):
-    """Who is told: any number of `pass_on`, then one of the others. Told more than one, it hears the first."""
+    """What an exchange calls: any number of `pass_on`, then one of the others. Calls after that are ignored."""
 
     def pass_on(self, data: bytes) -> bool:
-        """Bytes of the answer; False when nobody wants more of them."""
+        """Bytes of the answer; False when no more of them are wanted."""
         ...
 
     def answered(self, passage: Passage, timings: Timings) -> None: ...
@@ -121,7 +121,7 @@ class Exchange:
                 self._asker.broke(f"it answered with status {status}, {what}")
 
     def _timeout(self) -> aiohttp.ClientTimeout:
-        """A stream may take for ever: whoever is told of its events knows when they stay away."""
+        """A stream has no limit but its deadline: the member gives up those that bring no event."""
         total_s = self._work.deadline_s or math.inf
         if not self._work.stream:
             total_s = min(total_s, self._member.answer_timeout_s)
