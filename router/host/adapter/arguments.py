@@ -10,7 +10,7 @@ import importlib
 import json
 import re
 import sys
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Mapping
 from typing import Any, NoReturn
 
 from router.config import argument_name
@@ -101,7 +101,10 @@ def _parser() -> argparse.ArgumentParser:
 def _validate(args: argparse.Namespace) -> None:
     try:
         _cli_args().validate_parsed_serve_args(args)
-    except (TypeError, ValueError) as error:
+    except Exception as error:
+        # Some refusals are of classes of vLLM's own, which are no ValueErrors in every version.
+        if not isinstance(error, TypeError | ValueError) and not type(error).__module__.startswith("vllm."):
+            raise
         raise ArgumentRefused(str(error).removeprefix("Error: ")) from error
     for name, plugin, room, manager in _PARSERS:
         wanted = getattr(args, name, None)
@@ -122,11 +125,12 @@ def _in_short(message: str) -> str:
     return f"{match[1]}{', '.join(near)} and {len(choices) - len(near)} more)"
 
 
-def _named_in(message: str, given: Iterable[str]) -> str:
-    """The first of the `given` names that vLLM's message speaks of, as it is written."""
+def _named_in(message: str, given: Mapping[str, Any]) -> str:
+    """The first of the `given` arguments that vLLM's message speaks of, by name or else by value, as it is written."""
     spelled = {argument_name(key): key for key in given}
     words = (argument_name(word) for word in re.findall(r"--[a-z0-9][a-z0-9_-]*", message))
-    return next((spelled[word] for word in words if word in spelled), "")
+    quoted = (key for key, value in given.items() if isinstance(value, str) and value and value in message)
+    return next((spelled[word] for word in words if word in spelled), "") or next(quoted, "")
 
 
 def _options(parser: argparse.ArgumentParser) -> dict[str, argparse.Action]:

@@ -1,5 +1,6 @@
 """vLLM's arguments: which are Headgate's own, which there are, and what is said of one that is refused."""
 
+import argparse
 import json
 import os
 import subprocess
@@ -101,6 +102,38 @@ def test_no_list_of_thirty_choices_is_shown(message: str, short: str) -> None:
     assert arguments._in_short(message) == short
 
 
+class _RefusedByVllm(Exception):
+    """As vLLM's own: no ValueError."""
+
+    __module__ = "vllm.exceptions"
+
+
+@pytest.mark.parametrize("error", [_RefusedByVllm, ValueError, TypeError])
+def test_what_vllms_own_check_refuses_is_a_refusal_whatever_its_class(
+    monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    def validate(args: object) -> None:
+        raise error("the template ./none.jinja is not there")
+
+    monkeypatch.setattr(arguments, "_cli_args", lambda: SimpleNamespace(validate_parsed_serve_args=validate))
+    with pytest.raises(arguments.ArgumentRefused, match=r"^engine_args: the template \./none\.jinja is not there$"):
+        arguments._validate(argparse.Namespace())
+
+
+@pytest.mark.parametrize(
+    ("message", "key"),
+    [
+        ("--chat-template is not there", "chat-template"),
+        ("the template (./none.jinja) is not there", "chat-template"),
+        ("--dtype and ./none.jinja", "dtype"),
+        ("something else", ""),
+    ],
+)
+def test_the_argument_that_vllm_refuses_is_found_by_its_name_or_its_value(message: str, key: str) -> None:
+    given = {"dtype": "half", "chat-template": "./none.jinja", "tokenizer": "", "max_model_len": 5}
+    assert arguments._named_in(message, given) == key
+
+
 @needs_vllm
 def test_a_name_is_refused_before_vllm_is_imported() -> None:
     specs = [spec(dtype="float32"), spec(dtype="float32", **{"max-modle-len": 3})]
@@ -121,6 +154,9 @@ def test_values_are_read_by_vllms_own_parser_in_a_process_of_its_own() -> None:
     refusal = check(**{"tool-call-parser": "hermse"})
     assert refusal["key"] == "tool-call-parser"
     assert "vLLM has no 'hermse', but hermes, " in str(refusal["why"])
+    refusal = check(chat_template="./none.jinja")
+    assert refusal["key"] == "chat_template"
+    assert "./none.jinja" in str(refusal["why"])
     assert check(dtype="float32", tool_call_parser="hermes", enable_auto_tool_choice=True) is None
 
 
