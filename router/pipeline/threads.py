@@ -79,3 +79,4 @@ class Threads:
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
             job()
+            job = None  # it holds a request's texts: not while the thread waits for the next

@@ -5,10 +5,12 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 
 import pytest
 
 from router.pipeline.threads import Threads
+from tests.conftest import until
 
 
 async def test_results_and_errors_come_back_and_threads_are_bounded() -> None:
@@ -110,6 +112,7 @@ def test_the_end_of_a_program_waits_for_no_thread(work: str) -> None:
     program = f"""
 import asyncio, time
 from router.pipeline.threads import Threads
+from tests.conftest import until
 def work(_):
     {work}
 async def main():
@@ -120,3 +123,18 @@ asyncio.run(main())
     begun = time.monotonic()
     subprocess.run([sys.executable, "-c", program], check=True, timeout=120)
     assert time.monotonic() - begun < 100
+
+
+async def test_a_thread_that_waits_holds_nothing_of_its_last_work() -> None:
+    """Texts of many megabytes stayed until the thread's next work."""
+
+    class Text:
+        pass
+
+    threads = Threads(most=1)
+    text = Text()
+    gone = weakref.ref(text)
+    await threads.run(lambda _: None, text)
+    del text
+    await until(lambda: gone() is None)
+    threads.stop()
