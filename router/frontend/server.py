@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import ipaddress
 import logging
 import resource
 import time
@@ -11,20 +10,19 @@ from collections.abc import Callable
 import msgspec
 
 from router.config import Limits, Server
-from router.errors import ConfigError, NoEngine
+from router.errors import NoEngine
 from router.frontend.admin import Admin, refuse_pages
 from router.frontend.connection import Connection
 from router.frontend.door import Door
 from router.frontend.express import open_express
 from router.frontend.keys import Keys
+from router.frontend.listener import Listener, listen
 from router.frontend.origins import Origins
 from router.frontend.public import Public
 from router.observe.metrics import MemberGauges, Metrics
 from router.pipeline.base import MemberStatus, Service
 
 _log = logging.getLogger("headgate.frontend")
-#: The kernel caps it at `net.core.somaxconn`; uvloop's own 100 drops connections of a burst.
-_BACKLOG = 4096
 #: File descriptors for everything that is not a client: engines, logs, listeners.
 _SPARE_FILES = 256
 
@@ -64,7 +62,7 @@ class Frontend:
         admin = Admin(service, self.metrics, shown, self.begin_drain, self.draining)
         # Never draining itself: it stays open, to watch the drain.
         self._admin = Door(admin.routes(), Keys(()), limits, self.metrics, guard=refuse_pages)
-        self._servers: dict[str, asyncio.Server] = {}
+        self._listeners: dict[str, Listener] = {}
         self._ports: dict[str, int] = {}
         self._sweeper: asyncio.TimerHandle | None = None
         self.metrics.watch(self._gauges)
@@ -93,28 +91,28 @@ class Frontend:
         self._sweep()
         config = self._config
         try:
-            self._servers["admin"] = await _listen(self._admin, config.admin_host, config.admin_port, "admin_")
-            self._servers["public"] = await _listen(self._public, config.host, config.port, "")
+            self._listeners["admin"] = await self._listen(self._admin, config.admin_host, config.admin_port, "admin_")
+            self._listeners["public"] = await self._listen(self._public, config.host, config.port, "")
         except BaseException:
             await self.stop()
             raise
-        if not self._public.keys and not _on_loopback(self._servers["public"]):
+        if not self._public.keys and not self._listeners["public"].on_loopback:
             _log.warning("%s: whoever reaches the public port can use it; set `$.server.api_keys`", config.host)
-        if not _on_loopback(self._servers["admin"]):
+        if not self._listeners["admin"].on_loopback:
             _log.warning(
                 "%s: whoever reaches the admin port can read the config and end the server, since it asks for no key; "
                 "set `$.server.admin_host` to a loopback address, or let a firewall guard it",
                 config.admin_host,
             )
-        self._ports = {name: _port(server) for name, server in self._servers.items()}
+        self._ports = {name: listener.port for name, listener in self._listeners.items()}
 
     def begin_drain(self) -> None:
         """Stop accepting and say so on `/ready`; running answers go on. Safe to call again."""
         if self._public.draining:
             return
         self._public.draining = True
-        if "public" in self._servers:
-            self._servers["public"].close()
+        if "public" in self._listeners:
+            self._listeners["public"].close()
         self._public.tell(tuple(self._public.connections), Connection.drain)
         self.drain_requested.set()
 
@@ -134,13 +132,15 @@ class Frontend:
         if self._sweeper is not None:
             self._sweeper.cancel()
             self._sweeper = None
-        for server in self._servers.values():
-            server.close()
+        for listener in self._listeners.values():
+            listener.close()
         for door in (self._public, self._admin):
-            door.tell(tuple(door.connections), Connection.abort)
-        for server in self._servers.values():
-            with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(server.wait_closed(), 1.0)
+            door.tell(tuple(door.connections), Connection.abort).finish()
+        for listener in self._listeners.values():
+            await listener.wait_closed(1.0)
+
+    async def _listen(self, door: Door, host: str, port: int, setting: str) -> Listener:
+        return await listen(lambda: Connection(door), host, port, setting)
 
     async def _emptied(self, within_s: float) -> bool:
         """Whether all public connections closed in time."""
@@ -194,32 +194,6 @@ def within_file_limit(limits: Limits) -> tuple[Limits, int]:
         return limits, 0
     spare = min(_SPARE_FILES, granted // 2)
     return msgspec.structs.replace(limits, connections=granted - spare), wanted
-
-
-async def _listen(door: Door, host: str, port: int, setting: str) -> asyncio.Server:
-    loop = asyncio.get_running_loop()
-    make: Callable[[], Connection] = lambda: Connection(door)  # noqa: E731
-    try:
-        return await loop.create_server(make, host, port, backlog=_BACKLOG)
-    except OSError as error:
-        at = f"`$.server.{setting}port`, `$.server.{setting}host`"
-        raise ConfigError(f"cannot listen on {host}, port {port}: {_reason(error)} - at {at}") from error
-    except OverflowError as error:
-        raise ConfigError(f"a port is 0 to 65535, got {port} - at `$.server.{setting}port`") from error
-
-
-def _on_loopback(server: asyncio.Server) -> bool:
-    """By the addresses that it really listens on: a name, or an empty host, does not tell."""
-    return all(ipaddress.ip_address(socket.getsockname()[0]).is_loopback for socket in server.sockets)
-
-
-def _reason(error: OSError) -> str:
-    return (error.strerror or str(error)).lower()
-
-
-def _port(server: asyncio.Server) -> int:
-    port: int = server.sockets[0].getsockname()[1]
-    return port
 
 
 def _gauge(member: MemberStatus) -> MemberGauges:

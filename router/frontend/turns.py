@@ -13,6 +13,8 @@ from typing import Protocol
 TURN_S = 0.002
 #: Of it, for one connection.
 SHARE_S = 0.0005
+#: Of it, for one that waits for its first request, and may have more: as many as can be wait no longer than for this.
+FIRST_SHARE_S = 0.00005
 
 
 class Waiter(Protocol):
@@ -26,10 +28,11 @@ class Waiter(Protocol):
 class Turns:
     """Of one door. Called from the event loop's thread."""
 
-    __slots__ = ("_due", "_first", "_more", "_spent_s")
+    __slots__ = ("_due", "_first", "_more", "_share_s", "_spent_s")
 
     def __init__(self) -> None:
-        self._spent_s = 0.0  #: of work, since the last call of `turn`
+        self._spent_s = 0.0  #: since the last turn in which somebody had to wait
+        self._share_s = SHARE_S  #: of whoever asks now
         self._first: deque[Waiter] = deque()
         self._more: deque[Waiter] = deque()
         self._due = False  #: the loop will call `turn`
@@ -40,7 +43,7 @@ class Turns:
 
     def share(self) -> float:
         """Until when, by `perf_counter`, the caller may work now. In the past: not at all."""
-        return perf_counter() + SHARE_S if self._spent_s < TURN_S else 0.0
+        return perf_counter() + self._share_s if self._spent_s < TURN_S else 0.0
 
     def spent(self, seconds: float) -> None:
         self._spent_s += seconds
@@ -59,8 +62,10 @@ class Turns:
             if first and more:
                 more.popleft().go_on()  # slowly, but they go on
             while self._spent_s < TURN_S and (first or more):
+                self._share_s = FIRST_SHARE_S if first else SHARE_S
                 (first or more).popleft().go_on()
         finally:  # what one of them raises does not keep the others waiting for ever
+            self._share_s = SHARE_S
             if first or more:
                 self._wake()
 

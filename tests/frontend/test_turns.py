@@ -1,8 +1,9 @@
 """Whoever wants more than its share of the loop's time waits, and goes on in an order that leaves nobody out."""
 
 import asyncio
+from time import perf_counter
 
-from router.frontend.turns import SHARE_S, TURN_S, Turns
+from router.frontend.turns import FIRST_SHARE_S, SHARE_S, TURN_S, Turns
 
 
 class Asker:
@@ -78,3 +79,24 @@ async def test_what_one_raises_does_not_keep_the_others_waiting() -> None:
             await asyncio.sleep(0)
     assert order == ["other"]
     assert told == ["broken"]
+
+
+async def test_the_first_request_of_a_connection_gets_a_small_share_and_the_next_ones_a_large_one() -> None:
+    """Behind a thousand connections that have much to do, another one waits for a thousand small shares."""
+
+    class Shown:
+        def __init__(self) -> None:
+            self.shares: list[float] = []
+
+        def go_on(self) -> None:
+            self.shares.append(turns.share() - perf_counter())
+            if len(self.shares) < 3:
+                turns.later(self, first=False)
+
+    turns, shown = Turns(), Shown()
+    turns.later(shown, first=True)
+    while turns:
+        await asyncio.sleep(0)
+    assert shown.shares[0] <= FIRST_SHARE_S < SHARE_S / 4
+    assert turns.share() > perf_counter() + FIRST_SHARE_S
+    assert len(shown.shares) == 3
