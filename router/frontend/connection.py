@@ -205,6 +205,8 @@ class Connection(Pipe, asyncio.Protocol):
             if self._stall is not None and self._stall.over(taken, now, self.door.limits.write_timeout_s):
                 self.cut_slow()
             return
+        if now < self.deadline:
+            return  # it was late as the sweep began
         self.deadline = inf
         reader = self._reader
         if reader is not None and (reader.phase == HEAD or reader.phase == BODY):

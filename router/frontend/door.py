@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from router.config import Limits
 from router.frontend.keys import Keys
 from router.frontend.origins import Origins
+from router.frontend.rounds import Round
 from router.frontend.routes import Routes
 from router.frontend.turns import Turns
 from router.native.express import Express
@@ -27,6 +28,7 @@ class Door:
     """State of one listening port."""
 
     __slots__ = (
+        "_sweeping",
         "body_bytes",
         "connections",
         "date",
@@ -74,6 +76,7 @@ class Door:
         self.now = 0.0  #: the clock at the last sweep; all deadlines are counted from it
         self.date = ""
         self.turns = Turns()
+        self._sweeping = Round(self.turns, (), lambda connection: None, self._broke)
 
     def entered(self, connection: "Connection") -> None:
         self.connections.add(connection)
@@ -89,20 +92,24 @@ class Door:
         """End what has run out of time. One pass over all connections stands in for a timer each."""
         self.now = now
         self.date = f"date: {formatdate(usegmt=True)}\r\n"
+        if not self._sweeping.over:
+            return  # thousands of connections ran out of time at one moment
         late = [each for each in self.connections if now >= each.deadline or each.stalled]
-        self.tell(late, lambda connection: connection.overdue(now))
+        self._sweeping = self.tell(late, lambda connection: connection.overdue(now))
         self._bound_unsent([each for each in late if each.stalled])
         if self.held:
             self._find_gone()
 
-    def tell(self, connections: Iterable["Connection"], what: Callable[["Connection"], None]) -> None:
-        """Call `what` with each connection. One that raises is logged and closed; the others are called too."""
-        for connection in connections:
-            try:
-                what(connection)
-            except Exception as error:
-                self.bug(error)
-                self._close(connection)
+    def tell(self, connections: Iterable["Connection"], what: Callable[["Connection"], None]) -> Round:
+        """Call `what` with each connection, of many in several turns. One that raises is logged and closed; the others
+        are called too."""
+        round = Round(self.turns, connections, what, self._broke)
+        round.begin()
+        return round
+
+    def _broke(self, connection: "Connection", error: Exception) -> None:
+        self.bug(error)
+        self._close(connection)
 
     def _close(self, connection: "Connection") -> None:
         try:
