@@ -16,6 +16,11 @@ _KEPT_LINES = 400
 _SETTLE_S = 0.2
 _SAID = "headgate-host: WARNING the log could not be written:"
 _ERROR = re.compile(r"(?:^|[\s\]])((?:[A-Za-z_][\w]*\.)*[A-Z]\w*(?:Error|Exception|Exit|Interrupt)): (\S.*)$")
+_OFFLINE = "outgoing traffic has been disabled"  #: Hugging Face's words, which go on with an argument of Python's
+_NOT_HERE = (
+    "the model is not in Hugging Face's cache on this machine, and HF_HUB_OFFLINE forbids to fetch it: unset it, or "
+    "give a folder as `model`"
+)
 #: Errors that only say that something else went wrong.
 _HOLLOW = ("root cause", "See stack trace", "EngineDeadError", "EngineGenerateError", "initialization failed")
 
@@ -72,6 +77,8 @@ class LastWords:
 def root_cause(error: BaseException, lines: list[str]) -> str:
     """One line: why the engine failed. The error itself unless it is hollow, else the last telling error printed."""
     own = _own(error)
+    if _OFFLINE in own:
+        return _NOT_HERE
     if own and not _hollow(f"{type(error).__name__}: {own}"):
         return own
     return last_error(lines) or own or type(error).__name__

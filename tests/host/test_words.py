@@ -36,6 +36,16 @@ CORE = [
             ],
             "OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB.",
         ),
+        (
+            OSError(
+                "Cannot find an appropriate cached snapshot folder for the specified revision on the local disk and "
+                "outgoing traffic has been disabled. To enable repo look-ups and downloads online, pass "
+                "'local_files_only=False' as input."
+            ),
+            [],
+            "the model is not in Hugging Face's cache on this machine, and HF_HUB_OFFLINE forbids to fetch it: unset "
+            "it, or give a folder as `model`",
+        ),
         (RuntimeError("See root cause above."), ["nothing of use"], "RuntimeError: See root cause above."),
     ],
 )
