@@ -57,7 +57,8 @@ def _unknown(wrong: str, at: str) -> str:
         return f"unknown key {wrong!r}{where}; did you mean {near[0]!r}?"
     if struct is Member:
         return f"unknown key {wrong!r}{where}; an argument of vLLM stands under `engine_args`"
-    return f"unknown key {wrong!r}{where}; expected {one_of(wrong, fields)}"
+    beside = "; an argument of vLLM stands under `engine_args` of a member" if struct is Config else ""
+    return f"unknown key {wrong!r}{where}; expected {one_of(wrong, fields)}{beside}"
 
 
 def _named(at: str, tree: Any) -> str:

@@ -148,6 +148,11 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
             "expected 0.001 to 604,800 seconds, got nan - at `$.pool[0].answer_timeout_s`",
         ),
         (
+            "max_model_len: 512",
+            "unknown key 'max_model_len'; expected one of version, server, pool, routing, supervision; an argument of "
+            "vLLM stands under `engine_args` of a member",
+        ),
+        (
             "pool: [{name: a, model: x, engine_args: {port: 9000}}]",
             "'port' is set by `server.port`, not here - at `$.pool[0].engine_args.port`",
         ),
