@@ -27,6 +27,12 @@ cdef extern from "http.hpp" namespace "headgate" nogil:
     void add_framed(string*, string_view) except +
 
 
+cdef extern from "piece.hpp" namespace "headgate" nogil:
+    const size_t kPieceBytes
+    const size_t kBodyPieceBytes
+    size_t piece_end(string_view, size_t, bool)
+
+
 cdef extern from "ring.hpp" namespace "headgate" nogil:
     cdef cppclass Parcel:
         int fd

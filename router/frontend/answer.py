@@ -96,7 +96,10 @@ class Answer:
             self._finish_stream(b"")
             exchange.finish(200, model)
             return
-        exchange.respond(200, bytes(self._body), headers=self._headers(decision), model=model)
+        body = self._body
+        if not isinstance(body, bytes):
+            body = bytes(body)
+        exchange.respond(200, body, headers=self._headers(decision), model=model)
 
     def fail(self, error: RouterError) -> None:
         if self._ended:

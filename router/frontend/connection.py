@@ -250,51 +250,53 @@ class Connection(Pipe, asyncio.Protocol):
         """Parse and answer what was read, as far as the answer under way, the client and this turn's time allow."""
         if self._running or self._turn_due or not self.open:
             return
+        reader, waiting, turns = self._reader, self._waiting, self.door.turns
         if self._active is None:
-            self._waiting.none_under_way()
+            waiting.none_under_way()
         self._running = True
-        turns = self.door.turns
-        begun, until, worked = perf_counter(), turns.share(), False
+        begun = now = perf_counter()
+        until, worked = begun + turns.share(), False
         try:
-            while self._may_run() or self._may_parse():
-                if perf_counter() >= until:
+            while not self.stalled:
+                may_run = self._active is None and len(waiting) > 0
+                if not may_run and (reader is None or not reader.unread.size or not self._has_room()):
+                    break
+                if now >= until:
                     self._turn_due = True
                     turns.later(self, first=not worked)
                     break
                 worked = True
-                if self._may_run():
+                if may_run:
                     self._run_next()
-                elif self._reader is not None:
-                    self._parse(self._reader)
+                elif reader is not None:
+                    size = reader.step()
+                    if self._active is not None:
+                        waiting.parsed_bytes += size
+                now = perf_counter()
         except Exception as error:  # whoever called us has others to serve
             self.broke(error)
+            now = perf_counter()
         finally:
             self._running = False
-            turns.spent(perf_counter() - begun)
-        self._pace()
+            turns.spent(now - begun)
+        behind = waiting.parsed_bytes or len(waiting) or self._unread_bytes or self._turn_due or self.stalled
+        if behind or self._active is None or not self._reading:  # else one request alone is under way
+            self._pace()
 
-    def _may_run(self) -> bool:
-        return self._active is None and not self.stalled and len(self._waiting) > 0
-
-    def _may_parse(self) -> bool:
-        reader = self._reader
-        return reader is not None and len(reader.unread) > 0 and not self.stalled and not self._waiting.full
+    def _has_room(self) -> bool:
+        """For one more request, or more of one, behind the one that is being answered."""
+        return self._active is None or not self._waiting.full
 
     def _run_next(self) -> None:
         exchange = self._active = self._waiting.next()
         exchange.run()
-
-    def _parse(self, reader: Reader) -> None:
-        size = reader.step()
-        if self._active is not None:
-            self._waiting.parsed(size)
 
     def _pace(self) -> None:
         """Read more once all is parsed, and while the client reads its answers. With nothing to do, wait for it."""
         if not self.open:
             return
         reader = self._reader
-        unread = 0 if reader is None else len(reader.unread)
+        unread = 0 if reader is None else reader.unread.size
         if unread or self._unread_bytes:
             self._count_unread(unread)
             if reader is not None and unread and self.door.body_bytes > self.door.limits.pending_bytes:

@@ -69,8 +69,9 @@ class Exchange:
 
     def identify(self) -> str:
         """The client's `x-request-id`, as far as it is printable, else one of ours."""
-        given = self.headers.get(b"x-request-id") if self.explained else None
-        kept = b"" if given is None else given.translate(None, _NOT_IN_IDS)[:_MOST_ID]
+        kept = self.headers.get(b"x-request-id") if self.explained else None
+        if kept is not None and not _ID.fullmatch(kept):
+            kept = kept.translate(None, _NOT_IN_IDS)[:_MOST_ID]
         self.request_id = kept.decode("ascii") if kept else f"{process_id}{next_number():08x}"
         return self.request_id
 

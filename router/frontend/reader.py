@@ -15,8 +15,8 @@ from router.frontend.door import Door
 from router.frontend.exchange import EXPLAINED, Exchange
 from router.frontend.origins import is_preflight
 from router.frontend.routes import shown
-from router.frontend.unread import Unread
 from router.native.fields import Fields
+from router.native.unread import Unread
 
 if TYPE_CHECKING:
     from router.frontend.connection import Connection
@@ -52,6 +52,7 @@ class Reader:
         "_connection",
         "_door",
         "_fields",
+        "_host",
         "_incoming",
         "_parser",
         "_quiet_bytes",
@@ -72,6 +73,7 @@ class Reader:
         self._incoming: Exchange | None = None
         self._target = b""
         self._fields = Fields()
+        self._host = b""  #: that of the last request, which was in order
         self._body: bytes | bytearray = b""
         self._body_bytes = 0
         self._read_s = self._begun_s = 0.0  #: by `perf_counter`: the last read, and that of the request's first byte
@@ -85,11 +87,11 @@ class Reader:
         """Keep what was read: `step` parses it, a piece a call."""
         if self.phase != DEAF:
             self._read_s = perf_counter()
-            self.unread.add(data, midway=self.phase != IDLE)
+            self.unread.add(data, self.phase != IDLE)
 
     def step(self) -> int:
         """Parse a piece of what was read, which ends at most one request. Its size."""
-        piece = self.unread.piece(self._body_left())
+        piece = self.unread.piece(self._body_left() if self.phase == BODY else 0)
         self.feed(piece)
         return len(piece)
 
@@ -136,8 +138,9 @@ class Reader:
 
     def on_url(self, url: bytes) -> None:
         self._quiet_bytes = 0
-        if self.phase == IDLE:
+        if self.phase == IDLE:  # behind the end of another request, within one piece
             self.phase = HEAD
+            self._begun_s = self._read_s
         if self.phase != HEAD:
             return
         self._target = self._target + url if self._target else url
@@ -211,7 +214,7 @@ class Reader:
     def _body_left(self) -> int:
         """Bytes to come of a body whose length the head told; 0 of a chunked one."""
         exchange = self._incoming
-        length = None if exchange is None or self.phase != BODY else exchange.headers.get(b"content-length")
+        length = None if exchange is None else exchange.headers.get(b"content-length")
         return 0 if length is None else int(length) - self._body_bytes
 
     def _keep(self, data: bytes) -> None:
@@ -247,8 +250,10 @@ class Reader:
                 raise BadRequest("expected a `host` header", param="host")
         elif version != "1.0":
             raise BadRequest(f"HTTP/{version} is not spoken here; HTTP/1.1 is")
-        if host is not None and not _HOST.fullmatch(host):
-            raise BadRequest(f"`host`: expected a name or an address, and a port, got {shown(host)}", param="host")
+        if host is not None and host != self._host:
+            if not _HOST.fullmatch(host):
+                raise BadRequest(f"`host`: expected a name or an address, and a port, got {shown(host)}", param="host")
+            self._host = host
         coding = headers.get(b"transfer-encoding")
         if coding is not None and (coding.lower() != b"chunked" or version == "1.0"):
             raise BadRequest("`transfer-encoding`: only `chunked` is accepted, in HTTP/1.1", param="transfer-encoding")
@@ -265,19 +270,20 @@ class Reader:
         try:
             if door.guard is not None:
                 door.guard(headers)
+            method = exchange.method
             route, exchange.path = door.routes.find(self._target)
             exchange.route, exchange.dialect = route, route.dialect
             # What OPTIONS tells is in the documentation; and a browser's preflight never carries a key.
-            if not route.open and exchange.method != b"OPTIONS":
+            if not route.open and method != b"OPTIONS":
                 exchange.key_id = door.keys.identify(headers)
-            exchange.handler = route.handlers.get(exchange.method)
-            if exchange.handler is None:
-                raise route.wrong_method(exchange.method)
+            handler = exchange.handler = route.handlers.get(method)
+            if handler is None:
+                raise route.wrong_method(method)
             if length > door.limits.body_bytes:
                 raise self._too_large()
             if unusual:
                 self._check_unusual(exchange, headers)
-            if route.reads_json and exchange.method == b"POST":
+            if route.reads_json and method == b"POST" and headers.get(b"content-type") != _JSON:
                 self._check_type(exchange, headers)
         except RouterError as error:
             if exchange.route is None:
@@ -304,8 +310,6 @@ class Reader:
         server's consent. So a form, and no type, are read as JSON only where no page sent them.
         """
         given = headers.get(b"content-type", b"")
-        if given == _JSON:
-            return
         media = given.partition(b";")[0].rstrip().lower()
         if media == _JSON or _JSON_TYPE.fullmatch(media):
             return

@@ -47,7 +47,8 @@ class Round:
 
     def go_on(self) -> None:
         """Its turn has come."""
-        begun, until = perf_counter(), self._turns.share()
+        begun = perf_counter()
+        until = begun + self._turns.share()
         while self._left and perf_counter() < until:
             self._tell_next()
         self._turns.spent(perf_counter() - begun)

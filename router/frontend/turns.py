@@ -6,7 +6,6 @@ next turn connections that wait for their first answer come before those that ha
 
 import asyncio
 from collections import deque
-from time import perf_counter
 from typing import Protocol
 
 #: Of parsing and answering, for all connections of a door together: what every token of every stream may be late by.
@@ -42,8 +41,8 @@ class Turns:
         return len(self._first) + len(self._more)
 
     def share(self) -> float:
-        """Until when, by `perf_counter`, the caller may work now. In the past: not at all."""
-        return perf_counter() + self._share_s if self._spent_s < TURN_S else 0.0
+        """How many seconds the caller may work now."""
+        return self._share_s if self._spent_s < TURN_S else 0.0
 
     def spent(self, seconds: float) -> None:
         self._spent_s += seconds

@@ -6,7 +6,7 @@ import httptools
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from router.frontend.unread import BODY_PIECE_BYTES, PIECE_BYTES, Unread
+from router.native.unread import BODY_PIECE_BYTES, PIECE_BYTES, Unread
 
 REQUESTS = [
     b"GET / HTTP/1.1\r\nhost:a\r\n\r\n",
@@ -44,7 +44,7 @@ class Counted:
     def read(self, data: bytes) -> list[int]:
         """How many requests each piece of `data` ended."""
         counts = []
-        self.unread.add(data, midway=self.midway)
+        self.unread.add(data, self.midway)
         while len(self.unread):
             before, self.midway = self.ended, True
             self.parser.feed_data(self.unread.piece(self.left))
@@ -68,21 +68,32 @@ def test_a_piece_ends_at_most_one_request_and_nothing_is_lost(picks: list[bytes]
 
 def test_pieces_are_bounded() -> None:
     unread: Any = Unread()
-    unread.add(b"1\r\na\r\n" * 100_000, midway=False)
+    unread.add(b"1\r\na\r\n" * 100_000, False)
     sizes = []
     while len(unread):
         sizes.append(len(unread.piece(0)))
     assert sum(sizes) == 600_000
     assert max(sizes) == PIECE_BYTES
-    unread.add(bytes(200_000), midway=True)
+    unread.add(bytes(200_000), True)
     assert len(unread.piece(150_000)) == BODY_PIECE_BYTES
 
 
 def test_what_comes_before_the_rest_is_parsed_is_kept_behind_it() -> None:
     unread = Unread()
-    unread.add(REQUESTS[0] + b"GET", midway=False)
+    unread.add(REQUESTS[0] + REQUESTS[0] + b"GET", False)
     assert bytes(unread.piece(0)) == REQUESTS[0]
-    unread.add(b" / HTTP/1.1\r\n\r\n", midway=False)
-    assert len(unread) == len(b"GET / HTTP/1.1\r\n\r\n")
+    unread.add(b" / HTTP/1.1\r\n\r\n", False)
+    assert len(unread) == len(REQUESTS[0] + b"GET / HTTP/1.1\r\n\r\n")
+    assert bytes(unread.piece(0)) == REQUESTS[0]
     assert bytes(unread.piece(0)) == b"GET / HTTP/1.1\r\n\r\n"
     assert len(unread) == 0
+
+
+def test_a_head_and_its_whole_body_are_one_piece() -> None:
+    unread, request = Unread(), b"POST / HTTP/1.1\r\ncontent-length: 2\r\n\r\n{}"
+    unread.add(request, False)
+    assert bytes(unread.piece(0)) == request
+    unread.add(request + request, False)
+    assert bytes(unread.piece(0)) == request[:-2]
+    assert bytes(unread.piece(2)) == b"{}"
+    assert bytes(unread.piece(0)) == request
