@@ -63,7 +63,7 @@ class Names:
 
     def settings_of(self, query: Query) -> Settings:
         """How to decide for `query`. Raises `BadRequest` where token ids could be read in one vocabulary or another."""
-        settings = self.settings(query.model)
+        settings = self.known.get(query.model) or self.settings(query.model)
         if query.token_ids and settings.rule != "pinned" and not self._one_vocabulary:
             param = "tokens" if query.kind == "detokenize" else "prompt"
             raise BadRequest(

@@ -107,7 +107,8 @@ class Request:
         except RouterError as error:
             if not self._retry(Failure(error, retryable=True)):
                 raise
-        self.keep_deadline()
+        if self.query.deadline_s is not None:
+            self.keep_deadline()
 
     def keep_deadline(self) -> None:
         """From now on: end in an error at the query's deadline, whatever is waited for by then."""

@@ -9,7 +9,6 @@ import time
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TypeVar
 
 from router.config import Member, Supervision
 from router.errors import (
@@ -52,8 +51,6 @@ log = logging.getLogger("headgate.pool")
 #: Unsent bytes to one engine above which new work is refused: it reads too slowly.
 MAX_UNSENT_BYTES = 256 * 1024 * 1024
 _MAX_BODY_BYTES = MAX_FRAME_BYTES - 64 * 1024
-
-_End = TypeVar("_End", Done, Handoff)
 
 
 class EngineCall:
@@ -288,8 +285,12 @@ class EngineMember:
             usage = without_length(usage)
         self._load.answered(usage, done.timings)
         self._load.ended()
-        self._succeeded()
-        self._tell(call, call.receiver.done, done)
+        if not self.lane.trusted:
+            self._succeeded()
+        try:
+            call.receiver.done(done)
+        except Exception:
+            self._end_broke(call)
 
     def _fail(self, fail: Fail) -> None:
         call = self._calls.pop(fail.id, None)
@@ -313,15 +314,16 @@ class EngineMember:
         if call is None:
             return
         self._load.ended()
-        self._succeeded()
-        self._tell(call, call.receiver.handoff, handoff)
-
-    def _tell(self, call: EngineCall, tell: Callable[[_End], None], end: _End) -> None:
+        if not self.lane.trusted:
+            self._succeeded()
         try:
-            tell(end)
+            call.receiver.handoff(handoff)
         except Exception:
-            log.exception("request %d of %r: its receiver failed at the end", call.id, self.name)
-            self._tell_failure(call, Failure(EngineFailed("the answer could not be passed on")))
+            self._end_broke(call)
+
+    def _end_broke(self, call: EngineCall) -> None:
+        log.exception("request %d of %r: its receiver failed at the end", call.id, self.name)
+        self._tell_failure(call, Failure(EngineFailed("the answer could not be passed on")))
 
     def _tell_failure(self, call: EngineCall, failure: Failure) -> None:
         """What one receiver raises must not keep the others from being told, nor take the connection along."""
@@ -331,9 +333,9 @@ class EngineMember:
             log.exception("request %d of %r: its receiver failed at an error", call.id, self.name)
 
     def _succeeded(self) -> None:
-        if not self.lane.trusted:
-            self._breaker.succeeded()
-            self.lane.trusted = True
+        """The first end without a fault of ours since the last fault."""
+        self._breaker.succeeded()
+        self.lane.trusted = True
 
     def _receiver_broke(self, call: EngineCall) -> None:
         # A bug of ours in one request must not take the connection, and with it every other request, along.
