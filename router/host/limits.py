@@ -16,6 +16,11 @@ class Bounds(msgspec.Struct, frozen=True):
     token_characters: int = 0  #: of the longest token; 0: unknown
     messages_count: bool = False  #: every message of a chat costs a token at least
 
+    def most(self) -> tuple[int, int, int]:
+        """Messages, characters and tokens that none of the checks below refuses."""
+        characters = self.context_tokens * self.token_characters or 2**63
+        return self.context_tokens if self.messages_count else 2**63, characters, self.context_tokens
+
     def text(self, text: str) -> None:
         most = self.context_tokens * self.token_characters
         if most and len(text) > most:

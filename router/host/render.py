@@ -51,6 +51,7 @@ class Renderer:
         out of `bounds` is refused with `TooLong`."""
         self._template = template
         self._bounds = bounds
+        self._most_messages, self._most_characters, self._most_tokens = bounds.most()
         self._encode = encode
         self._defaults = dict(defaults or {})
         self.content_format = content_format
@@ -59,7 +60,8 @@ class Renderer:
         self, messages: Sequence[ChatMessage], variables: Mapping[str, Any] | None, continue_text: str
     ) -> list[int]:
         """Token ids of a conversation that the model is to answer; `continue_text` is what it said already."""
-        self._bounds.messages(len(messages))
+        if len(messages) > self._most_messages:
+            self._bounds.messages(len(messages))
         conversation = [self._turn(message) for message in messages]
         prompt = self._template(conversation, self._defaults | dict(variables) if variables else self._defaults)
         return self._tokens(prompt + continue_text, False)
@@ -74,9 +76,11 @@ class Renderer:
         return prompt + self._tokens(continue_text, False) if continue_text else prompt
 
     def _tokens(self, text: str, add_special_tokens: bool) -> list[int]:
-        self._bounds.text(text)
+        if len(text) > self._most_characters:
+            self._bounds.text(text)
         ids = self._encode(text, add_special_tokens)
-        self._bounds.tokens(len(ids))
+        if len(ids) > self._most_tokens:
+            self._bounds.tokens(len(ids))
         return ids
 
     def _turn(self, message: ChatMessage) -> dict[str, Any]:
