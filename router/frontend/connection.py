@@ -259,7 +259,9 @@ class Connection(Pipe, asyncio.Protocol):
         try:
             while not self.stalled:
                 may_run = self._active is None and len(waiting) > 0
-                if not may_run and (reader is None or not reader.unread.size or not self._has_room()):
+                if not may_run and (
+                    reader is None or not reader.unread.size or (self._active is not None and waiting.full)
+                ):
                     break
                 if now >= until:
                     self._turn_due = True
@@ -278,14 +280,10 @@ class Connection(Pipe, asyncio.Protocol):
             now = perf_counter()
         finally:
             self._running = False
-            turns.spent(now - begun)
+            turns.spent_s += now - begun
         behind = waiting.parsed_bytes or len(waiting) or self._unread_bytes or self._turn_due or self.stalled
         if behind or self._active is None or not self._reading:  # else one request alone is under way
             self._pace()
-
-    def _has_room(self) -> bool:
-        """For one more request, or more of one, behind the one that is being answered."""
-        return self._active is None or not self._waiting.full
 
     def _run_next(self) -> None:
         exchange = self._active = self._waiting.next()

@@ -51,7 +51,7 @@ class Round:
         until = begun + self._turns.share()
         while self._left and perf_counter() < until:
             self._tell_next()
-        self._turns.spent(perf_counter() - begun)
+        self._turns.spent_s += perf_counter() - begun
         if self._left:
             self._turns.later(self, first=False)
 

@@ -27,10 +27,10 @@ class Waiter(Protocol):
 class Turns:
     """Of one door. Called from the event loop's thread."""
 
-    __slots__ = ("_due", "_first", "_more", "_share_s", "_spent_s")
+    __slots__ = ("_due", "_first", "_more", "_share_s", "spent_s")
 
     def __init__(self) -> None:
-        self._spent_s = 0.0  #: since the last turn in which somebody had to wait
+        self.spent_s = 0.0  #: since the last turn in which somebody had to wait
         self._share_s = SHARE_S  #: of whoever asks now
         self._first: deque[Waiter] = deque()
         self._more: deque[Waiter] = deque()
@@ -42,10 +42,7 @@ class Turns:
 
     def share(self) -> float:
         """How many seconds the caller may work now."""
-        return self._share_s if self._spent_s < TURN_S else 0.0
-
-    def spent(self, seconds: float) -> None:
-        self._spent_s += seconds
+        return self._share_s if self.spent_s < TURN_S else 0.0
 
     def later(self, waiter: Waiter, *, first: bool) -> None:
         """Call `waiter` in a later turn. `first`: it has not been served since it last had nothing to do."""
@@ -55,12 +52,12 @@ class Turns:
     def turn(self) -> None:
         """Called by the loop, once in each turn while a connection waits."""
         self._due = False
-        self._spent_s = 0.0
+        self.spent_s = 0.0
         first, more = self._first, self._more
         try:
             if first and more:
                 more.popleft().go_on()  # slowly, but they go on
-            while self._spent_s < TURN_S and (first or more):
+            while self.spent_s < TURN_S and (first or more):
                 self._share_s = FIRST_SHARE_S if first else SHARE_S
                 (first or more).popleft().go_on()
         finally:  # what one of them raises does not keep the others waiting for ever

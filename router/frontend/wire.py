@@ -51,7 +51,7 @@ COMMON_HEADS = (
 def head(status: int, content_type: str, length: int, extra: str) -> bytes:
     """The head of an answer whose length is known. `extra` holds header lines. 204 has neither type nor length."""
     entity = "" if status == 204 else f"content-type: {content_type}\r\ncontent-length: {length}\r\n"
-    return f"{status_line(status)}{entity}{extra}\r\n".encode("latin-1")
+    return f"{_STATUS_LINES.get(status) or status_line(status)}{entity}{extra}\r\n".encode("latin-1")
 
 
 def stream_head(extra: str, *, keep_alive: bool, old_client: bool) -> bytes:

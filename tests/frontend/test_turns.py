@@ -15,7 +15,7 @@ class Asker:
         assert self.turns.share() > 0.0
         self.order.append(self.name)
         self.shares -= 1
-        self.turns.spent(SHARE_S)
+        self.turns.spent_s += SHARE_S
         if self.shares:
             self.turns.later(self, first=False)
 
@@ -54,7 +54,7 @@ async def test_who_has_much_to_do_goes_on_while_others_keep_coming() -> None:
 
 async def test_without_time_left_there_is_no_share_until_the_loop_has_turned() -> None:
     turns, order = Turns(), list[str]()
-    turns.spent(TURN_S)
+    turns.spent_s += TURN_S
     assert turns.share() == 0.0
     turns.later(Asker(turns, "late", 1, order), first=True)
     assert order == []
