@@ -91,8 +91,14 @@ class Reader:
 
     def step(self) -> int:
         """Parse a piece of what was read, which ends at most one request. Its size."""
+        fresh = self.phase == IDLE
         piece = self.unread.piece(self._body_left() if self.phase == BODY else 0)
         self.feed(piece)
+        if fresh and self.phase == IDLE and isinstance(piece, bytes):
+            # The parser tells nothing of a next request before its target, but has its first bytes: not idle.
+            if piece.find(b"\r\n\r\n") + 4 + self._body_bytes != len(piece):
+                self.phase = HEAD
+                self._begun_s = self._read_s
         return len(piece)
 
     def feed(self, data: bytes | memoryview) -> None:

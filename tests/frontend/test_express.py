@@ -776,6 +776,17 @@ def test_the_engine_knows_a_request_by_the_id_that_the_answers_head_tells(
         assert (told == "mine") == bool(header)
 
 
+@pytest.mark.parametrize("first", [b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n", post("{}")])
+@pytest.mark.parametrize("begun", [b"G", b"GE", b"POST ", b"\r\nP"])
+def test_a_request_whose_first_bytes_end_a_read_is_not_cut_in_two(pair: Any, first: bytes, begun: bytes) -> None:
+    """The parser has them; a plain request that comes next is their rest, and no request of its own."""
+    both = pair()
+    both.play(("ask", first + begun), ("ask", post(), 0))
+    assert both.native.passages == 0
+    sent = both.native.clients[0][1].sent
+    assert sent.count(b"HTTP/1.1 ") == 2
+
+
 class Raising:
     """A head in Python that raises `error` as long as there is one."""
 
