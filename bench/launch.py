@@ -74,8 +74,10 @@ def started(
     """`command`, once `GET ready` on its `port` answers 200; else a `RuntimeError` with the end of its output."""
     url = f"http://127.0.0.1:{port}"
     with tempfile.TemporaryFile(prefix="headgate-bench-") as log:
+        # Not a session of its own: where the kernel shares processors out by session, the client would wait for one
+        # behind the server that it measures.
         process = subprocess.Popen(
-            list(command), stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env, cwd=folder, start_new_session=True
+            list(command), stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env, cwd=folder, process_group=0
         )
         try:
             _wait(url + ready, process, timeout_s)

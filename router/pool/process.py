@@ -54,7 +54,9 @@ class HostProcess:
                 stdout=out.fd,
                 stderr=out.fd,
                 env=env,
-                start_new_session=True,
+                # A group, so that it can be killed whole. Not a session of its own: where the kernel shares processors
+                # out by session (autogroup), the frontend, and each first token, would wait behind its own engines.
+                preexec_fn=os.setpgrp,
             )
         except BaseException:
             out.close()
