@@ -16,15 +16,12 @@ from router.ipc.messages import Chunks, Done, Fail, Handoff
 BATCH_BYTES = 4 * 1024 * 1024
 #: An item of a frame takes so many bytes at most beside its data.
 _ITEM_BYTES = 16
-#: A chunk up to so many bytes is as good as none for the bound above, unless there are as many as this.
-_SMALL_BYTES = 4 * 1024
-_MOST_SMALL = BATCH_BYTES // (_SMALL_BYTES + _ITEM_BYTES)
 
 
 class Outbox:
     """Not shared between connections. Every `id`'s chunks precede its end."""
 
-    __slots__ = ("_bound", "_channel", "_ends", "_held", "_items", "_large", "_loop", "_lost", "_writable")
+    __slots__ = ("_bound", "_channel", "_ends", "_held", "_items", "_loop", "_lost", "_writable")
 
     def __init__(
         self, channel: Channel, loop: asyncio.AbstractEventLoop, stream_buffer_bytes: int, lost: Callable[[int], None]
@@ -35,7 +32,6 @@ class Outbox:
         self._bound = stream_buffer_bytes
         self._lost = lost
         self._items: list[tuple[int, bytes]] = []
-        self._large = False  #: one of the items is
         self._ends: list[Done | Fail | Handoff] = []
         self._held: dict[int, bytearray] = {}
         self._writable = True
@@ -47,8 +43,6 @@ class Outbox:
         if not self._items and not self._ends:
             self._loop.call_soon(self._flush)
         self._items.append((id, data))
-        if len(data) > _SMALL_BYTES:
-            self._large = True
         return True
 
     def end(self, message: Done | Fail | Handoff) -> None:
@@ -64,7 +58,6 @@ class Outbox:
         self._writable = writable
         if writable:
             self._items = [(id, bytes(self._held.pop(id))) for id in list(self._held)]
-            self._large = True
             self._flush()
             return
         # What this tick gathered waits before what it still gathers, whatever its size: it was taken already.
@@ -86,10 +79,9 @@ class Outbox:
             return
         items, self._items = self._items, []
         ends, self._ends = self._ends, []
-        large, self._large = self._large or len(items) > _MOST_SMALL, False
         if items:
             try:
-                for batch in batches(items) if large else (items,):
+                for batch in batches(items):
                     self._channel.send(Chunks(batch))
             except Exception as error:
                 ends = self._without(items, ends, error)
@@ -118,7 +110,7 @@ class Outbox:
 def batches(items: list[tuple[int, bytes]]) -> Iterator[list[tuple[int, bytes]]]:
     """`items`, in order, in lists that make a frame each."""
     if sum([len(data) for _, data in items]) + _ITEM_BYTES * len(items) <= BATCH_BYTES:
-        yield items
+        yield items  # nearly always
         return
     batch: list[tuple[int, bytes]] = []
     size = 0
