@@ -87,7 +87,7 @@ def machine() -> dict[str, Any]:
 def versions(*distributions: str) -> dict[str, str]:
     """Python and the named distributions, those that are installed."""
     found = {"python": platform.python_version()}
-    for name in ("headgate", *distributions):
+    for name in ("headgate-router", *distributions):
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:

@@ -64,7 +64,7 @@ def test_the_last_line_is_the_result_with_where_it_ran(tmp_path, root):
     assert result["goals"] == {"us": {"goal": "<= 5", "met": True}, "lost": {"goal": "<= 0", "met": False}}
     assert result["machine"]["cores"] >= 1
     assert result["machine"]["cpu"]
-    assert {"python", "headgate"} <= result["versions"].keys()
+    assert {"python", "headgate-router"} <= result["versions"].keys()
     assert {"commit", "command", "time"} <= result.keys()
     assert any("MISSED" in line for line in lines[:-1])
 
