@@ -45,12 +45,12 @@ fuzz: $(READY)  ## minutes of mutated frames and HTTP requests; a failure prints
 	HEADGATE_FUZZ_ROUNDS=$${HEADGATE_FUZZ_ROUNDS:-200000} HEADGATE_FUZZ_SEED=$${HEADGATE_FUZZ_SEED:-$$(date +%s)} \
 	  $(BIN)/python -P -m pytest tests/fuzz --timeout 0
 
-sanitize: $(READY)  ## the native scorer's tests on an AddressSanitizer + UBSan build (gcc)
+sanitize: $(READY)  ## the tests of all native code, the request path too, on an AddressSanitizer + UBSan build (gcc)
 	HEADGATE_BUILD=sanitize $(BIN)/python setup.py -q build --build-base build/sanitize --build-lib build/sanitize/lib
 	export LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so)" \
 	  ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=build/sanitize/lib; \
 	$(BIN)/python -P -c "import router.native.scorer as s; assert 'sanitize' in s.__file__, s.__file__" && \
-	$(BIN)/python -P -m pytest tests/native tests/heads tests/features tests/fuzz/test_scorer.py tests/fuzz/test_plain.py
+	$(BIN)/python -P -m pytest tests/native tests/heads tests/features tests/dialects tests/frontend tests/pipeline tests/pool tests/ipc tests/fuzz
 
 wheel: $(READY)  ## a wheel in dist/
 	$(BIN)/python -P -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
