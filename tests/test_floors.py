@@ -1,6 +1,8 @@
-"""The house: a module imports only from lower floors or from its own room; lazy and type-only imports count."""
+"""The house: a module imports only from lower floors or from its own room; lazy and type-only imports count, and so do
+those of native modules (`import` and `cimport` of `.pyx` and `.pxd`) and of their types (`.pyi`)."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -42,14 +44,30 @@ IMPURE = {
 
 
 def room_of(path: Path, router: Path) -> str:
-    first = path.relative_to(router).parts[0]
-    return first.removesuffix(".py")
+    return path.relative_to(router).parts[0].split(".")[0]
+
+
+#: One import of a Cython module, which `ast` cannot read; parentheses may follow lines further.
+CYTHON_IMPORT = re.compile(
+    r"^[ \t]*(?:from[ \t]+([\w.]+)[ \t]+c?import[ \t]+(\([^)]*\)|[^\n]+)|c?import[ \t]+([^\n(]+))", re.MULTILINE
+)
+
+
+def python_imports(path: Path) -> ast.Module:
+    """What `ast` is to read: all of a Python module, the imports of a Cython one."""
+    text = path.read_text(encoding="utf-8")
+    if path.suffix in (".py", ".pyi"):
+        return ast.parse(text, str(path))
+    lines = []
+    for base, names, plain in CYTHON_IMPORT.findall(re.sub(r"#[^\n]*|\\\n", "", text)):
+        lines.append(f"from {base} import {names}" if base else f"import {plain}")
+    return ast.parse("\n".join(lines), str(path))
 
 
 def imported_modules(path: Path, package: str) -> set[str]:
     """Absolute names of everything `path` imports, at any depth of nesting."""
     names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), str(path))):
+    for node in ast.walk(python_imports(path)):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -62,7 +80,7 @@ def imported_modules(path: Path, package: str) -> set[str]:
 
 
 def modules(root: Path) -> list[Path]:
-    return sorted(path for path in (root / "router").rglob("*.py") if path.name != "__init__.py" or path.parent != root)
+    return sorted(path for path in (root / "router").rglob("*") if path.suffix in (".py", ".pyi", ".pyx", ".pxd"))
 
 
 def violations(path: Path, router: Path) -> list[str]:
@@ -118,4 +136,21 @@ def test_the_guard_itself_sees(tmp_path: Path, text: str, expected: list[str]) -
     module = tmp_path / "router" / "pool" / "thing.py"
     module.parent.mkdir(parents=True)
     module.write_text(text, encoding="utf-8")
+    assert violations(module, tmp_path / "router") == expected
+
+
+@pytest.mark.parametrize("ending", ["pyx", "pxd", "pyi"])
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("from router.frontend import door", ["native (floor 1) may not import frontend (floor 4)"]),
+        ("def f():\n    import router.pipeline as p  # why", ["native (floor 1) may not import pipeline (floor 3)"]),
+        ("from router.policy import (\n  a,\n  b,\n)", ["native (floor 1) may not import policy (floor 2)"]),
+        ("from router.errors import RouterError\nfrom router.native.lane import Lane", []),
+    ],
+)
+def test_the_guard_reads_native_modules_too(tmp_path: Path, ending: str, text: str, expected: list[str]) -> None:
+    module = tmp_path / "router" / "native" / f"thing.{ending}"
+    module.parent.mkdir(parents=True)
+    module.write_text(text if ending == "pyi" else text.replace("import", "cimport"), encoding="utf-8")
     assert violations(module, tmp_path / "router") == expected
