@@ -18,7 +18,7 @@ from router.learn.export import signed, spoken_for
 from router.learn.folds import by_group
 from router.learn.outcomes import Outcomes, read
 from router.learn.recipe import Recipe
-from router.learn.routers.base import SelfHeldOut, Trainer
+from router.learn.routers.base import NONE, Options, SelfHeldOut, Trainer
 
 OnStage = Callable[[str, int], None]  #: what happens now, and in how many steps
 OnStep = Callable[[], None]
@@ -52,7 +52,7 @@ def run(
     recipe: Recipe,
     *,
     router: str = "mf",
-    options: routers.Options = routers.NONE,
+    options: Options = NONE,
     folds: int = 5,
     pairs: Sequence[tuple[str, str]] = (),
     calibration: Method = "platt",

@@ -1,28 +1,20 @@
 """The methods that can be trained, by name. The one that is asked for is imported, and only that one."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from importlib.metadata import entry_points
-from types import MappingProxyType
-from typing import Any
 
 from router.errors import ConfigError
 from router.learn.corpus import Corpus
 from router.learn.recipe import Recipe
-from router.learn.routers.base import Trainer
+from router.learn.routers.base import NONE, Maker, Options, Trainer
 
 #: Where other distributions put methods of their own: an entry point is a `Maker`.
 ENTRY_POINTS = "headgate.trainers"
-
-#: A method's own settings, by name: plain JSON. `router.learn.routers.options` makes a Struct of them.
-Options = Mapping[str, Any]
-Maker = Callable[[Corpus, Recipe, Options], Trainer]
 
 #: What these say is what they mean to say: labels would only take it away.
 UNCALIBRATED = frozenset({"random"})
 #: What learns from battles as they are, not only from scores.
 OF_BATTLES = frozenset({"mf"})
-
-NONE: Options = MappingProxyType({})
 
 
 def make(name: str, corpus: Corpus, recipe: Recipe, options: Options = NONE) -> Trainer:
@@ -109,7 +101,7 @@ def _oracle() -> Maker:
 def _ensemble() -> Maker:
     from router.learn.routers.ensemble import EnsembleTrainer
 
-    return EnsembleTrainer
+    return lambda corpus, recipe, options: EnsembleTrainer(corpus, recipe, options, make)
 
 
 _MAKERS: dict[str, Callable[[], Maker]] = {

@@ -1,12 +1,19 @@
 """What a method of routing is to training and evaluation. Knows no method."""
 
-from collections.abc import Callable
-from typing import Protocol, runtime_checkable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
 from router.heads import Artefact
+from router.learn.corpus import Corpus
+from router.learn.recipe import Recipe
+
+#: A method's own settings, by name: plain JSON. `router.learn.routers.options` makes a Struct of them.
+Options = Mapping[str, Any]
+NONE: Options = MappingProxyType({})
 
 OnStep = Callable[[], None]
 Rows = npt.NDArray[np.bool_]
@@ -32,3 +39,7 @@ class SelfHeldOut(Protocol):
     def held_out(self, folds: npt.NDArray[np.int64], on_step: OnStep = lambda: None) -> npt.NDArray[np.float32]:
         """[prompts, columns]; see `router.learn.served.held_out`."""
         ...
+
+
+#: What makes a trainer of a corpus: a method's class, or a plug-in's function.
+Maker = Callable[[Corpus, Recipe, Options], Trainer]

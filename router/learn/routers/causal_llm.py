@@ -13,8 +13,7 @@ from router.heads.causal_llm import Question, key_of
 from router.learn.corpus import Corpus, family_weights, label_weights
 from router.learn.export import records
 from router.learn.recipe import Recipe
-from router.learn.routers import NONE, Options
-from router.learn.routers.base import Columns, OnStep, Rows
+from router.learn.routers.base import NONE, Columns, OnStep, Options, Rows
 from router.learn.routers.options import options_of
 from router.learn.routers.ticks import TICKS, Ticks
 from router.learn.verdicts import JudgeOptions, collect, question_of

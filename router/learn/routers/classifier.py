@@ -26,8 +26,7 @@ from router.learn.design import Matrix
 from router.learn.export import records
 from router.learn.logistic import fit, ties
 from router.learn.recipe import Recipe
-from router.learn.routers import NONE, Options
-from router.learn.routers.base import Columns, OnStep, Rows
+from router.learn.routers.base import NONE, Columns, OnStep, Options, Rows
 from router.learn.routers.options import options_of
 from router.learn.routers.ticks import TICKS, Ticks
 from router.learn.static_table import model_folder

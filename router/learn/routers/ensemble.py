@@ -4,6 +4,7 @@ Weights that are not given are fitted on held-out predictions of inner folds (st
 zero, Breiman, 1996), so that a part that only remembers its labels earns no trust by it.
 """
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 import msgspec
@@ -18,8 +19,7 @@ from router.learn.corpus import Corpus
 from router.learn.export import records
 from router.learn.folds import by_group
 from router.learn.recipe import Recipe
-from router.learn.routers import NONE, Options, make
-from router.learn.routers.base import Columns, OnStep, Rows, Trainer
+from router.learn.routers.base import NONE, Columns, OnStep, Options, Rows, Trainer
 from router.learn.routers.options import options_of, plain
 from router.learn.served import fitted, predict
 
@@ -27,6 +27,7 @@ STEPS = 200  #: of the weights' fit
 NEVER = ("ensemble", "oracle")
 
 Floats = npt.NDArray[np.float32]
+MakePart = Callable[[str, Corpus, Recipe, Options], Trainer]
 
 
 class EnsembleOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,9 +38,9 @@ class EnsembleOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EnsembleTrainer:
-    """See `Trainer`."""
+    """See `Trainer`. `make` makes a part's trainer by its method's name."""
 
-    def __init__(self, corpus: Corpus, recipe: Recipe, options: Options = NONE) -> None:
+    def __init__(self, corpus: Corpus, recipe: Recipe, options: Options, make: MakePart) -> None:
         self._options = options_of(EnsembleOptions, "ensemble", options)
         _check(self._options)
         self._corpus, self._seed = corpus, recipe.seed

@@ -10,8 +10,7 @@ from router.learn.export import artefact, head
 from router.learn.held_out import held_out
 from router.learn.logistic import NEWTONS
 from router.learn.recipe import Recipe
-from router.learn.routers import NONE, Options
-from router.learn.routers.base import Columns, OnStep, Rows
+from router.learn.routers.base import NONE, Columns, OnStep, Options, Rows
 from router.learn.routers.options import NoOptions, options_of
 
 

@@ -12,8 +12,7 @@ from router.heads.oracle import key_of
 from router.learn.corpus import Corpus
 from router.learn.export import records
 from router.learn.recipe import Recipe
-from router.learn.routers import NONE, Options
-from router.learn.routers.base import Columns, OnStep, Rows
+from router.learn.routers.base import NONE, Columns, OnStep, Options, Rows
 from router.learn.routers.labelled import means
 from router.learn.routers.options import NoOptions, options_of
 

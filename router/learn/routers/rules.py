@@ -20,8 +20,7 @@ from router.learn.corpus import Corpus, label_weights
 from router.learn.export import records
 from router.learn.logistic import sigmoid
 from router.learn.recipe import Recipe
-from router.learn.routers import NONE, Options
-from router.learn.routers.base import Columns, OnStep, Rows
+from router.learn.routers.base import NONE, Columns, OnStep, Options, Rows
 from router.learn.routers.labelled import means
 from router.learn.routers.options import options_of, plain
 
