@@ -37,7 +37,7 @@ extensions = [
         extra_link_args=link_args,
         language="c++",
     )
-    for name in ("scorer", "pipe", "lane", "meters", "plain", "fields", "unread", "express", "json_size")
+    for name in ("scorer", "pipe", "lane", "meters", "plain", "fields", "unread", "express", "json_size", "large_body")
 ]
 
 setup(

@@ -3,7 +3,7 @@
 Nothing here knows HTTP, vLLM, sockets or files.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final, Literal
 
 import msgspec
@@ -54,7 +54,7 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
 
     kind: Kind
     model: str  #: as asked for: `auto`, a member's name, `router-mf-0.116`
-    turns: tuple[Turn, ...]
+    turns: Sequence[Turn]  #: a tuple, or what makes them when asked for (`native.large_body.TextTurns`)
     stream: bool = False
     max_tokens: int | None = None
     choices: int = 1  #: `n` of the OpenAI API

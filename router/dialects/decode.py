@@ -4,7 +4,7 @@ The bytes themselves travel on untouched; the engine validates the fields that r
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar, get_type_hints
 
 import msgspec
@@ -24,6 +24,7 @@ from router.dialects.bodies import (
 )
 from router.dialects.lax import Reading, flag, half_pair, integer, raw_fields, respelled, token_ids, with_whole_parts
 from router.errors import BadRequest
+from router.native import large_body
 from router.native.json_size import count_values
 from router.types import PART_NEEDS, Kind, Query, Turn
 
@@ -38,6 +39,8 @@ MAX_MODEL_CHARACTERS = 1_024
 #: take gigabytes, and seconds in which no other request is served.
 MAX_VALUES = 1 << 20
 _LARGE_BODY_BYTES = 1 << 20
+#: Above, turns and token ids are read natively: a decoder makes an object of each, in which time no stream moves.
+_MANY_OBJECTS_BYTES = 128 * 1024
 
 _AT = re.compile(r" - at `\$\.?([^`]*)`$")
 _BYTE = re.compile(r" \(byte (\d+)\)$")
@@ -91,7 +94,7 @@ class _Fields(msgspec.Struct, gc=False):
     """What a body says; `stream` and the like are None where it does not."""
 
     model: str | None
-    turns: tuple[Turn, ...]
+    turns: Sequence[Turn]
     stream: bool | None
     max_tokens: int | None
     choices: int
@@ -107,6 +110,9 @@ _NOTHING: frozenset[str] = frozenset()
 
 
 def _chat(body: bytes) -> _Fields:
+    if len(body) > _MANY_OBJECTS_BYTES and (plain := large_body.read_chat(body)) is not None:
+        model, texts, stream, most, choices = plain
+        return _Fields(model, texts, stream, most, choices, _CHAT)
     read = _parse(_chat_reader, body)
     seen: set[str] = set()
     turns = _turns(read.messages, seen)
@@ -129,7 +135,7 @@ def _chat(body: bytes) -> _Fields:
 
 
 def _completions(body: bytes) -> _Fields:
-    read = _parse(_completions_reader, body)
+    read, most_ids = _parse_ids(_completions_reader, body, b"prompt")
     seen: set[str] = set()
     if _structured(read.response_format) or _given(read.structured_outputs):
         seen.add("structured")
@@ -138,6 +144,7 @@ def _completions(body: bytes) -> _Fields:
     text, token_ids = "", 0
     if read.prompt or not _given(read.prompt_embeds):
         text, token_ids = _prompt(read.prompt)
+        token_ids = max(token_ids, most_ids)
     turns = (Turn("user", text),)
     if read.max_tokens is not None:
         _check_range(read.max_tokens, "max_tokens", 0, MAX_TOKENS)  # 0 with `echo` scores a prompt
@@ -200,8 +207,8 @@ def _tokenize(body: bytes) -> _Fields:
 
 
 def _detokenize(body: bytes) -> _Fields:
-    read = _parse(_detokenize_reader, body)
-    return _Fields(read.model, (), False, None, 1, _NOTHING, max(len(read.tokens), 1))
+    read, most_ids = _parse_ids(_detokenize_reader, body, b"tokens")
+    return _Fields(read.model, (), False, None, 1, _NOTHING, max(len(read.tokens), most_ids, 1))
 
 
 def _turns(messages: list[Message], seen: set[str]) -> tuple[Turn, ...]:
@@ -293,7 +300,16 @@ _READINGS: dict[object, Reading] = {
 }  # fmt: skip
 
 
-def _parse(reader: _Reader[T], body: bytes) -> T:
+def _parse_ids(reader: _Reader[T], body: bytes, key: bytes) -> tuple[T, int]:
+    """With the length of the longest list of ids under `key` that was left out, 0 for none."""
+    if len(body) <= _MANY_OBJECTS_BYTES or (short := large_body.shorten_ids(body, key)) is None:
+        return _parse(reader, body), 0
+    json, most_ids, left_out = short
+    return _parse(reader, json, left_out), most_ids
+
+
+def _parse(reader: _Reader[T], body: bytes, left_out: Sequence[tuple[int, int]] = ()) -> T:
+    """`left_out`: where bytes of the client's were taken out of `body`, as (place in it, how many)."""
     try:
         if not body.isascii():
             body.decode()  # what msgspec skips it does not check, and the engine is sent all of it
@@ -304,7 +320,7 @@ def _parse(reader: _Reader[T], body: bytes) -> T:
     except msgspec.ValidationError as error:
         raise _explain(str(error)) from None
     except msgspec.DecodeError as error:
-        raise _malformed(str(error), body) from None
+        raise _malformed(str(error), body, left_out) from None
     except UnicodeDecodeError as error:
         why = "UTF-16" if body.startswith(_UTF16) else error.reason
         raise BadRequest(f"the body is not valid UTF-8: {why}", code="invalid_json") from None
@@ -312,7 +328,7 @@ def _parse(reader: _Reader[T], body: bytes) -> T:
         raise BadRequest("the body is nested too deeply", code="invalid_json") from None
 
 
-def _malformed(error: str, body: bytes) -> BadRequest:
+def _malformed(error: str, body: bytes, left_out: Sequence[tuple[int, int]]) -> BadRequest:
     if b"\0" in body[:4]:
         return BadRequest("the body is not valid UTF-8: UTF-16 or UTF-32", code="invalid_json")
     why = error.removeprefix("JSON is malformed: ") if body else "the body is empty"
@@ -324,6 +340,7 @@ def _malformed(error: str, body: bytes) -> BadRequest:
         why, at = f"half of a surrogate pair, {what}, stands alone", half
     elif byte:
         why = why[: byte.start()]
+    at += sum(count for place, count in left_out if place <= at)
     return BadRequest(f"the body is not valid JSON: {why} (byte {at})", code="invalid_json")
 
 

@@ -5,7 +5,8 @@ from collections.abc import Iterable
 import numpy as np
 import numpy.typing as npt
 
-from router.native.spec import EncoderSpec
+from router.native.large_body import TextTurns
+from router.native.spec import EncoderSpec, TurnWeights
 
 UNICODE_VERSION: str
 """Of the tables that classify code points."""
@@ -52,6 +53,9 @@ class Scorer:
     def score(self, segments: Iterable[tuple[str | bytes, float]]) -> tuple[tuple[float, ...], int]:
         """Quality in [0, 1] of each model for a conversation of (text, weight), and the WordPieces of all its texts.
         The hidden vector is the texts' weighted mean; without any weight it is zero and the biases speak alone."""
+
+    def score_turns(self, turns: TextTurns, weights: TurnWeights) -> tuple[tuple[float, ...], int]:
+        """As `score` of these turns' segments (`router.features.conversation`), without an object for each."""
 
     def hidden(self, segments: Iterable[tuple[str | bytes, float]]) -> npt.NDArray[np.float32]:
         """The hidden vector [K] that `score` takes to the models."""

@@ -9,6 +9,8 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint64_t
 from libcpp.vector cimport vector
 
 cimport score as native
+cimport way
+from router.native.large_body cimport TextTurns
 
 import numpy as np
 
@@ -166,6 +168,18 @@ cdef class Scorer:
         _segments(held, &texts, keep)
         quality.resize(self.model.models)
         with nogil:
+            pieces = native.score(self.encoder.config, self.model, texts.data(), texts.size(), quality.data())
+        return _floats(&quality), pieces
+
+    def score_turns(self, TextTurns turns not None, weights):
+        cdef way.TurnShares shares
+        cdef vector[native.Text] texts
+        cdef vector[float] quality
+        cdef uint64_t pieces
+        shares.earlier, shares.decay, shares.system = weights.earlier, weights.decay, weights.system
+        quality.resize(self.model.models)
+        with nogil:
+            way.weigh(turns.chat.turns, shares, &texts)
             pieces = native.score(self.encoder.config, self.model, texts.data(), texts.size(), quality.data())
         return _floats(&quality), pieces
 

@@ -5,7 +5,9 @@ from collections.abc import Sequence
 from router.config import Member
 from router.features.conversation import segments
 from router.heads import Claim, Head, Placement, make, servable
+from router.heads.mf import MfHead
 from router.heads.weights import billions
+from router.native.large_body import TextTurns
 from router.types import Query, Scores, Turn
 
 
@@ -17,6 +19,7 @@ class Scoring:
         self.head = head
         self.router = router
         self.turns = head.turns
+        self._scorer = head.scorer if isinstance(head, MfHead) else None
         self.slow = bool(getattr(head, "slow", False))  #: a score takes milliseconds
         self.typical: tuple[str, ...] = getattr(head, "typical", ("",))  #: texts whose mean quality orders members
 
@@ -31,7 +34,11 @@ class Scoring:
         return self.head.placements
 
     def score(self, query: Query) -> Scores:
-        scores = self.head.score(segments(query.turns, self.turns))
+        turns = query.turns
+        if self._scorer is not None and isinstance(turns, TextTurns):
+            scores = Scores(*self._scorer.score_turns(turns, self.turns))
+        else:
+            scores = self.head.score(segments(turns, self.turns))
         if query.token_ids and query.kind == "completions":
             return Scores(scores.quality, max(scores.prompt_tokens, query.token_ids))
         return scores

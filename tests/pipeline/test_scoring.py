@@ -9,9 +9,11 @@ from router.config import Member
 from router.dialects.decode import decode
 from router.errors import ContextTooLong
 from router.native import plain
+from router.native.large_body import read_chat
 from router.native.spec import TurnWeights
 from router.pipeline.decider import Decider, decider_of
 from router.pipeline.scoring import Scoring
+from router.types import Query, Turn
 
 POOL = [
     Member(name="small", strength=0.3, context_tokens=512),
@@ -32,6 +34,18 @@ def body(text: str) -> bytes:
 def test_one_word_of_eight_megabytes_is_too_long_for_a_context_of_8192(decider: Decider, text: str) -> None:
     with pytest.raises(ContextTooLong, match="longer than the context of any model"):
         decider.decide(decode("chat", body(text)))
+
+
+def test_turns_that_were_read_natively_are_scored_as_those_of_the_decoder() -> None:
+    scoring = Scoring.load("default", POOL)
+    messages = [{"role": ("system", "user", "assistant")[i % 3], "content": f"Turn {i}: {i} + {i}?"} for i in range(50)]
+    found = read_chat(json.dumps({"messages": messages}).encode())
+    assert found is not None
+    queries = [
+        Query(kind="chat", model="auto", turns=turns)
+        for turns in (found[1], tuple(Turn(message["role"], message["content"]) for message in messages))
+    ]
+    assert scoring.score(queries[0]) == scoring.score(queries[1])
 
 
 def test_one_word_too_long_for_the_small_member_goes_to_the_large(decider: Decider) -> None:

@@ -1,0 +1,208 @@
+"""Large bodies are read natively where they can be, to the same queries and refusals as small ones."""
+
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from router.dialects import decode as reader
+from router.errors import BadRequest
+from router.features.conversation import segments
+from router.native.large_body import TextTurns, read_chat, shorten_ids
+from router.types import Kind, Query
+
+PAD = " " * reader._MANY_OBJECTS_BYTES
+IDS = list(range(300, 5_000))
+
+
+def outcome(kind: Kind, body: bytes) -> Any:
+    """A query's fields, or a refusal's."""
+    try:
+        query, sent = reader.read(kind, body)
+    except BadRequest as error:
+        return str(error), error.param, error.code
+    fields = {name: getattr(query, name) for name in Query.__struct_fields__}
+    return fields | {"turns": tuple(query.turns), "body": sent}
+
+
+def both(monkeypatch: pytest.MonkeyPatch, kind: Kind, body: bytes) -> tuple[Any, Any]:
+    assert len(body) > reader._MANY_OBJECTS_BYTES
+    natively = outcome(kind, body)
+    with monkeypatch.context() as patch:
+        patch.setattr(reader, "_MANY_OBJECTS_BYTES", len(body))
+        return natively, outcome(kind, body)
+
+
+USER = {"role": "user", "content": "hi"}
+CHATS: list[Any] = [
+    {"messages": [USER]},
+    {"messages": [USER] * 3, "model": "m", "stream": True, "max_tokens": 5, "n": 2},
+    {"messages": [{"role": "system", "content": 'é漢😀\n\\"'}, {"role": "assistant", "content": None}, USER]},
+    {"messages": [{"role": "user", "content": [{"type": "text", "text": "a"}]}]},
+    {"messages": [{"role": "user", "content": ["bare"]}]},
+    {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]},
+    {"messages": [USER], "tools": [{"type": "function"}]},
+    {"messages": [USER], "max_tokens": "7", "stream": "yes"},
+    {"messages": [USER], "max_tokens": 0},
+    {"messages": [USER], "n": 4_000},
+    {"messages": [USER], "model": "m" * 2_000},
+    {"messages": [USER], "response_format": {"type": "json_object"}},
+    {"messages": []},
+    {"messages": "hi"},
+    {"messages": [{"content": "no role"}]},
+    {"messages": [{"role": "user", "content": 7}]},
+    {"model": "m"},
+    [],
+]
+
+
+@pytest.mark.parametrize("chat", CHATS)
+def test_a_large_chat_is_read_as_a_small_one(monkeypatch: pytest.MonkeyPatch, chat: object) -> None:
+    natively, ordinarily = both(monkeypatch, "chat", (json.dumps(chat) + PAD).encode())
+    assert natively == ordinarily
+
+
+@pytest.mark.parametrize("kind", ["completions", "detokenize"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"K": IDS}',
+        '{"model": "m", "K": IDS, "max_tokens": 3}',
+        '{"K": [IDS, [1, 2], IDS]}',
+        '{"K": [[1], IDS, "text"]}',
+        '{"K": [1, "text", IDS]}',
+        '{"K": [[1], [2, 3], [4]], "n": 0}',
+        '{"K": [[1], IDS, [4]], "n": 1x}',
+        '{"K": [[1], IDS, []]}',
+        '{"K": [IDS, [1], 5]}',
+        '{"K": [[1] [2]]}',
+        '{"K": [[1], [2]',
+        '{"K": IDS, "K": [1, 2, 3]}',
+        '{"K": [1, 2, 3], "K": IDS}',
+        '{"K": IDS, "K": "text"}',
+        '{"K": IDS, "\\u004b": IDS}',
+        '{"other": IDS, "K": [5]}',
+        '{"other": {"K": IDS}, "K": [5, 6]}',
+        '{"K": {"K": IDS}}',
+        '{"K": [[IDS]]}',
+        '{"K": IDS.0}',
+        '{"K": [-1, 2]}',
+        '{"K": [01, 2]}',
+        '{"K": [1, 2.0, "3"]}',
+        '{"K": [1, true]}',
+        '{"K": [99999999999, 99999999999999999999999]}',
+        '{"K": []}',
+        '{"K": [1,]}',
+        '{"K": IDS',
+        '{"K": IDS, "n": 1x}',
+        '{"K": IDS, "n": "x"}',
+        '{"K": IDS, "model": 7}',
+        '{"K": IDS, "model": "\\ud800"}',
+        '{"K": IDS} x',
+        '{"a": "\\", \\"K\\": [1, 2]", "K": IDS}',
+        "[IDS]",
+        "IDS",
+    ],
+)
+def test_a_large_body_of_token_ids_is_read_as_a_small_one(
+    monkeypatch: pytest.MonkeyPatch, kind: Kind, text: str
+) -> None:
+    key = "prompt" if kind == "completions" else "tokens"
+    text = text.replace("K", key).replace("IDS", json.dumps(IDS)) if "\\u004b" not in text else (
+        text.replace("K", key).replace("\\u004b", f"\\u{ord(key[0]):04x}{key[1:]}").replace("IDS", json.dumps(IDS))
+    )  # fmt: skip
+    natively, ordinarily = both(monkeypatch, kind, (text + PAD).encode())
+    assert natively == ordinarily
+
+
+ids = st.integers(0, 10**11)
+values = st.recursive(
+    st.one_of(ids, st.text('",:[]{}\\1é'), st.none(), st.floats(0, 9), st.lists(ids, max_size=6)),
+    lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(st.sampled_from("ab1"), inner, max_size=3)),
+)
+
+
+def plain(value: Any) -> bool:
+    return isinstance(value, list) and value != [] and all(type(item) is int and item < 10**10 for item in value)
+
+
+def cut(value: Any, lengths: list[int], depth: int = 1) -> Any:
+    """What `shorten_ids` makes of a value under its key; `lengths` of the lists that it cuts, -1 behind an object."""
+    if isinstance(value, dict):
+        lengths.append(-1)
+    if not isinstance(value, list):
+        return value
+    if depth <= 2 and -1 not in lengths:
+        if plain(value):
+            lengths.append(len(value))
+            return value[:1]
+        if value and all(plain(item) for item in value):
+            lengths.extend(map(len, value))
+            return [value[0][:1]]
+    return [cut(item, lengths, depth + 1) for item in value]
+
+
+@given(st.dictionaries(st.sampled_from(["prompt", "a", "b"]), values, max_size=3), st.sampled_from([None, 1]))
+def test_lists_of_ids_are_cut_under_their_key_only(body: dict[str, Any], indent: int | None) -> None:
+    text = json.dumps(body, indent=indent).encode()
+    lengths = [0]
+    shortened = {key: cut(value, lengths) if key == "prompt" else value for key, value in body.items()}
+    found = shorten_ids(text, b"prompt")
+    if shortened == body:
+        assert found is None
+    else:
+        assert found is not None
+        assert (json.loads(found[0]), found[1]) == (shortened, max(lengths))
+        assert len(found[0]) + sum(count for _, count in found[2]) == len(text)
+
+
+@given(st.binary(max_size=60) | st.text('{}[]",:\\1 prompt', max_size=60).map(str.encode))
+def test_what_is_no_json_is_left_to_the_decoder(text: bytes) -> None:
+    found = shorten_ids(text, b"prompt")
+    assert found is None or len(found[0]) + sum(count for _, count in found[2]) == len(text)
+
+
+def test_turns_that_were_read_natively_are_a_sequence_of_turns() -> None:
+    found = read_chat(json.dumps({"messages": [{"role": "user", "content": f"é{i}\n"} for i in range(5)]}).encode())
+    assert found is not None
+    turns = found[1]
+    assert isinstance(turns, TextTurns)
+    assert [turn.text for turn in turns] == [f"é{i}\n" for i in range(5)]
+    assert (len(turns), turns[-1].text, [turn.text for turn in turns[1:3]]) == (5, "é4\n", ["é1\n", "é2\n"])
+    for index in (5, -6):
+        with pytest.raises(IndexError):
+            turns[index]
+    assert segments(turns) == segments(tuple(turns))
+
+
+def _work_s(function: Callable[[], object]) -> float:
+    """Processor time of the least of five calls: that of other threads and processes does not count."""
+    spent = []
+    for _ in range(5):
+        begun = time.thread_time()
+        function()
+        spent.append(time.thread_time() - begun)
+    return min(spent)
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        ("chat", {"messages": [USER] * 100_000}),
+        ("completions", {"prompt": [1] * 500_000}),
+        ("completions", {"prompt": [[7, 8] * 50] * 5_000}),
+        ("completions", {"prompt": [[1]] * 100_000}),
+        ("detokenize", {"tokens": [12_345] * 500_000}),
+    ],
+)
+def test_a_body_of_many_turns_or_ids_holds_the_loop_for_a_fraction_of_its_decoding(
+    monkeypatch: pytest.MonkeyPatch, kind: Kind, body: object
+) -> None:
+    data = json.dumps(body).encode()
+    natively = _work_s(lambda: reader.read(kind, data))
+    monkeypatch.setattr(reader, "_MANY_OBJECTS_BYTES", len(data))
+    assert natively < 0.6 * _work_s(lambda: reader.read(kind, data))
