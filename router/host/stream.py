@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 
-from router.host.base import Engine, Failure, failure
+from router.host.base import Engine, Failure, engine_failed, failure
 from router.host.outbox import Outbox
 from router.ipc.messages import Done, Fail, Submit
 from router.types import Timings, Usage
@@ -47,6 +47,8 @@ class Stream:
     def chunk(self, data: bytes) -> None:
         if not self._open:
             return
+        if type(data) is not bytes and self._refuse_unsendable(data):
+            return
         if not self._first_token_s:
             self._first_token_s = self._loop.time() - self._received
         if not self._outbox.chunk(self._id, data):
@@ -63,6 +65,16 @@ class Stream:
         if self._open:
             self._send_failure(failure)
             self._close()
+
+    def _refuse_unsendable(self, data: object) -> bool:
+        """Whether `data` is no bytes. Any value makes a frame: the peer could not read it, and would give up the
+        connection and all its answers."""
+        if isinstance(data, bytearray | memoryview):
+            return False
+        error = TypeError(f"an answer's chunk: expected bytes, got {type(data).__name__}")
+        self._loop.call_exception_handler({"message": "chunks could not be sent", "exception": error})
+        self.refuse(engine_failed(f"the answer could not be sent: {error}"))
+        return True
 
     def _too_late(self, deadline_s: float) -> None:
         why = f"no complete answer within {deadline_s:g} s"

@@ -9,7 +9,7 @@ import pytest
 
 from router.errors import ProtocolError
 from router.host.outbox import BATCH_BYTES, Outbox, batches
-from router.ipc.frames import encode_frame
+from router.ipc.frames import FrameDecoder, encode_frame
 from router.ipc.messages import Chunks, Done, Fail, Message
 from router.types import Usage
 
@@ -24,6 +24,10 @@ class Noted:
     def send(self, message: Message) -> None:
         self.largest = max(self.largest, len(encode_frame(message)))
         self.sent.append(message)
+
+    def send_frame(self, frame: bytearray) -> None:
+        self.largest = max(self.largest, len(frame))
+        self.sent += FrameDecoder().feed(frame)
 
     def bytes_of(self, id: int) -> bytes:
         frames = [message for message in self.sent if isinstance(message, Chunks)]
@@ -150,12 +154,10 @@ async def test_chunks_that_make_no_frame_end_their_answers_with_an_error(
     stopped: list[int] = []
     outbox = make(lost=stopped.append)
 
-    def refuse(message: Message) -> None:
-        if isinstance(message, Chunks):
-            raise ProtocolError("no room")
-        channel.sent.append(message)
+    def refuse(frame: bytearray) -> None:
+        raise ProtocolError("no room")
 
-    channel.send = refuse  # type: ignore[method-assign]
+    channel.send_frame = refuse  # type: ignore[method-assign]
     outbox.chunk(1, b"a")
     outbox.chunk(2, b"b")
     outbox.end(Done(id=2))
@@ -166,9 +168,13 @@ async def test_chunks_that_make_no_frame_end_their_answers_with_an_error(
     assert str(told[0]) == "no room"
 
 
-def test_a_tick_of_small_chunks_is_one_frame_and_is_not_copied() -> None:
+async def test_a_tick_of_small_chunks_is_one_frame(make: Make, channel: Noted) -> None:
+    outbox = make()
     items = [(id, b"token") for id in range(1000)]
-    assert next(batches(items)) is items
+    for id, data in items:
+        outbox.chunk(id, data)
+    await tick()
+    assert channel.sent == [Chunks(items)]
 
 
 def test_very_many_small_chunks_count_with_what_a_frame_adds_to_each() -> None:

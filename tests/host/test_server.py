@@ -332,13 +332,14 @@ async def test_answers_that_end_together_arrive_however_large_they_are(host, wai
     assert all(frontend.bytes_of(id) == bytes([id]) * 4_000_000 for id in range(1, 21))
 
 
-async def test_an_answer_that_cannot_be_sent_ends_in_an_error_and_stops(host, wait_until):
+@pytest.mark.parametrize("chunk", [object(), None, "text", 7, [b"x"]])
+async def test_an_answer_that_cannot_be_sent_ends_in_an_error_and_stops(host, wait_until, chunk):
     told = []
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: told.append(context["message"]))
     frontend = await host.join()
     frontend.submit(1, b"a")
     await wait_until(lambda: host.engine.answers)
-    host.engine.answers[b"a"].chunk(object())
+    host.engine.answers[b"a"].chunk(chunk)
     await wait_until(frontend.ends)
     assert frontend.ends() == [(1, "502 engine_failed")]
     assert (host.engine.stopped, told) == ([b"a"], ["chunks could not be sent"])
