@@ -25,8 +25,9 @@ if BUILD not in FLAGS:
 
 compile_args, link_args = FLAGS[BUILD]
 HEADERS = [f"csrc/{name}" for name in sorted(os.listdir("csrc")) if name.endswith((".hpp", ".pxd"))]
-# No contraction: what is decided natively is, to the bit, what Python decides.
-EXACT = {name: ["-ffp-contract=off"] for name in ("lane", "plain", "express")}
+# No contraction: what is decided natively is, to the bit, what its twin in Python decides.
+EXACT = {name: ["-ffp-contract=off"] for name in ("lane", "policy", "express")}
+NAMES = "scorer pipe lane meters table policy plain fields unread express json_size large_body".split()
 extensions = [
     Extension(
         f"router.native.{name}",
@@ -37,7 +38,7 @@ extensions = [
         extra_link_args=link_args,
         language="c++",
     )
-    for name in ("scorer", "pipe", "lane", "meters", "plain", "fields", "unread", "express", "json_size", "large_body")
+    for name in NAMES
 ]
 
 setup(

@@ -1,4 +1,10 @@
-// The decision over plain numbers: router/policy/decide.py, operation for operation, without its words. Pure.
+// The decision over plain numbers: argmax of quality - price * cost over the members that pass every hard rule, or
+// RouteLLM's threshold on the win rate, or one pinned member. Pure. The only place of this arithmetic; its twin in
+// Python stands in tests/policy.
+//
+// g = uncached prompt tokens / prefill rate + E[output tokens] * time per output token
+// c = g * USD per second of the GPU share
+// w = g of what is queued + own prefill
 #pragma once
 #include <algorithm>
 #include <cmath>
@@ -7,75 +13,50 @@
 #include <limits>
 #include <vector>
 
+#include "numbers.hpp"
+
 namespace headgate {
-
-enum Rule : int32_t { kByUtility, kByThreshold, kPinned };
-enum Reason : int32_t { kUtility, kThreshold, kOnlyCandidate, kPinnedReason, kReasons };
-enum Excluded : int32_t { kNone, kNotReady, kCapability, kContext, kQueueFull, kBreakerOpen, kSlo };
-
-inline constexpr double kNoSlo = std::numeric_limits<double>::infinity();
-
-struct Settings {
-  Rule rule;
-  double price, threshold, slo_ttft_s;
-  int32_t strong, weak, pinned;
-  int64_t most_waiting;
-};
-
-// One member at the moment of a decision; as types.MemberState.
-struct Member {
-  bool ready, breaker_open;
-  uint32_t capabilities;  // bits
-  int64_t context_tokens, waiting;
-  double prefix_hit, prefill_tokens_per_s, time_per_output_token_s, mean_output_tokens, queued_gpu_s, usd_per_s;
-};
-
-struct Question {
-  int64_t prompt_tokens;
-  double choices, most_output;  // infinite where no `max_tokens` is given
-  uint32_t needs;
-};
-
-struct Choice {
-  int32_t member;  // -1: none can serve, and why is for the full policy to say
-  Reason reason;
-  int32_t runner_up;  // -1: none
-  double margin, score;
-};
-
 namespace policy {
 
+// Used until a member's own rates are known: a mid-size model on one GPU.
 inline constexpr double kPrefillTokensPerS = 5000, kTimePerOutputTokenS = 0.02, kOutputTokens = 200;
+// The prompt's size is an estimate in another tokenizer's tokens, so a member is only ruled out when the estimate is
+// beyond doubt; what slips through is refused by the engine and tried on a larger context.
 inline constexpr double kContextDoubt = 2;
-
-struct Term {
-  double quality, cost, utility;
-  Excluded excluded;
-};
 
 inline double known(double value, double otherwise) {
   return value != 0 ? value : otherwise;
 }
 
-inline Excluded exclusion(const Member& m, const Question& q, double wait_s, const Settings& s) {
+// The first hard rule that a member breaks.
+inline Excluded exclusion(const Decided& d, size_t at, double wait_s) {
+  const Member& m = d.members[at];
+  const Question& q = d.question;
+  const auto index = static_cast<int32_t>(at);
+  if (!d.tried.empty() && std::find(d.tried.begin(), d.tried.end(), index) != d.tried.end()) return kTried;
   if (!m.ready) return kNotReady;
   if (q.needs & ~m.capabilities) return kCapability;
   if (m.context_tokens &&
       static_cast<double>(q.prompt_tokens) > kContextDoubt * static_cast<double>(m.context_tokens)) {
     return kContext;
   }
-  if (m.waiting >= s.most_waiting) return kQueueFull;
+  if (m.waiting >= d.settings.most_waiting) return kQueueFull;
   if (m.breaker_open) return kBreakerOpen;
-  return wait_s > s.slo_ttft_s ? kSlo : kNone;
+  const Maybe& slo = q.slo_ttft_s.given ? q.slo_ttft_s : d.settings.slo_ttft_s;
+  return slo.given && wait_s > slo.value ? kSlo : kNone;
 }
 
-inline Term term(const Member& m, double quality, const Question& q, const Settings& s) {
+inline Term term(const Decided& d, size_t at) {
+  const Member& m = d.members[at];
+  const Question& q = d.question;
+  const double quality = d.scores[at].quality;
   const double prompt = static_cast<double>(q.prompt_tokens);
   const double prefill_s = prompt * (1 - m.prefix_hit) / known(m.prefill_tokens_per_s, kPrefillTokensPerS);
-  const double output = std::min(known(m.mean_output_tokens, kOutputTokens), q.most_output);
+  double output = known(m.mean_output_tokens, kOutputTokens);
+  if (q.max_tokens.given && output > q.max_tokens.value) output = q.max_tokens.value;
   const double gpu_s = prefill_s + output * q.choices * known(m.time_per_output_token_s, kTimePerOutputTokenS);
-  const double cost = gpu_s * m.usd_per_s;
-  return {quality, cost, quality - s.price * cost, exclusion(m, q, m.queued_gpu_s + prefill_s, s)};
+  const double cost_usd = gpu_s * m.usd_per_s, wait_s = m.queued_gpu_s + prefill_s;
+  return {quality, gpu_s, cost_usd, wait_s, quality - d.settings.price * cost_usd, exclusion(d, at, wait_s)};
 }
 
 inline double logit(double quality) {
@@ -83,6 +64,7 @@ inline double logit(double quality) {
   return std::log(quality / (1 - quality));
 }
 
+// P(the strong model is the better answer): sigmoid of the logits' difference (RouteLLM, eq. 2; Bradley-Terry).
 inline double win_rate(double strong, double weak) {
   return 1 / (1 + std::exp(logit(weak) - logit(strong)));
 }
@@ -91,7 +73,12 @@ inline bool any(const std::vector<Term>& terms, Excluded rule) {
   return std::any_of(terms.begin(), terms.end(), [rule](const Term& t) { return t.excluded == rule; });
 }
 
-// Among those that `rule` rules out, or does not; ties go to the cheaper, then to the first.
+inline bool has(const std::vector<Term>& terms, int32_t member, Excluded rule) {
+  return member >= 0 && static_cast<size_t>(member) < terms.size() &&
+         terms[static_cast<size_t>(member)].excluded == rule;
+}
+
+// Among those that `rule` rules out, or does not; at least one. Ties go to the cheaper, then to the first.
 inline Choice by_utility(const std::vector<Term>& terms, Excluded rule) {
   Choice choice{-1, kOnlyCandidate, -1, 0, 0};
   double most = 0, second = -std::numeric_limits<double>::infinity();
@@ -102,7 +89,8 @@ inline Choice by_utility(const std::vector<Term>& terms, Excluded rule) {
     if (choice.member < 0) {
       choice.member = at;
       most = t.utility;
-    } else if (t.utility > most || (t.utility == most && t.cost < terms[static_cast<size_t>(choice.member)].cost)) {
+    } else if (t.utility > most ||
+               (t.utility == most && t.cost_usd < terms[static_cast<size_t>(choice.member)].cost_usd)) {
       choice.runner_up = choice.member;
       second = most;
       choice.member = at;
@@ -127,31 +115,57 @@ inline Choice by_threshold(const std::vector<Term>& terms, const Settings& s) {
   return {strong ? s.strong : s.weak, kThreshold, strong ? s.weak : s.strong, std::fabs(score - s.threshold), score};
 }
 
+// `settings.pinned` is one of the members. The engine itself says what it cannot do or read.
+inline Choice pinned(const std::vector<Term>& terms, const Settings& s) {
+  const Term& term = terms[static_cast<size_t>(s.pinned)];
+  const bool closed = term.excluded == kQueueFull || term.excluded == kNotReady || term.excluded == kTried;
+  return {closed ? -1 : s.pinned, kPinnedReason, -1, 0, term.quality};
+}
+
+inline Choice choose(const std::vector<Term>& terms, const Settings& settings) {
+  if (settings.rule == kPinned) return pinned(terms, settings);
+  // A rule that is given up when it leaves no member: better slow than refused, and a breaker that is open everywhere
+  // must let one request through to learn whether it can close.
+  for (const Excluded rule : {kNone, kSlo, kBreakerOpen}) {
+    if (!any(terms, rule)) continue;
+    const bool both = has(terms, settings.strong, rule) && has(terms, settings.weak, rule);
+    return settings.rule == kByThreshold && both ? by_threshold(terms, settings) : by_utility(terms, rule);
+  }
+  return {-1, kUtility, -1, 0, 0};
+}
+
+inline void terms_of(const Decided& decided, std::vector<Term>* out) {
+  out->clear();
+  for (size_t i = 0; i < decided.members.size(); ++i) out->push_back(term(decided, i));
+}
+
+// argmax of quality - price * cost over one row, by the rule of `choose`.
+inline int32_t best_of(const double* quality, const double* cost_usd, size_t size, double price) {
+  thread_local std::vector<Term> terms;
+  terms.clear();
+  for (size_t i = 0; i < size; ++i) {
+    terms.push_back({quality[i], 0, cost_usd[i], 0, quality[i] - price * cost_usd[i], kNone});
+  }
+  return size ? by_utility(terms, kNone).member : -1;
+}
+
 }  // namespace policy
 
-// `quality` is in the order of `members`, of which there is at least one. `terms` is scratch.
-inline Choice decide(const Question& question, const double* quality, const std::vector<Member>& members,
-                     const Settings& settings, std::vector<policy::Term>* terms) {
-  terms->clear();
-  for (size_t i = 0; i < members.size(); ++i) {
-    terms->push_back(policy::term(members[i], quality[i], question, settings));
-  }
-  const Choice nobody{-1, kUtility, -1, 0, 0};
-  if (settings.rule == kPinned) {
-    const policy::Term& term = (*terms)[static_cast<size_t>(settings.pinned)];
-    if (term.excluded == kQueueFull || term.excluded == kNotReady) return nobody;
-    return {settings.pinned, kPinnedReason, -1, 0, term.quality};
-  }
-  // A rule that is given up when it leaves no member: better slow than refused, and an open breaker needs a probe.
-  for (const Excluded rule : {kNone, kSlo, kBreakerOpen}) {
-    if (!policy::any(*terms, rule)) continue;
-    if (settings.rule == kByThreshold && (*terms)[static_cast<size_t>(settings.strong)].excluded == rule &&
-        (*terms)[static_cast<size_t>(settings.weak)].excluded == rule) {
-      return policy::by_threshold(*terms, settings);
-    }
-    return policy::by_utility(*terms, rule);
-  }
-  return nobody;
+// Fills `choice`.
+inline void decide(Decided* decided) {
+  thread_local std::vector<Term> terms;  // kept between calls: room, no state
+  policy::terms_of(*decided, &terms);
+  decided->choice = policy::choose(terms, decided->settings);
+}
+
+// What a chat asks whose body was read natively; `max_tokens` below 0 where it gives none.
+inline Question chat_question(int64_t prompt_tokens, int64_t choices, int64_t max_tokens, Bits needs) {
+  Question question{};
+  question.prompt_tokens = prompt_tokens;
+  question.choices = static_cast<double>(choices);
+  question.max_tokens = {max_tokens >= 0, static_cast<double>(max_tokens)};
+  question.needs = needs;
+  return question;
 }
 
 }  // namespace headgate

@@ -1,4 +1,4 @@
-# Declarations of http.hpp, ring.hpp, chat.hpp, policy.hpp, load.hpp and frame.hpp.
+# Declarations of http.hpp, ring.hpp, chat.hpp, load.hpp, numbers.hpp, policy.hpp and frame.hpp.
 from libc.stddef cimport size_t
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t, uint8_t
 from libcpp cimport bool
@@ -92,7 +92,7 @@ cdef extern from "load.hpp" namespace "headgate" nogil:
         double queued_s()
 
 
-cdef extern from "policy.hpp" namespace "headgate" nogil:
+cdef extern from "numbers.hpp" namespace "headgate" nogil:
     cpdef enum Rule:
         kByUtility
         kByThreshold
@@ -102,20 +102,39 @@ cdef extern from "policy.hpp" namespace "headgate" nogil:
         kThreshold
         kOnlyCandidate
         kPinnedReason
-    const double kNoSlo
-    cdef cppclass Settings:
-        Rule rule
-        double price
-        double threshold
-        double slo_ttft_s
-        int32_t strong
-        int32_t weak
-        int32_t pinned
-        int64_t most_waiting
+    const char** kExcludedWords
+    const size_t kExcludedRules
+    ctypedef uint32_t Bits
+    cdef cppclass Maybe:
+        bool given
+        double value
+    cdef enum Kind:
+        kFlag
+        kCount
+        kIndex
+        kNumber
+        kMaybe
+        kBits
+        kRule
+        kExcluded
+    cdef cppclass Field:
+        const char* name
+        Kind kind
+        size_t offset
+    cdef cppclass Table:
+        const Field* fields
+        size_t size
+    Table member_table()
+    Table score_table()
+    Table prompt_table()
+    Table query_table()
+    Table settings_table()
+    Table term_table()
+    # Of the numbers themselves only those that native code names: all others go by the tables.
     cdef cppclass Member:
         bool ready
         bool breaker_open
-        uint32_t capabilities
+        Bits capabilities
         int64_t context_tokens
         int64_t waiting
         double prefix_hit
@@ -124,23 +143,40 @@ cdef extern from "policy.hpp" namespace "headgate" nogil:
         double mean_output_tokens
         double queued_gpu_s
         double usd_per_s
+    cdef cppclass Score:
+        double quality
     cdef cppclass Question:
-        int64_t prompt_tokens
-        double choices
-        double most_output
-        uint32_t needs
+        pass
+    cdef cppclass Settings:
+        Rule rule
+        double threshold
+        int32_t pinned
+    cdef cppclass Term:
+        pass
     cdef cppclass Choice:
         int32_t member
         Reason reason
         int32_t runner_up
         double margin
         double score
-    Choice decide(const Question&, const double*, const vector[Member]&, const Settings&, vector[Term]*) except +
+    cdef cppclass Decided:
+        Question question
+        Settings settings
+        vector[int32_t] tried
+        vector[Member] members
+        vector[Score] scores
+        Choice choice
+
+
+cdef extern from "policy.hpp" namespace "headgate" nogil:
+    void decide(Decided*) except +
+    Question chat_question(int64_t, int64_t, int64_t, Bits)
 
 
 cdef extern from "policy.hpp" namespace "headgate::policy" nogil:
-    cdef cppclass Term:
-        pass
+    void terms_of(const Decided&, vector[Term]*) except +
+    double win_rate(double, double)
+    int32_t best_of(const double*, const double*, size_t, double) except +
 
 
 cdef extern from "frame.hpp" namespace "headgate" nogil:

@@ -3,8 +3,9 @@
 Nothing here knows HTTP, vLLM, sockets or files.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Final, Literal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Final, Literal, Protocol
 
 import msgspec
 
@@ -111,18 +112,119 @@ class Term(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     excluded: str | None = None
 
 
-class Decision(msgspec.Struct, frozen=True, kw_only=True):
-    """Which model, why, and by how much."""
+#: A number as it is recorded; what JSON cannot tell (an infinity, NaN) is its name.
+Number = bool | int | float | str | None
+
+
+class DecisionNumbers(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """All numbers of one decision by name, as recorded: what it read, enough to decide again, and what followed.
+
+    Columns hold one value a model, in the order of `models`; one that is 0 for all is left out, as is 0 what a record
+    of another release does not tell. `native.policy.numbers_of` reads it.
+    """
+
+    models: tuple[str, ...]
+    question: dict[str, Number]  #: of `Query`, and `prompt_tokens`
+    settings: dict[str, Number]  #: of `policy.Settings`
+    excluded: tuple[int, ...] = ()  #: members already tried
+    members: dict[str, tuple[Number, ...]]  #: of `MemberState`
+    scores: dict[str, tuple[Number, ...]]  #: of `Scores`
+    terms: dict[str, tuple[Number, ...]]  #: of `Term`
+
+
+class Numbers(Protocol):
+    """The numbers that a decision was made of, as `native.policy` keeps them."""
+
+    def terms(self) -> tuple[Term, ...]: ...
+
+    def column(self, name: str) -> Sequence[float | str | None]: ...
+
+    def record(self) -> DecisionNumbers: ...
+
+
+@dataclass(frozen=True, init=False)
+class Decision:
+    """Which model, why, and by how much. Its terms are made when first read: most decisions end without that.
+
+    No `msgspec.Struct`, which could not do so; msgspec encodes it as it would one.
+    """
+
+    #: In the order in which they are encoded; those with an underscore are not.
+    __slots__ = (  # noqa: RUF023
+        "id",
+        "model",
+        "member",
+        "reason",
+        "terms",
+        "runner_up",
+        "margin",
+        "score",
+        "threshold",
+        "_numbers",
+    )
 
     id: str
     model: str
     member: int  #: index in the pool
     reason: str  #: pinned, utility, threshold, only_candidate, retry, fallback
     terms: tuple[Term, ...]
-    runner_up: str | None = None
-    margin: float = 0.0  #: utility of the chosen less that of the runner-up
-    score: float | None = None  #: win rate of the strong model, for threshold rules; else the chosen quality
-    threshold: float | None = None
+    runner_up: str | None
+    margin: float  #: utility of the chosen less that of the runner-up
+    score: float | None  #: win rate of the strong model, for threshold rules; else the chosen quality
+    threshold: float | None
+
+    def __init__(
+        self,
+        *,
+        id: str,
+        model: str,
+        member: int,
+        reason: str,
+        terms: tuple[Term, ...],
+        runner_up: str | None = None,
+        margin: float = 0.0,
+        score: float | None = None,
+        threshold: float | None = None,
+    ) -> None:
+        values = (id, model, member, reason, terms, runner_up, margin, score, threshold, None)
+        for name, value in zip(self.__slots__, values, strict=True):
+            object.__setattr__(self, name, value)
+
+    @property
+    def numbers(self) -> Numbers | None:
+        """What it was made of; None where it was made of words."""
+        numbers: Numbers | None = self._numbers  # type: ignore[attr-defined]
+        return numbers
+
+    def __reduce__(self) -> "tuple[Callable[[dict[str, Any]], Decision], tuple[dict[str, Any]]]":
+        return _decision, ({field.name: getattr(self, field.name) for field in fields(self)},)
+
+
+def _decision(values: dict[str, Any]) -> Decision:
+    return Decision(**values)
+
+
+class _Terms:
+    """In the place of the slot `terms`: fills it from the numbers where it is empty."""
+
+    def __init__(self, slot: Any) -> None:
+        self._slot = slot
+
+    def __get__(self, decision: Decision | None, owner: object = None) -> Any:
+        if decision is None:
+            return self
+        try:
+            return self._slot.__get__(decision)
+        except AttributeError:
+            assert decision.numbers is not None
+            self._slot.__set__(decision, decision.numbers.terms())
+            return self._slot.__get__(decision)
+
+    def __set__(self, decision: Decision, terms: tuple[Term, ...]) -> None:
+        self._slot.__set__(decision, terms)
+
+
+type.__setattr__(Decision, "terms", _Terms(Decision.__dict__["terms"]))
 
 
 class Usage(msgspec.Struct, frozen=True, array_like=True, gc=False):

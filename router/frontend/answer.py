@@ -53,7 +53,7 @@ class Answer:
         ticket = self._ticket = service.resume(passage, query, self)
         exchange.stream = self
         if passage.started:
-            self._decision = Decision(terms=(), **passage.decision)
+            self._decision = passage.decision
             self._under_way = self._stream
             self._body = passage.answer or b""
         return ticket

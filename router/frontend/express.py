@@ -89,7 +89,7 @@ def _query_of(passage: Passage) -> Query:
             pass
     return Query(
         kind="chat",
-        model=passage.decision["model"],
+        model=passage.decision.model,
         turns=(),
         stream=passage.stream,
         request_id=passage.request_id,

@@ -1,5 +1,5 @@
 """Which price (lambda) or threshold sends the share, spends the dollars or keeps the quality that is asked for. Pure
-numbers: knows no config, no head and no policy.
+numbers: knows no config and no head; the best at a price is the native policy's.
 
 A dial's steps are the prompts' own: between two of them nothing changes, so what can be reached is known exactly.
 """
@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 import msgspec
 import numpy as np
 import numpy.typing as npt
+
+from router.native import policy
 
 SHARES = (0.1, 0.3, 0.5, 0.7)
 FEW = 100  #: prompts: of fewer, a share is known to ten points or worse
@@ -212,10 +214,10 @@ def _normal(values: Doubles) -> Interval:
 
 
 def _by_price(terms: Terms, price: float) -> Indices:
-    """Of equals the cheaper, then the first; as the policy has it."""
-    utility = np.where(terms.open, terms.quality - price * terms.cost_usd, -np.inf)
-    best = utility == utility.max(1, keepdims=True)
-    return np.asarray(np.where(best, terms.cost_usd, np.inf).argmin(1))
+    chosen = np.empty(len(terms.quality), np.int32)
+    open_only = np.where(terms.open, terms.quality, -np.inf)
+    policy.best(np.ascontiguousarray(open_only), np.ascontiguousarray(terms.cost_usd), price, chosen)
+    return chosen.astype(np.int64)
 
 
 def _prices(terms: Terms) -> Doubles:

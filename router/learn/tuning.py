@@ -116,13 +116,18 @@ def _told(
 def _terms(told: Sequence[Decision]) -> Terms:
     """A member is open where the same rule as for the chosen one, mostly none, rules it out: soft rules are given up
     for all at once."""
-    each = [decision.terms for decision in told]
+    excluded = [_column(decision, "excluded") for decision in told]
     return Terms(
-        np.array([[term.quality for term in terms] for terms in each]),
-        np.array([[term.cost_usd for term in terms] for terms in each]),
-        np.array([[t.excluded == d.terms[d.member].excluded for t in d.terms] for d in told]),
+        np.array([_column(decision, "quality") for decision in told], np.float64),
+        np.array([_column(decision, "cost_usd") for decision in told], np.float64),
+        np.array([[rule == rules[d.member] for rule in rules] for d, rules in zip(told, excluded, strict=True)]),
         np.array([d.score if d.reason == "threshold" else np.nan for d in told], np.float64),
     )
+
+
+def _column(decision: Decision, name: str) -> Sequence[float | str | None]:
+    assert decision.numbers is not None
+    return decision.numbers.column(name)
 
 
 def _dial(terms: Terms, rule: Settings) -> Dial:

@@ -5,25 +5,14 @@ are well. Everything else is left to the ordinary way, with which this one agree
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypedDict
+from typing import Any
 
 from router.native.lane import Lane
 from router.native.pipe import Outbox, Pipe
+from router.native.policy import Numbers
 from router.native.scorer import Scorer
 from router.native.spec import TurnWeights
-from router.types import Scores, Segment
-
-class DecisionFields(TypedDict):
-    """Fields of `types.Decision`; its `terms` are not kept."""
-
-    id: str
-    model: str
-    member: int
-    reason: str
-    runner_up: str | None
-    margin: float
-    score: float
-    threshold: float | None
+from router.types import Decision, Scores, Segment
 
 class Passage:
     """One request on the common way: a connection's exchange, a lane's call and its receiver, in one object.
@@ -40,7 +29,8 @@ class Passage:
     body: bytes
     key_id: str
     request_id: str
-    decision: DecisionFields
+    decision: Decision  #: told anew at each reading
+    numbers: Numbers  #: of the decision
     received_s: float  #: of `time.perf_counter`
     overhead_s: float
     keep_alive: bool

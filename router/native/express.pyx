@@ -4,7 +4,6 @@ cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.unicode cimport PyUnicode_AsUTF8, PyUnicode_DecodeUTF8
 from cpython.set cimport PySet_Add, PySet_Discard, PySet_GET_SIZE
-from libc.math cimport INFINITY
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.stdio cimport snprintf
 from libcpp.string cimport string
@@ -17,7 +16,7 @@ from router.native.lane cimport Lane
 from router.native.meters cimport REASONS, Histogram, Meters
 from router.native.meters import NAMES_OF_REASONS
 from router.native.pipe cimport Outbox, Pipe
-from router.native.plain cimport Rule
+from router.native.policy cimport Numbers, Rule
 from router.native.scorer cimport Scorer
 
 cimport score as scoring
@@ -67,8 +66,7 @@ cdef class Passage:
     cdef size_t body_bytes
     cdef object decision_number
     cdef object request_number
-    cdef native.Choice choice
-    cdef Rule rule
+    cdef readonly Numbers numbers
     cdef tuple plain  # the ordinary exchange and request, once they were needed
 
     @property
@@ -85,19 +83,7 @@ cdef class Passage:
 
     @property
     def decision(self):
-        """Fields of `types.Decision`, `terms` left out."""
-        cdef native.Choice* choice = &self.choice
-        names = self.express.names
-        return {
-            "id": f"{self.express.decision_prefix}-{self.decision_number:x}",
-            "model": names[choice.member],
-            "member": choice.member,
-            "reason": NAMES_OF_REASONS[<int>choice.reason],
-            "runner_up": None if choice.runner_up < 0 else names[choice.runner_up],
-            "margin": choice.margin,
-            "score": choice.score,
-            "threshold": self.rule.settings.threshold if choice.reason == native.kThreshold else None,
-        }
+        return self.numbers.decision(f"{self.express.decision_prefix}-{self.decision_number:x}")
 
     # The receiver of a call, and the call
 
@@ -211,7 +197,7 @@ cdef class Passage:
     cdef bytes _head(self, bytes start, Py_ssize_t length):
         """A head; `length` is that of the body, below 0 where it is chunked."""
         cdef Express express = self.express
-        cdef native.Choice* choice = &self.choice
+        cdef native.Choice* choice = &self.numbers.decided.choice
         cdef char line[128]
         cdef string* out = &express.out
         cdef unsigned long long number = self.request_number
@@ -228,7 +214,7 @@ cdef class Passage:
         out.append(line, snprintf(line, sizeof(line), b"%llx\r\nx-headgate-score: %.4f\r\n", number, choice.score))
         if choice.reason == native.kThreshold:
             out.append(line, snprintf(line, sizeof(line), b"x-headgate-threshold: %.4f\r\n",
-                                      self.rule.settings.threshold))
+                                      self.numbers.decided.settings.threshold))
         out.append(b"\r\n", 2)
         return PyBytes_FromStringAndSize(out.data(), out.size())
 
@@ -282,10 +268,9 @@ cdef class Express:
     cdef native.TurnShares shares
     cdef native.Chat chat
     cdef vector[native.Member] members
-    cdef vector[native.Term] terms
     cdef vector[scoring.Text] texts
     cdef vector[float] scored
-    cdef vector[double] quality
+    cdef vector[native.Score] scores
     cdef string out
 
     def __init__(self, desk, requests, lanes, names, next_decision, decision_prefix, limits, io_uring=True):
@@ -300,7 +285,7 @@ cdef class Express:
             lane.outbox = self.outbox
         self.members.resize(len(self.lanes))
         self.scored.resize(len(self.lanes))
-        self.quality.resize(len(self.lanes))
+        self.scores.resize(len(self.lanes))
 
     def decide_by(self, head, turns, rules, settings):
         scorer = head if isinstance(head, Scorer) else None
@@ -339,17 +324,17 @@ cdef class Express:
         if key_id is None or not self._look():
             return None
         cdef double begun = now()
-        cdef native.Choice choice
         cdef uint64_t tokens = self._score()
-        self._decide(rule, tokens, &choice)
+        cdef Numbers numbers = self._decide(rule, tokens)
+        cdef native.Choice* choice = &numbers.decided.choice
         if choice.member < 0:
             return None
         cdef Lane lane = <Lane>self.lanes[choice.member]
         if lane.send is None:
             return None
         cdef Passage passage = Passage.__new__(Passage)
-        passage.express, passage.connection, passage.lane, passage.rule = self, connection, lane, rule
-        passage.choice, passage.member, passage.stream = choice, choice.member, self.chat.stream
+        passage.express, passage.connection, passage.lane, passage.numbers = self, connection, lane, numbers
+        passage.member, passage.stream = choice.member, self.chat.stream
         passage.data, passage.body_bytes, passage.received_s = data, plain.body.size(), received_s
         passage.key_id = key_id
         passage.decision_number, passage.request_number = self.next_decision(), self.next_request()
@@ -364,12 +349,11 @@ cdef class Express:
         return passage
 
     def decide(self, bytes body not None):
-        cdef native.Choice choice
         cdef Rule rule = None if self.head is None else self._rule(_view(body))
         if rule is None or not self._look():
             return None
-        self._decide(rule, self._score(), &choice)
-        return None if choice.member < 0 else self.names[choice.member]
+        cdef Numbers numbers = self._decide(rule, self._score())
+        return None if numbers.decided.choice.member < 0 else self.names[numbers.decided.choice.member]
 
     cdef Rule _rule(self, string_view body):
         """Reads `body` into `chat`; how to decide for its model. None: not plain, or no such name."""
@@ -422,7 +406,9 @@ cdef class Express:
         with nogil:
             tokens = scoring.score(self.scorer.encoder.config, self.scorer.model, self.texts.data(), self.texts.size(),
                                    self.scored.data())
-        self.quality.assign(self.scored.begin(), self.scored.end())
+        cdef size_t i
+        for i in range(self.scored.size()):
+            self.scores[i].quality = self.scored[i]
         return tokens
 
     cdef uint64_t _ask_head(self) except? 0:
@@ -433,18 +419,17 @@ cdef class Express:
             text = PyUnicode_DecodeUTF8(<const char*>self.texts[i].data, self.texts[i].size, NULL)
             segments.append((text, <double>self.texts[i].weight))
         quality, tokens = astuple(self.head(segments))
-        for i in range(self.quality.size()):
-            self.quality[i] = quality[i]
+        for i in range(self.scores.size()):
+            self.scores[i].quality = quality[i]
         return tokens
 
-    cdef int _decide(self, Rule rule, uint64_t tokens, native.Choice* choice) except -1:
-        cdef native.Question question
-        question.prompt_tokens = tokens
-        question.choices = self.chat.choices
-        question.most_output = INFINITY if self.chat.max_tokens < 0 else <double>self.chat.max_tokens
-        question.needs = 1
-        choice[0] = native.decide(question, self.quality.data(), self.members, rule.settings, &self.terms)
-        return 0
+    cdef Numbers _decide(self, Rule rule, uint64_t tokens):
+        cdef Numbers numbers = Numbers.__new__(Numbers)
+        cdef native.Chat* chat = &self.chat
+        numbers.models, numbers.decided.members, numbers.decided.scores = self.names, self.members, self.scores
+        numbers.decided.question = native.chat_question(tokens, chat.choices, chat.max_tokens, 1)
+        numbers.decide_by(rule)
+        return numbers
 
     cdef _hand_over(self, Passage passage, Lane lane, string_view body):
         cdef char request_id[64]

@@ -3,30 +3,15 @@
 None always means: not plain, left to the ordinary way.
 """
 
-from collections.abc import Collection, Sequence
-
 from router.config import Limits
 from router.native.spec import TurnWeights
-from router.types import MemberState, Segment
+from router.types import Segment
 
 def read_request(data: bytes, start: bytes, limits: Limits) -> tuple[bytes, bytes, bytes] | None:
     """Body, `authorization` and `x-api-key` of one whole request whose first line is `start`."""
 
 def read_chat(body: bytes, turns: TurnWeights) -> tuple[str, list[Segment], bool, int | None, int] | None:
     """Model (empty where none is named), weighted texts, `stream`, `max_tokens` and `n` of a chat body."""
-
-def decide(
-    settings: object,
-    members: Sequence[MemberState],
-    quality: Sequence[float],
-    prompt_tokens: int,
-    choices: int,
-    max_tokens: int | None,
-    needs: Collection[str],
-    capabilities: Sequence[str],
-) -> tuple[int, str, int, float, float] | None:
-    """Member, reason, runner-up (-1: none), margin and score by `policy.Settings`; None where no member can serve.
-    `capabilities`: all there are."""
 
 def submit_frame(id: int, body: bytes, request_id: bytes) -> bytes:
     """A whole frame, length included."""

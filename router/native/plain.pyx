@@ -1,28 +1,12 @@
 """The parts of the common request's way as functions of Python values, to compare with those of the ordinary way. See plain.pyi."""
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from libc.math cimport INFINITY
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libcpp.vector cimport vector
 
 cimport score as scoring
 cimport way as native
 from way cimport string_view
-
-from router.native.meters import NAMES_OF_REASONS
-
-
-cdef class Rule:
-    """`policy.Settings` of one model name."""
-
-    def __init__(self, settings):
-        cdef native.Settings* s = &self.settings
-        s.rule = native.kPinned if settings.rule == "pinned" else (
-            native.kByThreshold if settings.rule == "threshold" else native.kByUtility)
-        s.price, s.threshold = settings.price, settings.threshold
-        s.slo_ttft_s = native.kNoSlo if settings.slo_ttft_s is None else settings.slo_ttft_s
-        s.strong, s.weak, s.pinned = settings.strong, settings.weak, settings.pinned
-        s.most_waiting = settings.most_waiting
 
 
 cdef string_view _view(bytes data):
@@ -53,33 +37,6 @@ def read_chat(bytes body not None, turns):
     segments = [(PyBytes_FromStringAndSize(<const char*>text.data, text.size).decode(), text.weight) for text in texts]
     max_tokens = None if chat.max_tokens < 0 else chat.max_tokens
     return _bytes(chat.model).decode(), segments, bool(chat.stream), max_tokens, chat.choices
-
-
-def decide(settings, members, quality, int64_t prompt_tokens, int64_t choices, max_tokens, needs, capabilities):
-    cdef vector[native.Member] states
-    cdef vector[native.Term] terms
-    cdef vector[double] qualities = quality
-    cdef native.Question question
-    cdef native.Member* state
-    cdef Rule rule = Rule(settings)
-    bits = {name: 1 << i for i, name in enumerate(capabilities)}
-    question.prompt_tokens, question.choices = prompt_tokens, choices
-    question.most_output = INFINITY if max_tokens is None else max_tokens
-    question.needs = sum(bits[name] for name in needs)
-    states.resize(len(members))
-    for i, member in enumerate(members):
-        state = &states[i]
-        state.ready, state.breaker_open = member.ready, member.breaker_open
-        state.capabilities = sum(bits[name] for name in member.capabilities)
-        state.context_tokens, state.waiting = member.context_tokens, member.waiting
-        state.prefix_hit, state.prefill_tokens_per_s = member.prefix_hit, member.prefill_tokens_per_s
-        state.time_per_output_token_s = member.time_per_output_token_s
-        state.mean_output_tokens = member.mean_output_tokens
-        state.queued_gpu_s, state.usd_per_s = member.queued_gpu_s, member.usd_per_s
-    choice = native.decide(question, qualities.data(), states, rule.settings, &terms)
-    if choice.member < 0:
-        return None
-    return choice.member, NAMES_OF_REASONS[<int>choice.reason], choice.runner_up, choice.margin, choice.score
 
 
 def submit_frame(uint64_t id, bytes body not None, bytes request_id not None):

@@ -58,7 +58,12 @@ class Decider:
         query = what if isinstance(what, Query) else query_of(what, model=model, max_tokens=max_tokens)
         return self.choose(query, self.scoring.score(query), self._assumed, self.names.settings_of(query))
 
-    def choose(self, query: Query, scores: Scores, snapshot: Snapshot, settings: Settings) -> Decision:
+    def choose(
+        self, query: Query, scores: Scores, snapshot: Snapshot, settings: Settings, *, again: str = ""
+    ) -> Decision:
+        """`again`: the id of the decision that this one, of a retry, is to stand for."""
+        if again:
+            return decide(query, scores, snapshot, settings, id=again, reason="retry")
         return decide(query, scores, snapshot, settings, id=f"{self.id_prefix}-{self.next_id():x}")
 
     def _names(self, routing: Routing, scoring: Scoring) -> Names:

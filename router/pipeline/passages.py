@@ -12,7 +12,6 @@ from router.pipeline.decider import Decider
 from router.pipeline.request import Request
 from router.pool import PoolMember
 from router.pool.engine import EngineCall, EngineMember
-from router.types import Decision
 
 if TYPE_CHECKING:
     from router.pipeline.router import Router
@@ -60,5 +59,5 @@ def resumed(router: "Router", passage: Passage, request: Request) -> Request:
     call = EngineCall(member, passage.id, request)
     if member.lane.calls.get(passage.id) is passage:  # else it has ended there
         member.lane.calls[passage.id] = call
-    request.resume(call, Decision(terms=(), **passage.decision), started=passage.started)
+    request.resume(call, passage.decision, started=passage.started)
     return request

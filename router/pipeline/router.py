@@ -249,11 +249,13 @@ class Router:
         excluded = _not_again(request.decision.member, failure, snapshot.members)
         settings = msgspec.structs.replace(request.settings, excluded=excluded)
         try:
-            decision = self._decider.choose(request.query, request.scores, snapshot, settings)
+            decision = self._decider.choose(
+                request.query, request.scores, snapshot, settings, again=request.decision.id
+            )
         except RouterError:
             return None
         self.metrics.decided(decision.model, "retry", 0.0)
-        return msgspec.structs.replace(decision, id=request.decision.id, reason="retry")
+        return decision
 
     def ended(self, request: Request) -> None:
         self._requests.discard(request)

@@ -8,8 +8,8 @@ import pytest
 
 from router.learn import operating_point as op
 from router.learn.operating_point import Terms
+from router.native.policy import win_rate
 from router.policy import Settings, decide
-from router.policy.decide import win_rate
 from router.types import MemberState, Query, Scores, Snapshot, Turn
 
 

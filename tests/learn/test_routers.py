@@ -21,7 +21,7 @@ from router.learn.corpus import Corpus, join
 from router.learn.evaluation import apgr_of, preference, widest_pair
 from router.learn.folds import by_group
 from router.learn.recipe import Recipe
-from router.policy.decide import win_rate
+from router.native.policy import win_rate
 
 RECIPE = Recipe(word_rows=2048, vocabulary=512, static=0, steps=10)
 OPTIONS: dict[str, dict[str, object]] = {

@@ -11,96 +11,17 @@ from hypothesis import strategies as st
 
 from router.config import Limits
 from router.dialects.decode import decode
-from router.errors import BadRequest, RouterError
+from router.errors import BadRequest
 from router.features import segments
 from router.ipc.frames import encode_frame
 from router.ipc.messages import Chunks, Done, Fail, Load, Message, Submit
 from router.native import plain
 from router.native.spec import TurnWeights
-from router.policy import Settings
-from router.policy import decide as decide_in_python
-from router.types import Capability, MemberState, Query, Scores, Snapshot, Timings, Usage
+from router.types import Capability, Timings, Usage
 
 TURNS = TurnWeights()
 CAPABILITIES = get_args(Capability)
 START = b"POST /v1/chat/completions HTTP/1.1\r\n"
-
-# Policy
-
-rate = st.sampled_from([0.0, 0.001, 0.02, 1.0, 300.0, 8_000.0])
-needs = st.frozensets(st.sampled_from(CAPABILITIES), max_size=2)
-
-
-@st.composite
-def member(draw: st.DrawFn, name: str) -> MemberState:
-    return MemberState(
-        name=name,
-        ready=draw(st.sampled_from([True, True, True, False])),
-        breaker_open=draw(st.sampled_from([False, False, True])),
-        context_tokens=draw(st.sampled_from([0, 10, 100, 4096])),
-        capabilities=draw(st.one_of(st.just(frozenset(CAPABILITIES)), needs)),
-        waiting=draw(st.sampled_from([0, 1, 5, 2048])),
-        prefix_hit=draw(st.floats(0, 1)),
-        prefill_tokens_per_s=draw(rate),
-        time_per_output_token_s=draw(rate),
-        mean_output_tokens=draw(rate),
-        queued_gpu_s=draw(st.floats(0, 20)),
-        usd_per_s=draw(st.sampled_from([0.0, 0.0003, 0.01])),
-    )
-
-
-@st.composite
-def question(draw: st.DrawFn) -> tuple[Query, Scores, Snapshot, Settings]:
-    count = draw(st.integers(1, 6))
-    members = tuple(draw(member(f"m{i}")) for i in range(count))
-    quality = tuple(draw(st.sampled_from([0.0, 0.3, 0.5, 0.8, 1.0])) for _ in range(count))
-    index = st.integers(0, count - 1)
-    rules = Settings(
-        rule=draw(st.sampled_from(["utility", "threshold", "pinned"])),
-        price=draw(st.sampled_from([0.0, 1.0, 100.0, 1e4])),
-        threshold=draw(st.floats(0, 1)),
-        strong=draw(index),
-        weak=draw(index),
-        pinned=draw(index),
-        slo_ttft_s=draw(st.sampled_from([None, None, 0.1, 5.0])),
-        most_waiting=draw(st.sampled_from([2, 2048])),
-    )
-    query = Query(
-        kind="chat",
-        model="auto",
-        turns=(),
-        choices=draw(st.integers(1, 4)),
-        max_tokens=draw(st.sampled_from([None, 1, 50, 100_000])),
-        needs=draw(needs),
-    )
-    return query, Scores(quality, draw(st.integers(1, 10_000))), Snapshot(members), rules
-
-
-@settings(max_examples=600, deadline=None)
-@given(question())
-def test_a_native_decision_is_the_decision(asked: tuple[Query, Scores, Snapshot, Settings]) -> None:
-    query, scores, snapshot, rules = asked
-    found = plain.decide(
-        rules,
-        snapshot.members,
-        scores.quality,
-        scores.prompt_tokens,
-        query.choices,
-        query.max_tokens,
-        query.needs,
-        CAPABILITIES,
-    )
-    try:
-        decision = decide_in_python(query, scores, snapshot, rules)
-    except RouterError:
-        assert found is None
-        return
-    assert found is not None
-    chosen, reason, runner_up, margin, score = found
-    assert (chosen, reason) == (decision.member, decision.reason)
-    assert (None if runner_up < 0 else f"m{runner_up}") == decision.runner_up
-    assert (margin, score) == (decision.margin, decision.score)
-
 
 # JSON
 

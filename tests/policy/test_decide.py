@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from policy_twin import DEFAULT_OUTPUT_TOKENS, DEFAULT_PREFILL_TOKENS_PER_S, DEFAULT_TIME_PER_OUTPUT_TOKEN_S
 
 from router.errors import BadRequest, ContextTooLong, NoEngine, Overloaded
+from router.native.policy import win_rate
 from router.policy import Settings, decide
-from router.policy.cost import DEFAULT_OUTPUT_TOKENS, DEFAULT_PREFILL_TOKENS_PER_S, DEFAULT_TIME_PER_OUTPUT_TOKEN_S
-from router.policy.decide import win_rate
 from router.types import Decision, MemberState, Query, Scores, Snapshot, Turn
 
 CHAT = frozenset({"chat"})
@@ -71,7 +71,7 @@ def test_of_equals_the_cheaper_then_the_first() -> None:
 
 
 @given(st.floats(0, 1), st.floats(0, 1), st.floats(0, 1000))
-def test_with_two_models_it_is_the_threshold_rule(weak: float, strong: float, price: float) -> None:
+def test_with_two_models_it_is_a_threshold_on_the_quality_difference(weak: float, strong: float, price: float) -> None:
     """strong iff q_s - q_w > lambda (c_s - c_w), as docs/design.md has it."""
     decision = choose(SMALL, LARGE, quality=(weak, strong), price=price)
     cheap, dear = decision.terms
@@ -194,7 +194,7 @@ def test_a_pin_goes_nowhere_else(fields: dict[str, Any], error: type[Exception])
 
 
 def test_scores_must_be_in_the_pools_order() -> None:
-    with pytest.raises(ValueError, match="zip"):
+    with pytest.raises(ValueError, match="quality: expected 2 values"):
         choose(SMALL, LARGE, quality=(0.5,))
 
 

@@ -17,6 +17,7 @@ from router.learn.corpus import Corpus
 from router.learn.evaluate import results
 from router.learn.evaluate.pairs import ORACLE, Asked
 from router.learn.evaluate.predict import Predicted
+from router.native import policy
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
@@ -85,22 +86,26 @@ def accuracy(found: Cells, said: Predicted, asked: Asked) -> tuple[float, metric
 
 
 def curve(found: Cells, quality: Doubles | Floats) -> tuple[results.CostPoint, ...]:
-    """From quality alone to cost alone: argmax quality - price * expected cost. Empty without costs."""
+    """From quality alone to cost alone, chosen as the policy chooses: argmax quality - price * expected cost. Empty
+    without costs."""
     if found.cost_usd is None or found.expected_usd is None:
         return ()
-    expected = found.expected_usd
+    expected, said = np.ascontiguousarray(found.expected_usd, np.float64), np.ascontiguousarray(quality, np.float64)
     span = float(np.ptp(expected)) or 1.0
     points = []
+    chosen = np.empty(len(said), np.int32)
     for price in [0.0, *np.geomspace(1e-3, 1e3, PRICES - 2) / span, np.inf]:
-        worth = quality - price * expected if np.isfinite(price) else -np.broadcast_to(expected.mean(0), expected.shape)
-        chosen = worth.argmax(1)
+        if np.isfinite(price):
+            policy.best(said, expected, price, chosen)
+        else:
+            chosen[:] = expected.mean(0).argmin()
         paid = float(found.cost_usd[np.arange(len(chosen)), chosen].mean())
         shown = float(price) if np.isfinite(price) else None
         points.append(results.CostPoint(shown, paid, float(_score(found, chosen).mean())))
     return tuple(points)
 
 
-def _score(found: Cells, chosen: npt.NDArray[np.int64]) -> Doubles:
+def _score(found: Cells, chosen: npt.NDArray[np.signedinteger]) -> Doubles:
     return np.asarray(found.scores[np.arange(len(chosen)), chosen])
 
 

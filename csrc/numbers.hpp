@@ -1,0 +1,178 @@
+// Every number of a decision, listed once. Structs, and the tables by which native/policy.pyx reads, records and
+// returns them, are made of these lists; a name is that of the attribute of the Python struct that the list names.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+namespace headgate {
+
+enum Rule : int32_t { kByUtility, kByThreshold, kPinned };
+enum Reason : int32_t { kUtility, kThreshold, kOnlyCandidate, kPinnedReason, kReasons };
+
+// A number that may be absent.
+struct Maybe {
+  bool given;
+  double value;
+};
+
+using Bits = uint32_t;  // of capabilities, in the order of types.Capability
+
+// clang-format off: one number a line
+// The hard rules, in the order in which they are asked. The words are stable: they reach headers.
+#define HEADGATE_EXCLUDED(X) \
+  X(kNone, "") \
+  X(kTried, "tried") \
+  X(kNotReady, "not_ready") \
+  X(kCapability, "capability") \
+  X(kContext, "context") \
+  X(kQueueFull, "queue_full") \
+  X(kBreakerOpen, "breaker_open") \
+  X(kSlo, "slo")
+
+// types.MemberState: one member at the moment of a decision.
+#define HEADGATE_MEMBER(X) \
+  X(bool, ready) \
+  X(bool, breaker_open) \
+  X(Bits, capabilities) \
+  X(int64_t, context_tokens) \
+  X(int64_t, waiting) \
+  X(double, prefix_hit) \
+  X(double, prefill_tokens_per_s) \
+  X(double, time_per_output_token_s) \
+  X(double, mean_output_tokens) \
+  X(double, queued_gpu_s) \
+  X(double, usd_per_s)
+
+// types.Scores: what the head says of each member, and of the whole conversation.
+#define HEADGATE_SCORE(X) \
+  X(double, quality)
+#define HEADGATE_PROMPT(X) \
+  X(int64_t, prompt_tokens)
+
+// types.Query.
+#define HEADGATE_QUERY(X) \
+  X(double, choices) \
+  X(Maybe, max_tokens) \
+  X(Bits, needs) \
+  X(Maybe, slo_ttft_s)
+
+// policy.Settings, less `excluded`: Decided::tried.
+#define HEADGATE_SETTINGS(X) \
+  X(Rule, rule) \
+  X(double, price) \
+  X(double, threshold) \
+  X(int32_t, strong) \
+  X(int32_t, weak) \
+  X(int32_t, pinned) \
+  X(Maybe, slo_ttft_s) \
+  X(int64_t, most_waiting)
+
+// types.Term: what follows for one member.
+#define HEADGATE_TERM(X) \
+  X(double, quality) \
+  X(double, gpu_s) \
+  X(double, cost_usd) \
+  X(double, wait_s) \
+  X(double, utility) \
+  X(Excluded, excluded)
+// clang-format on
+
+#define HEADGATE_NAME(name, word) name,
+#define HEADGATE_WORD(name, word) word,
+#define HEADGATE_FIELD(type, name) type name;
+
+enum Excluded : int32_t { HEADGATE_EXCLUDED(HEADGATE_NAME) };
+inline constexpr const char* kExcludedWords[] = {HEADGATE_EXCLUDED(HEADGATE_WORD)};
+inline constexpr size_t kExcludedRules = sizeof(kExcludedWords) / sizeof(kExcludedWords[0]);
+
+struct Member {
+  HEADGATE_MEMBER(HEADGATE_FIELD)
+};
+struct Score {
+  HEADGATE_SCORE(HEADGATE_FIELD)
+};
+struct Question {
+  HEADGATE_QUERY(HEADGATE_FIELD)
+  HEADGATE_PROMPT(HEADGATE_FIELD)
+};
+struct Settings {
+  HEADGATE_SETTINGS(HEADGATE_FIELD)
+};
+struct Term {
+  HEADGATE_TERM(HEADGATE_FIELD)
+};
+
+struct Choice {
+  int32_t member;  // -1: none can serve, and the terms say why
+  Reason reason;
+  int32_t runner_up;  // -1: none
+  double margin, score;
+};
+
+// All that one decision read, and what came of it: enough to decide again. `members` and `scores` are of one length.
+struct Decided {
+  Question question{};
+  Settings settings{};
+  std::vector<int32_t> tried;  // members that this request may not go to again
+  std::vector<Member> members;
+  std::vector<Score> scores;
+  Choice choice{-1, kUtility, -1, 0, 0};
+};
+
+// A struct as a table, for readers that go by names.
+
+enum Kind : int32_t { kFlag, kCount, kIndex, kNumber, kMaybe, kBits, kRule, kExcluded };
+
+struct Field {
+  const char* name;
+  Kind kind;
+  size_t offset;
+};
+
+struct Table {
+  const Field* fields;
+  size_t size;  // of fields
+};
+
+constexpr Kind kind_of(const bool*) {
+  return kFlag;
+}
+constexpr Kind kind_of(const int64_t*) {
+  return kCount;
+}
+constexpr Kind kind_of(const int32_t*) {
+  return kIndex;
+}
+constexpr Kind kind_of(const double*) {
+  return kNumber;
+}
+constexpr Kind kind_of(const Maybe*) {
+  return kMaybe;
+}
+constexpr Kind kind_of(const Bits*) {
+  return kBits;
+}
+constexpr Kind kind_of(const Rule*) {
+  return kRule;
+}
+constexpr Kind kind_of(const Excluded*) {
+  return kExcluded;
+}
+
+#define HEADGATE_TABLE(table, Struct, LIST)                 \
+  inline Table table() {                                    \
+    using S = Struct;                                       \
+    static constexpr Field fields[] = {LIST(HEADGATE_ROW)}; \
+    return {fields, sizeof(fields) / sizeof(Field)};        \
+  }
+#define HEADGATE_ROW(type, name) Field{#name, kind_of(static_cast<const type*>(nullptr)), offsetof(S, name)},
+
+HEADGATE_TABLE(member_table, Member, HEADGATE_MEMBER)
+HEADGATE_TABLE(score_table, Score, HEADGATE_SCORE)
+HEADGATE_TABLE(prompt_table, Question, HEADGATE_PROMPT)
+HEADGATE_TABLE(query_table, Question, HEADGATE_QUERY)
+HEADGATE_TABLE(settings_table, Settings, HEADGATE_SETTINGS)
+HEADGATE_TABLE(term_table, Term, HEADGATE_TERM)
+
+}  // namespace headgate

@@ -1,5 +1,0 @@
-cimport way as native
-
-
-cdef class Rule:
-    cdef native.Settings settings

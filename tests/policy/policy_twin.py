@@ -1,0 +1,152 @@
+"""csrc/policy.hpp again, in plain Python and one operation after another: what the native numbers are compared with.
+
+g = uncached prompt tokens / prefill rate + E[output tokens] * time per output token
+c = g * USD per second of the GPU share
+w = g of what is queued + own prefill
+"""
+
+import math
+from collections.abc import Sequence
+
+from router.policy import Settings
+from router.types import Decision, MemberState, Query, Scores, Snapshot, Term
+
+DEFAULT_PREFILL_TOKENS_PER_S = 5_000.0
+DEFAULT_TIME_PER_OUTPUT_TOKEN_S = 0.02
+DEFAULT_OUTPUT_TOKENS = 200.0
+CONTEXT_DOUBT = 2.0
+SOFT_RULES = ("slo", "breaker_open")
+
+
+def decide(query: Query, scores: Scores, snapshot: Snapshot, settings: Settings, *, id: str = "") -> Decision | None:
+    """None where no member can serve."""
+    found = terms(query, scores, snapshot, settings)
+    if settings.rule == "pinned":
+        return _pinned(id, found, settings)
+    for rule in (None, *SOFT_RULES):
+        candidates = [i for i, term in enumerate(found) if term.excluded == rule]
+        if candidates:
+            break
+    else:
+        return None
+    if settings.rule == "threshold" and settings.strong in candidates and settings.weak in candidates:
+        return _by_threshold(id, found, settings)
+    return _by_utility(id, found, candidates)
+
+
+def terms(query: Query, scores: Scores, snapshot: Snapshot, settings: Settings) -> tuple[Term, ...]:
+    each = enumerate(zip(snapshot.members, scores.quality, strict=True))
+    return tuple(_term(i, member, quality, query, scores.prompt_tokens, settings) for i, (member, quality) in each)
+
+
+def _term(
+    index: int, member: MemberState, quality: float, query: Query, prompt_tokens: int, settings: Settings
+) -> Term:
+    prefill_s = (
+        prompt_tokens * (1.0 - member.prefix_hit) / (member.prefill_tokens_per_s or DEFAULT_PREFILL_TOKENS_PER_S)
+    )
+    output_tokens = member.mean_output_tokens or DEFAULT_OUTPUT_TOKENS
+    if query.max_tokens is not None and output_tokens > query.max_tokens:
+        output_tokens = query.max_tokens
+    per_token_s = member.time_per_output_token_s or DEFAULT_TIME_PER_OUTPUT_TOKEN_S
+    gpu_s = prefill_s + output_tokens * query.choices * per_token_s
+    wait_s = member.queued_gpu_s + prefill_s
+    cost_usd = gpu_s * member.usd_per_s
+    return Term(
+        model=member.name,
+        quality=quality,
+        gpu_s=gpu_s,
+        cost_usd=cost_usd,
+        wait_s=wait_s,
+        utility=quality - settings.price * cost_usd,
+        excluded=exclusion(index, member, query, prompt_tokens, wait_s, settings),
+    )
+
+
+def exclusion(
+    index: int, member: MemberState, query: Query, prompt_tokens: int, wait_s: float, settings: Settings
+) -> str | None:
+    """The first rule that `member` breaks, or None."""
+    if index in settings.excluded:
+        return "tried"
+    if not member.ready:
+        return "not_ready"
+    if not query.needs <= member.capabilities:
+        return "capability"
+    if member.context_tokens and prompt_tokens > CONTEXT_DOUBT * member.context_tokens:
+        return "context"
+    if member.waiting >= settings.most_waiting:
+        return "queue_full"
+    if member.breaker_open:
+        return "breaker_open"
+    slo = query.slo_ttft_s if query.slo_ttft_s is not None else settings.slo_ttft_s
+    if slo is not None and wait_s > slo:
+        return "slo"
+    return None
+
+
+def win_rate(strong: float, weak: float) -> float:
+    return 1.0 / (1.0 + math.exp(_logit(weak) - _logit(strong)))
+
+
+def _logit(quality: float) -> float:
+    quality = min(max(quality, 1e-6), 1.0 - 1e-6)
+    return math.log(quality / (1.0 - quality))
+
+
+def best(quality: Sequence[float], cost_usd: Sequence[float], price: float) -> int:
+    """argmax of quality - price * cost; ties go to the cheaper, then to the first."""
+    best = 0
+    for i in range(1, len(quality)):
+        mine, others = quality[i] - price * cost_usd[i], quality[best] - price * cost_usd[best]
+        if mine > others or (mine == others and cost_usd[i] < cost_usd[best]):
+            best = i
+    return best
+
+
+def _by_utility(id: str, terms: tuple[Term, ...], candidates: list[int]) -> Decision:
+    best, runner_up = candidates[0], -1
+    most, second = terms[best].utility, -math.inf
+    for i in candidates[1:]:
+        utility = terms[i].utility
+        if utility > most or (utility == most and terms[i].cost_usd < terms[best].cost_usd):
+            best, most, runner_up, second = i, utility, best, most
+        elif utility > second:
+            runner_up, second = i, utility
+    term = terms[best]
+    if runner_up < 0:
+        return Decision(id=id, model=term.model, member=best, reason="only_candidate", terms=terms, score=term.quality)
+    return Decision(
+        id=id,
+        model=term.model,
+        member=best,
+        reason="utility",
+        terms=terms,
+        runner_up=terms[runner_up].model,
+        margin=most - second,
+        score=term.quality,
+    )
+
+
+def _by_threshold(id: str, terms: tuple[Term, ...], settings: Settings) -> Decision:
+    score = win_rate(terms[settings.strong].quality, terms[settings.weak].quality)
+    strong = score >= settings.threshold
+    chosen, other = (settings.strong, settings.weak) if strong else (settings.weak, settings.strong)
+    return Decision(
+        id=id,
+        model=terms[chosen].model,
+        member=chosen,
+        reason="threshold",
+        terms=terms,
+        runner_up=terms[other].model,
+        margin=abs(score - settings.threshold),
+        score=score,
+        threshold=settings.threshold,
+    )
+
+
+def _pinned(id: str, terms: tuple[Term, ...], settings: Settings) -> Decision | None:
+    term = terms[settings.pinned]
+    if term.excluded in ("queue_full", "not_ready", "tried"):
+        return None
+    return Decision(id=id, model=term.model, member=settings.pinned, reason="pinned", terms=terms, score=term.quality)
