@@ -1,10 +1,13 @@
 """Text to decision on one core: weigh the turns, score with the native head, decide. The NumPy twin beside it.
 
 Last line: JSON with p50_us (2 models, 100-word prompts), p50_us_32_models, ms_8000_words, load_ms, thread_safe; and as
-the server decides a common request, its JSON body read too: served_p50_us, served_p50_us_32_models.
+the server decides a common request, its JSON body read too: served_p50_us, served_p50_us_32_models. With `--base` also
+ratio_2 and ratio_32: p50 to that of another checkout, run by run in turns, each in a process of its own.
 """
 
 import argparse
+import contextlib
+import json
 import os
 import pydoc_data.topics
 import re
@@ -15,6 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from itertools import count
+from pathlib import Path
 from typing import Any, TypeVar
 
 import prompts
@@ -35,7 +39,10 @@ GOALS = (
     report.Goal("p50_us_32_models", 30),
     report.Goal("ms_8000_words", 1),
     report.Goal("load_ms", 50),
+    report.Goal("ratio_2", 0.85),
+    report.Goal("ratio_32", 0.45),
 )
+_WORK = Path(__file__).resolve().parent / "decision_work.py"
 SETTINGS = Settings(price=100.0)
 SHORT, LONG = 100, 8_000  # words
 
@@ -165,6 +172,60 @@ def thread_safe(head: Head, texts: Sequence[str], threads: int = 8) -> bool:
     return len(same) == threads and all(same)
 
 
+class Contestant:
+    """A checkout that decides in a process of its own, whenever it is asked to."""
+
+    def __init__(self, root: Path, checkpoint: str, texts: int) -> None:
+        command = [sys.executable, "-P", str(_WORK), checkpoint, str(texts)]
+        path = os.pathsep.join([str(root), str(_WORK.parent)])
+        env = {**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
+        self._process = subprocess.Popen(command, cwd=root, env=env, stdin=-1, stdout=-1, text=True)
+        about = self._read()
+        if not Path(about["router"]).is_relative_to(root):
+            self.close()
+            raise SystemExit(f"{root}: expected its own `router`, got {about['router']}")
+        self.chosen = about["chosen"]
+
+    def _read(self) -> Any:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise SystemExit(f"{self._process.args[2]}: ended with status {self._process.wait()}")
+        return json.loads(line)
+
+    def p50_us(self) -> list[float]:
+        """With 2 and with 32 models."""
+        assert self._process.stdin is not None
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
+        return list(self._read())
+
+    def close(self) -> None:
+        self._process.communicate()
+
+
+def paired(base: Path, checkpoint: str, texts: int, runs: int) -> dict[str, Any]:
+    """Ours beside another checkout: the same texts, in turns, the first of a pair by turns too."""
+    roots = (report.ROOT, base.resolve())
+    taken: list[list[list[float]]] = [[], []]
+    with contextlib.ExitStack() as stack:
+        both = [stack.enter_context(contextlib.closing(Contestant(root, checkpoint, texts))) for root in roots]
+        if both[0].chosen != both[1].chosen:
+            raise SystemExit("the two checkouts decide differently: nothing is timed")
+        for run in range(runs):
+            for which in (0, 1) if run % 2 else (1, 0):
+                taken[which].append(both[which].p50_us())
+    found: dict[str, Any] = {"base": {}}
+    for at, models in enumerate((2, 32)):
+        ours, theirs = ([times[at] for times in one] for one in taken)
+        each = report.spread(report.ratios(ours, theirs), 4)
+        found[f"ratio_{models}"] = each["median"]
+        found["base"][f"{models}_models"] = {
+            "ratio": each, "ours_us": report.spread(ours), "base_us": report.spread(theirs),
+        }  # fmt: skip
+    return found
+
+
 def measure(args: argparse.Namespace) -> dict[str, Any]:
     words = prose()
     short, long = windows(words, SHORT, 60 if args.quick else 600), windows(words, LONG, 3 if args.quick else 12)
@@ -204,12 +265,14 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         "largest_difference_to_numpy": gap,
         "checkpoint": args.checkpoint,
         "spread": spreads,
+        **({} if args.base is None else paired(args.base, args.checkpoint, len(short), 3 * args.runs)),
     }
 
 
 def main() -> None:
     parser = report.parser(__doc__.splitlines()[0], runs=7)
     parser.add_argument("--checkpoint", default="default", help="`default`, or a path")
+    parser.add_argument("--base", type=Path, help="another checkout, built, to be timed beside this one")
     args = parser.parse_args()
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})

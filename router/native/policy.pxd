@@ -16,3 +16,4 @@ cdef class Numbers:
     cdef native.Decided decided
     cdef readonly tuple models
     cdef int decide_by(self, Rule rule) except -1
+    cdef object tell(self, str id, str reason)

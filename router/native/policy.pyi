@@ -31,7 +31,7 @@ class Numbers:
     reason: str
     pinned: int  #: of the settings; -1 where they pin none
     def decision(self, id: str, reason: str | None = None) -> Decision:
-        """In words; `reason` in place of the rule's own. Raises ValueError where none can serve."""
+        """In words; `reason` in place of the rule's own. Raises Refused where none can serve."""
 
     def terms(self) -> tuple[Term, ...]: ...
     def column(self, name: str) -> Sequence[float | str | None]:
@@ -40,11 +40,21 @@ class Numbers:
     def record(self) -> DecisionNumbers:
         """To be written down; `numbers_of` reads it."""
 
+class Refused(Exception):
+    """No member can serve; `numbers` tell why."""
+
+    numbers: Numbers
+
 def decide(query: Query, scores: Scores, snapshot: Snapshot, settings: object) -> Numbers:
     """By `policy.Settings`. What a member's state holds is read once, for as long as it stays the same object.
 
     Raises ValueError where a value is no number, `scores` are not as many as members, or a pin is no member.
     """
+
+def decision(
+    query: Query, scores: Scores, snapshot: Snapshot, settings: object, id: str, reason: str | None = None
+) -> Decision:
+    """`decide` and `Numbers.decision` in one call."""
 
 def decide_again(numbers: Numbers, settings: object | None = None) -> Numbers:
     """The same question, members and scores by other `policy.Settings`; None: by those it was decided by."""

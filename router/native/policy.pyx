@@ -1,7 +1,6 @@
 """The numbers of a decision, made and kept natively (csrc/policy.hpp). See policy.pyi."""
 
 cimport cython
-from cpython.object cimport PyObject_GenericSetAttr
 from libc.stdint cimport int32_t
 from libcpp.vector cimport vector
 
@@ -10,6 +9,27 @@ from router.native.table cimport OTHER, Fields, fields_of
 from router.types import Decision, DecisionNumbers, Term
 
 cimport way as native
+
+
+cdef extern from *:
+    """
+    #include <structmember.h>
+    static inline PyObject* headgate_new(PyObject* type) {
+      return PyType_GenericAlloc((PyTypeObject*)type, 0);
+    }
+    // Where a class keeps one of its `__slots__`; below 0: it has no such slot.
+    static Py_ssize_t headgate_slot(PyObject* descriptor) {
+      return Py_TYPE(descriptor) == &PyMemberDescr_Type ? ((PyMemberDescrObject*)descriptor)->d_member->offset : -1;
+    }
+    // Fills a slot of an object that has just been made, whatever its class says of later changes.
+    static inline void headgate_fill(PyObject* made, Py_ssize_t slot, PyObject* value) {
+      Py_INCREF(value);
+      *(PyObject**)((char*)made + slot) = value;
+    }
+    """
+    object new_of "headgate_new"(object)
+    Py_ssize_t slot_of "headgate_slot"(object)
+    void fill "headgate_fill"(object, Py_ssize_t, object)
 
 
 cdef Py_ssize_t MOST_KEPT = 1000  # settings that are remembered as numbers
@@ -115,21 +135,23 @@ cdef class Numbers:
         return 0
 
     def decision(self, str id not None, str reason=None):
+        return self.tell(id, reason)
+
+    cdef object tell(self, str id, str reason):
         cdef native.Choice* choice = &self.decided.choice
         if choice.member < 0:
-            raise ValueError("no member can serve")
+            raise Refused(self)
         cdef bint by_threshold = choice.reason == native.kThreshold
-        made = Decision.__new__(Decision)
-        # Frozen for all others.
-        PyObject_GenericSetAttr(made, "id", id)
-        PyObject_GenericSetAttr(made, "model", self.models[choice.member])
-        PyObject_GenericSetAttr(made, "member", choice.member)
-        PyObject_GenericSetAttr(made, "reason", reason or NAMES_OF_REASONS[<int>choice.reason])
-        PyObject_GenericSetAttr(made, "_numbers", self)
-        PyObject_GenericSetAttr(made, "runner_up", None if choice.runner_up < 0 else self.models[choice.runner_up])
-        PyObject_GenericSetAttr(made, "margin", choice.margin)
-        PyObject_GenericSetAttr(made, "score", choice.score)
-        PyObject_GenericSetAttr(made, "threshold", self.decided.settings.threshold if by_threshold else None)
+        made = new_of(Decision)
+        fill(made, _ID, id)
+        fill(made, _MODEL, self.models[choice.member])
+        fill(made, _MEMBER, choice.member)
+        fill(made, _REASON, NAMES_OF_REASONS[<int>choice.reason] if reason is None else reason)
+        fill(made, _RUNNER_UP, None if choice.runner_up < 0 else self.models[choice.runner_up])
+        fill(made, _MARGIN, choice.margin)
+        fill(made, _SCORE, choice.score)
+        fill(made, _THRESHOLD, self.decided.settings.threshold if by_threshold else None)
+        fill(made, _NUMBERS, self)
         return made
 
     def terms(self):
@@ -167,12 +189,31 @@ cdef class Numbers:
         return numbers_of, (self.record(),)
 
 
+class Refused(Exception):
+    """No member can serve; `numbers` tell why."""
+
+    def __init__(self, numbers):
+        super().__init__("no member can serve")
+        self.numbers = numbers
+
+
+# Places of the slots of a Decision; `terms` stays empty until it is read.
+cdef Py_ssize_t _ID, _MODEL, _MEMBER, _REASON, _RUNNER_UP, _MARGIN, _SCORE, _THRESHOLD, _NUMBERS
+(_ID, _MODEL, _MEMBER, _REASON, _RUNNER_UP, _MARGIN, _SCORE, _THRESHOLD, _NUMBERS) = _SLOTS = [
+    slot_of(Decision.__dict__[name])
+    for name in ("id", "model", "member", "reason", "runner_up", "margin", "score", "threshold", "_numbers")
+]
+if min(_SLOTS) < 0:
+    raise TypeError("types.Decision: expected a slot for each of its fields")
+
+
 cdef int _read_scores(object scores, native.Decided* decided) except -1:
     """Columns of `scores`, in the pool's order. One that the head does not give is empty; the quality must be there."""
     cdef size_t i, k, size, n = decided.members.size()
+    cdef tuple column
     decided.scores.resize(n)
     for k in range(SCORE.size):
-        column = getattr(scores, <str>SCORE.names[k])
+        column = tuple(getattr(scores, <str>SCORE.names[k]))
         size = len(column)
         if size != n and (k == 0 or size):
             raise ValueError(f"{SCORE.names[k]}: expected {n} values, in the pool's order, got {size}")
@@ -182,6 +223,14 @@ cdef int _read_scores(object scores, native.Decided* decided) except -1:
 
 
 def decide(query, scores, snapshot, settings):
+    return _decide(query, scores, snapshot, settings)
+
+
+def decision(query, scores, snapshot, settings, str id not None, str reason=None):
+    return _decide(query, scores, snapshot, settings).tell(id, reason)
+
+
+cdef Numbers _decide(object query, object scores, object snapshot, object settings):
     cdef _Pool pool = _pool_of(snapshot)
     cdef Numbers numbers = Numbers.__new__(Numbers)
     cdef native.Decided* decided = &numbers.decided

@@ -20,19 +20,18 @@ def decide(
     When none can serve: `NoEngine`, `Overloaded` (all queues are full), `ContextTooLong` or `BadRequest` (no model of
     the pool can do what is asked). ValueError where a number is none, or scores and members differ in length.
     """
-    return decision_of(native.decide(query, scores, snapshot, settings), id=id, reason=reason)
+    try:
+        return native.decision(query, scores, snapshot, settings, id, reason)
+    except native.Refused as refused:
+        raise _refusal(refused.numbers) from None
 
 
 def decide_again(numbers: Numbers, settings: Settings | None = None, *, id: str = "") -> Decision:
     """What would have been chosen by other settings, all else as it was; by None, what was. Raises as `decide`."""
-    return decision_of(native.decide_again(numbers, settings), id=id)
-
-
-def decision_of(numbers: Numbers, *, id: str = "", reason: str | None = None) -> Decision:
-    """Raises `RouterError` where no member can serve."""
-    if numbers.member < 0:
-        raise _refusal(numbers)
-    return numbers.decision(id, reason)
+    try:
+        return native.decide_again(numbers, settings).decision(id)
+    except native.Refused as refused:
+        raise _refusal(refused.numbers) from None
 
 
 def _refusal(numbers: Numbers) -> RouterError:

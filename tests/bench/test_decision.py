@@ -42,16 +42,39 @@ def test_figures(root, checkpoint):
         "2",
         "--checkpoint",
         str(checkpoint),
+        "--base",
+        str(root),
     ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=WORK_S, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     result = json.loads(done.stdout.splitlines()[-1])
     assert result["thread_safe"] is True
-    assert 0 < result["score_p50_us"] < result["p50_us"] < result["p50_us_32_models"]
+    assert min(result[name] for name in ("score_p50_us", "p50_us", "p50_us_32_models")) > 0
     assert result["p50_us"] < result["numpy_p50_us"]
     assert result["ms_8000_words"] > 0
     assert result["load_ms"] > 0
     assert len(result["spread"]["p50_us"]["runs"]) == 2
+    for models in (2, 32):
+        assert result[f"ratio_{models}"] == result["base"][f"{models}_models"]["ratio"]["median"] > 0
+        assert len(result["base"][f"{models}_models"]["ours_us"]["runs"]) == 6
+
+
+def test_a_base_that_is_no_checkout_is_not_timed(checkpoint, tmp_path):
+    with pytest.raises(SystemExit, match="expected its own `router`, got "):
+        decision.paired(tmp_path, str(checkpoint), 3, 1)
+
+
+def test_checkouts_that_decide_differently_are_not_timed(monkeypatch, root, checkpoint):
+    class Other(decision.Contestant):
+        def __init__(self, *args):
+            super().__init__(*args)
+            self.chosen = self.chosen if len(made) else []
+            made.append(self)
+
+    made = []
+    monkeypatch.setattr(decision, "Contestant", Other)
+    with pytest.raises(SystemExit, match="decide differently: nothing is timed"):
+        decision.paired(root, str(checkpoint), 3, 1)
 
 
 def test_a_wrong_scorer_is_not_timed(monkeypatch, checkpoint):
