@@ -26,19 +26,24 @@ if BUILD not in FLAGS:
 compile_args, link_args = FLAGS[BUILD]
 HEADERS = [f"csrc/{name}" for name in sorted(os.listdir("csrc")) if name.endswith((".hpp", ".pxd"))]
 # No contraction: what is decided natively is, to the bit, what its twin in Python decides.
-EXACT = {name: ["-ffp-contract=off"] for name in ("lane", "policy", "express")}
-NAMES = "scorer pipe lane meters table policy plain fields unread express json_size large_body".split()
+EXACT = ("lane", "policy", "express")
+OTHERS = ("scorer", "pipe", "meters", "table", "plain", "fields", "unread", "json_size", "large_body")
 extensions = [
     Extension(
         f"router.native.{name}",
         sources=[f"router/native/{name}.pyx"],
         include_dirs=["csrc"],
         depends=["setup.py", *HEADERS],
-        extra_compile_args=["-std=c++20", "-fvisibility=hidden", *EXACT.get(name, []), *compile_args],
+        extra_compile_args=[
+            "-std=c++20",
+            "-fvisibility=hidden",
+            *(["-ffp-contract=off"] if name in EXACT else []),
+            *compile_args,
+        ],
         extra_link_args=link_args,
         language="c++",
     )
-    for name in NAMES
+    for name in (*EXACT, *OTHERS)
 ]
 
 setup(
