@@ -22,7 +22,7 @@ class Rule:
 class Numbers:
     """All that one decision read (question, settings, members' states, scores) and what it chose. Immutable.
 
-    Some 90 bytes a member. Terms are made again when asked for, by the same code, so to the same bits. Pickled as its
+    Some 80 bytes a member. Terms are made again when asked for, by the same code, so to the same bits. Pickled as its
     record.
     """
 
