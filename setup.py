@@ -26,7 +26,7 @@ if BUILD not in FLAGS:
 compile_args, link_args = FLAGS[BUILD]
 HEADERS = [f"csrc/{name}" for name in sorted(os.listdir("csrc")) if name.endswith((".hpp", ".pxd"))]
 # No contraction: what is decided natively is, to the bit, what its twin in Python decides.
-EXACT = ("lane", "policy", "express")
+EXACT = ("lane", "policy", "call", "express")
 OTHERS = ("scorer", "pipe", "meters", "table", "plain", "fields", "unread", "json_size", "large_body")
 extensions = [
     Extension(

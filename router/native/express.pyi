@@ -1,4 +1,4 @@
-"""The common request's way in native code, from the bytes of one read to a frame, and from frames to an answer.
+"""The common request's way in native code, from the bytes of one read to a frame, and its answer.
 
 Common is: one whole HTTP/1.1 POST of a plain chat body, no header that asks for anything, and a pool of engines that
 are well. Everything else is left to the ordinary way, with which this one agrees to the byte.
@@ -7,6 +7,7 @@ are well. Everything else is left to the ordinary way, with which this one agree
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from router.native.call import Call
 from router.native.lane import Lane
 from router.native.pipe import Outbox, Pipe
 from router.native.policy import Numbers
@@ -14,17 +15,15 @@ from router.native.scorer import Scorer
 from router.native.spec import TurnWeights
 from router.types import Decision, Scores, Segment
 
-class Passage:
+class Passage(Call):
     """One request on the common way: a connection's exchange, a lane's call and its receiver, in one object.
 
     Whatever ends it otherwise than well makes an ordinary request of it first (`Express.open`, `unfold`).
     """
 
     connection: Pipe
-    id: int  #: of the call
     member: int
     stream: bool
-    started: bool  #: the answer has begun
     answer: bytes | None  #: a whole answer, before it is sent
     body: bytes
     key_id: str
@@ -38,7 +37,6 @@ class Passage:
     def exchange(self) -> Any:
         """The ordinary exchange that it becomes by this."""
 
-    def chunk(self, data: bytes) -> None: ...
     def done(self, done: Any) -> None: ...
     def fail(self, failure: Any) -> None: ...
     def handoff(self, handoff: Any) -> None: ...
@@ -98,8 +96,3 @@ class Express:
 
     def take(self, connection: Pipe, data: bytes) -> Passage | None:
         """The request in `data`, decided and handed over; None, and nothing done, where it is not a common one."""
-
-def pass_on(lane: Lane, data: bytes, broke: Callable[[Any], None]) -> int:
-    """Give the Chunks and Done frames at the start of `data` to the lane's calls, its Load frames to its load. The
-    bytes taken: up to the end, or to the first frame that is none of these, not whole, or for a call whose end is not a
-    common one. `broke` is told of calls that raised. What is sent meanwhile, by whomever, leaves as `Outbox` says."""

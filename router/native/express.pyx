@@ -1,4 +1,4 @@
-"""The common request's way in native code, from the bytes of one read to a frame, and from frames to an answer. See express.pyi."""
+"""The common request's way in native code, from the bytes of one read to a frame, and its answer. See express.pyi."""
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
@@ -12,6 +12,7 @@ from libcpp.vector cimport vector
 from msgspec.structs import astuple
 
 from router.errors import RouterError, Unauthorized
+from router.native.call cimport Call
 from router.native.lane cimport Lane
 from router.native.meters cimport REASONS, Histogram, Meters
 from router.native.meters import NAMES_OF_REASONS
@@ -46,18 +47,14 @@ cdef inline string_view _view(bytes data):
 
 
 @cython.final
-@cython.freelist(256)
-cdef class Passage:
+cdef class Passage(Call):
     """One request on the common way. Whatever ends it otherwise than well makes an ordinary request of it first."""
 
     cdef readonly Express express
     cdef readonly Pipe connection
-    cdef readonly Lane lane
     cdef readonly str key_id
-    cdef readonly uint64_t id
     cdef readonly int member
     cdef readonly bint stream
-    cdef readonly bint started
     cdef bint ended
     cdef readonly double received_s
     cdef readonly double overhead_s
@@ -100,8 +97,8 @@ cdef class Passage:
         finish.prompt_tokens, finish.completion_tokens = usage.prompt_tokens, usage.completion_tokens
         finish.cached_tokens = usage.cached_tokens
         finish.first_token_s, finish.total_s = timings.first_token_s, timings.total_s
-        if self._ends_well():
-            self._done(&finish)
+        if self._ends_natively():
+            self._finish(&finish)
         else:
             self.ordinary().done(done)
 
@@ -133,10 +130,10 @@ cdef class Passage:
             self.plain = self.express.unfold(self)
         return self.plain
 
-    cdef bint _ends_well(self):
+    cdef bint _ends_natively(self) except -1:
         return self.started and self.plain is None and not self.express.door.draining
 
-    cdef _chunk(self, string_view data):
+    cdef int _chunk(self, string_view data) except -1:
         if self.stream and self.started and self.plain is None and data.size():
             self._pass_chunk(b"", data)
         elif self.started or self.plain is not None or not data.size() or self.express.door.draining:
@@ -150,6 +147,7 @@ cdef class Passage:
                 self._pass_chunk(self._head(self.express.stream_head, -1), data)
             else:
                 self.answer = _bytes(data)
+        return 0
 
     cdef _pass_chunk(self, bytes head, string_view data):
         cdef string* room = self.connection._room()
@@ -159,7 +157,7 @@ cdef class Passage:
         room.append(PyBytes_AS_STRING(head), PyBytes_GET_SIZE(head))
         native.add_framed(room, data)
 
-    cdef _done(self, const native.Finish* finish):
+    cdef int _finish(self, const native.Finish* finish) except -1:
         cdef Meters meters = self._meters()
         cdef bytes out
         meters.finished(finish)
@@ -175,6 +173,7 @@ cdef class Passage:
         except Exception as error:  # a bug of ours must not take the engine's connection along
             self.express.door.bug(error)
             self.connection.abort()
+        return 0
 
     def end(self):
         if not self.ended:
@@ -458,66 +457,3 @@ cdef bytes _submit(uint64_t id, string_view body, string_view request_id):
 
 cdef bytes _bytes(string_view view):
     return PyBytes_FromStringAndSize(view.data(), view.size())
-
-
-def pass_on(Lane lane not None, bytes data not None, broke):
-    """See express.pyi."""
-    cdef Outbox outbox = lane.outbox
-    outbox.begin()
-    try:
-        return _pass_frames(lane, _view(data), broke)
-    finally:
-        outbox.end()
-
-
-cdef Py_ssize_t _pass_frames(Lane lane, string_view data, broke) except -1:
-    cdef string_view frame
-    cdef size_t at = 0
-    while native.next_frame(data, at, &frame):
-        if not (_pass_chunks(lane, frame, broke) or _pass_done(lane, frame) or _pass_load(lane, frame)):
-            break
-        at += 4 + frame.size()
-    return at
-
-
-cdef bint _pass_chunks(Lane lane, string_view frame, broke) except -1:
-    cdef vector[native.Chunk] chunks
-    cdef size_t i
-    if not native.read_chunks(frame, &chunks):
-        return False
-    for i in range(chunks.size()):
-        call = lane.calls.get(chunks[i].id)
-        if call is None:  # aborted, and the host has not heard of it yet
-            continue
-        try:
-            if type(call) is Passage:
-                (<Passage>call)._chunk(chunks[i].data)
-            else:
-                call.chunk(_bytes(chunks[i].data))
-        except Exception:
-            broke(call)
-    return True
-
-
-cdef bint _pass_done(Lane lane, string_view frame) except -1:
-    cdef uint64_t id
-    cdef native.Finish finish
-    if not lane.trusted or not native.read_done(frame, &id, &finish) or not native.plausible(finish):
-        return False
-    call = lane.calls.get(id)
-    if type(call) is not Passage or not (<Passage>call)._ends_well():
-        return False
-    del lane.calls[id]
-    lane.load.load.answered(finish.prompt_tokens, finish.completion_tokens, finish.cached_tokens, finish.first_token_s,
-                            finish.total_s)
-    lane.load.load.ended()
-    (<Passage>call)._done(&finish)
-    return True
-
-
-cdef bint _pass_load(Lane lane, string_view frame) except -1:
-    cdef native.LoadFrame told
-    if not native.read_load(frame, &told):
-        return False
-    lane.load.load.reported(told)
-    return True

@@ -35,7 +35,7 @@ from router.ipc.messages import (
     Submit,
 )
 from router.ipc.spec import HostSpec
-from router.native.express import pass_on
+from router.native.call import Call, pass_on
 from router.native.lane import Lane
 from router.pool.base import Failure, MemberPhase, MemberStatus, Receiver, Work
 from router.pool.breaker import Breaker
@@ -53,25 +53,20 @@ MAX_UNSENT_BYTES = 256 * 1024 * 1024
 _MAX_BODY_BYTES = MAX_FRAME_BYTES - 64 * 1024
 
 
-class EngineCall:
+class EngineCall(Call):
     """One request in an engine host. While it streams, its chunks go straight to `chunk`."""
 
-    __slots__ = ("_member", "chunk", "id", "receiver", "typical")
+    __slots__ = ("_member", "chunk", "receiver", "typical")
 
     def __init__(self, member: "EngineMember", id: int, receiver: Receiver) -> None:
+        super().__init__(member.lane, id)
         self._member = member
-        self.id = id
         self.receiver = receiver
         self.typical = True
-        self.chunk: Callable[[bytes], None] = receiver.chunk
+        self.chunk: Callable[[bytes], None] = receiver.chunk  # type: ignore[assignment]
 
     def stream_to(self, chunk: Callable[[bytes], None]) -> None:
-        self.chunk = chunk
-
-    @property
-    def started(self) -> bool:
-        """Its answer has begun."""
-        return self.chunk != self.receiver.chunk
+        self.chunk, self.started = chunk, True
 
     def abort(self) -> None:
         self._member.abort(self.id)

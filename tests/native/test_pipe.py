@@ -10,7 +10,7 @@ import pytest
 
 from router.ipc.frames import encode_frame
 from router.ipc.messages import Chunks
-from router.native.express import pass_on
+from router.native.call import Call, pass_on
 from router.native.lane import Lane, Load
 from router.native.pipe import Outbox, Pipe
 
@@ -42,7 +42,7 @@ class Transport:
 
 
 class Client(Pipe):
-    """A connection, a call's receiver, and the other end."""
+    """A connection and the other end."""
 
     def __init__(self, outbox: Outbox | None, kind: int = socket.SOCK_STREAM) -> None:
         self.ours, self.theirs = socket.socketpair(socket.AF_UNIX, kind)
@@ -79,6 +79,19 @@ class Client(Pipe):
         self.theirs.close()
 
 
+class Straight(Call):
+    """A call whose chunks go to a client."""
+
+    __slots__ = ("_client",)
+
+    def __init__(self, client: Client) -> None:
+        super().__init__()
+        self._client = client
+
+    def chunk(self, data: bytes) -> None:
+        self._client.chunk(data)
+
+
 class Town:
     """Clients of one lane, numbered."""
 
@@ -90,7 +103,7 @@ class Town:
 
     def client(self, kind: int = socket.SOCK_STREAM) -> Client:
         client = Client(self.outbox, kind)
-        self.lane.calls[len(self.clients)] = client
+        self.lane.calls[len(self.clients)] = Straight(client)
         self.clients.append(client)
         return client
 
