@@ -9,7 +9,7 @@ from typing import Any
 
 from router.dialects.decode import decode
 from router.errors import RouterError
-from router.frontend import wire
+from router.frontend import failure, wire
 from router.frontend.answer import Answer, describe
 from router.frontend.connection import Connection
 from router.frontend.door import Door
@@ -74,9 +74,15 @@ def open_express(door: Door, service: Service) -> None:
         process_id,
         wire.COMMON_HEADS,
         describe,
+        _broken,
         door.keys.identify if door.keys else None,
     )
     door.express = express
+
+
+def _broken(error: RouterError) -> bytes:
+    """The end of a chunked event stream that `error` breaks off."""
+    return wire.framed(failure.events(error, "openai")) + wire.LAST_CHUNK
 
 
 def _query_of(passage: Passage) -> Query:

@@ -7,6 +7,7 @@ are well. Everything else is left to the ordinary way, with which this one agree
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from router.errors import RouterError
 from router.native.call import Call
 from router.native.lane import Lane
 from router.native.pipe import Outbox, Pipe
@@ -85,10 +86,12 @@ class Express:
         request_prefix: str,
         heads: tuple[bytes, bytes],
         about: Callable[[str, str], str],
+        broken: Callable[[RouterError], bytes],
         identify: Callable[[dict[bytes, bytes]], str] | None,
     ) -> None:
         """Serve `target` of `door`. `unfold` makes the ordinary exchange and request of a passage. `heads`: how those
-        of whole and streamed answers begin; `about`: header lines for a model and a reason; `identify`: the id of the
+        of whole and streamed answers begin; `about`: header lines for a model and a reason; `broken`: how a stream that
+        has begun ends in an error; `identify`: the id of the
         key that headers present, where keys are asked for."""
 
     def close(self) -> None:

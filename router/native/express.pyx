@@ -103,7 +103,10 @@ cdef class Passage(Call):
             self.ordinary().done(done)
 
     def fail(self, failure):
-        self.ordinary().fail(failure)
+        if not (self.stream and self.started) or self.plain is not None:
+            self.ordinary().fail(failure)
+        elif not self.ended:
+            self._break_off(failure.error)
 
     def handoff(self, handoff):
         self.ordinary().handoff(handoff)
@@ -175,6 +178,20 @@ cdef class Passage(Call):
             self.connection.abort()
         return 0
 
+    cdef _break_off(self, error):
+        """A stream that has begun ends in an error: it is not tried again, so nothing more has to be known of it."""
+        cdef object door = self.express.door
+        self._end()
+        try:
+            door.metrics.error(error.type)
+            self.connection._write(self.express.broken(error))
+            model = self.express.names[self.member]
+            door.metrics.request(self.express.target, model, error.status, now() - self.received_s)
+            self.connection.answered(self)
+        except Exception as bug:  # the others of a lost engine are still to be ended
+            door.bug(bug)
+            self.connection.abort()
+
     def end(self):
         if not self.ended:
             self._end()
@@ -239,6 +256,8 @@ cdef class Express:
     cdef readonly set requests
     cdef readonly object door
     cdef readonly object unfold
+    cdef object broken
+    cdef str target
     cdef readonly str decision_prefix
     cdef readonly str request_prefix
     cdef readonly Outbox outbox
@@ -299,7 +318,8 @@ cdef class Express:
     def close(self):
         self.head = None
 
-    def open(self, door, target, unfold, next_request, request_prefix, heads, about, identify=None):
+    def open(self, door, target, unfold, next_request, request_prefix, heads, about, broken, identify=None):
+        self.target, self.broken = target, broken
         self.door, self.unfold, self.next_request = door, unfold, next_request
         self.start = f"POST {target} HTTP/1.1\r\n".encode()
         self.request_prefix, self.request_line = request_prefix, f"x-request-id: {request_prefix}".encode()

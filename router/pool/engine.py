@@ -40,6 +40,7 @@ from router.native.lane import Lane
 from router.pool.base import Failure, MemberPhase, MemberStatus, Receiver, Work
 from router.pool.breaker import Breaker
 from router.pool.claims import plausible, tokens
+from router.pool.failing import Failing
 from router.pool.failure import failure_of, is_members_fault
 from router.pool.link import HostLink
 from router.pool.load import LoadTracker, without_length
@@ -113,6 +114,7 @@ class EngineMember:
         self._link: HostLink | None = None
         self._hello: Hello | None = None
         self._killed = ""  # why we ended it ourselves
+        self._failing: Failing[tuple[EngineCall, Failure]] = Failing(lambda failed: self._tell_failure(*failed))
 
     @property
     def phase(self) -> MemberPhase:
@@ -209,6 +211,7 @@ class EngineMember:
         self.phase = "stopped"
         await self._release()
         self._fail_calls(Failure(EngineFailed("the engine was stopped"), retryable=True))
+        self._failing.finish()
 
     def described(self, capabilities: frozenset[str], context_tokens: int) -> None:
         """The engine said what it can do."""
@@ -367,13 +370,13 @@ class EngineMember:
         return {waiting[0]: Failure(EngineLost(why), lost=True)}
 
     def _fail_calls(self, failure: Failure, others: Mapping[int, Failure] = {}) -> None:
-        """Tell all calls of `failure`; those of `others` of their own."""
-        calls = dict(self._calls)
+        """Fail all calls, many of them in later turns of the loop; those of `others` with a failure of their own. Those
+        whose answer has not begun come first: another engine may take them."""
+        calls = sorted(self._calls.items(), key=lambda numbered: numbered[1].started)
         self._calls.clear()
         for _ in calls:
             self._load.ended()
-        for id, call in calls.items():
-            self._tell_failure(call, others.get(id, failure))
+        self._failing.add((call, others.get(id, failure)) for id, call in calls)
 
     async def _release(self) -> None:
         link, self._link = self._link, None

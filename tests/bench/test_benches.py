@@ -40,6 +40,14 @@ def test_streaming(root):
     assert result["streams"]["512"]["tokens"]["median"] == 2 * 512 * 32
 
 
+def test_loss(root):
+    result = run(root, "loss.py")
+    assert result["loss_stop_ms"] > 0
+    assert result["streams"] == 100
+    for kind in ("begun", "begun_ordinary", "waiting"):
+        assert is_spread(result["kinds"][kind]["stop_ms"])
+
+
 def test_memory(root):
     result = run(root, "memory.py")
     assert 10 < result["rss_mb"] < 200
@@ -67,7 +75,7 @@ def test_engine(root):
 
 
 def test_help_says_what_each_is_for(root):
-    for name in ("overhead.py", "streaming.py", "memory.py", "engine.py", "judge.py", "gpu/drive.py"):
+    for name in ("overhead.py", "streaming.py", "memory.py", "loss.py", "engine.py", "judge.py", "gpu/drive.py"):
         command = [sys.executable, str(root / "bench" / name), "--help"]
         said = subprocess.run(command, capture_output=True, text=True, timeout=WORK_S, check=True).stdout
         assert "--quick" in said

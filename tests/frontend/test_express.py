@@ -517,17 +517,14 @@ def test_after_a_reload_has_taken_its_name_away_a_request_is_told_of_its_loss_an
     house.close()
 
 
-@pytest.mark.parametrize("started", [False, True])
 def test_what_cannot_become_an_ordinary_request_is_closed_and_strands_no_other(
-    started: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     house = House(express=True, price=0.0)
     losses: list[int] = []
     house.members[LARGE].on_lost = lambda: losses.append(1)
     for _ in range(4):
         house.ask(post(stream=True))
-    if started:
-        house.tell(LARGE, Chunks([(id, EVENT) for id in (1, 2, 3, 4)]))
     resume = house.router.resume
 
     def broken(passage: Any, query: Any, sink: Any) -> Any:
@@ -541,11 +538,53 @@ def test_what_cannot_become_an_ordinary_request_is_closed_and_strands_no_other(
     assert caplog.text.count("ValueError: a scripted bug") == 2
     assert [wire.closed for _, wire in house.clients] == [True, False, True, False]
     assert house.members[LARGE].lane.calls == {}
-    if started:
-        assert all(b'"code":"engine_failed"' in house.clients[i][1].sent for i in (1, 3))
-    else:
-        house.tell(SMALL, Chunks([(1, EVENT), (2, EVENT)]), Done(id=1), Done(id=2))
-        assert all(EVENT in house.clients[i][1].sent for i in (1, 3))
+    house.tell(SMALL, Chunks([(1, EVENT), (2, EVENT)]), Done(id=1), Done(id=2))
+    assert all(EVENT in house.clients[i][1].sent for i in (1, 3))
+    assert (house.router.in_flight(), house.door.running, house.router.pending_bytes) == (0, 0, 0)
+    house.close()
+
+
+def test_begun_streams_of_a_lost_engine_end_in_an_error_event_and_nothing_is_decoded_or_scored_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    house = House(express=True, price=0.0)
+    for _ in range(12):
+        house.ask(post(stream=True))
+    house.tell(LARGE, Chunks([(id, EVENT) for id in range(1, 13)]))
+    work: list[str] = []
+    for owner, name in ((house.router, "resume"), (house.router, "choose_again"), (house.router._decider, "choose")):
+        monkeypatch.setattr(owner, name, lambda *_, name=name: work.append(name))
+    house.lose(LARGE)
+    assert work == []
+    for _, wire in house.clients:
+        assert not wire.closed
+        assert wire.sent.count(EVENT) == 1
+        assert "engine 'größe/large' was lost".encode() in wire.sent
+        assert wire.sent.endswith(b"data: [DONE]\n\n\r\n0\r\n\r\n")
+    assert (house.router.in_flight(), house.door.running, house.router.pending_bytes) == (0, 0, 0)
+    house.close()
+
+
+def test_a_begun_stream_whose_error_cannot_be_written_is_closed_and_strands_no_other(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    house = House(express=True, price=0.0)
+    for _ in range(4):
+        house.ask(post(stream=True))
+    house.tell(LARGE, Chunks([(id, EVENT) for id in (1, 2, 3, 4)]))
+    moods = iter((True, False, True, False))
+    counted = house.metrics.error
+
+    def error(type: str) -> None:
+        if next(moods):
+            raise ValueError("a scripted bug")
+        counted(type)
+
+    monkeypatch.setattr(house.metrics, "error", error)
+    house.lose(LARGE)
+    assert caplog.text.count("ValueError: a scripted bug") == 2
+    assert [wire.closed for _, wire in house.clients] == [True, False, True, False]
+    assert all(b'"code":"engine_failed"' in house.clients[i][1].sent for i in (1, 3))
     assert (house.router.in_flight(), house.door.running, house.router.pending_bytes) == (0, 0, 0)
     house.close()
 
