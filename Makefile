@@ -4,7 +4,7 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 READY := $(VENV)/.headgate-ready
-NATIVE := $(wildcard csrc/*) $(wildcard router/native/*.pyx router/native/*.pxd)
+NATIVE := $(wildcard csrc/*) $(wildcard router/*/*.pyx router/*/*.pxd)
 
 .PHONY: help setup demo test test-fast lint format bench fuzz sanitize wheel lock clean
 
@@ -60,4 +60,4 @@ lock: $(READY)  ## pin what is installed now
 	 $(BIN)/python -m pip freeze --all --exclude-editable | grep -v -i -E '^(pip|headgate|headgate-router|torchvision|torchaudio|torchcodec)[ =]' | sed 's/+cpu$$//') > requirements/cpu.txt
 
 clean:  ## what builds leave behind; the virtual environment stays
-	rm -rf build dist *.egg-info router/native/*.so router/native/*.cpp .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf build dist *.egg-info router/*/*.so router/*/*.cpp .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -28,10 +28,11 @@ HEADERS = [f"csrc/{name}" for name in sorted(os.listdir("csrc")) if name.endswit
 # No contraction: what is decided natively is, to the bit, what its twin in Python decides.
 EXACT = ("lane", "policy", "call", "express")
 OTHERS = ("scorer", "pipe", "meters", "table", "plain", "fields", "unread", "json_size", "large_body")
+MODULES = {"native": (*EXACT, *OTHERS), "frontend": ("reply",)}
 extensions = [
     Extension(
-        f"router.native.{name}",
-        sources=[f"router/native/{name}.pyx"],
+        f"router.{room}.{name}",
+        sources=[f"router/{room}/{name}.pyx"],
         include_dirs=["csrc"],
         depends=["setup.py", *HEADERS],
         extra_compile_args=[
@@ -43,7 +44,8 @@ extensions = [
         extra_link_args=link_args,
         language="c++",
     )
-    for name in (*EXACT, *OTHERS)
+    for room, names in MODULES.items()
+    for name in names
 ]
 
 setup(

@@ -9,11 +9,11 @@ from typing import Any
 
 from router.dialects.decode import decode
 from router.errors import RouterError
-from router.frontend import failure, wire
 from router.frontend.answer import Answer, describe
 from router.frontend.connection import Connection
 from router.frontend.door import Door
 from router.frontend.exchange import Exchange, next_number, process_id
+from router.frontend.reply import Heads
 from router.native.express import Passage
 from router.pipeline.base import Service, Ticket
 from router.types import API_PATHS, Query
@@ -50,7 +50,7 @@ def open_express(door: Door, service: Service) -> None:
         exchange.received_s = passage.received_s
         query = _query_of(passage)
         answer = Answer(exchange, query)
-        ticket = answer.resume(service, query, passage)
+        ticket = answer.take_over(service, query, passage)
         connection.replace(passage, exchange)
         return exchange, ticket
 
@@ -72,17 +72,10 @@ def open_express(door: Door, service: Service) -> None:
         unfold_or_end,
         next_number,
         process_id,
-        wire.COMMON_HEADS,
-        describe,
-        _broken,
+        Heads(door, express.names, process_id, express.decision_prefix, describe),
         door.keys.identify if door.keys else None,
     )
     door.express = express
-
-
-def _broken(error: RouterError) -> bytes:
-    """The end of a chunked event stream that `error` breaks off."""
-    return wire.framed(failure.events(error, "openai")) + wire.LAST_CHUNK
 
 
 def _query_of(passage: Passage) -> Query:

@@ -6,8 +6,36 @@ from libcpp.vector cimport vector
 
 cimport way as native
 from router.native.lane cimport Lane
-from router.native.pipe cimport Outbox
+from router.native.pipe cimport Outbox, Pipe
 from way cimport string_view
+
+
+cdef class Receiver:
+    def chunk(self, bytes data not None):
+        raise NotImplementedError("a receiver without a place for chunks")
+
+    def fail(self, error):
+        raise NotImplementedError("a receiver without a way to tell errors")
+
+    cdef int _begin(self, const HeadNumbers* numbers) except -1:
+        """The stream's head is due with its first chunk."""
+        raise NotImplementedError("a receiver without a native beginning")
+
+    cdef int _chunk(self, string_view data) except -1:
+        self.chunk(PyBytes_FromStringAndSize(data.data(), data.size()))
+        return 0
+
+    cdef int _end_stream(self) except -1:
+        raise NotImplementedError("a receiver without a native end")
+
+    cdef int _whole(self, const HeadNumbers* numbers, bytes body) except -1:
+        """The whole of an answer that is not streamed."""
+        raise NotImplementedError("a receiver without a native end")
+
+
+cdef class Receivers:
+    cdef Receiver _receiver(self, Pipe connection):
+        raise NotImplementedError("no receivers are made here")
 
 
 cdef class Call:
@@ -19,6 +47,8 @@ cdef class Call:
 
     cdef int _chunk(self, string_view data) except -1:
         """The next bytes of the answer."""
+        if self.straight is not None:
+            return self.straight._chunk(data)
         self.chunk(PyBytes_FromStringAndSize(data.data(), data.size()))
         return 0
 

@@ -7,8 +7,7 @@ are well. Everything else is left to the ordinary way, with which this one agree
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from router.errors import RouterError
-from router.native.call import Call
+from router.native.call import Call, Receivers
 from router.native.lane import Lane
 from router.native.pipe import Outbox, Pipe
 from router.native.policy import Numbers
@@ -50,6 +49,8 @@ class Express:
     """The way through one pool. Called from the event loop's thread only; scoring releases the GIL."""
 
     outbox: Outbox
+    names: tuple[str, ...]  #: of the members, in the pool's order
+    decision_prefix: str
     def __init__(
         self,
         desk: Any,
@@ -84,15 +85,11 @@ class Express:
         unfold: Callable[[Passage], tuple[Any, Any]],
         next_request: Callable[[], int],
         request_prefix: str,
-        heads: tuple[bytes, bytes],
-        about: Callable[[str, str], str],
-        broken: Callable[[RouterError], bytes],
+        replies: Receivers,
         identify: Callable[[dict[bytes, bytes]], str] | None,
     ) -> None:
-        """Serve `target` of `door`. `unfold` makes the ordinary exchange and request of a passage. `heads`: how those
-        of whole and streamed answers begin; `about`: header lines for a model and a reason; `broken`: how a stream that
-        has begun ends in an error; `identify`: the id of the
-        key that headers present, where keys are asked for."""
+        """Serve `target` of `door`. `unfold` makes the ordinary exchange and request of a passage. `replies` writes the
+        answers; `identify`: the id of the key that headers present, where keys are asked for."""
 
     def close(self) -> None:
         """Take nothing, until `decide_by` is called again."""

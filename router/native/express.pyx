@@ -4,6 +4,7 @@ cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.unicode cimport PyUnicode_AsUTF8, PyUnicode_DecodeUTF8
 from cpython.set cimport PySet_Add, PySet_Discard, PySet_GET_SIZE
+from libc.math cimport NAN
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.stdio cimport snprintf
 from libcpp.string cimport string
@@ -12,9 +13,9 @@ from libcpp.vector cimport vector
 from msgspec.structs import astuple
 
 from router.errors import RouterError, Unauthorized
-from router.native.call cimport Call
+from router.native.call cimport Call, HeadNumbers, Receiver, Receivers
 from router.native.lane cimport Lane
-from router.native.meters cimport REASONS, Histogram, Meters
+from router.native.meters cimport Histogram, Meters
 from router.native.meters import NAMES_OF_REASONS
 from router.native.pipe cimport Outbox, Pipe
 from router.native.policy cimport Numbers, Rule
@@ -57,13 +58,12 @@ cdef class Passage(Call):
     cdef readonly bint stream
     cdef bint ended
     cdef readonly double received_s
-    cdef readonly double overhead_s
+    cdef Receiver reply
     cdef readonly bytes answer
     cdef bytes data
     cdef size_t body_bytes
-    cdef object decision_number
-    cdef object request_number
     cdef readonly Numbers numbers
+    cdef HeadNumbers head
     cdef tuple plain  # the ordinary exchange and request, once they were needed
 
     @property
@@ -75,12 +75,16 @@ cdef class Passage(Call):
         return self.data[len(self.data) - self.body_bytes:]
 
     @property
+    def overhead_s(self):
+        return self.head.overhead_s
+
+    @property
     def request_id(self):
-        return f"{self.express.request_prefix}{self.request_number:08x}"
+        return f"{self.express.request_prefix}{self.head.request:08x}"
 
     @property
     def decision(self):
-        return self.numbers.decision(f"{self.express.decision_prefix}-{self.decision_number:x}")
+        return self.numbers.decision(f"{self.express.decision_prefix}-{self.head.decision:x}")
 
     # The receiver of a call, and the call
 
@@ -138,7 +142,7 @@ cdef class Passage(Call):
 
     cdef int _chunk(self, string_view data) except -1:
         if self.stream and self.started and self.plain is None and data.size():
-            self._pass_chunk(b"", data)
+            self.reply._chunk(data)
         elif self.started or self.plain is not None or not data.size() or self.express.door.draining:
             self.ordinary().chunk(_bytes(data))
         else:
@@ -147,30 +151,21 @@ cdef class Passage(Call):
             self.data = b""  # no retry will need it, and an answer may take long
             if self.stream:
                 self._meters().first_token.observe(now() - self.received_s)
-                self._pass_chunk(self._head(self.express.stream_head, -1), data)
+                self.reply._begin(&self.head)
+                self.reply._chunk(data)
             else:
                 self.answer = _bytes(data)
         return 0
 
-    cdef _pass_chunk(self, bytes head, string_view data):
-        cdef string* room = self.connection._room()
-        if room == NULL:
-            self.connection._stream(_framed(head, data))
-            return
-        room.append(PyBytes_AS_STRING(head), PyBytes_GET_SIZE(head))
-        native.add_framed(room, data)
-
     cdef int _finish(self, const native.Finish* finish) except -1:
         cdef Meters meters = self._meters()
-        cdef bytes out
         meters.finished(finish)
         self._end()
         try:
             if self.stream:
-                out = b"0\r\n\r\n"
+                self.reply._end_stream()
             else:
-                out = self._head(self.express.whole_head, PyBytes_GET_SIZE(self.answer)) + self.answer
-            self.connection._write(out)
+                self.reply._whole(&self.head, self.answer)
             meters.request.observe(now() - self.received_s)
             self.connection.answered(self)
         except Exception as error:  # a bug of ours must not take the engine's connection along
@@ -184,7 +179,7 @@ cdef class Passage(Call):
         self._end()
         try:
             door.metrics.error(error.type)
-            self.connection._write(self.express.broken(error))
+            self.reply.fail(error)
             model = self.express.names[self.member]
             door.metrics.request(self.express.target, model, error.status, now() - self.received_s)
             self.connection.answered(self)
@@ -210,43 +205,6 @@ cdef class Passage(Call):
     cdef Meters _meters(self):
         return <Meters>self.express.meters[self.member]
 
-    cdef bytes _head(self, bytes start, Py_ssize_t length):
-        """A head; `length` is that of the body, below 0 where it is chunked."""
-        cdef Express express = self.express
-        cdef native.Choice* choice = &self.numbers.decided.choice
-        cdef char line[128]
-        cdef string* out = &express.out
-        cdef unsigned long long number = self.request_number
-        out.assign(PyBytes_AS_STRING(start), PyBytes_GET_SIZE(start))
-        if length >= 0:
-            out.append(line, snprintf(line, sizeof(line), b"content-length: %lld\r\n", <long long>length))
-        _add(out, express._date())
-        _add(out, express.request_line)
-        out.append(line, snprintf(line, sizeof(line), b"%08llx\r\n", number))
-        _add(out, <bytes>express.about[REASONS * choice.member + choice.reason])
-        number = self.decision_number
-        out.append(line, snprintf(line, sizeof(line), b"x-headgate-overhead-ms: %.3f\r\n", self.overhead_s * 1e3))
-        _add(out, express.decision_line)
-        out.append(line, snprintf(line, sizeof(line), b"%llx\r\nx-headgate-score: %.4f\r\n", number, choice.score))
-        if choice.reason == native.kThreshold:
-            out.append(line, snprintf(line, sizeof(line), b"x-headgate-threshold: %.4f\r\n",
-                                      self.numbers.decided.settings.threshold))
-        out.append(b"\r\n", 2)
-        return PyBytes_FromStringAndSize(out.data(), out.size())
-
-
-cdef inline int _add(string* out, bytes piece) except -1:
-    out.append(PyBytes_AS_STRING(piece), PyBytes_GET_SIZE(piece))
-    return 0
-
-
-cdef bytes _framed(bytes head, string_view data):
-    """`data` as one chunk of the chunked transfer encoding, after `head`."""
-    cdef string out
-    out.assign(PyBytes_AS_STRING(head), PyBytes_GET_SIZE(head))
-    native.add_framed(&out, data)
-    return PyBytes_FromStringAndSize(out.data(), out.size())
-
 
 cdef class Express:
     """The way through one pool. Called from the event loop's thread only."""
@@ -256,14 +214,13 @@ cdef class Express:
     cdef readonly set requests
     cdef readonly object door
     cdef readonly object unfold
-    cdef object broken
     cdef str target
+    cdef Receivers replies
     cdef readonly str decision_prefix
     cdef readonly str request_prefix
     cdef readonly Outbox outbox
     cdef list lanes
     cdef list meters
-    cdef list about
     cdef Histogram decision_seconds
     cdef Histogram overhead_seconds
     cdef object next_decision
@@ -276,12 +233,6 @@ cdef class Express:
     cdef dict rules  # by model name
     cdef object settings
     cdef bytes start
-    cdef bytes whole_head
-    cdef bytes stream_head
-    cdef bytes request_line
-    cdef bytes decision_line
-    cdef str date
-    cdef bytes date_line
     cdef native.HttpLimits limits
     cdef native.TurnShares shares
     cdef native.Chat chat
@@ -289,12 +240,10 @@ cdef class Express:
     cdef vector[scoring.Text] texts
     cdef vector[float] scored
     cdef vector[native.Score] scores
-    cdef string out
 
     def __init__(self, desk, requests, lanes, names, next_decision, decision_prefix, limits, io_uring=True):
         self.desk, self.requests, self.lanes, self.names = desk, requests, list(lanes), tuple(names)
         self.next_decision, self.decision_prefix = next_decision, decision_prefix
-        self.decision_line = f"x-headgate-decision-id: {decision_prefix}-".encode()
         self.most_requests, self.most_pending_bytes = limits.in_flight, limits.pending_bytes
         self.limits.head_bytes, self.limits.headers = limits.header_bytes, limits.headers
         self.limits.body_bytes = min(limits.body_bytes, MOST_BODY_BYTES)
@@ -318,13 +267,11 @@ cdef class Express:
     def close(self):
         self.head = None
 
-    def open(self, door, target, unfold, next_request, request_prefix, heads, about, broken, identify=None):
-        self.target, self.broken = target, broken
+    def open(self, door, target, unfold, next_request, request_prefix, replies, identify=None):
+        self.target, self.replies = target, replies
         self.door, self.unfold, self.next_request = door, unfold, next_request
         self.start = f"POST {target} HTTP/1.1\r\n".encode()
-        self.request_prefix, self.request_line = request_prefix, f"x-request-id: {request_prefix}".encode()
-        self.whole_head, self.stream_head = heads
-        self.about = [about(name, reason).encode() for name in self.names for reason in NAMES_OF_REASONS]
+        self.request_prefix = request_prefix
         self.identify = identify
         metrics = door.metrics
         self.meters = [Meters(metrics, target, name) for name in self.names]
@@ -356,15 +303,20 @@ cdef class Express:
         passage.member, passage.stream = choice.member, self.chat.stream
         passage.data, passage.body_bytes, passage.received_s = data, plain.body.size(), received_s
         passage.key_id = key_id
-        passage.decision_number, passage.request_number = self.next_decision(), self.next_request()
+        passage.reply = self.replies._receiver(connection)
+        passage.head = HeadNumbers(
+            request=self.next_request(), decision=self.next_decision(), member=choice.member, reason=<int>choice.reason,
+            overhead_s=0, score=choice.score,
+            threshold=numbers.decided.settings.threshold if choice.reason == native.kThreshold else NAN,
+        )
         cdef double decided = now()
         self._hand_over(passage, lane, plain.body)
         lane.load.load.submitted(tokens)
         self.decision_seconds.observe(decided - begun)
         cdef int64_t[::1] count = (<Meters>self.meters[choice.member]).decisions[<int>choice.reason]
         count[0] += 1
-        passage.overhead_s = now() - received_s
-        self.overhead_seconds.observe(passage.overhead_s)
+        passage.head.overhead_s = now() - received_s
+        self.overhead_seconds.observe(passage.head.overhead_s)
         return passage
 
     def decide(self, bytes body not None):
@@ -452,7 +404,7 @@ cdef class Express:
 
     cdef _hand_over(self, Passage passage, Lane lane, string_view body):
         cdef char request_id[64]
-        cdef unsigned long long number = passage.request_number
+        cdef unsigned long long number = passage.head.request
         cdef const char* prefix = PyUnicode_AsUTF8(self.request_prefix)
         cdef int n = snprintf(request_id, sizeof(request_id), b"%.40s%08llx", prefix, number)
         passage.id = lane.last_id = lane.last_id + 1
@@ -461,12 +413,6 @@ cdef class Express:
         PySet_Add(self.requests, passage)
         self.desk.pending_bytes += passage.body_bytes
         self.door.running += 1
-
-    cdef bytes _date(self):
-        date = self.door.date
-        if date is not self.date:
-            self.date, self.date_line = date, date.encode()
-        return self.date_line
 
 
 cdef bytes _submit(uint64_t id, string_view body, string_view request_id):

@@ -16,6 +16,7 @@ import msgspec
 
 from router.errors import DeadlineExceeded, EngineFailed, EngineLost, RouterError
 from router.ipc.messages import Done, Handoff
+from router.pipeline.leg import stream_to
 from router.pipeline.sink import Sink
 from router.policy import Settings
 from router.pool.base import Call, Failure, PoolMember, Receiver, Work
@@ -120,7 +121,7 @@ class Request:
         """Go on with what was decided and handed over elsewhere."""
         self._call, self.decision, self.started = call, decision, started
         if started:
-            call.stream_to(self._sink.chunk)
+            stream_to(call, self._sink)
             self.held_bytes = 0
             self.body = b""
 
@@ -158,7 +159,7 @@ class Request:
         if not self.started and not self._start():
             return
         assert self._call is not None
-        self._call.stream_to(self._sink.chunk)
+        stream_to(self._call, self._sink)
         self._sink.chunk(data)
 
     def done(self, done: Done) -> None:

@@ -27,6 +27,7 @@ from router.pipeline.chat import ChatStream, Completion, ask, complete
 from router.pipeline.conversation import Conversation, query_of
 from router.pipeline.decider import Decider, decider_of
 from router.pipeline.judge import score as score_by_judge
+from router.pipeline.leg import not_again
 from router.pipeline.passages import express_of, follow, resumed
 from router.pipeline.request import Request
 from router.pipeline.scoring import Scoring
@@ -39,7 +40,7 @@ from router.pool.engine import EngineMember
 from router.pool.environment import this_machine, with_engine_defaults
 from router.pool.folder import RuntimeFolder
 from router.pool.supervisor import StartEvent, Supervisor
-from router.types import Decision, MemberState, Query, Scores, Snapshot
+from router.types import Decision, Query, Scores, Snapshot
 
 log = logging.getLogger("headgate.pipeline")
 
@@ -246,7 +247,7 @@ class Router:
                 return None
             request.scores = scoring.score(request.query)
         snapshot = self._snapshot()
-        excluded = _not_again(request.decision.member, failure, snapshot.members)
+        excluded = not_again(request.decision.member, failure, snapshot.members)
         settings = msgspec.structs.replace(request.settings, excluded=excluded)
         try:
             decision = self._decider.choose(
@@ -319,12 +320,3 @@ class Router:
         if folder is not None:
             self._forgotten.detach()
             folder.remove(keep_logs=keep_logs)
-
-
-def _not_again(tried: int, failure: Failure, members: Sequence[MemberState]) -> frozenset[int]:
-    """Members that need not be tried: the one that failed and, for a prompt too long, all of no larger context."""
-    excluded = {tried}
-    if failure.context and members[tried].context_tokens:
-        known = members[tried].context_tokens
-        excluded |= {i for i, member in enumerate(members) if 0 < member.context_tokens <= known}
-    return frozenset(excluded)

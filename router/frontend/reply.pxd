@@ -1,0 +1,36 @@
+"""The writer of answers, for its own module."""
+
+from libcpp.string cimport string
+
+from router.native.call cimport HeadNumbers, Receiver, Receivers
+from router.native.pipe cimport Pipe
+from way cimport string_view
+
+
+cdef class Reply(Receiver):
+    cdef readonly Pipe connection
+    cdef Heads heads  # of the native path
+    cdef readonly bint stream
+    cdef readonly bint old_client
+    cdef readonly bint over
+    cdef bint under_way  # chunks go out framed, and nothing else is to do
+    cdef Py_ssize_t most_bytes
+    cdef bytes head  # of a stream: due with the first chunk
+    cdef object body  # bytes, or a bytearray
+    cdef int _pass_chunk(self, bytes head, string_view data) except -1
+    cdef int _pass_unframed(self, string_view data) except -1
+    cdef int _collect(self, string_view data) except -1
+
+
+cdef class Heads(Receivers):
+    cdef object door
+    cdef bytes whole_head
+    cdef bytes stream_head
+    cdef bytes request_prefix
+    cdef bytes decision_prefix
+    cdef list about  # header lines by member and reason
+    cdef str date
+    cdef bytes date_line
+    cdef string out
+    cdef bytes _head(self, const HeadNumbers* numbers, bytes start, Py_ssize_t length)
+    cdef bytes _date(self)

@@ -1,0 +1,63 @@
+"""The one writer of answers: heads, chunks and ends, whole or streamed, of native and of ordinary requests.
+
+    no head yet --begin--> head due --first chunk--> under way --end--> over        a stream
+    no head yet --chunks are collected--> (`collected` is sent whole) --> over      a whole answer
+
+A streamed chunk costs one framing and one write; what one read of an engine brings leaves as `native.pipe` says.
+Knows neither the pool nor what was decided; called from the event loop's thread.
+"""
+
+from collections.abc import Callable, Sequence
+
+from router.errors import RouterError
+from router.frontend.door import Door
+from router.native.call import Receiver, Receivers
+from router.native.pipe import Pipe
+
+class Reply(Receiver):
+    """The answer of one request on its connection."""
+
+    connection: Pipe
+    stream: bool
+    old_client: bool  #: HTTP/1.0: knows no chunks
+    over: bool
+    def __init__(self, connection: Pipe, stream: bool, old_client: bool, most_bytes: int) -> None:
+        """`most_bytes`: of an answer that is collected; beyond, it is cut (`cut`)."""
+
+    def begin(self, head: bytes) -> None:
+        """The head of a stream, which leaves with its first chunk or its end."""
+
+    def resume(self, begun: bool, body: bytes) -> None:
+        """Go on with an answer of which `body` was collected, or whose stream has begun."""
+
+    def chunk(self, data: bytes) -> None: ...
+    def end(self, last: bytes = b"") -> None:
+        """The end of a stream, after `last`."""
+
+    def close(self) -> None:
+        """Chunks go nowhere from now on."""
+
+    def collected(self) -> bytes: ...
+    def cut(self, error: RouterError) -> None:
+        """End with `error`, now."""
+
+    def fail(self, error: RouterError) -> None:
+        """End a stream that has begun with an error event."""
+
+class Heads(Receivers):
+    """Makes the replies of the native path, whose heads it writes from numbers."""
+
+    def __init__(
+        self,
+        door: Door,
+        names: Sequence[str],
+        request_prefix: str,
+        decision_prefix: str,
+        about: Callable[[str, str], str],
+    ) -> None:
+        """`names`: the members', in the pool's order. `about`: header lines for a member's name and a reason."""
+
+def lines(
+    request_id: str, about: str, overhead_s: float, decision_id: str, score: float | None, threshold: float | None
+) -> str:
+    """The header lines that say what became of a request; `about` holds those of its model and reason. All ASCII."""

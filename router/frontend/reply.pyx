@@ -1,0 +1,227 @@
+"""The one writer of answers: heads, chunks and ends, whole or streamed. See reply.pyi."""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.unicode cimport PyUnicode_AsUTF8AndSize, PyUnicode_DecodeASCII
+from libc.math cimport NAN, isnan
+from libc.stdio cimport snprintf
+from libc.string cimport memcpy
+from libcpp.string cimport string
+
+from router.errors import EngineFailed
+from router.frontend import failure, wire
+from router.native.meters import NAMES_OF_REASONS
+
+cimport way as native
+from router.native.call cimport HeadNumbers, Receiver, Receivers
+from router.native.meters cimport REASONS
+from router.native.pipe cimport Pipe
+from way cimport string_view
+
+cdef bytes LAST_CHUNK = wire.LAST_CHUNK
+cdef const char* HEX = b"0123456789abcdef"
+
+
+cdef class Reply(Receiver):
+    def __init__(self, Pipe connection not None, bint stream, bint old_client, Py_ssize_t most_bytes):
+        self.connection, self.stream, self.old_client, self.most_bytes = connection, stream, old_client, most_bytes
+
+    # In Python: an answer of any kind
+
+    def begin(self, bytes head not None):
+        self.head = head
+
+    def resume(self, bint begun, bytes body not None):
+        self.under_way, self.body = begun, body
+
+    def chunk(self, bytes data not None):
+        self._chunk(_view(data))
+
+    def end(self, bytes last not None=b""):
+        cdef bytes tail = b"" if self.head is None else self.head
+        self.head = None
+        if self.old_client:
+            tail += last
+        elif last:
+            tail = _framed(tail, _view(last)) + LAST_CHUNK
+        else:
+            tail += LAST_CHUNK
+        if tail:
+            self.connection._write(tail)
+
+    def close(self):
+        self.over = True
+        self.under_way = False
+
+    def collected(self):
+        body = self.body
+        return b"" if body is None else body if isinstance(body, bytes) else bytes(body)
+
+    def cut(self, error):
+        self.close()
+        self.fail(error)
+
+    def fail(self, error):
+        self.end(failure.events(error, "openai"))
+
+    # Natively
+
+    cdef int _begin(self, const HeadNumbers* numbers) except -1:
+        self.head = self.heads._head(numbers, self.heads.stream_head, -1)
+        return 0
+
+    cdef int _chunk(self, string_view data) except -1:
+        cdef string* room
+        if not data.size():
+            return 0
+        if self.under_way:
+            room = self.connection._room()
+            if room != NULL:
+                native.add_framed(room, data)
+            else:
+                self.connection._stream(_framed(b"", data))
+        elif self.over:
+            return 0
+        elif not self.stream:
+            self._collect(data)
+        elif self.old_client:
+            self._pass_unframed(data)
+        else:
+            self._pass_chunk(b"" if self.head is None else self.head, data)
+            self.head = None
+            self.under_way = True
+        return 0
+
+    cdef int _end_stream(self) except -1:
+        self.connection._write(LAST_CHUNK)
+        return 0
+
+    cdef int _whole(self, const HeadNumbers* numbers, bytes body) except -1:
+        self.connection._write(self.heads._head(numbers, self.heads.whole_head, PyBytes_GET_SIZE(body)) + body)
+        return 0
+
+    # Within
+
+    cdef int _pass_chunk(self, bytes head, string_view data) except -1:
+        cdef string* room = self.connection._room()
+        if room == NULL:
+            self.connection._stream(_framed(head, data))
+            return 0
+        room.append(PyBytes_AS_STRING(head), PyBytes_GET_SIZE(head))
+        native.add_framed(room, data)
+        return 0
+
+    cdef int _pass_unframed(self, string_view data) except -1:
+        """For HTTP/1.0: the connection's end is the answer's."""
+        head, self.head = self.head or b"", None
+        self.connection._stream(head + _bytes(data))
+        return 0
+
+    cdef int _collect(self, string_view data) except -1:
+        """JSON comes whole, mostly; of many pieces each is copied once."""
+        if not self.body:
+            self.body = _bytes(data)
+        else:
+            if isinstance(self.body, bytes):
+                self.body = bytearray(self.body)
+            self.body += _bytes(data)
+        if <Py_ssize_t>len(self.body) > self.most_bytes:
+            self.cut(EngineFailed(f"the answer is larger than {self.most_bytes} bytes"))
+        return 0
+
+
+cdef class Heads(Receivers):
+    def __init__(self, door, names, request_prefix, decision_prefix, about):
+        self.door = door
+        self.whole_head, self.stream_head = wire.COMMON_HEADS
+        self.request_prefix, self.decision_prefix = request_prefix.encode(), f"{decision_prefix}-".encode()
+        self.about = [about(name, reason).encode() for name in names for reason in NAMES_OF_REASONS]
+
+    cdef Receiver _receiver(self, Pipe connection):
+        cdef Reply reply = Reply.__new__(Reply)
+        reply.connection, reply.heads, reply.stream = connection, self, True
+        return reply
+
+    cdef bytes _head(self, const HeadNumbers* numbers, bytes start, Py_ssize_t length):
+        """`length` is that of the body, below 0 where it is chunked."""
+        cdef string* out = &self.out
+        cdef char line[64]
+        cdef char request_id[64]
+        cdef char decision_id[64]
+        cdef size_t request_size = _id(request_id, self.request_prefix, numbers.request, 8)
+        cdef size_t decision_size = _id(decision_id, self.decision_prefix, numbers.decision, 1)
+        out.assign(PyBytes_AS_STRING(start), PyBytes_GET_SIZE(start))
+        if length >= 0:
+            out.append(line, snprintf(line, sizeof(line), b"content-length: %lld\r\n", <long long>length))
+        _add(out, self._date())
+        _add_lines(out, string_view(request_id, request_size),
+                   _view(<bytes>self.about[REASONS * numbers.member + numbers.reason]), numbers.overhead_s,
+                   string_view(decision_id, decision_size), numbers.score, numbers.threshold)
+        out.append(b"\r\n", 2)
+        return PyBytes_FromStringAndSize(out.data(), out.size())
+
+    cdef bytes _date(self):
+        date = self.door.date
+        if date is not self.date:
+            self.date, self.date_line = date, date.encode()
+        return self.date_line
+
+
+def lines(str request_id not None, str about not None, double overhead_s, str decision_id not None, score, threshold):
+    cdef string out
+    _add_lines(&out, _text(request_id), _text(about), overhead_s, _text(decision_id),
+               NAN if score is None else score, NAN if threshold is None else threshold)
+    return PyUnicode_DecodeASCII(out.data(), out.size(), NULL)
+
+
+cdef int _add_lines(string* out, string_view request_id, string_view about, double overhead_s,
+                    string_view decision_id, double score, double threshold) except -1:
+    """What the head of an answer says of its request and decision; `about` holds whole lines."""
+    cdef char line[64]
+    out.append(b"x-request-id: ", 14).append(request_id.data(), request_id.size()).append(b"\r\n", 2)
+    out.append(about.data(), about.size())
+    out.append(line, snprintf(line, sizeof(line), b"x-headgate-overhead-ms: %.3f\r\n", overhead_s * 1e3))
+    out.append(b"x-headgate-decision-id: ", 24).append(decision_id.data(), decision_id.size()).append(b"\r\n", 2)
+    if not isnan(score):
+        out.append(line, snprintf(line, sizeof(line), b"x-headgate-score: %.4f\r\n", score))
+    if not isnan(threshold):
+        out.append(line, snprintf(line, sizeof(line), b"x-headgate-threshold: %.4f\r\n", threshold))
+    return 0
+
+
+cdef size_t _id(char* out, bytes prefix, unsigned long long number, int digits) noexcept:
+    """`prefix`, 40 bytes at most, and `number` in at least so many hexadecimal digits; how many bytes they take."""
+    cdef int i
+    cdef size_t size = min(PyBytes_GET_SIZE(prefix), 40)
+    memcpy(out, PyBytes_AS_STRING(prefix), size)
+    while digits < 16 and number >> (4 * digits):
+        digits += 1
+    for i in range(digits):
+        out[size + i] = HEX[number >> (4 * (digits - 1 - i)) & 15]
+    return size + digits
+
+
+cdef inline int _add(string* out, bytes piece) except -1:
+    out.append(PyBytes_AS_STRING(piece), PyBytes_GET_SIZE(piece))
+    return 0
+
+
+cdef inline string_view _view(bytes data):
+    return string_view(PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
+
+
+cdef inline string_view _text(str text) except *:
+    cdef Py_ssize_t size = 0
+    cdef const char* data = PyUnicode_AsUTF8AndSize(text, &size)
+    return string_view(data, size)
+
+
+cdef inline bytes _bytes(string_view data):
+    return PyBytes_FromStringAndSize(data.data(), data.size())
+
+
+cdef bytes _framed(bytes head, string_view data):
+    """`data` as one chunk of the chunked transfer encoding, after `head`."""
+    cdef string out
+    out.assign(PyBytes_AS_STRING(head), PyBytes_GET_SIZE(head))
+    native.add_framed(&out, data)
+    return PyBytes_FromStringAndSize(out.data(), out.size())
