@@ -78,6 +78,7 @@ struct Chunk {
 struct Finish {
   int64_t prompt_tokens, completion_tokens, cached_tokens;
   double first_token_s, total_s;
+  std::string_view reason;  // in the frame's bytes
 };
 
 inline bool plausible(const Finish& finish) {
@@ -111,8 +112,13 @@ class FrameReader {
         !head(0xa0, 0x1f, 0, &reason) || reason > static_cast<size_t>(end_ - at_)) {
       return false;
     }
+    *out = {static_cast<int64_t>(prompt),
+            static_cast<int64_t>(completion),
+            static_cast<int64_t>(cached),
+            0,
+            0,
+            {reinterpret_cast<const char*>(at_), reason}};
     at_ += reason;
-    *out = {static_cast<int64_t>(prompt), static_cast<int64_t>(completion), static_cast<int64_t>(cached), 0, 0};
     return byte(0x92) && real(&out->first_token_s) && real(&out->total_s) && over();
   }
 

@@ -188,6 +188,7 @@ cdef extern from "frame.hpp" namespace "headgate" nogil:
         int64_t cached_tokens
         double first_token_s
         double total_s
+        string_view reason
     bool plausible(const Finish&)
     cdef cppclass Chunk:
         uint64_t id

@@ -66,6 +66,7 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
     request_id: str = ""
     session_id: str = ""
     key_id: str = ""  #: which API key asked; never the key itself
+    received_s: float = 0.0  #: of `time.perf_counter`, when all of it had come; 0: when it is submitted
 
 
 class Scores(msgspec.Struct, frozen=True):

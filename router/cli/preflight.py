@@ -8,6 +8,7 @@ import importlib.util
 import logging
 import subprocess
 import sys
+from pathlib import Path
 
 import msgspec
 
@@ -15,6 +16,7 @@ from router import config as configuration
 from router.config import Config
 from router.errors import ConfigError
 from router.ipc.spec import ArgumentRefusal, HostSpec
+from router.observe.journal import check_folder
 from router.pool.environment import environment, this_machine
 
 log = logging.getLogger("headgate")
@@ -25,6 +27,8 @@ _LIMIT_S = 120.0  #: vLLM's import on a slow disk
 def look(config: Config, source: str) -> None:
     """All that `validate` and `serve` ask of a pool alike. Raises `ConfigError` with source and key."""
     configuration.check_models(config, source)
+    if config.journal.path:
+        check_folder(Path(config.journal.path))
     if has_vllm():
         _look_at_arguments(config, source)
 

@@ -16,13 +16,14 @@ from router.config.loading import build, load, parse
 from router.config.models import check_models
 from router.config.paths import home_expanded
 from router.config.presented import fault_of_api_key, fault_of_origin
-from router.config.tree import CONFIG_VERSION, Config, Limits, Member, Routing, Server, Supervision
+from router.config.tree import CONFIG_VERSION, Config, Journal, Limits, Member, Routing, Server, Supervision
 
 __all__ = [
     "API_KEY_VARIABLE",
     "CONFIG_VERSION",
     "RESERVED_NAMES",
     "Config",
+    "Journal",
     "Limits",
     "Member",
     "Routing",

@@ -9,7 +9,7 @@ from router.config.bounds import outside
 from router.config.engine_args import argument_name, not_here, twice
 from router.config.explain import one_of, shown
 from router.config.presented import fault_of_api_key, fault_of_origin
-from router.config.tree import CONFIG_VERSION, Config, Member, Server, Supervision
+from router.config.tree import CONFIG_VERSION, Config, Journal, Member, Server, Supervision
 from router.errors import ConfigError
 
 RESERVED_NAMES = ("auto", "headgate/auto")
@@ -35,6 +35,7 @@ def check(config: Config, source: str) -> None:
         refuse(f"expected {allowed}, got {shown(value)}", at)
     _check_server(config.server, refuse)
     _check_supervision(config.supervision, refuse)
+    _check_journal(config.journal, refuse)
     names = [member.name for member in config.pool]
     for i, member in enumerate(config.pool):
         at = f"$.pool[{i}]"
@@ -77,6 +78,14 @@ def _check_supervision(supervision: Supervision, refuse: Refuse) -> None:
         least, value = getattr(supervision, floor), getattr(supervision, key)
         if value < least:
             refuse(f"expected at least `{floor}`, {least:g}, got {value:g}", f"$.supervision.{key}")
+
+
+def _check_journal(journal: Journal, refuse: Refuse) -> None:
+    if journal.keep_bytes < 2 * journal.segment_bytes:
+        least = f"{2 * journal.segment_bytes}, twice `segment_bytes`"
+        refuse(f"expected at least {least}, got {journal.keep_bytes}", "$.journal.keep_bytes")
+    if "\0" in journal.path:
+        refuse(f"expected a folder's path, got {shown(journal.path)}", "$.journal.path")
 
 
 def _check_name(name: str, before: Sequence[str], refuse: Refuse, at: str) -> None:

@@ -45,11 +45,12 @@ def at_home(config: Config, source: str) -> Config:
         log_dir=_expanded(supervision.log_dir, f"{source}: $.supervision.log_dir"),
     )
     routing = replace(routing, checkpoint=_expanded(routing.checkpoint, f"{source}: $.routing.checkpoint"))
+    journal = replace(config.journal, path=_expanded(config.journal.path, f"{source}: $.journal.path"))
     pool = tuple(
         _member_at_home(member, f"{source}: $.pool[{i}]") if member.kind == "engine" else member
         for i, member in enumerate(config.pool)
     )
-    return replace(config, pool=pool, routing=routing, supervision=supervision)
+    return replace(config, pool=pool, routing=routing, supervision=supervision, journal=journal)
 
 
 def _member_at_home(member: Member, at: str) -> Member:

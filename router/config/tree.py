@@ -8,6 +8,7 @@ from typing import Any, Literal
 import msgspec
 
 from router.config.bounds import (
+    Age,
     Bytes,
     Count,
     HeadBytes,
@@ -17,6 +18,7 @@ from router.config.bounds import (
     Price,
     Rate,
     Seconds,
+    SegmentBytes,
     Share,
     Tokens,
     Unit,
@@ -117,6 +119,21 @@ class Supervision(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     log_dir: str = ""  #: engine logs; default: `runtime_dir`
 
 
+class Journal(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Whether every request that ended is written down, and for how long it is kept."""
+
+    path: str = ""  #: a folder of its own; empty: no journal is written
+    prompts: bool = False  #: keep the conversations too, of bodies up to 256 KiB
+    #: When a record is written: before the last byte of its answer leaves, or within a tick of the event loop after it.
+    sync: Literal["record", "tick"] = "tick"
+    fsync_s: Wait | None = None  #: at most so long until the disk has it; 0: with each write; null: as the system likes
+    segment_bytes: SegmentBytes = 64 * 1024 * 1024  #: a file of more is followed by a new one
+    segment_s: Age = 3_600.0  #: so is an older one
+    keep_bytes: SegmentBytes = 1 << 30  #: of all files; over it the oldest are removed
+    keep_s: Age = 30 * 86_400.0  #: older files are removed
+    queue_bytes: Bytes = 16 * 1024 * 1024  #: waiting for the disk; over it records are dropped and counted
+
+
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The whole file."""
 
@@ -125,6 +142,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     pool: tuple[Member, ...] = ()
     routing: Routing = Routing()
     supervision: Supervision = Supervision()
+    journal: Journal = Journal()
     #: Environment variables that keys were read from: engines do not inherit them. Not in the file, nor is the next.
     secret_variables: tuple[str, ...] = ()
     expanded_at: tuple[str, ...] = ()  #: where references stood, `$.pool[0].url`: what they brought is shown to nobody

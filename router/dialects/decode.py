@@ -58,7 +58,9 @@ def decode(kind: Kind, body: bytes, request_id: str = "", key_id: str = "") -> Q
     return read(kind, body, request_id, key_id)[0]
 
 
-def read(kind: Kind, body: bytes, request_id: str = "", key_id: str = "") -> tuple[Query, bytes]:
+def read(
+    kind: Kind, body: bytes, request_id: str = "", key_id: str = "", received_s: float = 0.0
+) -> tuple[Query, bytes]:
     """The query in `body`, and `body` as it travels on. Raises `BadRequest`.
 
     A byte order mark is left out of it, and a bare text among a message's parts, which several clients send and vLLM
@@ -86,6 +88,7 @@ def read(kind: Kind, body: bytes, request_id: str = "", key_id: str = "") -> tup
         token_ids=found.token_ids,
         request_id=request_id,
         key_id=key_id,
+        received_s=received_s,
     )
     return query, body
 

@@ -36,7 +36,7 @@ class Answer(Reply):
         """Raises what the service refuses with."""
         exchange = self._exchange
         self._ticket = service.submit(query, exchange.body, self, traceparent=exchange.traceparent)
-        exchange.stream = self
+        exchange.stream, exchange.accepted = self, True
         exchange.body = b""  # the pipeline keeps its own reference for as long as a retry may need it
         door = self._door
         door.running += 1
@@ -48,7 +48,7 @@ class Answer(Reply):
         exchange = self._exchange
         self._overhead_s = passage.overhead_s
         ticket = self._ticket = service.resume(passage, query, self)
-        exchange.stream = self
+        exchange.stream, exchange.accepted = self, True
         if passage.started:
             self._decision = passage.decision
             self.resume(self.stream, passage.answer or b"")
@@ -61,7 +61,6 @@ class Answer(Reply):
             return
         self._decision = decision
         if self.stream:
-            self._door.metrics.first_token(decision.model, perf_counter() - self._exchange.received_s)
             self.begin(self._stream_head(decision))
 
     def done(self, done: Done) -> None:
@@ -73,12 +72,6 @@ class Answer(Reply):
             return
         self._close()
         model = decision.model
-        metrics = self._door.metrics
-        metrics.tokens(model, done.usage)
-        timings, more_tokens = done.timings, done.usage.completion_tokens - 1
-        # As `Meters.finished`: a claim that the first token came after the last one says nothing.
-        if more_tokens > 0 and timings.total_s > 0 and timings.total_s >= timings.first_token_s:
-            metrics.output_token(model, (timings.total_s - timings.first_token_s) / more_tokens)
         if self.stream:
             self.end()
             exchange.finish(200, model)
@@ -97,7 +90,6 @@ class Answer(Reply):
             else:
                 exchange.refuse(error, describe(decision.model, decision.reason), decision.model)
             return
-        self._door.metrics.error(error.type)
         self.end(failure.events(error, exchange.dialect))
         exchange.finish(error.status, "" if decision is None else decision.model)
 
@@ -106,22 +98,18 @@ class Answer(Reply):
     def gone(self) -> None:
         if self.over:
             return
-        self._cancel()
-        self._close()
-        model = "" if self._decision is None else self._decision.model
-        exchange = self._exchange
-        route = "other" if exchange.route is None else exchange.route.name
-        self._door.metrics.request(route, model, 499, perf_counter() - exchange.received_s)
-
-    def cut(self, error: RouterError) -> None:
-        if not self.over:
-            self._cancel()
-            self.fail(error)
-
-    def _cancel(self) -> None:
         ticket, self._ticket = self._ticket, None
         if ticket is not None:
             ticket.cancel()
+        self._close()
+
+    def cut(self, error: RouterError) -> None:
+        if self.over:
+            return
+        ticket, self._ticket = self._ticket, None
+        if ticket is not None:
+            ticket.cancel(error)
+        self.fail(error)
 
     def _close(self) -> None:
         self.close()

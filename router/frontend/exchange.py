@@ -6,7 +6,7 @@ from itertools import count
 from time import perf_counter
 from typing import TYPE_CHECKING, Protocol
 
-from router.errors import BadRequest, ClientGone, RouterError
+from router.errors import BadRequest, RouterError
 from router.frontend import failure, wire
 from router.frontend.failure import Dialect
 
@@ -57,6 +57,7 @@ class Exchange:
     handler: "Handler | None" = None
     error: RouterError | None = None  #: refused before it was run
     stream: Stream | None = None
+    accepted = False  #: by the pipeline: its end is in the ledger, by which it is counted in the metrics
 
     def __init__(
         self, connection: "Connection", method: bytes, headers: dict[bytes, bytes], keep_alive: bool, old_client: bool
@@ -134,7 +135,8 @@ class Exchange:
 
     def refuse(self, error: RouterError, headers: str = "", model: str = "") -> None:
         """Send `error` as the whole answer."""
-        self.connection.door.metrics.error(error.type)
+        if not self.accepted:
+            self.connection.door.metrics.error(error.type)
         self.respond(
             error.status,
             failure.body(error, self.dialect),
@@ -148,10 +150,9 @@ class Exchange:
     def finish(self, status: int, model: str = "") -> None:
         """All of the answer is written."""
         self.stream = None
-        route = self.route
-        self.connection.door.metrics.request(
-            "other" if route is None else route.name, model, status, perf_counter() - self.received_s
-        )
+        if not self.accepted:
+            name = "other" if self.route is None else self.route.name
+            self.connection.door.metrics.request(name, model, status, perf_counter() - self.received_s)
         self.connection.answered(self)
 
     def exchange(self) -> "Exchange":
@@ -162,7 +163,6 @@ class Exchange:
         stream, self.stream = self.stream, None
         if stream is not None:
             stream.gone()
-            self.connection.door.metrics.error(ClientGone.type)
 
 
 def failing(connection: "Connection", target: bytes, error: Exception) -> Exchange:

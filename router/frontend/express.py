@@ -7,7 +7,7 @@ becomes the ordinary exchange that it stands for, and goes on as that.
 
 from typing import Any
 
-from router.dialects.decode import decode
+from router.dialects.decode import AUTO, decode
 from router.errors import RouterError
 from router.frontend.answer import Answer, describe
 from router.frontend.connection import Connection
@@ -88,7 +88,7 @@ def _query_of(passage: Passage) -> Query:
             pass
     return Query(
         kind="chat",
-        model=passage.decision.model,
+        model=passage.asked.decode() or AUTO,
         turns=(),
         stream=passage.stream,
         request_id=passage.request_id,

@@ -51,7 +51,8 @@ class Public:
             door = exchange.connection.door
             if door.running >= door.limits.in_flight:
                 raise Overloaded(f"{door.running} requests are in flight, the most that are accepted")
-            query, exchange.body = read(kind, exchange.body, exchange.identify(), exchange.key_id)
+            request_id, received_s = exchange.identify(), exchange.received_s
+            query, exchange.body = read(kind, exchange.body, request_id, exchange.key_id, received_s)
             if exchange.explained:
                 query = _explained(query, exchange)
             Answer(exchange, query).submit(service, query)

@@ -7,6 +7,7 @@ are well. Everything else is left to the ordinary way, with which this one agree
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from router.errors import RouterError
 from router.native.call import Call, Receivers
 from router.native.lane import Lane
 from router.native.pipe import Outbox, Pipe
@@ -32,6 +33,14 @@ class Passage(Call):
     numbers: Numbers  #: of the decision
     received_s: float  #: of `time.perf_counter`
     overhead_s: float
+    asked: bytes  #: the `model` that was asked for, empty for none
+    first_s: float  #: from its receipt to the first bytes of its answer
+    ended_s: float  #: of `time.perf_counter`
+    finished: bool  #: it ended well; what follows is then known
+    usage: tuple[int, int, int]  #: prompt, completion, cached tokens
+    timings: tuple[float, float]  #: seconds to the first token and in all, by the engine's clock
+    finish_reason: str | None
+    error: RouterError | None  #: that a begun stream ended in
     keep_alive: bool
     receiver: Passage
     def exchange(self) -> Any:
@@ -43,7 +52,7 @@ class Passage(Call):
     def refuse(self, error: Any) -> None: ...
     def gone(self) -> None: ...
     def end(self) -> None:
-        """Out of the books."""
+        """No longer counted; of those that `take_ended` returns."""
 
 class Express:
     """The way through one pool. Called from the event loop's thread only; scoring releases the GIL."""
@@ -51,6 +60,9 @@ class Express:
     outbox: Outbox
     names: tuple[str, ...]  #: of the members, in the pool's order
     decision_prefix: str
+    holds_ends: bool  #: an answer's last byte waits for its record: every answer ends the ordinary way
+    keeps_bodies: bool  #: `Passage.body` is there at the end too
+    wake: Callable[[], None]  #: called when a passage has ended and none before it since the last `take_ended`
     def __init__(
         self,
         desk: Any,
@@ -93,6 +105,9 @@ class Express:
 
     def close(self) -> None:
         """Take nothing, until `decide_by` is called again."""
+
+    def take_ended(self) -> list[Passage]:
+        """The passages that have ended since the last call; those that ended well are now counted in the metrics."""
 
     def take(self, connection: Pipe, data: bytes) -> Passage | None:
         """The request in `data`, decided and handed over; None, and nothing done, where it is not a common one."""

@@ -60,10 +60,18 @@ cdef class Passage(Call):
     cdef readonly double received_s
     cdef Receiver reply
     cdef readonly bytes answer
+    cdef readonly Numbers numbers
+    cdef readonly bytes asked
+    cdef readonly bint finished
+    cdef readonly double first_s
+    cdef readonly double ended_s
+    cdef readonly str finish_reason
+    cdef readonly object error
+    cdef native.Finish finish
     cdef bytes data
     cdef size_t body_bytes
-    cdef readonly Numbers numbers
     cdef HeadNumbers head
+    cdef size_t held_bytes  # of them, in the bound on pending bytes
     cdef tuple plain  # the ordinary exchange and request, once they were needed
 
     @property
@@ -86,6 +94,14 @@ cdef class Passage(Call):
     def decision(self):
         return self.numbers.decision(f"{self.express.decision_prefix}-{self.head.decision:x}")
 
+    @property
+    def usage(self):
+        return self.finish.prompt_tokens, self.finish.completion_tokens, self.finish.cached_tokens
+
+    @property
+    def timings(self):
+        return self.finish.first_token_s, self.finish.total_s
+
     # The receiver of a call, and the call
 
     @property
@@ -102,12 +118,13 @@ cdef class Passage(Call):
         finish.cached_tokens = usage.cached_tokens
         finish.first_token_s, finish.total_s = timings.first_token_s, timings.total_s
         if self._ends_natively():
+            self.finish_reason = done.finish_reason
             self._finish(&finish)
         else:
             self.ordinary().done(done)
 
     def fail(self, failure):
-        if not (self.stream and self.started) or self.plain is not None:
+        if not (self.stream and self.started) or self.plain is not None or self.express.holds_ends:
             self.ordinary().fail(failure)
         elif not self.ended:
             self._break_off(failure.error)
@@ -138,7 +155,7 @@ cdef class Passage(Call):
         return self.plain
 
     cdef bint _ends_natively(self) except -1:
-        return self.started and self.plain is None and not self.express.door.draining
+        return self.started and self.plain is None and not self.express.door.draining and not self.express.holds_ends
 
     cdef int _chunk(self, string_view data) except -1:
         if self.stream and self.started and self.plain is None and data.size():
@@ -147,10 +164,11 @@ cdef class Passage(Call):
             self.ordinary().chunk(_bytes(data))
         else:
             self.started = True
-            self._let_go_of_body()
-            self.data = b""  # no retry will need it, and an answer may take long
+            self.first_s = now() - self.received_s
+            if not self.express.keeps_bodies:
+                self._let_go_of_body()
+                self.data, self.body_bytes = b"", 0  # no retry will need it, and an answer may take long
             if self.stream:
-                self._meters().first_token.observe(now() - self.received_s)
                 self.reply._begin(&self.head)
                 self.reply._chunk(data)
             else:
@@ -158,15 +176,17 @@ cdef class Passage(Call):
         return 0
 
     cdef int _finish(self, const native.Finish* finish) except -1:
-        cdef Meters meters = self._meters()
-        meters.finished(finish)
+        self.finish, self.finished = finish[0], True
+        if finish.reason.size():
+            self.finish_reason = PyUnicode_DecodeUTF8(finish.reason.data(), finish.reason.size(), b"replace")
+        self.finish.reason = string_view()  # its bytes are the frame's
         self._end()
         try:
             if self.stream:
                 self.reply._end_stream()
             else:
                 self.reply._whole(&self.head, self.answer)
-            meters.request.observe(now() - self.received_s)
+                self.answer = None
             self.connection.answered(self)
         except Exception as error:  # a bug of ours must not take the engine's connection along
             self.express.door.bug(error)
@@ -176,12 +196,10 @@ cdef class Passage(Call):
     cdef _break_off(self, error):
         """A stream that has begun ends in an error: it is not tried again, so nothing more has to be known of it."""
         cdef object door = self.express.door
+        self.error = error
         self._end()
         try:
-            door.metrics.error(error.type)
             self.reply.fail(error)
-            model = self.express.names[self.member]
-            door.metrics.request(self.express.target, model, error.status, now() - self.received_s)
             self.connection.answered(self)
         except Exception as bug:  # the others of a lost engine are still to be ended
             door.bug(bug)
@@ -192,18 +210,19 @@ cdef class Passage(Call):
             self._end()
 
     cdef _end(self):
-        """No longer counted."""
-        self.ended = True
-        self.express.door.running -= 1
-        PySet_Discard(self.express.requests, self)
-        if not self.started:
-            self._let_go_of_body()
+        """No longer counted; in the ledger with the next tick."""
+        cdef Express express = self.express
+        self.ended, self.ended_s = True, now()
+        express.door.running -= 1
+        PySet_Discard(express.requests, self)
+        self._let_go_of_body()
+        express.ended.append(self)
+        if len(express.ended) == 1:
+            express.wake()
 
     cdef _let_go_of_body(self):
-        self.express.desk.pending_bytes -= self.body_bytes
-
-    cdef Meters _meters(self):
-        return <Meters>self.express.meters[self.member]
+        self.express.desk.pending_bytes -= self.held_bytes
+        self.held_bytes = 0
 
 
 cdef class Express:
@@ -219,6 +238,11 @@ cdef class Express:
     cdef readonly str decision_prefix
     cdef readonly str request_prefix
     cdef readonly Outbox outbox
+    cdef public bint holds_ends
+    cdef public bint keeps_bodies
+    cdef public object wake
+    cdef list ended  # since the last tick
+    cdef bytes asked  # the `model` in `chat`
     cdef list lanes
     cdef list meters
     cdef Histogram decision_seconds
@@ -247,7 +271,7 @@ cdef class Express:
         self.most_requests, self.most_pending_bytes = limits.in_flight, limits.pending_bytes
         self.limits.head_bytes, self.limits.headers = limits.header_bytes, limits.headers
         self.limits.body_bytes = min(limits.body_bytes, MOST_BODY_BYTES)
-        self.outbox = Outbox(io_uring)
+        self.outbox, self.ended, self.wake = Outbox(io_uring), [], _nobody
         for lane in self.lanes:
             lane.outbox = self.outbox
         self.members.resize(len(self.lanes))
@@ -302,7 +326,7 @@ cdef class Express:
         passage.express, passage.connection, passage.lane, passage.numbers = self, connection, lane, numbers
         passage.member, passage.stream = choice.member, self.chat.stream
         passage.data, passage.body_bytes, passage.received_s = data, plain.body.size(), received_s
-        passage.key_id = key_id
+        passage.key_id, passage.asked, passage.held_bytes = key_id, self.asked, passage.body_bytes
         passage.reply = self.replies._receiver(connection)
         passage.head = HeadNumbers(
             request=self.next_request(), decision=self.next_decision(), member=choice.member, reason=<int>choice.reason,
@@ -326,11 +350,22 @@ cdef class Express:
         cdef Numbers numbers = self._decide(rule, self._score())
         return None if numbers.decided.choice.member < 0 else self.names[numbers.decided.choice.member]
 
+    def take_ended(self):
+        cdef list ended = self.ended
+        cdef Passage passage
+        self.ended = []
+        for passage in ended:
+            if passage.finished:
+                (<Meters>self.meters[passage.member]).finished(&passage.finish, passage.ended_s - passage.received_s,
+                                                               passage.first_s if passage.stream else -1)
+        return ended
+
     cdef Rule _rule(self, string_view body):
         """Reads `body` into `chat`; how to decide for its model. None: not plain, or no such name."""
         if not native.read_chat(body, &self.chat):
             return None
         cdef bytes model = _bytes(self.chat.model)
+        self.asked = model
         rule = self.rules.get(model)
         if rule is None and model.startswith(b"router-") and len(self.rules) < MOST_RULES:
             try:
@@ -411,8 +446,12 @@ cdef class Express:
         lane.send(_submit(passage.id, body, string_view(request_id, n)))
         lane.calls[passage.id] = passage
         PySet_Add(self.requests, passage)
-        self.desk.pending_bytes += passage.body_bytes
+        self.desk.pending_bytes += passage.held_bytes
         self.door.running += 1
+
+
+def _nobody():
+    """In the place of a ledger."""
 
 
 cdef bytes _submit(uint64_t id, string_view body, string_view request_id):

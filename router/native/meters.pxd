@@ -19,4 +19,4 @@ cdef class Meters:
     cdef Histogram output_token
     cdef int64_t[::1] tokens
     cdef list decisions  # of one count, by reason
-    cdef void finished(self, const native.Finish* finish) noexcept
+    cdef void finished(self, const native.Finish* finish, double total_s, double first_s) noexcept

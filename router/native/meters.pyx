@@ -30,7 +30,11 @@ cdef class Meters:
         self.tokens = metrics.tokens_of(model)
         self.decisions = [metrics.decisions_of(model, reason) for reason in NAMES_OF_REASONS]
 
-    cdef void finished(self, const native.Finish* finish) noexcept:
+    cdef void finished(self, const native.Finish* finish, double total_s, double first_s) noexcept:
+        """An answer of status 200. `first_s`: until the first bytes of a stream; below 0 for a whole answer."""
+        self.request.observe(total_s)
+        if first_s >= 0:
+            self.first_token.observe(first_s)
         self.tokens[0] += finish.prompt_tokens
         self.tokens[1] += finish.completion_tokens
         self.tokens[2] += finish.cached_tokens

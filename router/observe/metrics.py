@@ -10,13 +10,15 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate
 from math import inf
 from time import monotonic
+from typing import Protocol
 
 import msgspec
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from router.types import Usage
+from router.observe.record import Record
+from router.types import API_PATHS, Usage
 
 #: Making the page takes milliseconds, and any client may ask for it: one page serves all who ask within this time.
 PAGE_KEPT_S = 1.0
@@ -42,6 +44,18 @@ class MemberGauges(msgspec.Struct, frozen=True, kw_only=True):
     prefix_hit: float  #: 0..1
     in_flight: int
     restarts: int
+
+
+class JournalCounts(Protocol):
+    """Of the journal, since the start."""
+
+    queued_bytes: int
+    taken_bytes: int
+    written: int
+    late: int
+
+    @property
+    def dropped(self) -> int: ...
 
 
 class Histogram:
@@ -105,6 +119,7 @@ class Metrics(Collector):
         self._first_token = Labelled(LATENCY_BOUNDS_S)
         self._output_token = Labelled(TOKEN_BOUNDS_S)
         self._members: Callable[[], Iterable[MemberGauges]] = tuple
+        self._journal: JournalCounts | None = None
         self._page = b""
         self._page_made_s = -inf
         self._registry = CollectorRegistry()
@@ -116,9 +131,25 @@ class Metrics(Collector):
         """`members` is asked at each scrape."""
         self._members = members
 
+    def watch_journal(self, counts: "JournalCounts") -> None:
+        self._journal = counts
+
     def request(self, route: str, model: str, status: int, seconds: float) -> None:
-        """A request was answered; `seconds` from its last byte in to its last byte out."""
+        """A request was answered, or ended without an answer; `seconds` from its last byte in to its end."""
         self.requests_of(route, model, status).observe(seconds)
+
+    def ended(self, record: Record) -> None:
+        """An accepted request has ended; native ends are counted natively (`native/meters.pyx`)."""
+        model = record.model
+        self.request(API_PATHS[record.kind], model, record.status, record.total_s)
+        if record.error:
+            self.error(record.error)
+        if record.stream and record.ttft_s is not None:
+            self.first_token(model, record.ttft_s)
+        if record.end == "finish":
+            self.tokens(model, Usage(record.prompt_tokens, record.completion_tokens, record.cached_tokens))
+            if record.tpot_s is not None:
+                self.output_token(model, record.tpot_s)
 
     def error(self, type: str) -> None:
         self._errors[type] = self._errors.get(type, 0) + 1
@@ -209,6 +240,8 @@ class Metrics(Collector):
         yield _histogram("overhead_seconds", "Last byte in to hand-over to an engine.", self.overhead_seconds)
         yield _labelled("time_to_first_token_seconds", "Of streamed answers.", "model", self._first_token)
         yield _labelled("time_per_output_token_seconds", "Mean of an answer.", "model", self._output_token)
+        if self._journal is not None:
+            yield from _journal_families(self._journal)
         yield _labelled("request_seconds", "Last byte in to last byte out.", "route", self._seconds_by_route())
         yield _gauge("connections", "Open client connections.", self.connections)
         yield _gauge("requests_in_flight", "Accepted and unfinished.", sum(member.in_flight for member in members))
@@ -244,6 +277,19 @@ def _labelled(name: str, text: str, label: str, labelled: Labelled) -> Metric:
     for value, histogram in labelled.children.items():
         family.add_metric([value], histogram.buckets(), histogram.total[0])
     return family
+
+
+def _journal_families(counts: JournalCounts) -> Iterator[Metric]:
+    about = (
+        ("journal_records", "Lines written to the journal.", counts.written),
+        ("journal_dropped", "Lines that the journal could not take.", counts.dropped),
+        ("journal_late", "Answers that left before their record was written.", counts.late),
+    )
+    for name, text, count in about:
+        family = CounterMetricFamily(_PREFIX + name, text)
+        family.add_metric([], count)
+        yield family
+    yield _gauge("journal_queued_bytes", "Waiting for the disk.", counts.queued_bytes - counts.taken_bytes)
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:

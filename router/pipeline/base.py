@@ -7,6 +7,7 @@ from typing import Protocol
 
 import msgspec
 
+from router.errors import RouterError
 from router.native.express import Express, Passage
 from router.pipeline.sink import Sink
 from router.pool.base import MemberPhase, MemberStatus
@@ -27,8 +28,9 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
 class Ticket(Protocol):
     """An accepted request. It ends exactly once: `sink.done`, `sink.fail`, or `cancel`."""
 
-    def cancel(self) -> None:
-        """The client is gone: abort in the engine, call the sink no more. Harmless after the end."""
+    def cancel(self, why: RouterError | None = None) -> None:
+        """Abort in the engine, call the sink no more: the client is gone or, with `why`, the receiver itself ends the
+        answer in that error. Harmless after the end."""
         ...
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from router.heads.mf import MfHead
 from router.native.express import Express, Passage
 from router.pipeline.decider import Decider
+from router.pipeline.record import attempt_of
 from router.pipeline.request import Request
 from router.pool import PoolMember
 from router.pool.engine import EngineCall, EngineMember
@@ -59,5 +60,8 @@ def resumed(router: "Router", passage: Passage, request: Request) -> Request:
     call = EngineCall(member, passage.id, request)
     if member.lane.calls.get(passage.id) is passage:  # else it has ended there
         member.lane.calls[passage.id] = call
-    request.resume(call, passage.decision, started=passage.started)
+    attempt = attempt_of(passage)
+    request.attempts.append(attempt)
+    request.received_s, request.first_s = passage.received_s, passage.first_s if passage.started else None
+    request.resume(call, attempt.decision, started=passage.started)
     return request

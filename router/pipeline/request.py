@@ -10,13 +10,17 @@ Knows no HTTP. All of it runs on the event loop's thread.
 
 import asyncio
 import logging
+from collections.abc import Callable
+from time import perf_counter
 from typing import Protocol
 
 import msgspec
 
 from router.errors import DeadlineExceeded, EngineFailed, EngineLost, RouterError
 from router.ipc.messages import Done, Handoff
+from router.pipeline.attempt import Attempt
 from router.pipeline.leg import stream_to
+from router.pipeline.record import MOST_KEPT_BODY_BYTES, Life
 from router.pipeline.sink import Sink
 from router.policy import Settings
 from router.pool.base import Call, Failure, PoolMember, Receiver, Work
@@ -46,7 +50,8 @@ class Desk(Protocol):
     """What a request needs of the pipeline."""
 
     pool: tuple[PoolMember, ...]
-    pending_bytes: int  #: of the bodies that a retry may still need
+    pending_bytes: int  #: of the bodies that a retry may still need, or the journal
+    keeps_bodies: bool  #: until the end, for the journal
 
     def choose(self, request: "Request") -> Decision:
         """Decide for `request` on the pool as it is now. Raises `RouterError`."""
@@ -56,8 +61,12 @@ class Desk(Protocol):
         """Another member for a request that failed, or None."""
         ...
 
-    def ended(self, request: "Request") -> None:
+    def ended(self, request: "Request", life: Life) -> None:
         """`request` is over; called once."""
+        ...
+
+    def acknowledge(self, act: Callable[[], None]) -> None:
+        """Call `act`, which tells the receiver that its request is over: now, or once its record is written."""
         ...
 
 
@@ -70,12 +79,15 @@ class Request:
         "_sink",
         "_timer",
         "_traceparent",
+        "attempts",
         "body",
         "decision",
         "ended",
+        "first_s",
         "held_bytes",
         "lost",
         "query",
+        "received_s",
         "retried",
         "scores",
         "settings",
@@ -90,6 +102,9 @@ class Request:
         self._timer: asyncio.TimerHandle | None = None
         self.query = query
         self.settings = settings
+        self.attempts: list[Attempt] = []  #: the last one is under way
+        self.received_s = query.received_s or perf_counter()
+        self.first_s: float | None = None  #: from its receipt to the first bytes of its answer
         self.body = body
         self.held_bytes = len(body)  #: what the body counts for in the bound on pending bytes
         self.scores: Scores | None = None
@@ -122,8 +137,6 @@ class Request:
         self._call, self.decision, self.started = call, decision, started
         if started:
             stream_to(call, self._sink)
-            self.held_bytes = 0
-            self.body = b""
 
     def scored(self, future: "asyncio.Future[Scores]") -> None:
         """Begin with scores made elsewhere."""
@@ -141,14 +154,14 @@ class Request:
         """End in an error that arose before or outside the member."""
         if not self.ended:
             self._abort()
-            self._tell_failure(self._end(), error)
+            self._tell_failure(error)
 
     # Ticket
 
-    def cancel(self) -> None:
+    def cancel(self, why: RouterError | None = None) -> None:
         if not self.ended:
             self._abort()
-            self._end()
+            self._end(error=why)
 
     # Receiver
 
@@ -167,7 +180,7 @@ class Request:
             return
         try:
             if self.started or self._start():
-                self._end().done(done)
+                self._tell_done(done)
         except Exception:
             log.exception("request %s: its receiver failed at the end", self.query.request_id)
             self.refuse(RouterError(_OUR_FAULT))
@@ -183,13 +196,15 @@ class Request:
             failure = Failure(EngineLost(why), lost=True)
         self.lost = self.lost or failure.lost
         if self.started or not self._retry(failure):
-            self._tell_failure(self._end(), failure.error)
+            self._tell_failure(failure.error)
 
     def _start(self) -> bool:
         """False when the sink cancelled."""
         assert self.decision is not None
         self.started = True
-        self._let_go_of_body()
+        self.first_s = perf_counter() - self.received_s
+        if not self._desk.keeps_bodies or self.held_bytes > MOST_KEPT_BODY_BYTES:
+            self._let_go_of_body()
         # No retry will read them: thousands of turns take ten times as long an answer's memory as the body counted for.
         self.query = msgspec.structs.replace(self.query, turns=())
         self._sink.start(self.decision)
@@ -197,15 +212,18 @@ class Request:
 
     def _retry(self, failure: Failure) -> bool:
         """Whether another member has it now."""
+        if self.attempts:
+            self.attempts[-1].failed(failure.error, lost=failure.lost)
         if self.retried:
             return False
         try:
             decision = self._desk.choose_again(self, failure)
             if decision is None:
                 return False
-            self.retried = True
+            self.retried = self.attempts[-2].retried = True
             self._hand_over(decision)
         except RouterError as error:
+            self.attempts[-1].failed(error)
             log.debug("request %s cannot be retried: %s", self.query.request_id, error)
             return False
         except Exception:  # of a head, for example: the request still has to be told how it failed
@@ -240,24 +258,46 @@ class Request:
             except Exception:
                 log.exception("request %s could not be aborted", self.query.request_id)
 
-    def _end(self) -> Sink:
+    def _end(self, done: Done | None = None, error: RouterError | None = None) -> Sink:
         """The sink, to be told. Sink, request and call hold one another: they part here, not in the cycle collector."""
         sink, self._sink = self._sink, _NOBODY
         self.ended = True
         self._call = None
+        life = self._life(done, error)
         self._let_go_of_body()
         if self._timer is not None:
             self._timer.cancel()
-        self._desk.ended(self)
+        self._desk.ended(self, life)
         return sink
+
+    def _life(self, done: Done | None, error: RouterError | None) -> Life:
+        return Life(
+            query=self.query,
+            attempts=self.attempts,
+            received_s=self.received_s,
+            ended_s=perf_counter(),
+            first_s=self.first_s,
+            done=done,
+            error=error,
+            body=self.body if self._desk.keeps_bodies else b"",
+        )
 
     def _let_go_of_body(self) -> None:
         self._desk.pending_bytes -= self.held_bytes
         self.held_bytes = 0
         self.body = b""
 
-    def _tell_failure(self, sink: Sink, error: RouterError) -> None:
-        try:
-            sink.fail(error)
-        except Exception:
-            log.exception("request %s: its receiver failed at an error", self.query.request_id)
+    def _tell_done(self, done: Done) -> None:
+        sink = self._end(done)
+        self._desk.acknowledge(lambda: sink.done(done))
+
+    def _tell_failure(self, error: RouterError) -> None:
+        sink = self._end(error=error)
+
+        def tell() -> None:
+            try:
+                sink.fail(error)
+            except Exception:
+                log.exception("request %s: its receiver failed at an error", self.query.request_id)
+
+        self._desk.acknowledge(tell)

@@ -4,6 +4,7 @@ Knows no HTTP; `frontend` and the library submit to it. All calls come from one 
 """
 
 import asyncio
+import contextlib
 import logging
 import time
 import weakref
@@ -21,7 +22,10 @@ from router.features.conversation import segments
 from router.heads import Placement
 from router.heads.base import JudgedHead
 from router.native.express import Passage
+from router.observe.journal import Journal
+from router.observe.ledger import Ledger
 from router.observe.metrics import Metrics
+from router.pipeline.attempt import Attempt
 from router.pipeline.base import MemberStatus, ModelCard
 from router.pipeline.chat import ChatStream, Completion, ask, complete
 from router.pipeline.conversation import Conversation, query_of
@@ -29,6 +33,7 @@ from router.pipeline.decider import Decider, decider_of
 from router.pipeline.judge import score as score_by_judge
 from router.pipeline.leg import not_again
 from router.pipeline.passages import express_of, follow, resumed
+from router.pipeline.record import Gathered, Life, record_of
 from router.pipeline.request import Request
 from router.pipeline.scoring import Scoring
 from router.pipeline.sink import Sink
@@ -76,6 +81,8 @@ class Router:
         self.metrics = Metrics(process=False) if metrics is None else metrics
         self._decider = Decider(config, scoring)
         self.pending_bytes = 0
+        self.keeps_bodies = False
+        self.journal: Journal | None = None
         self._start = start
         self._on_event = on_event
         self._created = int(time.time())
@@ -89,7 +96,11 @@ class Router:
             environment = configuration.inherited_environment(config)
             pool = build(config, self._folder.path, environment, host_command=host_command)
         self.pool: tuple[PoolMember, ...] = tuple(pool or ())
+        self.ledger = Ledger(self.metrics)
         self.express = express_of(self, self._decider, self.pool, self._requests)
+        if self.express is not None:
+            self.express.wake = self.ledger.wake
+            self.ledger.gather(Gathered(self.express, self.metrics))
         self._supervisor = Supervisor(self.pool, config.supervision)
 
     @classmethod
@@ -113,8 +124,10 @@ class Router:
         if not self._start:
             return
         try:
+            self.open_journal()
             await self._supervisor.start(self._on_event)
         except BaseException as error:
+            await self._close_journal()
             self._remove_folder(keep_logs=isinstance(error, EngineStartError))
             raise
 
@@ -129,8 +142,27 @@ class Router:
             except Exception:  # the others, and the engines, must still be ended
                 log.exception("a request could not be told that the server is shutting down")
         self._threads.stop()
+        self.ledger.tell()
+        await self._close_journal()
         await self._supervisor.stop()
         self._remove_folder(keep_logs=False)
+
+    def open_journal(self) -> None:
+        """Write the journal that the config asks for, from now on. Raises `ConfigError`."""
+        settings = self.config.journal
+        if not settings.path:
+            return
+        self.journal = Journal(settings, self.ledger)
+        self.metrics.watch_journal(self.journal.counts)
+        self.keeps_bodies = settings.prompts
+        if self.express is not None:
+            self.express.keeps_bodies = settings.prompts
+            self.express.holds_ends = self.ledger.holds
+
+    async def _close_journal(self) -> None:
+        journal, self.journal = self.journal, None
+        if journal is not None:
+            await journal.close()
 
     async def __aenter__(self) -> "Router":
         await self.start()
@@ -234,7 +266,14 @@ class Router:
 
     def choose(self, request: Request) -> Decision:
         assert request.scores is not None
-        return self._decider.choose(request.query, request.scores, self._snapshot(), request.settings)
+        return self._choose(request, request.scores, self._snapshot(), request.settings)
+
+    def _choose(self, request: Request, scores: Scores, snapshot: Snapshot, settings: Settings) -> Decision:
+        """Decide, and note what the decision was made of. Raises `RouterError`."""
+        first = request.attempts[0].decision.id if request.attempts else ""
+        decision = self._decider.choose(request.query, scores, snapshot, settings, again=first)
+        request.attempts.append(Attempt(decision))
+        return decision
 
     def choose_again(self, request: Request, failure: Failure) -> Decision | None:
         if self._closed or not failure.retryable or not self._decider.routing.retry:
@@ -250,26 +289,31 @@ class Router:
         excluded = not_again(request.decision.member, failure, snapshot.members)
         settings = msgspec.structs.replace(request.settings, excluded=excluded)
         try:
-            decision = self._decider.choose(
-                request.query, request.scores, snapshot, settings, again=request.decision.id
-            )
+            decision = self._choose(request, request.scores, snapshot, settings)
         except RouterError:
             return None
         self.metrics.decided(decision.model, "retry", 0.0)
         return decision
 
-    def ended(self, request: Request) -> None:
+    def ended(self, request: Request, life: Life) -> None:
         self._requests.discard(request)
+        self.ledger.ended(record_of(life, wanted=self.ledger.wanted))
+
+    def acknowledge(self, act: Callable[[], None]) -> None:
+        if self.ledger.holds:
+            self.ledger.hold(act)
+        else:
+            act()
 
     # A request that leaves the common way
 
     def resume(self, passage: Passage, query: Query, sink: Sink) -> Request:
         """Goes on with `passage` as an ordinary request, whatever has been sent by now. Never fails: there is an end to
         be told, whatever a reload has made of the name that the request asked for."""
-        try:
-            settings = self._decider.names.settings_of(query)
-        except RouterError:
-            settings = Settings(rule="pinned", pinned=passage.member)  # it is not decided again
+        settings = Settings(rule="pinned", pinned=passage.member)  # where it cannot be decided again
+        if query.turns:
+            with contextlib.suppress(RouterError):
+                settings = self._decider.names.settings_of(query)
         request = resumed(self, passage, Request(self, query, settings, passage.body, sink, ""))
         self._requests.discard(passage)
         self._requests.add(request)

@@ -6,15 +6,17 @@ import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 import uvloop
 
 from router.config import Limits, Server
-from router.errors import RouterError
+from router.errors import ClientGone, RouterError
 from router.frontend.server import Frontend
 from router.ipc.messages import Done
 from router.observe.metrics import Metrics
+from router.observe.record import SCHEMA_VERSION, Record
 from router.pipeline.base import MemberStatus, ModelCard
 from router.pipeline.sink import Sink
 from router.types import Decision, MemberState, Query, Term, Timings, Usage
@@ -50,15 +52,27 @@ class Request:
     body: bytes
     sink: Sink
     traceparent: str
+    metrics: Metrics | None = None
     cancelled: bool = False
 
-    def cancel(self) -> None:
+    def cancel(self, why: RouterError | None = None) -> None:
+        error = why or ClientGone("the client left")
+        if not self.cancelled:
+            self._ended(end="cancel" if why is None else "error", status=error.status, error=error.type)
         self.cancelled = True
 
     def reply(self, body: bytes = REPLY) -> None:
+        self._ended(end="finish", status=200, model=DECISION.model, completion_tokens=DONE.usage.completion_tokens)
         self.sink.start(DECISION)
         self.sink.chunk(body)
         self.sink.done(DONE)
+
+    def _ended(self, **how: Any) -> None:
+        """Counted as by the pipeline's ledger."""
+        if self.metrics is not None:
+            query = self.query
+            about = {"id": DECISION.id, "request_id": query.request_id, "kind": query.kind, "asked": query.model}
+            self.metrics.ended(Record(version=SCHEMA_VERSION, time_s=time.time(), **about, **how))
 
 
 def event(text: str) -> bytes:
@@ -75,11 +89,12 @@ class ScriptedService:
     ready: bool = True
     requests: list[Request] = field(default_factory=list)
     express: None = None
+    metrics: Metrics | None = None
 
     def submit(self, query: Query, body: bytes, sink: Sink, *, traceparent: str = "") -> Request:
         if self.refusal is not None:
             raise self.refusal
-        request = Request(query, body, sink, traceparent)
+        request = Request(query, body, sink, traceparent, self.metrics)
         self.requests.append(request)
         if self.script is not None:
             asyncio.get_running_loop().call_soon(self.script, request)
@@ -232,7 +247,8 @@ class House:
             allowed_origins=allowed_origins,
             limits=Limits(**limits),  # type: ignore[arg-type]
         )
-        frontend = Frontend(config, service, Metrics(process=False), clock=self.clock)
+        service.metrics = Metrics(process=False)
+        frontend = Frontend(config, service, service.metrics, clock=self.clock)
         await frontend.start()
         self.frontends.append(frontend)
         return frontend

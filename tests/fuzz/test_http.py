@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from router.config import Limits
-from router.errors import EngineFailed, Overloaded
+from router.errors import EngineFailed, Overloaded, RouterError
 from router.frontend.connection import Connection
 from router.frontend.door import Door
 from router.frontend.keys import Keys
@@ -85,7 +85,7 @@ class Ticket:
         self.stream = stream
         self.cancelled = False
 
-    def cancel(self) -> None:
+    def cancel(self, why: RouterError | None = None) -> None:
         self.cancelled = True
 
 

@@ -74,7 +74,8 @@ class Importer(Protocol):
 
 
 class Format(Protocol):
-    """A module of this folder."""
+    """A module of this folder. It may have `ACROSS_FILES = True`: one importer reads all its files; and `TORN_LINES =
+    True`: broken lines are left out and counted."""
 
     ABOUT: str
 

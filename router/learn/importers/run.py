@@ -9,7 +9,7 @@ import msgspec
 from router.errors import ConfigError
 from router.learn import importers, output, records
 from router.learn.importers import sink
-from router.learn.importers.base import Broken, Options, Outcome, Row, Source
+from router.learn.importers.base import Broken, Importer, Options, Outcome, Row, Source
 
 OnStage = Callable[[str, int], None]
 OnStep = Callable[[], None]
@@ -68,6 +68,7 @@ def run(
             for row in job.rows(path, format, options):
                 table = table or stack.enter_context(sink.opened(out, sink.kind_of(row)))
                 table.add(row)
+        job.finish(files[-1])
         if table is None:
             raise ConfigError(f"{paths[0]}: expected at least one row, got none{job.reasons()}")
     return job.report(out)
@@ -91,6 +92,7 @@ class _Job:
     def __init__(self, skip_broken: bool, keep_responses: bool, on_step: OnStep) -> None:
         self._skip, self._responses, self._on_step = skip_broken, keep_responses, on_step
         self._took: list[Took] = []
+        self._across: dict[str, Importer] = {}  # by format: those that read all its files
         self._left_out: dict[str, LeftOut] = {}
         self._prompts: set[str] = set()
         self._models: dict[str, None] = {}
@@ -101,11 +103,18 @@ class _Job:
         kind = records.kind_of(path)
         source = Source(path, kind, _first(path, kind))
         name = importers.sniff(source) if format == "auto" else format
-        importer = importers.find(name).importer(source, options)
+        format_ = importers.find(name)
+        across, torn = getattr(format_, "ACROSS_FILES", False), getattr(format_, "TORN_LINES", False)
+        importer = self._across.get(name) or format_.importer(source, options)
+        if across:
+            self._across[name] = importer
         number = 0
         for number, record in enumerate(records.read(path, kind), 1):
             if number % EVERY == 0:
                 self._on_step()
+            if torn and record.broken:
+                self._leave_out("a line that is not whole", 1, record.where)
+                continue
             try:
                 if record.broken:
                     raise Broken(record.broken)
@@ -116,6 +125,15 @@ class _Job:
             for row in made:
                 yield self._counted(row)
         self._took.append(Took(records.told(path), name, number))
+        if not across:
+            self._leave_out_of(importer, path)
+
+    def finish(self, last: Path) -> None:
+        """After all files."""
+        for importer in self._across.values():
+            self._leave_out_of(importer, last)
+
+    def _leave_out_of(self, importer: Importer, path: Path) -> None:
         for why, count in importer.left_out().items():
             self._leave_out(why, count, records.told(path))
 

@@ -192,6 +192,30 @@ def test_journal_joins_feedback_to_decisions(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+def test_a_journals_feedback_may_stand_in_a_later_file_and_torn_lines_are_left_out(tmp_path: Path) -> None:
+    request = {
+        "type": "request", "version": 1, "id": "d1", "request_id": "r", "time_s": 1.0, "kind": "chat", "asked": "auto",
+        "model": "small", "end": "finish", "status": 200, "completion_tokens": 7, "cost_usd": 0.5, "session_id": "s",
+        "turns": [["system", "Be short."], ["user", "1 + 1?"]],
+    }  # fmt: skip
+    folder = tmp_path / "journal"
+    folder.mkdir()
+    first = write_jsonl(folder / "headgate-20260101T000000-000001.jsonl", [request])
+    with first.open("a") as file:
+        file.write('{"type":"request","id":"torn')
+    write_jsonl(
+        folder / "headgate-20260101T000000-000002.jsonl",
+        [{"type": "feedback", "id": "d1", "score": 1}, request | {"id": "d2"}],
+    )
+    report, (row,) = imported(folder)
+    assert (row["prompt"], row["model"], row["score"], row["output_tokens"], row["cost_usd"], row["group"]) == (
+        "Be short.\n\n1 + 1?", "small", 1, 7, 0.5, "s",
+    )  # fmt: skip
+    assert {one.why: one.count for one in report.left_out} == {
+        "a line that is not whole": 1, "a decision without feedback": 1,
+    }  # fmt: skip
+
+
 def test_own_tables_are_merged_and_rewritten(tmp_path: Path) -> None:
     first = write_csv(tmp_path / "a.csv", [{"prompt": "1?", "model": "m", "score": "0.5", "cost_usd": ""}])
     second = write_jsonl(

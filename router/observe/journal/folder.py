@@ -1,0 +1,90 @@
+"""The folder of a journal: whose it is, who writes in it now, its segments, and which of them are too many."""
+
+import fcntl
+import os
+import re
+import stat
+import time
+from pathlib import Path
+
+from router.errors import ConfigError
+
+NAME = re.compile(r"headgate-\d{8}T\d{6}-\d{6}\.jsonl")
+_LOCK = "lock"
+_AT = "$.journal.path"
+
+
+def check_folder(folder: Path) -> None:
+    """Raises `ConfigError` where no journal could be written in `folder`. Makes nothing."""
+    there = folder
+    while not there.exists() and there != there.parent:
+        there = there.parent
+    if not there.is_dir():
+        raise ConfigError(f"{folder}: expected a folder; {there} is none - at `{_AT}`")
+    if there == folder:
+        _check_owner(folder)
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise ConfigError(f"{folder}: {there} cannot be written in - at `{_AT}`")
+
+
+def _check_owner(folder: Path) -> None:
+    """Others could put a link or a pipe in the place of a segment."""
+    status = folder.stat()
+    if status.st_uid not in (os.getuid(), 0) or status.st_mode & 0o022:
+        found = f"owner {status.st_uid}, mode {status.st_mode & 0o7777:04o}"
+        why = f"others may write in it ({found}); expected one of our own (a folder that is missing is made)"
+        raise ConfigError(f"{folder}: {why} - at `{_AT}`")
+
+
+class Folder:
+    """Locked for one process: two would each remove the other's segments."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises `ConfigError`."""
+        check_folder(path)
+        self.path = path
+        try:
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._lock = os.open(path / _LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        except OSError as error:
+            raise ConfigError(f"{path}: {error.strerror} - at `{_AT}`") from error
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(self._lock)
+            why = "another process writes its journal here; expected a folder for each"
+            raise ConfigError(f"{path}: {why} - at `{_AT}`") from error
+        self._number = 0
+
+    def close(self) -> None:
+        os.close(self._lock)
+
+    def new_segment(self) -> int:
+        """The descriptor of a new segment, 0600. Raises `OSError`."""
+        flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+        while True:
+            self._number += 1
+            name = f"headgate-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{self._number:06d}.jsonl"
+            try:
+                return os.open(self.path / name, flags, 0o600)
+            except FileExistsError:  # of a process before us, in this very second
+                continue
+
+    def holds(self, segment: int) -> bool:
+        """Whether `segment` still has a name: what is written to a removed file is lost."""
+        return os.fstat(segment).st_nlink > 0
+
+    def prune(self, keep_bytes: int, keep_s: float) -> None:
+        """Remove the oldest segments until what is left is within both bounds; never the last. Raises `OSError`."""
+        found = [(path, path.stat()) for path in segments(self.path)]
+        total, oldest = sum(status.st_size for _, status in found), time.time() - keep_s
+        for path, status in found[:-1]:
+            if total <= keep_bytes and status.st_mtime >= oldest:
+                return
+            path.unlink(missing_ok=True)
+            total -= status.st_size
+
+
+def segments(path: Path) -> list[Path]:
+    """Those of a folder, the oldest first."""
+    return sorted(one for one in path.iterdir() if NAME.fullmatch(one.name) and stat.S_ISREG(one.lstat().st_mode))

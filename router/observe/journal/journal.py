@@ -1,0 +1,112 @@
+"""The ledger's subscriber that keeps its records: encodes each tick's, hands them to the writer, and, where the config
+asks for it, holds the last byte of an answer until its record is in the file.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import msgspec
+
+from router.config import Journal as Settings
+from router.observe.journal.folder import Folder
+from router.observe.journal.writer import Counts, Writer
+from router.observe.ledger import Ledger, release
+from router.observe.record import Record
+
+log = logging.getLogger("headgate.journal")
+
+#: An answer waits no longer than this for its record: a disk that hangs must not hold clients for ever.
+LONGEST_WAIT_S = 5.0
+_CLOSE_S = 5.0
+
+Act = Callable[[], None]
+
+
+class Journal:
+    """Called from the event loop's thread, which is running. Writes until `close`."""
+
+    def __init__(self, settings: Settings, ledger: Ledger) -> None:
+        """Raises `ConfigError` where the folder cannot be written, or another process writes there."""
+        self.counts = Counts()
+        self._folder = Folder(Path(settings.path))
+        self._writer = Writer(settings, self._folder, self.counts)
+        self._encode = msgspec.json.Encoder().encode_lines
+        self._loop = asyncio.get_running_loop()
+        self._waiting: set[_Held] = set()
+        self._ledger = ledger
+        self._end = ledger.subscribe(self._records)
+        if settings.sync == "record":
+            ledger.keeper = self._keep
+
+    def put(self, line: msgspec.Struct, written: Callable[[bool], None] | None = None) -> None:
+        """A line that is no record. `written` is called from the event loop: whether the line is in the file."""
+        told = None if written is None else self._in_loop(written)
+        if not self._writer.put(self._encode([line]), 1, told) and written is not None:
+            self._loop.call_soon(written, False)
+
+    async def close(self) -> None:
+        """Write what the ledger has told so far. What a disk cannot take in time is lost, and said so."""
+        self._end()
+        self._ledger.keeper = None
+        if not await asyncio.to_thread(self._writer.close, _CLOSE_S):
+            left = self.counts.queued_bytes - self.counts.taken_bytes
+            log.error("%s: the disk did not take the last %d bytes within %g s", self._folder.path, left, _CLOSE_S)
+        for held in tuple(self._waiting):
+            held.release()
+        self._folder.close()
+
+    def _records(self, records: Sequence[Record]) -> None:
+        try:
+            data = self._encode(records)
+        except Exception:  # one that is no JSON must not take the others along
+            data = b"".join([self._one(record) for record in records])
+        self._writer.put(data, data.count(b"\n"))
+
+    def _one(self, record: Record) -> bytes:
+        try:
+            return self._encode([record])
+        except Exception:
+            self.counts.refused += 1
+            log.exception("the record of request %s makes no line, and is dropped", record.request_id)
+            return b""
+
+    def _keep(self, acts: list[Act]) -> None:
+        """The records that `acts` wait for were put just before: what is put now comes after them."""
+        held = _Held(acts, self)
+        self._waiting.add(held)
+        held.timer = self._loop.call_later(LONGEST_WAIT_S, held.late)
+        self._writer.put(b"", 0, self._in_loop(lambda written: held.release()))
+
+    def _in_loop(self, act: Callable[[bool], None]) -> Callable[[bool], None]:
+        def call(written: bool) -> None:
+            try:
+                self._loop.call_soon_threadsafe(act, written)
+            except RuntimeError:  # the loop has ended
+                log.debug("a line was written after the end of the event loop")
+
+        return call
+
+    def released(self, held: "_Held") -> None:
+        self._waiting.discard(held)
+
+
+class _Held:
+    """The ends of answers that wait for one write."""
+
+    def __init__(self, acts: list[Act], journal: Journal) -> None:
+        self._acts = acts
+        self._journal = journal
+        self.timer: asyncio.TimerHandle | None = None
+
+    def late(self) -> None:
+        self._journal.counts.late += len(self._acts)
+        self.release()
+
+    def release(self) -> None:
+        acts, self._acts = self._acts, []
+        if self.timer is not None:
+            self.timer.cancel()
+        self._journal.released(self)
+        release(acts)

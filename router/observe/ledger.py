@@ -1,0 +1,127 @@
+"""The ledger: every accepted request that ended becomes one record, and whoever subscribed is told, once a tick.
+
+    request ends -> ended(record)  --+
+                                     +-- next turn of the loop: counted in the metrics, then each subscriber in turn
+    native ends, gathered -> wake() -+
+
+The metrics of requests that ended are counted here and nowhere else. Called from the event loop's thread only.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from router.observe.metrics import Metrics
+from router.observe.record import Record
+
+log = logging.getLogger("headgate.ledger")
+
+Subscriber = Callable[[Sequence[Record]], None]
+
+
+class Source(Protocol):
+    """Ends that native code has gathered since the last tick."""
+
+    def take(self, *, wanted: bool) -> list[Record]:
+        """Count them in the metrics; where they are `wanted`, return their records."""
+        ...
+
+
+class Ledger:
+    """Tells each record to every subscriber once, in the order in which the requests ended."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._ended: list[Record] = []
+        self._held: list[Callable[[], None]] = []
+        self._due = False
+        self._sources: list[Source] = []
+        self._subscribers: list[Subscriber] = []
+        #: Takes what waits for the records told just before, to be called once they are safe. None: called at once.
+        self.keeper: Callable[[list[Callable[[], None]]], None] | None = None
+
+    @property
+    def wanted(self) -> bool:
+        """Somebody reads the records: all their numbers are worth keeping."""
+        return bool(self._subscribers)
+
+    @property
+    def holds(self) -> bool:
+        """The last byte of an answer waits for its record."""
+        return self.keeper is not None
+
+    def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:
+        """Call `subscriber` with the records of each tick, from now on. What it raises is logged and keeps nobody else
+        from being told. Returns what ends this."""
+        self._subscribers.append(subscriber)
+        return lambda: self._subscribers.remove(subscriber)
+
+    def gather(self, source: Source) -> None:
+        """Ask `source` too at each tick; it calls `wake` when it has something."""
+        self._sources.append(source)
+
+    def ended(self, record: Record) -> None:
+        self._ended.append(record)
+        self.wake()
+
+    def hold(self, act: Callable[[], None]) -> None:
+        """Call `act` once the records so far are safe."""
+        self._held.append(act)
+        self.wake()
+
+    def wake(self) -> None:
+        """There is something to tell: with the next turn of the loop, where one runs."""
+        if self._due:
+            return
+        self._due = True
+        try:
+            asyncio.get_running_loop().call_soon(self.tell)
+        except RuntimeError:
+            self.tell()
+
+    def tell(self) -> None:
+        """All that ended so far, now."""
+        self._due = False
+        records, self._ended = self._ended, []
+        self._tell(records, (self._count,))
+        for source in self._sources:
+            try:
+                records += source.take(wanted=self.wanted)
+            except Exception:
+                log.exception("the ends that were gathered natively could not be read: they are in no record")
+        records.sort(key=_ended_s)
+        self._tell(records, tuple(self._subscribers))
+        held, self._held = self._held, []
+        if not held:
+            return
+        if self.keeper is None:
+            release(held)
+        else:
+            self.keeper(held)
+
+    def _count(self, records: Sequence[Record]) -> None:
+        for record in records:
+            self._metrics.ended(record)
+
+    def _tell(self, records: Sequence[Record], subscribers: Sequence[Subscriber]) -> None:
+        if not records:
+            return
+        for subscriber in subscribers:
+            try:
+                subscriber(records)
+            except Exception:
+                log.exception("a subscriber of the ledger failed on %d records; the others are told", len(records))
+
+
+def release(held: Sequence[Callable[[], None]]) -> None:
+    """Call each, whatever another raises."""
+    for act in held:
+        try:
+            act()
+        except Exception:
+            log.exception("the end of an answer could not be sent")
+
+
+def _ended_s(record: Record) -> float:
+    return record.time_s + record.total_s

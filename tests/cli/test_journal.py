@@ -1,0 +1,118 @@
+"""A served journal: what clients have seen end is in it after a SIGKILL too, and `headgate journal` shows it."""
+
+import concurrent.futures
+import http.client
+import json
+import signal
+import threading
+import urllib.error
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from router.cli.main import main
+from router.observe.journal import Reader
+from router.observe.record import Record
+from tests.conftest import wait_until
+
+KILLS = 3
+CLIENTS = 8
+
+
+def records(folder: Path) -> list[Record]:
+    return [line for line in Reader(folder) if isinstance(line, Record)]
+
+
+def ask(server: Any, stop: threading.Event, acknowledged: list[str], enough: threading.Event) -> None:
+    """Until the server is gone: the ids of the answers that came whole."""
+    steps = json.dumps([["chunk", 'data: {"x":1}\n\n'], ["chunk", "data: [DONE]\n\n"], ["done"]])
+    body = {"model": "auto", "messages": [{"role": "user", "content": "2 + 2?"}], "stream": True, "user": steps}
+    while not stop.is_set():
+        try:
+            with server.post(body) as response:
+                if response.read().endswith(b"data: [DONE]\n\n"):
+                    acknowledged.append(response.headers["x-headgate-decision-id"])
+        except (OSError, ValueError, http.client.HTTPException):
+            if stop.is_set():
+                return
+        if len(acknowledged) > 50:
+            enough.set()
+
+
+def test_after_a_sigkill_under_load_no_acknowledged_record_is_missing_with_sync_record(
+    serve: Callable[..., Any], config: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = tmp_path / "journal"
+    path = config(journal={"path": str(folder), "sync": "record", "segment_bytes": 16384})
+    acknowledged: list[str] = []
+    for _ in range(KILLS):
+        server, stop, enough = serve(path), threading.Event(), threading.Event()
+        of_this: list[str] = []
+        with concurrent.futures.ThreadPoolExecutor(CLIENTS) as pool:
+            for _ in range(CLIENTS):
+                pool.submit(ask, server, stop, of_this, enough)
+            assert enough.wait(60)
+            server.signal(signal.SIGKILL)
+            stop.set()
+        server.end()
+        server.wait_childless()
+        acknowledged += of_this
+    reader = Reader(folder)
+    written = [line.id for line in reader]
+    assert set(acknowledged) - set(written) == set()
+    assert len(written) == len(set(written))
+    assert reader.torn <= KILLS
+
+
+def test_with_the_default_every_answered_request_is_in_the_journal_after_an_orderly_end(
+    serve: Callable[..., Any], config: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "journal"
+    path = config(journal={"path": str(folder), "prompts": True})
+    server = serve(path)
+    ids = []
+    for stream in (True, False):
+        body = {"model": "auto", "messages": [{"role": "user", "content": "What is 2 + 2?"}], "stream": stream}
+        with server.post(body, {"x-session-id": "s1"} if stream else None) as response:
+            response.read()
+            ids.append(response.headers["x-headgate-decision-id"])
+    wait_until(lambda: len(records(folder)) == 2, lambda: str(records(folder)))
+    with server.open("/metrics", admin=True) as response:
+        assert b"headgate_journal_dropped_total 0.0" in response.read()
+    with pytest.raises(urllib.error.HTTPError):
+        server.post({"messages": 5})
+    server.signal(signal.SIGTERM)
+    code, error = server.end()
+    assert code == 0, error
+    first, second = records(folder)
+    assert [first.id, second.id] == ids
+    assert (first.session_id, first.stream, second.stream) == ("s1", True, False)
+    assert [turn.text for turn in first.turns or ()] == ["What is 2 + 2?"]
+    assert [turn.text for turn in second.turns or ()] == ["What is 2 + 2?"]
+    assert main(["journal", "tail", str(path)]) == 0
+    assert capsys.readouterr().out.count("tokens") == 2
+    assert main(["journal", "tail", "-n", "1", "--json", str(folder)]) == 0
+    assert json.loads(capsys.readouterr().out)["id"] == ids[1]
+    assert main(["journal", "show", ids[0], str(folder)]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["decision"]["numbers"]["models"][0] == "small"
+    assert main(["journal", "show", "nothing", str(folder)]) == 2
+    assert "no record has the id 'nothing'" in capsys.readouterr().err
+
+
+def test_validate_refuses_a_journal_that_cannot_be_written(
+    config: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    pool = [{"name": "u", "kind": "openai", "url": "http://127.0.0.1:1/v1", "strength": 0.5}]
+    path = config(pool=pool, journal={"path": str(tmp_path / "file" / "journal")})
+    assert main(["validate", str(path)]) == 2
+    assert "expected a folder" in capsys.readouterr().err
+    assert main(["validate", str(config(pool=pool, journal={"path": str(tmp_path / "new")}))]) == 0
+    assert main(["validate", str(config(pool=pool, journal={"path": "x", "segment_bytes": 5}))]) == 2
+    assert "$.journal.segment_bytes" in capsys.readouterr().err
+    tight = {"path": "x", "segment_bytes": 1 << 20, "keep_bytes": 1 << 20}
+    assert main(["validate", str(config(pool=pool, journal=tight))]) == 2
+    assert "twice `segment_bytes`, got 1048576 - at `$.journal.keep_bytes`" in capsys.readouterr().err
