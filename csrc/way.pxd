@@ -180,8 +180,8 @@ cdef extern from "policy.hpp" namespace "headgate::policy" nogil:
 
 
 cdef extern from "frame.hpp" namespace "headgate" nogil:
-    size_t submit_size(uint64_t, string_view, string_view)
-    void put_submit(uint8_t*, uint64_t, string_view, string_view)
+    size_t submit_size(uint64_t, string_view, string_view, string_view)
+    void put_submit(uint8_t*, uint64_t, string_view, string_view, string_view)
     cdef cppclass Finish:
         int64_t prompt_tokens
         int64_t completion_tokens

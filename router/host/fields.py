@@ -141,13 +141,3 @@ def decode(kind: Kind, body: bytes) -> Body | None:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     return fields if fields.plausible() else None
-
-
-def merge(body: bytes, overrides: bytes) -> bytes:
-    """`body` with the top-level fields of `overrides` laid over it. Raises `msgspec.DecodeError` on malformed JSON."""
-    if not overrides:
-        return body
-    return msgspec.json.encode(_object.decode(body) | _object.decode(overrides))
-
-
-_object = msgspec.json.Decoder(dict[str, msgspec.Raw])

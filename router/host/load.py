@@ -38,13 +38,10 @@ class LoadMeter:
         self._running: dict[int, int] = {}
         self._waiting: dict[int, int] = {}
         self._kv_use: dict[int, float] = {}
-        self._decode = Ratio()
         self._token_rate = Ratio()  # of one stream
         self._prefill = Ratio()
         self._hits = Ratio()
-        self._preemptions = 0
         self._last_step: float | None = None
-        self.asleep = False
 
     def scheduled(self, engine: int, running: int, waiting: int, kv_use: float) -> None:
         """The scheduler's state after a step of `engine`."""
@@ -56,7 +53,6 @@ class LoadMeter:
         """A step gave `tokens` to `streams` requests. Steps after an idle engine say nothing of its pace."""
         if self._last_step is not None and tokens and any(self._running.values()):
             step_s = now - self._last_step
-            self._decode.add(tokens, step_s)
             self._token_rate.add(tokens, step_s * streams)
         self._last_step = now
 
@@ -68,9 +64,6 @@ class LoadMeter:
         """`hits` of a prompt's `tokens` were in the prefix cache."""
         self._hits.add(hits, tokens)
 
-    def preempted(self, times: int) -> None:
-        self._preemptions += times
-
     def load(self, unfinished: int) -> Load:
         """Now. `unfinished` is what the host knows of, sooner than the scheduler tells."""
         running = min(sum(self._running.values()), unfinished)
@@ -80,8 +73,5 @@ class LoadMeter:
             kv_use=max(self._kv_use.values(), default=0.0) if unfinished else 0.0,
             prefix_hit=self._hits.value,
             prefill_tokens_per_s=self._prefill.value,
-            decode_tokens_per_s=self._decode.value,
             time_per_output_token_s=1 / self._token_rate.value if self._token_rate.value else 0.0,
-            asleep=self.asleep,
-            preemptions=self._preemptions,
         )

@@ -1,10 +1,12 @@
-"""The frames between a frontend and an engine host. Fields are appended, never moved or retyped.
+"""The frames between a frontend and an engine host. Fields are appended, never moved or retyped within a version.
 
     +----------------+---------------------------------------------+
     | length, u32 LE | msgpack of one Message, array_like + tagged |
     +----------------+---------------------------------------------+
 
-Old and new peers understand each other: decoders accept missing and extra trailing fields.
+Releases of one protocol version understand each other: decoders, the native ones too (csrc/frame.hpp), accept missing
+and extra trailing fields. `PROTOCOL_VERSION` rises when a field is moved, retyped or removed; peers of another version
+are refused, peers of another release are not. docs/decisions/005-frames.md tells which fields there are and why.
 """
 
 from typing import Literal, TypeAlias
@@ -13,7 +15,7 @@ import msgspec
 
 from router.types import Kind, Timings, Usage
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 
 #: Frames above this are refused: a broken peer must not make us allocate without bound.
 MAX_FRAME_BYTES = 64 * 1024 * 1024
@@ -43,15 +45,13 @@ class Submit(msgspec.Struct, tag=1, array_like=True, frozen=True, gc=False, kw_o
     kind: Kind
     body: bytes
     request_id: str = ""
-    #: JSON object merged over the body's top level, empty for none
-    overrides: bytes = b""
+    traceparent: str = ""
+    deadline_s: float = 0.0  #: seconds from receipt; 0 for none
+    priority: int = 0  #: lower runs earlier, as in vLLM
     #: text of a partial answer that this engine continues, empty for none
     continue_text: str = ""
     #: JSON watch settings, empty for no watch
     watch: bytes = b""
-    priority: int = 0  #: lower runs earlier, as in vLLM
-    deadline_s: float = 0.0  #: seconds from receipt; 0 for none
-    traceparent: str = ""
 
 
 class Abort(msgspec.Struct, tag=2, array_like=True, frozen=True, gc=False):
@@ -106,10 +106,7 @@ class Load(msgspec.Struct, tag=7, array_like=True, frozen=True, gc=False, kw_onl
     kv_use: float = 0.0  #: 0..1
     prefix_hit: float = 0.0  #: share of prompt tokens served from the prefix cache, 0..1
     prefill_tokens_per_s: float = 0.0
-    decode_tokens_per_s: float = 0.0  #: summed over the batch
-    time_per_output_token_s: float = 0.0
-    asleep: bool = False
-    preemptions: int = 0  #: since start
+    time_per_output_token_s: float = 0.0  #: of one stream
 
 
 class Control(msgspec.Struct, tag=8, array_like=True, frozen=True, gc=False):

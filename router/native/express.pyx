@@ -117,6 +117,7 @@ cdef class Passage(Call):
         finish.prompt_tokens, finish.completion_tokens = usage.prompt_tokens, usage.completion_tokens
         finish.cached_tokens = usage.cached_tokens
         finish.first_token_s, finish.total_s = timings.first_token_s, timings.total_s
+        finish.reason = string_view()
         if self._ends_natively():
             self.finish_reason = done.finish_reason
             self._finish(&finish)
@@ -455,8 +456,9 @@ def _nobody():
 
 
 cdef bytes _submit(uint64_t id, string_view body, string_view request_id):
-    cdef bytes frame = PyBytes_FromStringAndSize(NULL, native.submit_size(id, body, request_id))
-    native.put_submit(<uint8_t*>PyBytes_AS_STRING(frame), id, body, request_id)
+    cdef string_view traceparent  # empty
+    cdef bytes frame = PyBytes_FromStringAndSize(NULL, native.submit_size(id, body, request_id, traceparent))
+    native.put_submit(<uint8_t*>PyBytes_AS_STRING(frame), id, body, request_id, traceparent)
     return frame
 
 

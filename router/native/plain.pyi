@@ -13,14 +13,14 @@ def read_request(data: bytes, start: bytes, limits: Limits) -> tuple[bytes, byte
 def read_chat(body: bytes, turns: TurnWeights) -> tuple[str, list[Segment], bool, int | None, int] | None:
     """Model (empty where none is named), weighted texts, `stream`, `max_tokens` and `n` of a chat body."""
 
-def submit_frame(id: int, body: bytes, request_id: bytes) -> bytes:
+def submit_frame(id: int, body: bytes, request_id: bytes, traceparent: bytes = b"") -> bytes:
     """A whole frame, length included."""
 
 def read_chunks(frame: bytes) -> list[tuple[int, bytes]] | None:
     """Of a Chunks frame without its length."""
 
-def read_done(frame: bytes) -> tuple[int, tuple[int, int, int], tuple[float, float]] | None:
-    """Id, usage and timings of a Done frame without its length."""
+def read_done(frame: bytes) -> tuple[int, tuple[int, int, int], tuple[float, float], str] | None:
+    """Id, usage, timings and finish reason of a Done frame without its length."""
 
 def read_load(frame: bytes) -> tuple[int, int, float, float, float, float] | None:
     """Running, waiting, cache use, prefix hits, prefill tokens/s and seconds an output token of a Load frame."""

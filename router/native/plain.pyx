@@ -39,9 +39,10 @@ def read_chat(bytes body not None, turns):
     return _bytes(chat.model).decode(), segments, bool(chat.stream), max_tokens, chat.choices
 
 
-def submit_frame(uint64_t id, bytes body not None, bytes request_id not None):
-    cdef bytes frame = PyBytes_FromStringAndSize(NULL, native.submit_size(id, _view(body), _view(request_id)))
-    native.put_submit(<uint8_t*>PyBytes_AS_STRING(frame), id, _view(body), _view(request_id))
+def submit_frame(uint64_t id, bytes body not None, bytes request_id not None, bytes traceparent not None=b""):
+    cdef string_view data = _view(body), name = _view(request_id), trace = _view(traceparent)
+    cdef bytes frame = PyBytes_FromStringAndSize(NULL, native.submit_size(id, data, name, trace))
+    native.put_submit(<uint8_t*>PyBytes_AS_STRING(frame), id, data, name, trace)
     return frame
 
 
@@ -58,7 +59,7 @@ def read_done(bytes frame not None):
     if not native.read_done(_view(frame), &id, &finish):
         return None
     return (id, (finish.prompt_tokens, finish.completion_tokens, finish.cached_tokens),
-            (finish.first_token_s, finish.total_s))
+            (finish.first_token_s, finish.total_s), _bytes(finish.reason).decode())
 
 
 def read_load(bytes frame not None):

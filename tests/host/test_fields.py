@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from router.host.fields import ChatBody, CompletionBody, decode, merge
+from router.host.fields import ChatBody, CompletionBody, decode
 
 MESSAGES = [{"role": "user", "content": "hi"}]
 
@@ -147,11 +147,3 @@ def test_token_bounds_default_as_openai_does():
 @pytest.mark.parametrize("kind", ["responses", "messages", "tokenize", "detokenize"])
 def test_other_kinds_are_never_covered(kind):
     assert decode(kind, msgspec.json.encode({"messages": MESSAGES})) is None
-
-
-def test_merge_lays_top_level_fields_over_the_body():
-    merged = merge(b'{"a": {"x": 1}, "b": 2}', b'{"a": {"y": 3}, "c": 4}')
-    assert msgspec.json.decode(merged) == {"a": {"y": 3}, "b": 2, "c": 4}
-    assert merge(b"not json", b"") == b"not json"
-    with pytest.raises(msgspec.DecodeError):
-        merge(b"not json", b"{}")

@@ -34,15 +34,13 @@ data = st.binary(max_size=300)
 share = st.floats(0, 1)
 messages: st.SearchStrategy[Message] = st.one_of(
     st.builds(Hello, model=text, capabilities=st.lists(text, max_size=4).map(tuple), context_tokens=count, nonce=data),
-    st.builds(
-        Submit, id=ids, kind=st.sampled_from(["chat", "completions"]), body=data, request_id=text, overrides=data
-    ),
+    st.builds(Submit, id=ids, kind=st.sampled_from(["chat", "completions"]), body=data, request_id=text, watch=data),
     st.builds(Abort, ids),
     st.builds(Chunks, st.lists(st.tuples(ids, data), max_size=8)),
     st.builds(Done, id=ids, usage=st.builds(Usage, count, count, count), timings=st.builds(Timings, share, share)),
     st.builds(Fail, id=ids, status=st.integers(100, 599), body=data, code=text, retryable=st.booleans()),
     st.builds(Handoff, id=ids, text=text, tokens=count, why=text),
-    st.builds(Load, running=count, waiting=count, kv_use=share, asleep=st.booleans()),
+    st.builds(Load, running=count, waiting=count, kv_use=share),
     st.builds(Control, st.sampled_from(["ping", "pong", "drain", "drained", "sleep", "wake", "done"]), text),
 )
 

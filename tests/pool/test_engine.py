@@ -365,7 +365,7 @@ async def test_a_load_frame_of_absurd_figures_harms_nobody(make: Make, heard: An
     member, receiver = make(), heard()
     await member.start()
     absurd = {"running": 2**64 - 1, "waiting": -5, "kv_use": math.nan, "prefix_hit": math.inf}
-    absurd |= {"prefill_tokens_per_s": math.nan, "time_per_output_token_s": -math.inf, "preemptions": 2**64 - 1}
+    absurd |= {"prefill_tokens_per_s": math.nan, "time_per_output_token_s": -math.inf}
     member.submit(work(["load", absurd], ["chunk", "a"], ["done"]), receiver)
     await receiver.end()
     state = member.state()

@@ -121,7 +121,6 @@ class VllmEngine:
                 await self._engine.sleep(int(argument or 1))
             else:
                 await self._engine.wake_up([argument] if argument else None)
-            self._meter.asleep = await self._engine.is_sleeping()
         except Exception as error:  # the asker is told; the engine may serve on
             return f"{type(error).__name__}: {error}"
         finally:

@@ -11,13 +11,12 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, TypeAlias
 
-import msgspec
 from vllm.inputs import tokens_input
 from vllm.sampling_params import RequestOutputKind, SamplingParams
 
 from router.host.adapter.outputs import LeanOutputs
 from router.host.base import Answer, engine_failed, too_long
-from router.host.fields import Body, ChatBody, decode, merge
+from router.host.fields import Body, ChatBody, decode
 from router.host.limits import Limits, TooLong
 from router.host.render import Renderer, renderable, size_of
 from router.host.sse import DONE, Choice, EventWriter, Head, Shape, now, whole
@@ -88,11 +87,7 @@ class FastWay:
 
     def start(self, submit: Submit, answer: Answer) -> Callable[[], None] | None:
         """Begin to answer; None when the request is not for this way."""
-        try:
-            body = merge(submit.body, submit.overrides)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return None
-        fields = decode(submit.kind, body)
+        fields = decode(submit.kind, submit.body)
         if fields is None or (fields.priority and not self._priorities):
             return None
         if isinstance(fields, ChatBody) and not (

@@ -13,7 +13,6 @@ import msgspec
 
 from router.host.adapter.refusals import cause, failure, status_of
 from router.host.base import DIED, Answer, Failure, engine_failed
-from router.host.fields import merge
 from router.host.limits import Bounds, TooLong
 from router.ipc.messages import Submit
 from router.types import API_PATHS, Kind, Usage
@@ -89,7 +88,7 @@ class SlowWay:
         return call.status, b"".join(heard.chunks)
 
     def _body(self, submit: Submit) -> bytes:
-        body = _object.decode(merge(submit.body, submit.overrides))
+        body = _object.decode(submit.body)
         if self.bounds is not None and submit.kind in _GENERATING:
             self.bounds.body(body)
         body["model"] = self._name

@@ -33,4 +33,3 @@ class LoadLogger(StatLoggerBase):  # type: ignore[misc]
         prefix = getattr(stats, "prefix_cache_stats", None)
         if prefix is not None and prefix.queries:
             self._meter.looked_up(prefix.queries, prefix.hits)
-            self._meter.preempted(getattr(prefix, "preempted_requests", 0))
