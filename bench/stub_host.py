@@ -98,7 +98,7 @@ class StubHost:
         elif type(message) is Abort:
             self._streams.pop(message.id, None)
         elif type(message) is Control:
-            answers = {"ping": "pong", "drain": "drained", "sleep": "done", "wake": "done"}
+            answers = {"ping": "pong", "drain": "drained", "sleep": "done", "wake": "done", "stop": "done"}
             self._send(Control(answers[message.op], message.argument))  # type: ignore[arg-type]
 
     def lost(self, error: Exception | None) -> None:

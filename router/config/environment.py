@@ -36,6 +36,7 @@ def api_key_from_environment(env: Mapping[str, str] = os.environ) -> str | None:
 
 def inherited_environment(config: Config, env: Mapping[str, str] = os.environ) -> dict[str, str]:
     """What engine hosts inherit: everything but our own API key, and what the config reads its keys from."""
-    secrets = {*config.server.api_keys, *(member.api_key for member in config.pool)} - {""}
+    secrets = {*config.server.api_keys, *(member.api_key for member in config.pool)}
+    secrets = (secrets | {config.supervision.host_secret}) - {""}
     ours = {API_KEY_VARIABLE, *config.secret_variables}
     return {name: value for name, value in env.items() if name not in ours and value not in secrets}

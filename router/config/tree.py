@@ -30,7 +30,7 @@ CONFIG_VERSION = 1
 #: Fields of `Config` that are found out as it is read.
 NOT_IN_FILES = frozenset({"expanded_at", "secret_variables"})
 #: Keys whose value, and all below it, is shown to nobody: neither in refusals nor on the admin port.
-SECRET_KEYS = frozenset({"api_keys", "api_key", "env"})
+SECRET_KEYS = frozenset({"api_keys", "api_key", "host_secret", "env"})
 
 
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -117,6 +117,7 @@ class Supervision(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     breaker_open_s: Seconds = 10.0
     runtime_dir: str = ""  #: default: a private folder under $XDG_RUNTIME_DIR or the system's temporary folder
     log_dir: str = ""  #: engine logs; default: `runtime_dir`
+    host_secret: str = ""  #: what engine hosts want to be shown by who asks them; empty: reaching the socket is enough
 
 
 class Journal(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -91,7 +91,12 @@ async def _serve(spec: HostSpec, listener: socket.socket) -> str:
         loop.add_signal_handler(signum, stop.set)
     try:
         server = Server(
-            spec.name, engine, load_interval_s=spec.load_interval_s, stream_buffer_bytes=spec.stream_buffer_bytes
+            spec.name,
+            engine,
+            load_interval_s=spec.load_interval_s,
+            stream_buffer_bytes=spec.stream_buffer_bytes,
+            secret=spec.secret.encode(),
+            stop=stop.set,
         )
         # What start-up left is permanent: keep the collector from walking it again and again.
         gc.collect()

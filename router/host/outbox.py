@@ -19,6 +19,8 @@ BATCH_BYTES = 4 * 1024 * 1024
 _ITEM_BYTES = 16
 #: And a frame so many beside its items.
 _FRAME_BYTES = 16
+#: And an end so many, roughly, while it waits.
+_END_BYTES = 256
 
 
 class Outbox:
@@ -56,6 +58,10 @@ class Outbox:
     def forget(self, id: int) -> None:
         """Drop what is held for `id`: nobody reads it any more."""
         self._held.pop(id, None)
+
+    def held_bytes(self) -> int:
+        """Bytes that wait for a peer that reads too slowly, an end counted as a short frame."""
+        return sum(map(len, self._held.values())) + _END_BYTES * len(self._ends)
 
     def writable(self, writable: bool) -> None:
         self._writable = writable

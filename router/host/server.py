@@ -5,23 +5,54 @@ Knows frames and the `Engine` protocol; nothing of vLLM.
 
 import asyncio
 import contextlib
+import hmac
 import os
+from collections.abc import Callable
 
 from router.errors import ProtocolError
 from router.host.base import Engine, Failure, engine_failed, failure, printable
 from router.host.outbox import Outbox
 from router.host.stream import Stream
 from router.ipc.channel import Channel
-from router.ipc.messages import Abort, Control, Hello, Load, Message, Submit
+from router.ipc.frames import other_version
+from router.ipc.messages import PROTOCOL_VERSION, Abort, Control, Hello, Load, Message, Submit
 
 _DRAINING = failure(503, "the engine is draining", "service_unavailable", code="draining", retryable=True)
+_TOO_MANY = failure(
+    429,
+    "this client has as many requests in the engine as one may have",
+    "rate_limit_error",
+    code="client_limit",
+    retryable=True,
+)
 _STOPPING = failure(503, "the engine host is stopping", "service_unavailable", code="stopping", retryable=True)
+
+
+#: Clients at once; requests of one; unsent bytes to one, above which its connection is cut. What the owner sends is
+#: bounded by its own config.
+MOST_CLIENTS = 64
+CLIENT_REQUESTS = 4096
+CLIENT_UNSENT_BYTES = 64 * 1024 * 1024
+#: A peer that has connected says who it is within so many seconds.
+GREETING_S = 30.0
 
 
 class Server:
     """All connections of one engine. Drained once asked to and nothing runs."""
 
-    def __init__(self, name: str, engine: Engine, *, load_interval_s: float, stream_buffer_bytes: int) -> None:
+    def __init__(
+        self,
+        name: str,
+        engine: Engine,
+        *,
+        load_interval_s: float,
+        stream_buffer_bytes: int,
+        secret: bytes = b"",
+        stop: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`secret`: what peers must show, empty for none. `stop` is called as the owner asks for it or is gone."""
+        self._secret = secret
+        self.stop = stop
         self.name = name
         self.engine = engine
         self.stream_buffer_bytes = stream_buffer_bytes
@@ -35,23 +66,38 @@ class Server:
         self._load_sent_at = -load_interval_s
 
     def accept(self) -> Channel:
-        """A channel for one more frontend: the factory of `create_unix_server`."""
+        """A channel for one more owner or client: the factory of `create_unix_server`."""
         return Channel(Connection(self, self._loop), self._loop)
 
-    def joined(self, connection: "Connection", pid: int) -> None:
-        """The first connection owns the engine for as long as it lasts; one of the process that started us at once."""
+    def refusal(self, hello: Hello, pid: int) -> str:
+        """Why a peer of process `pid` (0: unknown) is not let in, or empty."""
+        if hello.version != PROTOCOL_VERSION:
+            return other_version(hello.version)
+        if self._secret and not hmac.compare_digest(hello.secret, self._secret):
+            return "the secret is missing or wrong"
+        if hello.role not in ("owner", "client"):
+            return f"expected the role owner or client, got {hello.role[:40]!r}"
+        if hello.role == "owner" and self._owner is not None and pid != os.getppid():
+            return "this engine host has an owner; join it as a client"
+        if hello.role == "client" and len(self._connections) >= MOST_CLIENTS + 1:
+            return f"this engine host has {MOST_CLIENTS} clients, as many as it takes"
+        return ""
+
+    def joined(self, connection: "Connection", role: str) -> None:
+        """The process that started the host becomes its owner also where another was one: that one is a client then."""
         self._connections.add(connection)
-        if self._owner is None or pid == os.getppid():
+        if role == "owner":
             self._owner = connection
 
     def left(self, connection: "Connection") -> None:
         self._connections.discard(connection)
         if self._owner is connection:
             self._owner = None
+            self.stop()
         self.idle()
 
     def owned_by(self, connection: "Connection") -> bool:
-        """Whether `connection` may drain the engine and put it to sleep, which all others would notice."""
+        """Whether `connection` may drain, stop and wake the engine and put it to sleep, which all would notice."""
         return self._owner is connection
 
     def drain(self) -> None:
@@ -96,7 +142,11 @@ class Server:
 
 
 class Connection:
-    """One frontend: its requests live and die with it."""
+    """One owner or client: its requests live and die with it.
+
+    connected --Hello--> joined (Hello and Load are sent) --lost--> aborted
+        +--anything else, a wrong secret or version, silence--> refused: why is sent, and the connection ends
+    """
 
     def __init__(self, server: Server, loop: asyncio.AbstractEventLoop) -> None:
         self._server = server
@@ -104,13 +154,16 @@ class Connection:
         self._streams: dict[int, Stream] = {}
         self._channel: Channel | None = None
         self._outbox: Outbox | None = None
+        self._joined = self._writable = False
+        self._greeting: asyncio.TimerHandle | None = None
 
     @property
     def busy(self) -> bool:
         return bool(self._streams)
 
     def send(self, message: Control | Load) -> None:
-        if self._channel is not None:
+        """Load is not sent to a peer that reads too slowly: it hears of the latest once it has caught up."""
+        if self._channel is not None and (self._writable or type(message) is not Load):
             self._channel.send(message)
 
     def close(self) -> None:
@@ -125,9 +178,37 @@ class Connection:
     # Handler
 
     def connected(self, channel: Channel) -> None:
-        server, facts = self._server, self._server.engine.facts
         self._channel = channel
-        self._outbox = Outbox(channel, self._loop, server.stream_buffer_bytes, self._cut)
+        self._outbox = Outbox(channel, self._loop, self._server.stream_buffer_bytes, self._cut)
+        self._writable = True
+        self._greeting = self._loop.call_later(GREETING_S, self._refuse, f"it said nothing for {GREETING_S:g} s")
+
+    def received(self, message: Message) -> None:
+        if not self._joined:
+            self._greeted(message)
+        elif self._too_slow():
+            raise ProtocolError("this client reads its answers too slowly")
+        elif type(message) is Submit:
+            self._submit(message)
+        elif type(message) is Abort:
+            if (stream := self._streams.get(message.id)) is not None:
+                stream.abort()
+        elif type(message) is Control:
+            self._control(message)
+
+    def _greeted(self, message: Message) -> None:
+        if self._greeting is None:
+            return  # refused
+        channel, server, facts = self._channel, self._server, self._server.engine.facts
+        assert channel is not None
+        if not isinstance(message, Hello):
+            self._refuse(f"expected Hello first, got {type(message).__name__}")
+            return
+        if why := server.refusal(message, channel.peer_pid):
+            self._refuse(why)
+            return
+        self._greeting.cancel()
+        self._joined = True
         hello = Hello(
             role="host",
             model=server.name,
@@ -140,26 +221,39 @@ class Connection:
         )
         channel.send(hello)
         channel.send(server.engine.load())
-        server.joined(self, channel.peer_pid)
+        server.joined(self, message.role)
 
-    def received(self, message: Message) -> None:
-        if type(message) is Submit:
-            self._submit(message)
-        elif type(message) is Abort:
-            if (stream := self._streams.get(message.id)) is not None:
-                stream.abort()
-        elif type(message) is Control:
-            self._control(message)
+    def _refuse(self, why: str) -> None:
+        """Not let in: say why, and end the connection."""
+        if self._greeting is not None and self._channel is not None:
+            self._greeting.cancel()
+            self._greeting = None
+            self._channel.send(Control("refused", why))
+            self._channel.close()
+
+    def _too_slow(self) -> bool:
+        """A client asks for more while more than its share waits to be read."""
+        if self._writable or self._server.owned_by(self):
+            return False
+        assert self._channel is not None
+        assert self._outbox is not None
+        return self._channel.buffered_bytes() + self._outbox.held_bytes() > CLIENT_UNSENT_BYTES
 
     def lost(self, error: Exception | None) -> None:
+        if self._greeting is not None:
+            self._greeting.cancel()
         for stream in list(self._streams.values()):
             stream.abort()
         self._channel = None
-        self._server.left(self)
+        if self._joined:
+            self._server.left(self)
 
     def writable(self, writable: bool) -> None:
+        self._writable = writable
         if self._outbox is not None:
             self._outbox.writable(writable)
+        if writable and self._joined:
+            self.send(self._server.engine.load())
 
     def _submit(self, submit: Submit) -> None:
         assert self._outbox is not None
@@ -168,6 +262,9 @@ class Connection:
         stream = self._streams[submit.id] = Stream(submit.id, self._outbox, self._loop, self._ended)
         if self._server.draining:
             stream.refuse(_DRAINING)
+            return
+        if len(self._streams) > CLIENT_REQUESTS and not self._server.owned_by(self):
+            stream.refuse(_TOO_MANY)
             return
         try:
             stream.start(self._server.engine, submit)
@@ -188,8 +285,10 @@ class Connection:
     def _control(self, message: Control) -> None:
         if message.op == "ping":
             self.send(Control("pong", message.argument))
-        elif message.op in ("drain", "sleep", "wake") and not self._server.owned_by(self):
-            self.send(Control("done", f"refused: another frontend owns this engine, and alone may {message.op} it"))
+        elif message.op in ("drain", "sleep", "wake", "stop") and not self._server.owned_by(self):
+            self.send(Control("refused", f"{message.op}: only the owner of this engine host may ask for it"))
+        elif message.op == "stop":
+            self._server.stop()
         elif message.op == "drain":
             self._server.drain()
         elif message.op in ("sleep", "wake"):

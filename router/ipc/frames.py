@@ -5,7 +5,7 @@ from struct import Struct
 import msgspec
 
 from router.errors import ProtocolError
-from router.ipc.messages import MAX_FRAME_BYTES, Done, Fail, Handoff, Load, Message
+from router.ipc.messages import MAX_FRAME_BYTES, PROTOCOL_VERSION, Done, Fail, Handoff, Hello, Load, Message
 
 HEADER_BYTES = 4
 _length = Struct("<I")
@@ -95,12 +95,21 @@ def _decode_into(messages: list[Message], frame: memoryview) -> None:
         tag, id = _tag_and_id(frame)
         if tag in _ENDS and id is not None:
             messages.append(Fail(id=id, status=502, body=_UNREADABLE, code="engine_failed"))
+        elif tag == _HELLO and id is not None and id != PROTOCOL_VERSION:  # the number behind it is its version
+            raise ProtocolError(other_version(id)) from error
         elif tag != _LOAD:  # the next one will tell
             raise ProtocolError(f"malformed frame: {error}") from error
 
 
+def other_version(version: int) -> str:
+    """What to tell a peer of another protocol version than ours."""
+    why = "this frontend and this engine host are of releases that do not go together"
+    return f"expected protocol version {PROTOCOL_VERSION}, got {version}: {why}"
+
+
 #: Tags of frames that may be unreadable without taking the connection, and with it every other answer, along.
 _ENDS = frozenset(struct.__struct_config__.tag for struct in (Done, Fail, Handoff))
+_HELLO = Hello.__struct_config__.tag
 _LOAD = Load.__struct_config__.tag
 _UNREADABLE = (
     b'{"error":{"message":"the engine ended this answer in a way that cannot be read",'

@@ -20,20 +20,24 @@ PROTOCOL_VERSION = 2
 #: Frames above this are refused: a broken peer must not make us allocate without bound.
 MAX_FRAME_BYTES = 64 * 1024 * 1024
 
-ControlOp = Literal["ping", "pong", "drain", "drained", "sleep", "wake", "done"]
+ControlOp = Literal["ping", "pong", "drain", "drained", "sleep", "wake", "stop", "done", "refused"]
 
 
 class Hello(msgspec.Struct, tag=0, array_like=True, frozen=True, gc=False, kw_only=True):
-    """First frame both ways. A host sends its own once its engine is ready to serve."""
+    """First frame both ways. A host sends its own once its engine is ready to serve and it has let the other in.
+
+    An owner may drain the engine, put it to sleep, wake and stop it, and its connection's end stops the host. There is
+    one; whoever else asks for answers is a client.
+    """
 
     version: int = PROTOCOL_VERSION
-    role: str = "frontend"  #: frontend | host
+    role: str = "client"  #: owner | client | host
     model: str = ""  #: the name the host answers under
     capabilities: tuple[str, ...] = ()
     context_tokens: int = 0
     kv_tokens: int = 0  #: tokens that the KV cache can hold
     max_running: int = 0  #: the scheduler's bound on concurrent sequences
-    nonce: bytes = b""
+    secret: bytes = b""  #: of an owner or client, where the host wants one
     engine_version: str = ""  #: e.g. `vllm 0.32.0`
     pid: int = 0
 
@@ -110,9 +114,11 @@ class Load(msgspec.Struct, tag=7, array_like=True, frozen=True, gc=False, kw_onl
 
 
 class Control(msgspec.Struct, tag=8, array_like=True, frozen=True, gc=False):
-    """`ping` -> `pong`; `drain` -> `drained` once nothing runs; `sleep`, `wake` -> `done`, an error as its argument.
+    """`ping` -> `pong`; `drain` -> `drained` once nothing runs; `sleep`, `wake` -> `done`, an error as its argument;
+    `stop` ends the host.
 
-    A host does all but `ping` for one frontend only, its owner; others get a `done` that says so.
+    A host does all but `ping` for its owner only: a client gets `refused`, with why as its argument, and nothing
+    changes. `refused` before the host's Hello: the peer is not let in, and the connection ends.
     """
 
     op: ControlOp

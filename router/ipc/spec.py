@@ -16,6 +16,7 @@ class HostSpec(msgspec.Struct, frozen=True, kw_only=True):
     socket: str  #: Unix socket to listen on, created 0600
     engine_args: dict[str, Any] = {}  #: vLLM engine and frontend arguments by vLLM's own names
     fast_path: bool = True  #: render and stream plain requests without vLLM's serving classes
+    secret: str = ""  #: what owner and clients must show; empty: whoever reaches the socket is let in
     load_interval_s: float = 0.05
     stream_buffer_bytes: int = 1 << 20  #: unsent answer bytes kept for one stream before it is cut
     #: compile before the engine is said to be ready what the first request with logprobs would compile, for seconds

@@ -102,6 +102,7 @@ class EngineMember:
             engine_args=member.engine_args,
             fast_path=member.fast_path,
             stream_buffer_bytes=stream_buffer_bytes,
+            secret=supervision.host_secret,
         )
         self.log_path = (log_folder or folder) / f"{file_name}.log"
         self._supervision = supervision

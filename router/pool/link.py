@@ -12,7 +12,8 @@ from pathlib import Path
 
 from router.errors import ConfigError, EngineStartError, ProtocolError
 from router.ipc.channel import Channel
-from router.ipc.messages import PROTOCOL_VERSION, Hello, Message
+from router.ipc.frames import other_version
+from router.ipc.messages import PROTOCOL_VERSION, Control, Hello, Message
 from router.ipc.spec import HostSpec
 from router.pool.folder import private_folder
 from router.pool.process import HOST_COMMAND, HostProcess
@@ -46,12 +47,14 @@ class HostLink:
         self._on_writable = writable
         self._shortcut = shortcut
         self._greeted: asyncio.Future[Hello] | None = None
+        self._secret = b""
 
     async def open(
         self, spec: HostSpec, log: Path, env: dict[str, str], command: tuple[str, ...] = HOST_COMMAND
     ) -> Hello:
         """Start the host and wait for its Hello. Raises `EngineStartError` with its last words if it dies first."""
         self._greeted = asyncio.get_running_loop().create_future()
+        self._secret = spec.secret.encode()
         process = self.process = await self._spawned(spec, log, env, command)
         died = asyncio.create_task(process.wait())
         greeting = asyncio.create_task(self._greeting(spec.socket, self._greeted))
@@ -102,7 +105,7 @@ class HostLink:
 
     def connected(self, channel: Channel) -> None:
         self.channel = channel
-        channel.send(Hello(role="frontend"))
+        channel.send(Hello(role="owner", secret=self._secret, pid=os.getpid()))
 
     def lost(self, error: Exception | None) -> None:
         self.channel = None
@@ -115,11 +118,16 @@ class HostLink:
         self._on_writable(writable)
 
     def _greet(self, message: Message) -> None:
+        if isinstance(message, Control) and message.op == "refused":
+            raise ProtocolError(f"the engine host refused this frontend: {message.argument}")
         if not isinstance(message, Hello):
             raise ProtocolError(f"expected Hello, got {type(message).__name__}")
-        if message.role != "host" or message.version != PROTOCOL_VERSION:
-            got = f"{message.role} of {message.version}"
-            raise ProtocolError(f"expected a host of protocol {PROTOCOL_VERSION}, got {got}")
+        if message.version != PROTOCOL_VERSION:
+            raise ProtocolError(other_version(message.version))
+        if message.role != "host":
+            raise ProtocolError(f"expected the Hello of a host, got one of role {message.role[:40]!r}")
+        if message.model not in ("", self.name):
+            raise ProtocolError(f"expected the host of model {self.name!r}, got that of {message.model[:200]!r}")
         assert self._greeted is not None
         if not self._greeted.done():
             self._greeted.set_result(message)

@@ -128,7 +128,8 @@ class HostProcess:
 class HostClient:
     """A frontend's end: asks, and collects every answer."""
 
-    def __init__(self) -> None:
+    def __init__(self, role: str = "client") -> None:
+        self._role = role
         self.loads: list[Load] = []
         self.controls: asyncio.Queue[Control] = asyncio.Queue()
         self.lost_event = asyncio.Event()
@@ -140,6 +141,7 @@ class HostClient:
 
     def connected(self, channel: Channel) -> None:
         self.channel = channel
+        channel.send(Hello(role=self._role))
 
     def received(self, message: Message) -> None:
         if isinstance(message, Hello):
@@ -208,10 +210,10 @@ class HostClient:
         return end, json.loads(end.body)["error"]
 
 
-async def connect(host: HostProcess) -> HostClient:
+async def connect(host: HostProcess, role: str = "client") -> HostClient:
     """A client of a host that may still be starting. Fails with the host's log when it ends instead."""
     loop = asyncio.get_running_loop()
-    client = HostClient()
+    client = HostClient(role)
     give_up = loop.time() + START_S
     while not host.socket.exists():
         assert host.process.poll() is None, host.log()
@@ -246,5 +248,5 @@ def start_host() -> Iterator[Callable[..., HostProcess]]:
 
 
 @pytest.fixture(scope="session")
-def join_host() -> Callable[[HostProcess], Any]:
+def join_host() -> Callable[..., Any]:
     return connect

@@ -13,7 +13,7 @@ ROUNDS = int(os.environ.get("HEADGATE_FUZZ_ROUNDS", "20000"))
 SEED = int(os.environ.get("HEADGATE_FUZZ_SEED", "20260101"))
 
 VALID = [
-    Hello(model="m", capabilities=("chat", "tools"), nonce=b"12345678"),
+    Hello(model="m", capabilities=("chat", "tools"), secret=b"12345678"),
     Submit(id=7, kind="chat", body=b'{"messages": []}', request_id="r"),
     Abort(3),
     Chunks([(1, b"data: {}\n\n"), (2, b"")]),

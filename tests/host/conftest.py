@@ -48,13 +48,16 @@ class ScriptedEngine:
 class Frontend:
     """The other end: every frame in order."""
 
-    def __init__(self) -> None:
+    def __init__(self, hello: Message | None) -> None:
+        self.hello_sent = hello
         self.frames: list[Message] = []
         self.lost_error: list[Exception | None] = []
         self.channel: Channel | None = None
 
     def connected(self, channel: Channel) -> None:
         self.channel = channel
+        if self.hello_sent is not None:
+            channel.send(self.hello_sent)
 
     def received(self, message: Message) -> None:
         self.frames.append(message)
@@ -106,7 +109,8 @@ class Host:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.engine = ScriptedEngine()
-        self.server = Server("tiny", self.engine, load_interval_s=0.05, stream_buffer_bytes=1000)
+        self.stops = 0
+        self.server = Server("tiny", self.engine, load_interval_s=0.05, stream_buffer_bytes=1000, stop=self._stop)
         self.frontends: list[Frontend] = []
         self.unix: asyncio.Server | None = None
 
@@ -114,11 +118,19 @@ class Host:
         loop = asyncio.get_running_loop()
         self.unix = await loop.create_unix_server(self.server.accept, str(self.path))
 
-    async def join(self) -> Frontend:
-        loop, frontend = asyncio.get_running_loop(), Frontend()
+    def _stop(self) -> None:
+        self.stops += 1
+
+    async def connect(self, hello: Message | None) -> Frontend:
+        """A peer that opens with `hello`; whether it is let in is not waited for."""
+        loop, frontend = asyncio.get_running_loop(), Frontend(hello)
         await loop.create_unix_connection(lambda: Channel(frontend, loop), str(self.path))
-        await until(lambda: len(frontend.frames) >= 2)
         self.frontends.append(frontend)
+        return frontend
+
+    async def join(self, role: str = "owner") -> Frontend:
+        frontend = await self.connect(Hello(role=role))
+        await until(lambda: len(frontend.frames) >= 2)
         return frontend
 
     async def close(self) -> None:

@@ -1,7 +1,6 @@
 """The host's side of the wire, over a real socket and a scripted engine."""
 
 import asyncio
-import os
 import time
 
 import msgspec
@@ -73,7 +72,7 @@ async def test_abort_of_an_unknown_request_is_harmless(host, wait_until):
 
 
 async def test_a_lost_connection_aborts_its_requests_only(host, wait_until):
-    first, second = await host.join(), await host.join()
+    first, second = await host.join("client"), await host.join("client")
     first.submit(1, b"a")
     first.submit(2, b"b")
     second.submit(1, b"c")
@@ -107,7 +106,7 @@ async def test_a_generation_that_cannot_be_stopped_does_not_keep_the_others_runn
     await wait_until(lambda: len(host.engine.stopped) == 2)
     assert sorted(host.engine.stopped) == [b"a", b"c"]
     assert said == ["a generation could not be stopped"]
-    other = await host.join()
+    other = await host.join("client")
     other.submit(1, b"d")
     await wait_until(lambda: b"d" in host.engine.answers)
 
@@ -202,43 +201,6 @@ async def test_sleep_and_wake_report_how_they_went(host, wait_until):
     await wait_until(lambda: len(frontend.controls()) == 2)
     assert host.engine.controls == [("sleep", "2"), ("wake", "")]
     assert frontend.controls() == [Control("done", ""), Control("done", "sleep mode is off")]
-
-
-@pytest.mark.parametrize("op", ["drain", "sleep", "wake"])
-async def test_only_the_first_frontend_may_drain_the_engine_or_put_it_to_sleep(host, wait_until, op):
-    owner, stranger = await host.join(), await host.join()
-    stranger.send(Control(op))
-    stranger.send(Control("ping"))
-    await wait_until(lambda: len(stranger.controls()) == 2)
-    refusal = f"refused: another frontend owns this engine, and alone may {op} it"
-    assert stranger.controls() == [Control("done", refusal), Control("pong")]
-    assert host.engine.controls == []
-    owner.submit(1, b"a")
-    stranger.submit(1, b"b")
-    await wait_until(lambda: len(host.engine.answers) == 2)
-    assert owner.ends() == stranger.ends() == []
-
-
-async def test_the_next_frontend_owns_the_engine_once_the_owner_is_gone(host, wait_until):
-    owner = await host.join()
-    owner.channel.close()
-    await wait_until(lambda: owner.lost_error)
-    next = await host.join()
-    next.send(Control("drain"))
-    await wait_until(next.controls)
-    assert next.controls() == [Control("drained")]
-
-
-async def test_the_process_that_started_the_host_owns_the_engine_whoever_came_first(host, wait_until, monkeypatch):
-    stranger = await host.join()
-    monkeypatch.setattr("os.getppid", os.getpid)
-    starter = await host.join()
-    stranger.send(Control("drain"))
-    await wait_until(stranger.controls)
-    assert stranger.controls()[0].op == "done"
-    starter.send(Control("drain"))
-    await wait_until(starter.controls)
-    assert starter.controls() == [Control("drained")]
 
 
 async def test_an_error_of_sleep_that_quotes_its_argument_is_cut(host, wait_until):

@@ -14,6 +14,7 @@ from router.errors import ProtocolError
 from router.ipc.frames import FrameDecoder, encode_frame
 from router.ipc.messages import (
     MAX_FRAME_BYTES,
+    PROTOCOL_VERSION,
     Abort,
     Chunks,
     Control,
@@ -33,7 +34,7 @@ text = st.text(max_size=50)
 data = st.binary(max_size=300)
 share = st.floats(0, 1)
 messages: st.SearchStrategy[Message] = st.one_of(
-    st.builds(Hello, model=text, capabilities=st.lists(text, max_size=4).map(tuple), context_tokens=count, nonce=data),
+    st.builds(Hello, model=text, capabilities=st.lists(text, max_size=4).map(tuple), context_tokens=count, secret=data),
     st.builds(Submit, id=ids, kind=st.sampled_from(["chat", "completions"]), body=data, request_id=text, watch=data),
     st.builds(Abort, ids),
     st.builds(Chunks, st.lists(st.tuples(ids, data), max_size=8)),
@@ -41,7 +42,9 @@ messages: st.SearchStrategy[Message] = st.one_of(
     st.builds(Fail, id=ids, status=st.integers(100, 599), body=data, code=text, retryable=st.booleans()),
     st.builds(Handoff, id=ids, text=text, tokens=count, why=text),
     st.builds(Load, running=count, waiting=count, kv_use=share),
-    st.builds(Control, st.sampled_from(["ping", "pong", "drain", "drained", "sleep", "wake", "done"]), text),
+    st.builds(
+        Control, st.sampled_from(["ping", "pong", "drain", "drained", "sleep", "wake", "stop", "done", "refused"]), text
+    ),
 )
 
 
@@ -122,6 +125,13 @@ def framed(content: bytes) -> bytes:
 
 
 DEEP = b"\x91" * 100_000 + b"\xc0"
+
+
+@pytest.mark.parametrize("version", [1, 3, 200])
+def test_a_hello_of_another_version_that_cannot_be_read_tells_both_versions(version: int) -> None:
+    hello = msgspec.msgpack.encode([0, version, {"a role": "of tomorrow"}])
+    with pytest.raises(ProtocolError, match=rf"^expected protocol version {PROTOCOL_VERSION}, got {version}: "):
+        FrameDecoder().feed(framed(hello))
 
 
 @pytest.mark.parametrize("id", [7, 200, 2**16, 2**33, 2**63])
