@@ -29,6 +29,7 @@ def hosts(pair, start_host):
     return {
         "good": start_host(pair / "small", enable_auto_tool_choice=True, tool_call_parser="hermes"),
         "victim": start_host(pair / "large", name="large", warm_up=True),
+        "owned": start_host(pair / "small"),
         "no such model": start_host("/nowhere/model"),
         "too little memory": start_host(pair / "small", kv_cache_memory_bytes=1),
     }
@@ -482,25 +483,56 @@ async def test_load_tells_the_engines_pace(client):
     assert 0 < max(load.kv_use for load in client.loads) < 1
 
 
-async def test_ping_and_sleep(client):
+async def test_a_ping_is_answered(client):
     client.channel.send(Control("ping"))
     assert (await asyncio.wait_for(client.controls.get(), PATIENCE_S)).op == "pong"
-    client.channel.send(Control("sleep", "not a number"))
-    done = await asyncio.wait_for(client.controls.get(), PATIENCE_S)
+
+
+async def control(peer, op, argument=""):
+    """What the host answers."""
+    peer.channel.send(Control(op, argument))
+    return await asyncio.wait_for(peer.controls.get(), PATIENCE_S)
+
+
+async def test_two_connections_to_one_host_get_their_own_answers_and_only_the_owner_may_drain_and_end_it(
+    hosts, join_host
+):
+    host = hosts["owned"]
+    owner, client = await join_host(host, "owner"), await join_host(host)
+    for op in ("drain", "sleep", "wake", "stop"):
+        assert (await control(client, op)).op == "refused"
+    done = await control(owner, "sleep", "not a number")
     assert done.op == "done"
     assert "invalid literal" in done.argument
 
+    # Equal ids, and equal names of the requests, at the same time.
+    bodies = [{"messages": [{"role": "user", "content": f"What is {n} + {n}?"}], **GREEDY} for n in (12, 30)]
+    alone = [text_of(await client.events("chat", body)) for body in bodies]
+    owner._next = client._next
+    both = await asyncio.gather(
+        owner.events("chat", bodies[0], request_id="same"), client.events("chat", bodies[1], request_id="same")
+    )
+    assert [text_of(events) for events in both] == alone
 
-async def test_draining_ends_with_the_last_answer(pair, hosts, client):
-    id = client.submit("chat", {**ENDLESS, "max_tokens": 30})
-    await client.next(id)
-    client.channel.send(Control("drain"))
-    fail, _ = await client.refusal("chat", {"messages": SUM})
+    # The end of the client's connection stops its request alone.
+    its = client.submit("chat", ENDLESS)
+    await client.next(its)
+    owners = owner.submit("chat", {**ENDLESS, "max_tokens": 200})
+    await owner.next(owners)
+    client.channel.close()
+
+    # Draining ends with the owner's last answer.
+    owner.channel.send(Control("drain"))
+    fail, _ = await owner.refusal("chat", {"messages": SUM})
     assert (fail.status, fail.retryable) == (503, True)
-    while isinstance(end := await client.next(id), bytes):
+    while isinstance(end := await owner.next(owners), bytes):
         pass
     assert isinstance(end, Done)
-    assert (await asyncio.wait_for(client.controls.get(), PATIENCE_S)).op == "drained"
+    assert (await asyncio.wait_for(owner.controls.get(), PATIENCE_S)).op == "drained"
+
+    owner.channel.close()
+    await until(lambda: host.process.poll() is not None, host.log)
+    assert host.process.returncode == 0
 
 
 async def test_a_dead_engine_core_fails_what_runs_and_ends_the_host(hosts, join_host):

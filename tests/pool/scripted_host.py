@@ -1,10 +1,11 @@
 """A host process without an engine that does what its script says, well or badly.
 
 `engine_args` script the start: `fail` (text for standard error, then exit 1), `slow_s`, `silent` (no Hello),
-`grandchild` (a process that outlives a killed host), `deaf` (answers no ping). A request's `user` field holds its
-script, JSON: `["chunk", text]`, `["done"]`, `["fail", status, code, retryable]`, `["sleep", s]`, `["die"]`,
-`["garbage"]`, `["hang"]`, `["stranger"]` (frames of an id that does not exist), `["twice"]` (a second end),
-`["claim", usage, timings]` (an end of such figures), `["load", fields]`.
+`version`, `called` (what its Hello claims), `refuses` (why it lets nobody in), `grandchild` (a process that outlives a
+killed host), `deaf` (answers no ping). A request's `user` field holds its script, JSON: `["chunk", text]`, `["done"]`,
+`["fail", status, code, retryable]`, `["sleep", s]`, `["die"]`, `["garbage"]`, `["hang"]`, `["stranger"]` (frames of an
+id that does not exist), `["twice"]` (a second end), `["claim", usage, timings]` (an end of such figures),
+`["load", fields]`.
 """
 
 import asyncio
@@ -17,7 +18,7 @@ from typing import Any
 import msgspec
 
 from router.ipc.channel import Channel
-from router.ipc.messages import Abort, Chunks, Control, Done, Fail, Hello, Load, Message, Submit
+from router.ipc.messages import PROTOCOL_VERSION, Abort, Chunks, Control, Done, Fail, Hello, Load, Message, Submit
 from router.ipc.spec import HostSpec
 from router.types import Timings, Usage
 
@@ -31,20 +32,34 @@ class ScriptedHost:
         self._channel: Channel | None = None
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._aborted = 0
+        self._greeted = Hello()
 
     def connected(self, channel: Channel) -> None:
         self._channel = channel
-        if self._args.get("silent"):
+        if self._args.get("silent") or "refuses" in self._args:
             return
         context_tokens = self._args.get("context_tokens", 1000)
         able = ("chat", "completions")
         channel.send(
-            Hello(role="host", model=self._name, capabilities=able, context_tokens=context_tokens, pid=os.getpid())
+            Hello(
+                role="host",
+                version=self._args.get("version", PROTOCOL_VERSION),
+                model=self._args.get("called", self._name),
+                capabilities=able,
+                context_tokens=context_tokens,
+                pid=os.getpid(),
+            )
         )
         channel.send(Load(prefill_tokens_per_s=1000.0, time_per_output_token_s=0.01))
 
     def received(self, message: Message) -> None:
-        if isinstance(message, Submit):
+        if isinstance(message, Hello):
+            self._greeted = message
+            if "refuses" in self._args:  # once all is read: a socket closed before would take the refusal along
+                self._send(Control("refused", self._args["refuses"]))
+                assert self._channel is not None
+                self._channel.close()
+        elif isinstance(message, Submit):
             self._tasks[message.id] = asyncio.create_task(self._play(message))
         elif isinstance(message, Abort):
             self._aborted += 1
@@ -73,7 +88,8 @@ class ScriptedHost:
     async def _step(self, submit: Submit, step: list[Any]) -> None:
         id, what = submit.id, step[0]
         if what == "echo":
-            answer = {"model": self._name, "body": json.loads(submit.body), "aborted": self._aborted}
+            hello = {"role": self._greeted.role, "secret": self._greeted.secret.decode()}
+            answer = {"model": self._name, "hello": hello, "body": json.loads(submit.body), "aborted": self._aborted}
             self._send(Chunks([(id, json.dumps(answer).encode())]))
         elif what == "chunk":
             self._send(Chunks([(id, step[1].encode())]))
