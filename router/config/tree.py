@@ -108,6 +108,7 @@ class Supervision(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
 
     start_timeout_s: Seconds = 1_800.0
     stop_timeout_s: Wait = 10.0
+    require: Literal["any", "all"] = "any"  #: members that must start, or the server ends; `any`: one of them
     restart: bool = True
     backoff_s: Seconds = 1.0  #: doubled at each failed restart
     backoff_max_s: Seconds = 60.0

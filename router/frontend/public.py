@@ -73,7 +73,8 @@ class Public:
 
 
 def probes(service: Service, metrics: Metrics, draining: Callable[[], bool]) -> tuple[Route, ...]:
-    """`/health`: this process serves. `/ready`: some member can take a request. `/metrics`: for Prometheus."""
+    """`/health`: this process serves. `/ready`: some member can take a request
+    (`degraded`: and another cannot). `/metrics`: for Prometheus."""
 
     def health(exchange: Exchange) -> None:
         exchange.respond(200, b'{"status":"ok"}')
@@ -82,7 +83,8 @@ def probes(service: Service, metrics: Metrics, draining: Callable[[], bool]) -> 
         members = service.members()
         leaving = draining()
         able = not leaving and any(member.state.ready for member in members)
-        status = "draining" if leaving else "ready" if able else "not ready"
+        degraded = any(member.phase != "ready" for member in members)
+        status = "draining" if leaving else "not ready" if not able else "degraded" if degraded else "ready"
         body = _encode({"status": status, "members": {member.name: member.phase for member in members}})
         exchange.respond(200 if able else 503, body, headers="" if able else "retry-after: 1\r\n")
 

@@ -44,16 +44,23 @@ class Supervisor:
         self._stopped = False
 
     async def start(self, on_event: Callable[[StartEvent], None] | None = None) -> None:
-        """Return once every member is ready. The first that fails stops all: raises its `EngineStartError`."""
+        """Return once every member has been started and one at least is ready; those that failed are tried again for as
+        long as it takes. Raises the `EngineStartError` of the first that failed, and leaves nothing running, where all
+        failed, or `supervision.require` is `all`.
+        """
         for member in self._members:
             if isinstance(member, EngineMember):
                 member.on_lost = self._restarter(member)
         try:
-            for member in self._members:
-                await self._start_one(member, on_event or _log_event)
+            failed = await self._start_all(on_event or _log_event)
         except BaseException:
             await self.stop()
             raise
+        for member, error in failed:
+            again = "it is tried again" if self._supervision.restart else "it is not tried again"
+            log.error("the pool is degraded: %s; %s", error, again)
+            if self._supervision.restart:
+                self._keep(self._start_until_ready(member, error.why))
         self._keep(self._watch())
 
     async def stop(self) -> None:
@@ -64,6 +71,20 @@ class Supervisor:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await asyncio.gather(*(member.stop() for member in self._members))
+
+    async def _start_all(self, on_event: Callable[[StartEvent], None]) -> list[tuple[PoolMember, EngineStartError]]:
+        """Those that failed. Raises where the server cannot do without them."""
+        failed: list[tuple[PoolMember, EngineStartError]] = []
+        for member in self._members:
+            try:
+                await self._start_one(member, on_event)
+            except EngineStartError as error:
+                if self._supervision.require == "all":
+                    raise
+                failed.append((member, error))
+        if failed and len(failed) == len(self._members):
+            raise failed[0][1]
+        return failed
 
     async def _start_one(self, member: PoolMember, on_event: Callable[[StartEvent], None]) -> None:
         name = member.status().name
@@ -96,18 +117,25 @@ class Supervisor:
             member.phase = "failed"
             return
         # One that dies soon after each start is as patiently restarted as one that does not start.
-        delay_s = self._next_delay_s(member.name, healthy=lived_s > self._supervision.backoff_max_s)
-        while not self._stopped:
-            wait_s = delay_s * random.uniform(0.75, 1.25)
-            log.warning("engine %r is restarted in %.1f s: %s", member.name, wait_s, member.last_error)
-            await asyncio.sleep(wait_s)
-            member.restarts += 1
-            if await self._started_again(member):
-                log.info("engine %r is back", member.name)
-                return
-            delay_s = self._next_delay_s(member.name, healthy=False)
+        healthy = lived_s > self._supervision.backoff_max_s
+        await self._start_until_ready(member, member.last_error, healthy=healthy)
 
-    async def _started_again(self, member: EngineMember) -> bool:
+    async def _start_until_ready(self, member: PoolMember, why: str, *, healthy: bool = False) -> None:
+        """Try again and again after it was lost, or did not start, because of `why`."""
+        name = member.status().name
+        while not self._stopped:
+            wait_s = self._next_delay_s(name, healthy=healthy) * random.uniform(0.75, 1.25)
+            healthy = False
+            log.warning("engine %r is started again in %.1f s: %s", name, wait_s, why)
+            await asyncio.sleep(wait_s)
+            if isinstance(member, EngineMember):
+                member.restarts += 1
+            if await self._started_again(member):
+                log.info("engine %r is ready after all", name)
+                return
+            why = member.status().last_error
+
+    async def _started_again(self, member: PoolMember) -> bool:
         """False when it failed. Whatever was raised on the way: it is said, and tried again."""
         try:
             async with self._starting:
@@ -116,8 +144,9 @@ class Supervisor:
             log.error("%s", error)
             return False
         except Exception as error:
-            member.last_error = f"its start failed: {type(error).__name__}: {error}"
-            log.exception("engine %r could not be started", member.name)
+            if isinstance(member, EngineMember):
+                member.last_error = f"its start failed: {type(error).__name__}: {error}"
+            log.exception("engine %r could not be started", member.status().name)
             return False
         return True
 

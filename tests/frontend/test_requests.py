@@ -5,6 +5,7 @@ import json
 import re
 import time
 
+import msgspec
 import pytest
 
 from tests.frontend.conftest import DECISION, DONE, REPLY, Ask, House, Request, ScriptedService, chat, event, get, post
@@ -346,6 +347,20 @@ async def test_ready_follows_the_members(house: House, service: ScriptedService)
     response = await client.response()
     assert response.status == 503
     assert json.loads(response.body) == {"status": "not ready", "members": {"small": "starting"}}
+
+
+async def test_ready_is_200_and_degraded_while_one_of_two_members_is_not_ready(
+    house: House, service: ScriptedService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (small,) = service.members()
+    state = msgspec.structs.replace(small.state, name="large", ready=False)
+    large = msgspec.structs.replace(small, name="large", phase="failed", state=state)
+    monkeypatch.setattr(service, "members", lambda: (small, large))
+    client = await house.connect(await house.start(service))
+    client.send(get("/ready"))
+    response = await client.response()
+    assert response.status == 200
+    assert json.loads(response.body) == {"status": "degraded", "members": {"small": "ready", "large": "failed"}}
 
 
 async def test_metrics_of_requests(ask: Ask) -> None:

@@ -73,8 +73,12 @@ async def test_one_engine_starts_after_the_other(make: Make) -> None:
     assert events[1].seconds >= 0.1
 
 
-async def test_the_first_failure_ends_the_start(make: Make) -> None:
-    supervisor, members = make({}, {"fail": "torch.OutOfMemoryError: CUDA out of memory."}, {})
+ALL = msgspec.structs.replace(SETTINGS, require="all")
+OUT_OF_MEMORY = "torch.OutOfMemoryError: CUDA out of memory."
+
+
+async def test_the_first_failure_ends_the_start_where_all_are_required(make: Make) -> None:
+    supervisor, members = make({}, {"fail": OUT_OF_MEMORY}, {}, settings=ALL)
     events: list[StartEvent] = []
     with pytest.raises(
         EngineStartError, match=r"engine 'm1' failed to start: torch\.OutOfMemoryError: CUDA out of mem"
@@ -83,6 +87,58 @@ async def test_the_first_failure_ends_the_start(make: Make) -> None:
     assert (events[-1].member, events[-1].what) == ("m1", "failed")
     assert [member.phase for member in members] == ["stopped", "stopped", "stopped"]
     assert [member.status().pid for member in members] == [0, 0, 0]
+
+
+async def test_an_engine_that_fails_is_told_and_started_again_while_the_others_serve(
+    make: Make, heard: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    supervisor, members = make({}, {"fail": OUT_OF_MEMORY}, {})
+    events: list[StartEvent] = []
+    await supervisor.start(events.append)
+    assert [(event.member, event.what) for event in events if event.what != "starting"] == [
+        ("m0", "ready"),
+        ("m1", "failed"),
+        ("m2", "ready"),
+    ]
+    assert f"the pool is degraded: engine 'm1' failed to start: {OUT_OF_MEMORY}; it is tried again" in caplog.text
+    await until(lambda: members[1].restarts >= 2)
+    assert (members[1].state().ready, members[1].status().last_error) == (False, OUT_OF_MEMORY)
+    assert [member.phase for member in (members[0], members[2])] == ["ready", "ready"]
+    receiver = heard()
+    members[2].submit(script(["chunk", "here"], ["done"]), receiver)
+    await receiver.end()
+    assert receiver.chunks == [b"here"]
+    del members[1]._spec.engine_args["fail"]  # what stood in its way is gone
+    await until(lambda: members[1].phase == "ready")
+    receiver = heard()
+    members[1].submit(script(["die"]), receiver)  # and it comes back as any other, once it is lost
+    await receiver.end()
+    restarts = members[1].restarts
+    await until(lambda: members[1].phase == "ready" and members[1].restarts > restarts)
+
+
+async def test_the_start_fails_with_the_first_error_where_every_engine_fails(make: Make) -> None:
+    supervisor, members = make({"fail": OUT_OF_MEMORY}, {"fail": "ValueError: another"})
+    with pytest.raises(EngineStartError, match=r"engine 'm0' failed to start: torch\.OutOfMemoryError"):
+        await supervisor.start()
+    assert [(member.phase, member.restarts) for member in members] == [("stopped", 0), ("stopped", 0)]
+
+
+async def test_an_engine_that_fails_stays_so_without_restart(make: Make, caplog: pytest.LogCaptureFixture) -> None:
+    settings = msgspec.structs.replace(SETTINGS, restart=False)
+    supervisor, members = make({"fail": OUT_OF_MEMORY}, {}, settings=settings)
+    await supervisor.start()
+    assert "it is not tried again" in caplog.text
+    assert [(member.phase, member.restarts) for member in members] == [("failed", 0), ("ready", 0)]
+
+
+async def test_stop_ends_the_attempts_of_an_engine_that_never_started(make: Make) -> None:
+    settings = msgspec.structs.replace(SETTINGS, backoff_s=600.0, backoff_max_s=600.0)
+    supervisor, members = make({"fail": OUT_OF_MEMORY}, {}, settings=settings)
+    await supervisor.start()
+    async with patience():
+        await supervisor.stop()
+    assert [member.phase for member in members] == ["stopped", "stopped"]
 
 
 async def test_a_lost_engine_comes_back_and_serves(make: Make, heard: Any) -> None:
