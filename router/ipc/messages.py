@@ -6,7 +6,7 @@
 
 Releases of one protocol version understand each other: decoders, the native ones too (csrc/frame.hpp), accept missing
 and extra trailing fields. `PROTOCOL_VERSION` rises when a field is moved, retyped or removed; peers of another version
-are refused, peers of another release are not. docs/decisions/005-frames.md tells which fields there are and why.
+are refused, peers of another release are not. docs/decisions/007-frames.md tells which fields there are and why.
 """
 
 from typing import Literal, TypeAlias
