@@ -312,8 +312,9 @@ cdef class Express:
         if rule is None or not self._admits(plain.body.size()):
             return None
         key_id = "" if self.identify is None else self._key_id(&plain)
-        if key_id is None or not self._look():
+        if key_id is None:
             return None
+        self._look(received_s)
         cdef double begun = now()
         cdef uint64_t tokens = self._score()
         cdef Numbers numbers = self._decide(rule, tokens)
@@ -321,7 +322,7 @@ cdef class Express:
         if choice.member < 0:
             return None
         cdef Lane lane = <Lane>self.lanes[choice.member]
-        if lane.send is None:
+        if lane.send is None or lane.probed:
             return None
         cdef Passage passage = Passage.__new__(Passage)
         passage.express, passage.connection, passage.lane, passage.numbers = self, connection, lane, numbers
@@ -346,8 +347,9 @@ cdef class Express:
 
     def decide(self, bytes body not None):
         cdef Rule rule = None if self.head is None else self._rule(_view(body))
-        if rule is None or not self._look():
+        if rule is None:
             return None
+        self._look(now())
         cdef Numbers numbers = self._decide(rule, self._score())
         return None if numbers.decided.choice.member < 0 else self.names[numbers.decided.choice.member]
 
@@ -394,16 +396,12 @@ cdef class Express:
         except Unauthorized:
             return None
 
-    cdef bint _look(self) except -1:
-        """The members as they are now; False where one's breaker has a say."""
+    cdef int _look(self, double now_s) except -1:
+        """The members as they are now."""
         cdef Py_ssize_t i
-        cdef Lane lane
         for i in range(len(self.lanes)):
-            lane = <Lane>self.lanes[i]
-            if not lane.trusted:
-                return False
-            lane.look(&self.members[i])
-        return True
+            (<Lane>self.lanes[i]).look(now_s, &self.members[i])
+        return 0
 
     cdef uint64_t _score(self) except? 0:
         cdef uint64_t tokens

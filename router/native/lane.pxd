@@ -18,7 +18,9 @@ cdef class Lane:
     cdef public Outbox outbox
     cdef public bint ready
     cdef public bint trusted
+    cdef public bint probed
+    cdef public double open_until_s
     cdef public bint chats
     cdef public long long context_tokens
     cdef public double usd_per_s
-    cdef void look(self, native.Member* out) noexcept
+    cdef void look(self, double now_s, native.Member* out) noexcept

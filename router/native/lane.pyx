@@ -71,10 +71,10 @@ cdef class Lane:
         self.outbox = Outbox(False)
         self.trusted = True
 
-    cdef void look(self, native.Member* out) noexcept:
+    cdef void look(self, double now_s, native.Member* out) noexcept:
         cdef native.Load* load = &self.load.load
         out.ready = self.ready
-        out.breaker_open = False
+        out.breaker_open = now_s < self.open_until_s
         out.capabilities = self.chats
         out.context_tokens = self.context_tokens
         out.waiting = load.waiting()

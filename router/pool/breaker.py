@@ -16,32 +16,33 @@ BreakerState = Literal["closed", "open", "half_open"]
 class Breaker:
     """Time is in seconds of any monotonic clock."""
 
-    __slots__ = ("_failures", "_limit", "_open_s", "_opened_at", "_probe_until", "state")
+    __slots__ = ("_failures", "_limit", "_open_s", "open_until", "state")
 
     def __init__(self, failures: int, open_s: float) -> None:
         self._limit = failures
         self._open_s = open_s
         self._failures = 0
-        self._opened_at = 0.0
-        self._probe_until = 0.0
+        self.open_until = 0.0  #: requests go elsewhere before this time; 0 while closed
         self.state: BreakerState = "closed"
 
     def is_open(self, now: float) -> bool:
         """Whether a request should go elsewhere. False once for the probe of a half-open breaker."""
-        if self.state == "closed":
-            return False
-        if self.state == "open":
-            return now - self._opened_at < self._open_s
-        return now < self._probe_until
+        return now < self.open_until
 
     def submitted(self, now: float) -> None:
         """A request went to the member: of an open breaker it is the probe, for which the others wait `open_s`."""
         if self.state != "closed" and not self.is_open(now):
             self.state = "half_open"
-            self._probe_until = now + self._open_s
+            self.open_until = now + self._open_s
+
+    @property
+    def faultless(self) -> bool:
+        """No fault is counted: another success would change nothing."""
+        return self.state == "closed" and self._failures == 0
 
     def succeeded(self) -> None:
         self._failures = 0
+        self.open_until = 0.0
         self.state = "closed"
 
     def failed(self, now: float) -> None:
@@ -50,7 +51,7 @@ class Breaker:
         self._failures += 1
         if self.state == "half_open" or self._failures >= self._limit:
             self.state = "open"
-            self._opened_at = now
+            self.open_until = now + self._open_s
 
     def reset(self) -> None:
         """The member was started afresh: its past says nothing."""

@@ -152,8 +152,9 @@ class EngineMember:
         call = self._calls[id] = EngineCall(self, id, receiver)
         call.typical = work.typical
         self._load.submitted(work.prompt_tokens)
-        if self._breaker.state != "closed":
+        if self.lane.probed:
             self._breaker.submitted(time.monotonic())
+            self._breaker_changed()
         return call
 
     def abort(self, id: int) -> None:
@@ -165,7 +166,7 @@ class EngineMember:
             self._link.send(Abort(id))
 
     def state(self) -> MemberState:
-        open = self._breaker.state != "closed" and self._breaker.is_open(time.monotonic())
+        open = self.lane.probed and self._breaker.is_open(time.monotonic())
         return self._load.state(ready=self._phase == "ready", breaker_open=open)
 
     def status(self) -> MemberStatus:
@@ -203,7 +204,7 @@ class EngineMember:
         self._hello = hello
         self.described(frozenset(hello.capabilities), hello.context_tokens)
         self._breaker.reset()
-        self.lane.trusted = True
+        self._breaker_changed()
         self._writable(True)
         self.last_heard_s = self.ready_since_s = time.monotonic()
         self.phase = "ready"
@@ -299,7 +300,7 @@ class EngineMember:
         status = error_status(fail.status)
         if is_members_fault(status):
             self._breaker.failed(time.monotonic())
-            self.lane.trusted = False
+            self._breaker_changed()
         try:
             failure = failure_of(status, fail.body, fail.code, retryable=fail.retryable)
         except Exception:  # its body is whatever the engine sent
@@ -334,7 +335,13 @@ class EngineMember:
     def _succeeded(self) -> None:
         """The first end without a fault of ours since the last fault."""
         self._breaker.succeeded()
-        self.lane.trusted = True
+        self._breaker_changed()
+
+    def _breaker_changed(self) -> None:
+        """Native decisions see the breaker in the lane, and leave to us what it must hear of."""
+        breaker, lane = self._breaker, self.lane
+        lane.trusted, lane.probed = breaker.faultless, breaker.state != "closed"
+        lane.open_until_s = breaker.open_until
 
     def _receiver_broke(self, call: EngineCall) -> None:
         # A bug of ours in one request must not take the connection, and with it every other request, along.

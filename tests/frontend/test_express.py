@@ -718,14 +718,67 @@ def test_no_engine_can_serve(pair: Any) -> None:
     assert b"HTTP/1.1 503" in both.native.clients[1][1].sent
 
 
-def test_a_breaker_that_counts_faults_has_its_say(pair: Any) -> None:
+def fault(id: int) -> tuple[Any, ...]:
+    return "tell", LARGE, Fail(id=id, status=500, body=b"{}")
+
+
+def breaker_of(house: House) -> str:
+    return house.members[LARGE]._breaker.state
+
+
+def test_a_success_between_two_faults_lets_the_breaker_count_anew_and_all_requests_are_native(pair: Any) -> None:
     both = pair(price=0.0)
-    fail = Fail(id=1, status=500, body=b"{}")
-    both.play(("ask", post()), ("tell", LARGE, fail))
-    both.play(("ask", post()), chunks(ANSWER, 2), done(2))  # succeeds: the count starts anew
-    assert both.native.passages == 1
+    both.play(("ask", post()), fault(1))
+    both.play(("ask", post()), chunks(ANSWER, 2), done(2))
+    both.play(("ask", post()), fault(3))
+    assert both.native.passages == 3
+    assert breaker_of(both.native) == "closed"
+    assert both.native.members[LARGE].lane.calls == {}
+
+
+@pytest.mark.parametrize("faults", [1, 2])
+def test_after_one_members_500_all_requests_of_the_other_member_are_native(pair: Any, faults: int) -> None:
+    """One fault is counted and the breaker stays closed; two open it. Neither concerns the other member."""
+    both = pair(price=0.0)
+    for id in range(1, faults + 1):
+        both.play(asked(), fault(id))
+    assert breaker_of(both.native) == ("closed" if faults == 1 else "open")
+    before = both.native.passages
+    for id in range(1, 21):
+        both.play(asked(id % 2 == 0, SMALL), chunks(EVENT, id, SMALL), done(id, SMALL))
+    native_share = (both.native.passages - before) / 20
+    assert native_share == 1
+
+
+def test_requests_avoid_an_open_breaker_natively_and_its_probe_alone_goes_the_ordinary_way(pair: Any) -> None:
+    both = pair(price=0.0)
+    both.play(asked(), fault(1), asked(), fault(2))
+    assert (breaker_of(both.native), both.native.passages) == ("open", 2)
+    both.play(("ask", post()))
+    assert both.native.members[SMALL].lane.calls
+    assert both.native.passages == 3
+    for house in (both.native, both.ordinary):
+        house.members[LARGE]._breaker.open_until = 0.0
+        house.members[LARGE]._breaker_changed()
+    both.play(("ask", post()))  # the probe
+    assert (breaker_of(both.native), both.native.passages) == ("half_open", 3)
+    both.play(("ask", post()))  # while it is under way
+    assert (len(both.native.members[SMALL].lane.calls), both.native.passages) == (2, 4)
+    both.play(chunks(ANSWER, 3), done(3))
+    assert breaker_of(both.native) == "closed"
+    both.play(("ask", post()))
+    assert both.native.passages == 5
+    assert both.native.members[LARGE].lane.calls
+
+
+def test_where_every_breaker_is_open_a_request_is_tried_the_ordinary_way(pair: Any) -> None:
+    both = pair(price=0.0)
+    for member in (SMALL, LARGE):
+        for id in (1, 2):
+            both.play(asked(member=member), ("tell", member, Fail(id=id, status=500, body=b"{}")))
+    assert both.native.passages == 4
     both.play(("ask", post()), chunks(ANSWER, 3), done(3))
-    assert both.native.passages == 2
+    assert both.native.passages == 4
 
 
 def test_a_host_that_reads_slowly_gets_its_frames_the_ordinary_way(pair: Any) -> None:
