@@ -31,13 +31,13 @@ inline uint8_t* put_bin(uint8_t* out, size_t size) {
   return put_big(out, size, 1 << log);
 }
 
-// A `str` of at most 64 KiB.
+// A `str`.
 inline uint8_t* put_text(uint8_t* out, std::string_view text) {
   const size_t size = text.size();
   if (size < 0x20) {
     out = put_big(out, 0xa0 | size, 1);
   } else {
-    const int log = size < 0x100 ? 0 : 1;
+    const int log = size < 0x100 ? 0 : size < 0x10000 ? 1 : 2;
     *out++ = static_cast<uint8_t>(0xd9 + log);
     out = put_big(out, size, 1 << log);
   }
@@ -50,7 +50,8 @@ inline size_t uint_size(uint64_t value) {
 }
 
 inline size_t text_size(std::string_view text) {
-  return text.size() + (text.size() < 0x20 ? 1 : text.size() < 0x100 ? 2 : 3);
+  const size_t size = text.size();
+  return size + (size < 0x20 ? 1 : size < 0x100 ? 2 : size < 0x10000 ? 3 : 5);
 }
 
 // Bytes that `put_submit` writes.
@@ -62,7 +63,7 @@ inline size_t submit_size(uint64_t id, std::string_view body, std::string_view r
 }
 
 // A Submit of kind `chat`, length prefix included; fields that have their defaults are left out at its end.
-// `request_id` and `traceparent`: UTF-8 of 64 KiB at most.
+// `request_id` and `traceparent`: UTF-8.
 inline void put_submit(uint8_t* frame, uint64_t id, std::string_view body, std::string_view request_id,
                        std::string_view traceparent = {}) {
   uint8_t* out = frame + 4;

@@ -1,6 +1,7 @@
 // The plain request: one whole HTTP/1.1 POST in one read, in the strictest grammar and without a header that asks for
 // anything. All else, malformed or merely unusual, is left to the full parser: a `false` here refuses nothing.
 #pragma once
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -13,10 +14,12 @@ struct HttpLimits {
   size_t head_bytes, headers, body_bytes;
 };
 
-// Views into the bytes that were read. Absent headers are empty.
+// Views into the bytes that were read. Absent headers are empty; so is a malformed `traceparent`, which counts as none.
 struct PlainRequest {
-  std::string_view body, authorization, api_key;
+  std::string_view body, authorization, api_key, request_id, session_id, traceparent;
 };
+
+inline constexpr size_t kLongestId = 256;
 
 namespace http {
 
@@ -32,8 +35,8 @@ inline constexpr std::array<char, 256> kNameChar = [] {
 
 // Headers that say how to read the request, or that the answer depends on: the full parser's business.
 inline bool asks(std::string_view name) {
-  for (std::string_view other : {"transfer-encoding", "content-encoding", "expect", "upgrade", "proxy-connection",
-                                 "origin", "te", "trailer", "x-request-id", "x-session-id", "traceparent"}) {
+  for (std::string_view other :
+       {"transfer-encoding", "content-encoding", "expect", "upgrade", "proxy-connection", "origin", "te", "trailer"}) {
     if (name == other) return true;
   }
   return name.starts_with("x-headgate-");
@@ -88,7 +91,47 @@ inline bool length_of(std::string_view value, size_t* out) {
   return true;
 }
 
+// Of W3C Trace Context: `00-<32 hex digits>-<16>-<2>`, and what a later version appends after one more `-`.
+inline bool is_traceparent(std::string_view value) {
+  constexpr std::string_view shape = "xx-xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx-xxxxxxxxxxxxxxxx-xx";
+  if (value.size() < shape.size() || (value.size() > shape.size() && value[shape.size()] != '-')) return false;
+  for (size_t i = 0; i < shape.size(); ++i) {
+    const char c = value[i];
+    const bool fits = shape[i] == '-' ? c == '-' : (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f');
+    if (!fits) return false;
+  }
+  return true;
+}
+
+// Keeps the value of a header that this request's answer, or its frame, carries. False where the full parser has to see
+// it: it stands twice, or is a session's id that is refused.
+inline bool keep(std::string_view key, std::string_view value, PlainRequest* out) {
+  std::string_view& kept = key == "x-request-id"   ? out->request_id
+                           : key == "x-session-id" ? out->session_id
+                           : key == "traceparent"  ? out->traceparent
+                           : key == "x-api-key"    ? out->api_key
+                                                   : out->authorization;
+  if (kept.data() != nullptr) return false;
+  kept = value;
+  if (&kept == &out->session_id) return !value.empty() && value.size() <= kLongestId && value.find(' ') == value.npos;
+  if (&kept == &out->traceparent && !is_traceparent(value)) kept = value.substr(0, 0);
+  return !value.empty() || &kept == &out->request_id || &kept == &out->traceparent;
+}
+
+inline bool is_kept(std::string_view key) {
+  return key == "authorization" || key == "x-api-key" || key == "x-request-id" || key == "traceparent" ||
+         key == "x-session-id";
+}
+
 }  // namespace http
+
+// A client's `x-request-id` as it is echoed: without spaces, and at most `kLongestId` bytes of it.
+inline std::string echoed_id(std::string_view given) {
+  std::string out(given);
+  out.erase(std::remove(out.begin(), out.end(), ' '), out.end());
+  out.resize(std::min(out.size(), kLongestId));
+  return out;
+}
 
 // Whether `data` is exactly one plain request; `start` is its first line, `POST /... HTTP/1.1\r\n`.
 inline bool read_plain(std::string_view data, std::string_view start, const HttpLimits& limits, PlainRequest* out) {
@@ -125,10 +168,8 @@ inline bool read_plain(std::string_view data, std::string_view start, const Http
     } else if (key == "content-type") {
       if (typed || !http::is_json(value)) return false;
       typed = true;
-    } else if (key == "authorization" || key == "x-api-key") {
-      std::string_view& kept = key == "x-api-key" ? out->api_key : out->authorization;
-      if (!kept.empty() || value.empty()) return false;
-      kept = value;
+    } else if (http::is_kept(key)) {
+      if (!http::keep(key, value, out)) return false;
     } else if (key == "connection" ? !http::same(value, "keep-alive") : http::asks(key)) {
       return false;
     }

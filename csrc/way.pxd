@@ -23,6 +23,10 @@ cdef extern from "http.hpp" namespace "headgate" nogil:
         string_view body
         string_view authorization
         string_view api_key
+        string_view request_id
+        string_view session_id
+        string_view traceparent
+    string echoed_id(string_view) except +
     bool read_plain(string_view, string_view, const HttpLimits&, PlainRequest*)
     void add_framed(string*, string_view) except +
 

@@ -133,7 +133,7 @@ class Connection(Pipe, asyncio.Protocol):
         try:
             passage = express.take(self, data)
         except Exception as error:  # of a head in Python, for example; the connection goes on
-            exchange = self._active = failing(self, data.split(b" ", 2)[1], error)
+            exchange = self._active = failing(self, data.split(b" ", 2)[1], express.given_id, error)
             exchange.run()
             return True
         if passage is None:

@@ -165,10 +165,12 @@ class Exchange:
             stream.gone()
 
 
-def failing(connection: "Connection", target: bytes, error: Exception) -> Exchange:
-    """A request of the common way that could not be begun: run, it answers what a handler that raises `error` does."""
+def failing(connection: "Connection", target: bytes, request_id: bytes | None, error: Exception) -> Exchange:
+    """A request of the common way that could not be begun: run, it answers what a handler that raises `error` does.
+    `request_id`: as it is echoed, where the client gave one."""
     exchange = Exchange(connection, b"POST", {}, keep_alive=True, old_client=False)
     exchange.route, exchange.path = connection.door.routes.find(target)
+    exchange.request_id = "" if request_id is None else request_id.decode()
 
     def fail(_: Exchange) -> None:
         raise error

@@ -7,6 +7,8 @@ becomes the ordinary exchange that it stands for, and goes on as that.
 
 from typing import Any
 
+from msgspec.structs import replace
+
 from router.dialects.decode import AUTO, decode
 from router.errors import RouterError
 from router.frontend.answer import Answer, describe
@@ -83,7 +85,8 @@ def _query_of(passage: Passage) -> Query:
     way refuses: its end can still be told."""
     if not passage.started:
         try:
-            return decode("chat", passage.body, passage.request_id, passage.key_id)
+            query = decode("chat", passage.body, passage.request_id, passage.key_id)
+            return query if not passage.session_id else replace(query, session_id=passage.session_id)
         except RouterError:
             pass
     return Query(
@@ -93,4 +96,5 @@ def _query_of(passage: Passage) -> Query:
         stream=passage.stream,
         request_id=passage.request_id,
         key_id=passage.key_id,
+        session_id=passage.session_id,
     )

@@ -153,7 +153,7 @@ cdef class Heads(Receivers):
         if length >= 0:
             out.append(line, snprintf(line, sizeof(line), b"content-length: %lld\r\n", <long long>length))
         _add(out, self._date())
-        _add_lines(out, string_view(request_id, request_size),
+        _add_lines(out, numbers.given_id if numbers.given_id.size() else string_view(request_id, request_size),
                    _view(<bytes>self.about[REASONS * numbers.member + numbers.reason]), numbers.overhead_s,
                    string_view(decision_id, decision_size), numbers.score, numbers.threshold)
         out.append(b"\r\n", 2)

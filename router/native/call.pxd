@@ -10,6 +10,7 @@ from way cimport string_view
 
 cdef struct HeadNumbers:
     uint64_t request  # of the process's requests
+    string_view given_id  # the client's id of the request, in its place; empty: none
     uint64_t decision
     int member
     int reason

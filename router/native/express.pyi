@@ -28,7 +28,9 @@ class Passage(Call):
     answer: bytes | None  #: a whole answer, before it is sent
     body: bytes
     key_id: str
+    session_id: str  #: empty where the client names none; so is `traceparent`
     request_id: str
+    traceparent: bytes
     decision: Decision  #: told anew at each reading
     numbers: Numbers  #: of the decision
     received_s: float  #: of `time.perf_counter`
@@ -60,6 +62,7 @@ class Express:
     outbox: Outbox
     names: tuple[str, ...]  #: of the members, in the pool's order
     decision_prefix: str
+    given_id: bytes | None  #: the client's `x-request-id`, as it is echoed, of the request that `take` read last
     holds_ends: bool  #: an answer's last byte waits for its record: every answer ends the ordinary way
     keeps_bodies: bool  #: `Passage.body` is there at the end too
     wake: Callable[[], None]  #: called when a passage has ended and none before it since the last `take_ended`

@@ -54,6 +54,9 @@ cdef class Passage(Call):
     cdef readonly Express express
     cdef readonly Pipe connection
     cdef readonly str key_id
+    cdef readonly str session_id
+    cdef readonly bytes given_id  # the client's `x-request-id`, as it is echoed; None: the id is ours
+    cdef readonly bytes traceparent
     cdef readonly int member
     cdef readonly bint stream
     cdef bint ended
@@ -88,6 +91,8 @@ cdef class Passage(Call):
 
     @property
     def request_id(self):
+        if self.given_id is not None:
+            return self.given_id.decode()
         return f"{self.express.request_prefix}{self.head.request:08x}"
 
     @property
@@ -244,6 +249,7 @@ cdef class Express:
     cdef public object wake
     cdef list ended  # since the last tick
     cdef bytes asked  # the `model` in `chat`
+    cdef readonly bytes given_id
     cdef list lanes
     cdef list meters
     cdef Histogram decision_seconds
@@ -306,6 +312,7 @@ cdef class Express:
     def take(self, Pipe connection not None, bytes data not None):
         cdef native.PlainRequest plain
         cdef double received_s = now()
+        self.given_id = None
         if self.head is None or not native.read_plain(_view(data), _view(self.start), self.limits, &plain):
             return None
         cdef Rule rule = self._rule(plain.body)
@@ -315,6 +322,8 @@ cdef class Express:
         if key_id is None:
             return None
         self._look(received_s)
+        if plain.request_id.size():
+            self.given_id = (<bytes>native.echoed_id(plain.request_id)) or None
         cdef double begun = now()
         cdef uint64_t tokens = self._score()
         cdef Numbers numbers = self._decide(rule, tokens)
@@ -329,11 +338,15 @@ cdef class Express:
         passage.member, passage.stream = choice.member, self.chat.stream
         passage.data, passage.body_bytes, passage.received_s = data, plain.body.size(), received_s
         passage.key_id, passage.asked, passage.held_bytes = key_id, self.asked, passage.body_bytes
+        passage.session_id = _bytes(plain.session_id).decode() if plain.session_id.size() else ""
+        passage.traceparent = _bytes(plain.traceparent) if plain.traceparent.size() else b""
+        passage.given_id = self.given_id
         passage.reply = self.replies._receiver(connection)
         passage.head = HeadNumbers(
-            request=self.next_request(), decision=self.next_decision(), member=choice.member, reason=<int>choice.reason,
-            overhead_s=0, score=choice.score,
+            request=self.next_request() if self.given_id is None else 0, decision=self.next_decision(),
+            member=choice.member, reason=<int>choice.reason, overhead_s=0, score=choice.score,
             threshold=numbers.decided.settings.threshold if choice.reason == native.kThreshold else NAN,
+            given_id=string_view() if self.given_id is None else _view(self.given_id),
         )
         cdef double decided = now()
         self._hand_over(passage, lane, plain.body)
@@ -437,12 +450,14 @@ cdef class Express:
         return numbers
 
     cdef _hand_over(self, Passage passage, Lane lane, string_view body):
-        cdef char request_id[64]
-        cdef unsigned long long number = passage.head.request
-        cdef const char* prefix = PyUnicode_AsUTF8(self.request_prefix)
-        cdef int n = snprintf(request_id, sizeof(request_id), b"%.40s%08llx", prefix, number)
+        cdef char own_id[64]
+        cdef string_view request_id = passage.head.given_id
+        if passage.given_id is None:
+            request_id = string_view(own_id, snprintf(
+                own_id, sizeof(own_id), b"%.40s%08llx", PyUnicode_AsUTF8(self.request_prefix),
+                <unsigned long long>passage.head.request))
         passage.id = lane.last_id = lane.last_id + 1
-        lane.send(_submit(passage.id, body, string_view(request_id, n)))
+        lane.send(_submit(passage.id, body, request_id, _view(passage.traceparent)))
         lane.calls[passage.id] = passage
         PySet_Add(self.requests, passage)
         self.desk.pending_bytes += passage.held_bytes
@@ -453,8 +468,7 @@ def _nobody():
     """In the place of a ledger."""
 
 
-cdef bytes _submit(uint64_t id, string_view body, string_view request_id):
-    cdef string_view traceparent  # empty
+cdef bytes _submit(uint64_t id, string_view body, string_view request_id, string_view traceparent):
     cdef bytes frame = PyBytes_FromStringAndSize(NULL, native.submit_size(id, body, request_id, traceparent))
     native.put_submit(<uint8_t*>PyBytes_AS_STRING(frame), id, body, request_id, traceparent)
     return frame

@@ -7,8 +7,9 @@ from router.config import Limits
 from router.native.spec import TurnWeights
 from router.types import Segment
 
-def read_request(data: bytes, start: bytes, limits: Limits) -> tuple[bytes, bytes, bytes] | None:
-    """Body, `authorization` and `x-api-key` of one whole request whose first line is `start`."""
+def read_request(data: bytes, start: bytes, limits: Limits) -> tuple[bytes, bytes, bytes, bytes, bytes, bytes] | None:
+    """Body, `authorization`, `x-api-key`, the request's id as it is echoed, `x-session-id` and `traceparent` of one
+    whole request whose first line is `start`; empty where there is none."""
 
 def read_chat(body: bytes, turns: TurnWeights) -> tuple[str, list[Segment], bool, int | None, int] | None:
     """Model (empty where none is named), weighted texts, `stream`, `max_tokens` and `n` of a chat body."""

@@ -23,7 +23,8 @@ def read_request(bytes data not None, bytes start not None, limits):
     bounds.head_bytes, bounds.headers, bounds.body_bytes = limits.header_bytes, limits.headers, limits.body_bytes
     if not native.read_plain(_view(data), _view(start), bounds, &plain):
         return None
-    return _bytes(plain.body), _bytes(plain.authorization), _bytes(plain.api_key)
+    return (_bytes(plain.body), _bytes(plain.authorization), _bytes(plain.api_key),
+            <bytes>native.echoed_id(plain.request_id), _bytes(plain.session_id), _bytes(plain.traceparent))
 
 
 def read_chat(bytes body not None, turns):

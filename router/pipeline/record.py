@@ -118,6 +118,7 @@ def _life_of(passage: Passage, *, keeps: bool) -> Life:
         stream=passage.stream,
         request_id=passage.request_id,
         key_id=passage.key_id,
+        session_id=passage.session_id,
     )
     return Life(
         query=query,

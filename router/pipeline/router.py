@@ -314,7 +314,8 @@ class Router:
         if query.turns:
             with contextlib.suppress(RouterError):
                 settings = self._decider.names.settings_of(query)
-        request = resumed(self, passage, Request(self, query, settings, passage.body, sink, ""))
+        request = Request(self, query, settings, passage.body, sink, passage.traceparent.decode())
+        request = resumed(self, passage, request)
         self._requests.discard(passage)
         self._requests.add(request)
         return request

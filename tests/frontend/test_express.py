@@ -269,7 +269,7 @@ class House:
         """All of a message; in place of a request's id its number among all."""
         fields = {name: getattr(message, name) for name in message.__struct_fields__}
         if isinstance(message, Submit):
-            assert re.fullmatch("[0-9a-f]{24}|mine", message.request_id)
+            assert re.fullmatch("[0-9a-f]{24}|mine.*", message.request_id)
             self.submitted.append(message.request_id)
             fields["request_id"] = len(self.submitted) - 1
         return type(message).__name__, fields
@@ -277,7 +277,7 @@ class House:
     def _numbered(self, header: re.Match[bytes]) -> bytes:
         """In place of the id in an answer's head the number of the request that engines know by it."""
         id = header[1].decode()
-        assert re.fullmatch("[0-9a-f]{24}|mine", id)
+        assert re.fullmatch("[0-9a-f]{24}|mine.*", id)
         return b"x-request-id: %d\r\n" % (self.submitted.index(id) if id in self.submitted else -1)
 
     def close(self) -> None:
@@ -799,7 +799,8 @@ def test_a_host_that_reads_slowly_gets_its_frames_the_ordinary_way(pair: Any) ->
         post()[:-1],
         post() + post(),
         post("", "x-headgate-debug: true"),
-        post("", "x-request-id: mine"),
+        post("", "x-session-id: two words"),
+        post("", "x-request-id: mine", "x-request-id: another"),
         post("", "expect: 100-continue"),
         post('{"messages":[]}'),
         post("{"),
@@ -881,11 +882,66 @@ def test_the_engine_knows_a_request_by_the_id_that_the_answers_head_tells(
     """Engines make the answer's own id of it: `chatcmpl-<id>`."""
     both = pair(price=0.0)
     both.play(("ask", post("", *header, stream=stream)), chunks(EVENT if stream else ANSWER), done())
-    assert both.native.passages == (0 if header else 1)
+    assert both.native.passages == 1
     for house in (both.native, both.ordinary):
         (told,) = house.submitted
         assert f"x-request-id: {told}\r\n".encode() in house.clients[0][1].sent
         assert (told == "mine") == bool(header)
+
+
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+#: Header lines of one request, and what the engine is told as its id (None: one of ours) and its trace.
+IDENTIFIED: dict[str, tuple[tuple[str, ...], str | None, str]] = {
+    "an id": (("x-request-id: mine-1",), "mine-1", ""),
+    "an id with blanks": (("x-request-id:  mine a b ",), "mineab", ""),
+    "an id too long": ((f"x-request-id: mine{'x' * 300}",), f"mine{'x' * 252}", ""),
+    "an empty id": (("x-request-id:",), None, ""),
+    "a trace": ((f"traceparent: {TRACE}",), None, TRACE),
+    "a longer trace": ((f"traceparent: {TRACE}-{'z' * 300}",), None, f"{TRACE}-{'z' * 300}"),
+    "a malformed trace": (("traceparent: 00-xyz-1-01",), None, ""),
+    "a session": (("x-session-id: talk/7",), None, ""),
+    "all": (("X-Request-ID: mine-2", f"TraceParent: {TRACE}", "x-session-id: s", "tracestate: a=b"), "mine-2", TRACE),
+}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("identified", IDENTIFIED)
+@pytest.mark.parametrize("ending", ["well", "failed, and tried elsewhere", "engine lost midway"])
+def test_ids_and_traces_of_gateways_keep_a_request_native_whatever_becomes_of_it(
+    pair: Any, identified: str, ending: str, stream: bool
+) -> None:
+    lines, id, trace = IDENTIFIED[identified]
+    both = pair(price=0.0)
+    told: list[Submit] = []
+    for house in (both.native, both.ordinary):
+        keep = house._frame
+
+        def frame(message: Message, keep: Any = keep) -> Any:
+            if isinstance(message, Submit):
+                told.append(message)
+            return keep(message)
+
+        house._frame = frame  # type: ignore[method-assign]
+    both.play(("ask", post("", *lines, stream=stream)))
+    assert both.native.passages == 1
+    both.play(*(ENDINGS[ending] if ending in ENDINGS else (chunks(EVENT), done())))
+    assert len(told) == (4 if ending == "failed, and tried elsewhere" else 2)
+    for message in told:
+        assert message.traceparent == trace
+        assert message.request_id == id if id else re.fullmatch("[0-9a-f]{24}", message.request_id)
+    for _, wire in both.native.clients:
+        assert f"x-request-id: {told[0].request_id}\r\n".encode() in wire.sent
+
+
+def test_a_session_is_known_of_a_request_that_left_the_native_steps() -> None:
+    house = House(express=True, price=0.0)
+    house.play(("ask", post("", "x-session-id: talk/7", stream=True)))
+    house.play(("ask", post("", "x-session-id: talk/8", stream=True)))
+    house.play(chunks(EVENT, 2))
+    for passage in tuple(house.router._requests):
+        passage.exchange()  # type: ignore[union-attr]
+    assert sorted(request.query.session_id for request in house.router._requests) == ["talk/7", "talk/8"]  # type: ignore[union-attr]
+    house.close()
 
 
 @pytest.mark.parametrize("first", [b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n", post("{}")])
@@ -936,6 +992,8 @@ def test_a_head_that_raises_costs_its_request_an_error_and_the_connection_goes_o
     assert sent.count(b"HTTP/1.1 503" if isinstance(error, NoEngine) else b"HTTP/1.1 500") == 2
     assert sent.count(b'{"error":{"message":') == 2
     assert ("internal error while answering a request" in caplog.text) != isinstance(error, NoEngine)
+    both.play(("ask", post("", "x-request-id: mine", stream=stream), 0))
+    assert b"x-request-id: mine\r\n" in both.native.clients[0][1].sent
     for head in heads:
         head.error = None
     both.play(("ask", post(stream=stream), 0))
@@ -1021,6 +1079,8 @@ HEADERS = st.sampled_from([
     b"", b"Content-Length: 2 ", b"content-length:\t2", b"user-agent: x y", b" folded", b"te: trailers",
     b"host: [::1]:80", b"host: [x]", b"host: []", b"host: a:b", b"host: [::1]1", b"host: a b",
     b"content-type: text/plain",
+    b"x-request-id: mine", b"X-Request-ID: a  b ", b"x-request-id:", b"x-session-id: s", b"x-session-id:",
+    b"traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", b"traceparent: 00-0-0-00",
     b"CONTENT-TYPE: application/JSON;x", b"content-type: application/json ", b"x-api-key: a ", b"authorization: a",
 ])  # fmt: skip
 START = b"POST /v1/chat/completions HTTP/1.1\r\n"
@@ -1055,12 +1115,9 @@ def test_the_full_parser_reads_a_plain_request_alike(door: Any, lines: list[byte
     reader.feed(data)
     (exchange,) = taken.exchanges
     assert exchange.error is None
-    assert (exchange.body, exchange.keep_alive, exchange.old_client, exchange.explained) == (
-        found[0],
-        True,
-        False,
-        False,
-    )
+    assert (exchange.body, exchange.keep_alive, exchange.old_client) == (found[0], True, False)
+    assert (exchange.session_id.encode(), exchange.traceparent.encode()) == found[4:]
+    assert exchange.identify().encode() == found[3] or not found[3]
     assert exchange.route is not None
     assert exchange.route.name == "/v1/chat/completions"
     assert not reader.continue_due

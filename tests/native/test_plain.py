@@ -179,7 +179,32 @@ def test_a_plain_request_is_read() -> None:
     data = request(
         "Host: x", "content-length:  2 ", "Connection: Keep-Alive", "Authorization: Bearer k", "x-api-key: j"
     )
-    assert plain.read_request(data, START, Limits()) == (b"{}", b"Bearer k", b"j")
+    assert plain.read_request(data, START, Limits()) == (b"{}", b"Bearer k", b"j", b"", b"", b"")
+
+
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+@pytest.mark.parametrize(
+    ("line", "request_id", "session_id", "traceparent"),
+    [
+        ("X-Request-Id: mine", "mine", "", ""),
+        ("x-request-id: a b  c", "abc", "", ""),
+        ("x-request-id:", "", "", ""),
+        ("x-request-id: " + "x" * 300, "x" * 256, "", ""),
+        ("x-session-id: " + "s" * 256, "", "s" * 256, ""),
+        (f"traceparent: {TRACE}", "", "", TRACE),
+        (f"traceparent: {TRACE}-more of it", "", "", f"{TRACE}-more of it"),
+        (f"traceparent: {TRACE}x", "", "", ""),
+        (f"traceparent: {TRACE.upper()}", "", "", ""),
+        ("traceparent: 00-0-0-00", "", "", ""),
+        ("traceparent:", "", "", ""),
+    ],
+)
+def test_ids_and_trace_of_the_head_are_read(line: str, request_id: str, session_id: str, traceparent: str) -> None:
+    found = plain.read_request(request("host: x", "content-length: 2", line), START, Limits())
+    assert found is not None
+    assert found[3:] == (request_id.encode(), session_id.encode(), traceparent.encode())
 
 
 @pytest.mark.parametrize(
@@ -200,9 +225,13 @@ def test_a_plain_request_is_read() -> None:
         ["host: x", "content-length: 2", "expect: 100-continue"],
         ["host: x", "content-length: 2", "origin: http://x"],
         ["host: x", "content-length: 2", "content-encoding: gzip"],
-        ["host: x", "content-length: 2", "x-request-id: 1"],
+        ["host: x", "content-length: 2", "x-request-id: 1", "x-request-id: 1"],
+        ["host: x", "content-length: 2", "x-request-id:", "x-request-id: 1"],
+        ["host: x", "content-length: 2", "x-session-id: a b"],
+        ["host: x", "content-length: 2", "x-session-id:"],
+        ["host: x", "content-length: 2", "x-session-id: " + "s" * 257],
         ["host: x", "content-length: 2", "X-Headgate-Debug: true"],
-        ["host: x", "content-length: 2", "traceparent: 00-0-0-00"],
+        ["host: x", "content-length: 2", "traceparent: 00-0-0-00", "traceparent: 00-0-0-00"],
         ["host: x", "content-length : 2"],
         ["host: x", " folded", "content-length: 2"],
         ["host: x", "a: \x01", "content-length: 2"],
