@@ -59,6 +59,7 @@ cdef extern from "chat.hpp" namespace "headgate" nogil:
         bool stream
         int64_t max_tokens
         int64_t choices
+        uint32_t needs
     cdef cppclass TurnShares:
         double earlier
         double decay

@@ -114,8 +114,8 @@ _NOTHING: frozenset[str] = frozenset()
 
 def _chat(body: bytes) -> _Fields:
     if len(body) > _MANY_OBJECTS_BYTES and (plain := large_body.read_chat(body)) is not None:
-        model, texts, stream, most, choices = plain
-        return _Fields(model, texts, stream, most, choices, _CHAT)
+        model, texts, stream, most, choices, needs = plain
+        return _Fields(model, texts, stream, most, choices, needs)
     read = _parse(_chat_reader, body)
     seen: set[str] = set()
     turns = _turns(read.messages, seen)

@@ -445,7 +445,7 @@ cdef class Express:
         cdef Numbers numbers = Numbers.__new__(Numbers)
         cdef native.Chat* chat = &self.chat
         numbers.models, numbers.decided.members, numbers.decided.scores = self.names, self.members, self.scores
-        numbers.decided.question = native.chat_question(tokens, chat.choices, chat.max_tokens, 1)
+        numbers.decided.question = native.chat_question(tokens, chat.choices, chat.max_tokens, chat.needs)
         numbers.decide_by(rule)
         return numbers
 

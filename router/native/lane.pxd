@@ -1,6 +1,6 @@
 """What other native modules may see of a lane."""
 
-from libc.stdint cimport uint64_t
+from libc.stdint cimport uint32_t, uint64_t
 
 cimport way as native
 from router.native.pipe cimport Outbox
@@ -20,7 +20,7 @@ cdef class Lane:
     cdef public bint trusted
     cdef public bint probed
     cdef public double open_until_s
-    cdef public bint chats
-    cdef public long long context_tokens
+    cdef readonly uint32_t capabilities  # bits, in the order of `types.Capability`
+    cdef readonly long long context_tokens
     cdef public double usd_per_s
     cdef void look(self, double now_s, native.Member* out) noexcept

@@ -3,7 +3,7 @@
 Called from one event loop's thread. The figures: csrc/load.hpp.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, Protocol, TypedDict
 
 from router.native.pipe import Outbox
@@ -74,8 +74,10 @@ class Lane:
     trusted: bool  #: its breaker is closed, and no failure is counted: it need not hear of a success
     probed: bool  #: its breaker is not closed: it must hear of a request that goes to the member
     open_until_s: float  #: its breaker sends requests elsewhere before this time of `time.monotonic`; 0 while closed
-    chats: bool
+    capabilities: int  #: bits, in the order of `types.Capability`
     context_tokens: int
     usd_per_s: float
     outbox: Outbox  #: what `pass_on` sends by: shared by the lanes of a pool
     def __init__(self, load: Load, usd_per_s: float) -> None: ...
+    def described(self, capabilities: Collection[str], context_tokens: int) -> None:
+        """What the engine can do, and how long its context is; 0: not known."""

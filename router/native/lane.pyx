@@ -2,8 +2,13 @@
 
 from libc.stdint cimport int64_t, uint64_t
 
+from typing import get_args
+
 cimport way as native
 from router.native.pipe cimport Outbox
+from router.types import Capability
+
+cdef tuple CAPABILITIES = get_args(Capability)
 
 
 cdef int64_t _count(claimed) except? -1:
@@ -71,11 +76,15 @@ cdef class Lane:
         self.outbox = Outbox(False)
         self.trusted = True
 
+    def described(self, capabilities, long long context_tokens):
+        self.capabilities = sum([1 << i for i, name in enumerate(CAPABILITIES) if name in capabilities])
+        self.context_tokens = context_tokens
+
     cdef void look(self, double now_s, native.Member* out) noexcept:
         cdef native.Load* load = &self.load.load
         out.ready = self.ready
         out.breaker_open = now_s < self.open_until_s
-        out.capabilities = self.chats
+        out.capabilities = self.capabilities
         out.context_tokens = self.context_tokens
         out.waiting = load.waiting()
         out.prefix_hit = load.frame.prefix_hit

@@ -27,8 +27,8 @@ class TextTurns(Sequence[Turn]):
     @overload
     def __getitem__(self, index: slice) -> Sequence[Turn]: ...
 
-def read_chat(body: bytes) -> tuple[str, TextTurns, bool, int | None, int] | None:
-    """Of a plain chat: model ("" where it says none), turns, stream, most output tokens, choices.
+def read_chat(body: bytes) -> tuple[str, TextTurns, bool, int | None, int, frozenset[str]] | None:
+    """Of a plain chat: model ("" where it says none), turns, stream, most output tokens, choices, needs.
 
     None for all others: what `router.dialects.decode` reads otherwise, or refuses.
     """

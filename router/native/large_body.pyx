@@ -1,12 +1,16 @@
 """What of a large body takes a decoder too long, read natively and without the interpreter's lock. See large_body.pyi."""
 
+from typing import get_args
+
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 
 cimport id_lists
 cimport way as native
 from way cimport string_view
 
-from router.types import Turn
+from router.types import Capability, Turn
+
+cdef tuple CAPABILITIES = get_args(Capability)  # in the order of their bits
 
 
 cdef inline string_view _view(bytes data):
@@ -52,7 +56,9 @@ def read_chat(bytes body not None):
         plain = native.read_chat(view, chat)
     if not plain:
         return None
-    return _text(chat.model), turns, bool(chat.stream), None if chat.max_tokens < 0 else chat.max_tokens, chat.choices
+    needs = frozenset([name for i, name in enumerate(CAPABILITIES) if chat.needs >> i & 1])
+    most = None if chat.max_tokens < 0 else chat.max_tokens
+    return _text(chat.model), turns, bool(chat.stream), most, chat.choices, needs
 
 
 cdef str _text(string_view view):

@@ -11,8 +11,10 @@ def read_request(data: bytes, start: bytes, limits: Limits) -> tuple[bytes, byte
     """Body, `authorization`, `x-api-key`, the request's id as it is echoed, `x-session-id` and `traceparent` of one
     whole request whose first line is `start`; empty where there is none."""
 
-def read_chat(body: bytes, turns: TurnWeights) -> tuple[str, list[Segment], bool, int | None, int] | None:
-    """Model (empty where none is named), weighted texts, `stream`, `max_tokens` and `n` of a chat body."""
+def read_chat(
+    body: bytes, turns: TurnWeights
+) -> tuple[str, list[Segment], bool, int | None, int, frozenset[str]] | None:
+    """Model (empty where none is named), weighted texts, `stream`, `max_tokens`, `n` and needs of a chat body."""
 
 def submit_frame(id: int, body: bytes, request_id: bytes, traceparent: bytes = b"") -> bytes:
     """A whole frame, length included."""

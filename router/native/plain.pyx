@@ -4,10 +4,13 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libcpp.vector cimport vector
 
+from typing import get_args
+
 cimport score as scoring
 cimport way as native
 from way cimport string_view
 
+from router.types import Capability
 
 cdef string_view _view(bytes data):
     return string_view(PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
@@ -37,7 +40,8 @@ def read_chat(bytes body not None, turns):
     native.weigh(chat.turns, shares, &texts)
     segments = [(PyBytes_FromStringAndSize(<const char*>text.data, text.size).decode(), text.weight) for text in texts]
     max_tokens = None if chat.max_tokens < 0 else chat.max_tokens
-    return _bytes(chat.model).decode(), segments, bool(chat.stream), max_tokens, chat.choices
+    needs = frozenset([name for i, name in enumerate(get_args(Capability)) if chat.needs >> i & 1])
+    return _bytes(chat.model).decode(), segments, bool(chat.stream), max_tokens, chat.choices, needs
 
 
 def submit_frame(uint64_t id, bytes body not None, bytes request_id not None, bytes traceparent not None=b""):

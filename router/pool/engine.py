@@ -219,8 +219,7 @@ class EngineMember:
         """The engine said what it can do."""
         context_tokens = tokens(context_tokens)
         self._load.described(capabilities, context_tokens)
-        self.lane.chats = "chat" in capabilities
-        self.lane.context_tokens = context_tokens
+        self.lane.described(capabilities, context_tokens)
 
     # For the supervisor
 

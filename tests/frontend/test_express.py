@@ -5,12 +5,13 @@ with the way, over sockets.
 """
 
 import asyncio
+import json
 import re
 import socket
 from collections.abc import Callable
 from math import inf, nan
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import msgspec
 import pytest
@@ -34,7 +35,7 @@ from router.observe.record import Record
 from router.pipeline.router import Router
 from router.pool.engine import EngineMember
 from router.pool.link import HostLink
-from router.types import Timings, Usage
+from router.types import Capability, Timings, Usage
 
 KEY = "secret"
 POOL = (
@@ -132,6 +133,13 @@ class SocketWire(Wire):
         self._theirs.close()
 
 
+class Unhurried(Turns):
+    """Turns of a loop that is never late: on a busy machine the two houses would else be interrupted differently."""
+
+    def share(self) -> float:
+        return inf
+
+
 class House:
     """A frontend and two engines. Requests go out on the connections, whose order is that of the requests."""
 
@@ -158,7 +166,7 @@ class House:
         self.metrics = Metrics(process=False)
         self.router = Router(config, pool=self.members, metrics=self.metrics)
         self.door = Frontend(server, self.router, self.metrics)._public
-        self._turns = self.door.turns
+        self._turns = self.door.turns = Unhurried()
         self.door.sweep(1.0)
         self.passages = 0
         if express:
@@ -942,6 +950,49 @@ def test_a_session_is_known_of_a_request_that_left_the_native_steps() -> None:
         passage.exchange()  # type: ignore[union-attr]
     assert sorted(request.query.session_id for request in house.router._requests) == ["talk/7", "talk/8"]  # type: ignore[union-attr]
     house.close()
+
+
+def chat(content: Any, **fields: Any) -> bytes:
+    return post(json.dumps({"model": "auto", "messages": [{"role": "user", "content": content}], **fields}))
+
+
+TEXT_PARTS = [{"type": "text", "text": "Why is"}, {"text": "the sky blue?\n"}, {"type": "text", "text": "Say it."}]
+TOOLS = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}]
+
+
+@pytest.mark.parametrize(
+    ("content", "fields"),
+    [
+        (TEXT_PARTS, {}),
+        (TEXT_PARTS[:1], {"stream": True}),
+        ([], {}),
+        ("x", {"tools": TOOLS, "tool_choice": "auto"}),
+        (TEXT_PARTS, {"tools": TOOLS, "functions": [{"name": "g"}], "parallel_tool_calls": True}),
+        ("x", {"tools": []}),
+        ("x", {"logprobs": True, "top_logprobs": 3}),
+        ("x", {"response_format": {"type": "json_schema", "json_schema": {"name": "s", "schema": {}}}}),
+        ("x", {"structured_outputs": {"regex": "a*"}}),
+    ],
+)
+@pytest.mark.parametrize("able", [(), (LARGE,), (SMALL, LARGE)])
+def test_text_parts_and_needs_are_decided_natively_as_ordinarily(
+    pair: Any, content: Any, fields: dict[str, Any], able: tuple[int, ...]
+) -> None:
+    """`able`: the members that can do all there is; the others can only chat. Who can do it is chosen, else refused."""
+    both = pair(price=0.0)
+    for house in (both.native, both.ordinary):
+        for i in able:
+            house.members[i].described(frozenset(get_args(Capability)), 4096)
+    both.play(("ask", chat(content, **fields)))
+    plain = not any(fields.get(name) for name in ("tools", "logprobs", "response_format", "structured_outputs"))
+    assert both.native.passages == (1 if plain or able else 0)
+    if not both.native.passages:
+        assert both.native.clients[0][1].sent.startswith(b"HTTP/1.1 400 ")
+        return
+    member = next(i for i in (SMALL, LARGE) if both.native.members[i].lane.calls)
+    assert plain or member in able
+    both.play(chunks(EVENT, member=member), done(member=member))
+    both.play(("ask", chat(content, **fields)), ("tell", member, Fail(id=2, status=500, body=b"{}", retryable=True)))
 
 
 @pytest.mark.parametrize("first", [b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n", post("{}")])

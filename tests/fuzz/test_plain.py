@@ -64,6 +64,8 @@ ODD = (
     b'"x":' + b"[" * 2000 + b"]" * 2000 + b",",
     b'"x":' + b"7" * 30 + b",", b'"seed":-1e400,', b'"n":' + b"9" * 5000 + b",", b'"x":NaN,',
     b'{"role":"user","content":["t"]},',
+    b'{"text":"t"},', b'{"type":"text","text":"t"},', b'"content":[{"text":"t"},{"text":"u"}],', b'"content":[],',
+    b'"tools":[{}],', b'"functions":[ ],', b'"logprobs":true,', b'"response_format":{"type":"x"},', b'"tools":null,',
     b'{"role":"user"},', b"{},", b'{"content":null},', b'"role":1,', b"\t", b"\x00", b"\xc2\xa0", b"/**/", b"'",
 )  # fmt: skip
 
@@ -83,11 +85,11 @@ def test_what_the_native_reader_takes_all_readers_take_for_the_same() -> None:
                 decode("chat", data)
             continue
         taken += 1
-        model, weighted, stream, max_tokens, choices = found
+        model, weighted, stream, max_tokens, choices, needs = found
         query, whole = decode("chat", data), json.loads(data)
         said = f"seed {SEED}, round {round}: {data!r}"
-        assert (model or "auto", stream, max_tokens, choices) == (
-            query.model, query.stream, query.max_tokens, query.choices
+        assert (model or "auto", stream, max_tokens, choices, needs) == (
+            query.model, query.stream, query.max_tokens, query.choices, query.needs
         ), said  # fmt: skip
         assert [text for text, _ in weighted] == [text for text, _ in segments(query.turns, TURNS)], said
         assert (whole.get("model") or "auto", bool(whole.get("stream"))) == (query.model, query.stream), said

@@ -33,8 +33,18 @@ anything = st.recursive(
     lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(texts, inner, max_size=3)),
     max_leaves=8,
 )
+part = st.one_of(
+    st.fixed_dictionaries({"type": st.just("text"), "text": texts}),
+    st.fixed_dictionaries({"type": st.just("text"), "text": texts}, optional={"cache_control": anything}),
+    st.fixed_dictionaries(
+        {},
+        optional={"type": st.sampled_from(["text", "image_url", None]), "text": st.none() | texts, "content": anything},
+    ),
+    texts,
+)
+content = st.one_of(st.none(), texts, texts, st.lists(part, max_size=3))
 message = st.fixed_dictionaries(
-    {"role": st.sampled_from(["user", "assistant", "system", "developer", "tool"]), "content": st.none() | texts},
+    {"role": st.sampled_from(["user", "assistant", "system", "developer", "tool"]), "content": content},
     optional={"name": anything, "tool_calls": anything},
 )
 number = st.one_of(st.none(), st.integers(-2, 3), st.integers(), st.floats(), st.just("16"), st.just(2**31 - 1))
@@ -47,8 +57,20 @@ chat = st.fixed_dictionaries(
         "max_completion_tokens": number,
         "n": number,
         "logprobs": st.none() | st.booleans(),
-        "tools": st.sampled_from([None, [], [{"type": "function"}]]),
-        "response_format": st.sampled_from([None, {"type": "text"}, {"type": "json_object"}]),
+        "tools": st.sampled_from([None, [], {}, 5, "x", [{"type": "function", "function": {"name": "f"}}]]),
+        "functions": st.sampled_from([None, [], [{"name": "f"}]]),
+        "tool_choice": st.sampled_from([None, "auto", {"type": "function"}]),
+        "response_format": st.sampled_from(
+            [
+                None,
+                {},
+                5,
+                {"type": "text"},
+                {"type": "json_object"},
+                {"type": None},
+                {"json_schema": {"schema": {"type": "object"}}, "type": "json_schema"},
+            ]
+        ),
         "structured_outputs": st.sampled_from([None, {}, {"regex": "a"}]),
         "temperature": anything,
         "stop": anything,
@@ -62,14 +84,14 @@ def check_chat(body: bytes) -> bool:
     if found is None:
         return False
     query = decode("chat", body)
-    model, weighted, stream, max_tokens, choices = found
+    model, weighted, stream, max_tokens, choices, needs = found
     assert (model or "auto", stream, max_tokens, choices) == (
         query.model,
         query.stream,
         query.max_tokens,
         query.choices,
     )
-    assert query.needs == {"chat"}
+    assert query.needs == needs
     expected = segments(query.turns, TURNS)
     assert [text for text, _ in weighted] == [text for text, _ in expected]
     assert [weight for _, weight in weighted] == pytest.approx([weight for _, weight in expected], rel=1e-6)
@@ -119,6 +141,16 @@ def test_a_broken_body_is_never_taken(body: bytes) -> None:
         '{"messages":[{"role":"user","content":"x","name":"n"}],"temperature":0.7,"stop":["a",{"b":[null,-1.5e3]}]}',
         '{"messages":[{"role":"user","content":null}],"max_tokens":16,"tools":null,"logprobs":false}',
         '{"messages":[{"role":"user","content":"x"}],"max_tokens":9,"max_completion_tokens":5,"stream":null}',
+        '{"messages":[{"role":"user","content":[{"type":"text","text":"x"}]}]}',
+        '{"messages":[{"role":"user","content":[{"text":"a\\n"},{"text":"","type":"text"},{"text":"é","type":"text"}]}]}',
+        '{"messages":[{"role":"user","content":[]},{"role":"user","content":[ {"text":"a"} , {"text":"b"} ]}]}',
+        '{"messages":[{"role":"user","content":[{"type":"text","text":"x","cache_control":{"type":"ephemeral"}}]}]}',
+        '{"messages":[{"role":"user","content":"x"}],"tools":[{"type":"function"}],"tool_choice":"auto"}',
+        '{"messages":[{"role":"user","content":"x"}],"tools":[ ],"functions":{}}',
+        '{"messages":[{"role":"user","content":"x"}],"logprobs":true,"top_logprobs":2}',
+        '{"messages":[{"role":"user","content":"x"}],"response_format":{"type":"json_object"}}',
+        '{"messages":[{"role":"user","content":"x"}],"structured_outputs":{"regex":"a"}}',
+        '{"messages":[{"role":"user","content":"x"}],"a":' + "[" * 30 + "]" * 30 + "}",
     ],
 )
 def test_plain_bodies_are_taken(body: str) -> None:
@@ -132,10 +164,17 @@ def test_plain_bodies_are_taken(body: str) -> None:
         "{}",
         "[]",
         '{"messages":[]}',
-        '{"messages":[{"role":"user","content":[{"type":"text","text":"x"}]}]}',
-        '{"messages":[{"role":"user","content":"x"}],"tools":[{}]}',
-        '{"messages":[{"role":"user","content":"x"}],"logprobs":true}',
-        '{"messages":[{"role":"user","content":"x"}],"response_format":{"type":"json_object"}}',
+        '{"messages":[{"role":"user","content":[{"type":"text"}]}]}',
+        '{"messages":[{"role":"user","content":[{"type":"text","text":null}]}]}',
+        '{"messages":[{"role":"user","content":[{"type":"text","text":"x","text":"y"}]}]}',
+        '{"messages":[{"role":"user","content":[{"type":"text","text":"x","content":"y"}]}]}',
+        '{"messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"data:x"}}]}]}',
+        '{"messages":[{"role":"user","content":[{"type":"text","text":"x"},"y"]}]}',
+        '{"messages":[{"role":"user","content":{"text":"x"}}]}',
+        '{"messages":[{"role":"user","content":"x"}],"tools":[{}],"tools":[]}',
+        '{"messages":[{"role":"user","content":"x"}],"tools":[{]}',
+        '{"messages":[{"role":"user","content":"x"}],"logprobs":1}',
+        '{"messages":[{"role":"user","content":"x"}],"response_format":"json_object"}',
         '{"messages":[{"role":"user","content":"x"}],"max_tokens":0}',
         '{"messages":[{"role":"user","content":"x"}],"max_tokens":16.0}',
         '{"messages":[{"role":"user","content":"x"}],"n":2000}',
@@ -152,7 +191,7 @@ def test_plain_bodies_are_taken(body: str) -> None:
         '{"messages":[{"role":"user","content":"x"}],"seed":' + "7" * 1_000_000 + "}",
         '{"messages":[{"role":"user","content":"x"}],"a":' + "[" * 100_000 + "]" * 100_000 + "}",
         '{"messages":[' + ",".join(["{}"] * 1_000_000) + "]}",
-        '{"messages":[{"role":"user","content":"x"}],"a":' + "[" * 30 + "]" * 30 + "}",
+        '{"messages":[{"role":"user","content":"x"}],"a":' + "[" * 80 + "]" * 80 + "}",
     ],
 )
 def test_anything_else_is_left(body: str) -> None:
