@@ -1,7 +1,7 @@
 """The common request's way in native code, from the bytes of one read to a frame, and its answer.
 
-Common is: one whole HTTP/1.1 POST of a plain chat body, no header that asks for anything, a pool of engines, and a
-choice whose breaker is closed. Everything else is left to the ordinary way, with which this one agrees to the byte.
+Common is: one whole HTTP/1.1 POST of a plain chat body, no header that asks for anything, and a choice that takes
+frames and whose breaker is closed. Everything else is left to the ordinary way, with which this one agrees to the byte.
 """
 
 from collections.abc import Callable, Mapping, Sequence

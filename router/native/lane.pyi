@@ -71,7 +71,7 @@ class Lane:
     last_id: int
     send: Callable[[bytes], None] | None  #: takes a whole frame; None while none can be sent
     ready: bool
-    trusted: bool  #: its breaker is closed, and no failure is counted: it need not hear of a success
+    trusted: bool  #: its breaker is closed, and counts no failure: it need not hear of a success
     probed: bool  #: its breaker is not closed: it must hear of a request that goes to the member
     open_until_s: float  #: its breaker sends requests elsewhere before this time of `time.monotonic`; 0 while closed
     capabilities: int  #: bits, in the order of `types.Capability`

@@ -13,6 +13,7 @@ from router.pipeline.record import attempt_of
 from router.pipeline.request import Request
 from router.pool import PoolMember
 from router.pool.engine import EngineCall, EngineMember
+from router.pool.openai import OpenAIMember
 
 if TYPE_CHECKING:
     from router.pipeline.router import Router
@@ -23,15 +24,16 @@ log = logging.getLogger("headgate.pipeline")
 def express_of(
     router: "Router", decider: Decider, pool: Sequence[PoolMember], requests: set[Request | Passage]
 ) -> Express | None:
-    """None where a member is no engine of ours: no frames go to it."""
-    engines = [member for member in pool if isinstance(member, EngineMember)]
-    if not engines or len(engines) < len(pool):
+    """None where no member takes frames, or one is of a kind that shows no lane. Requests whose choice is a URL go the
+    ordinary way; they alone."""
+    members = [member for member in pool if isinstance(member, EngineMember | OpenAIMember)]
+    if len(members) < len(pool) or not any(isinstance(member, EngineMember) for member in members):
         return None
     express = Express(
         router,
         requests,
-        [engine.lane for engine in engines],
-        [engine.name for engine in engines],
+        [member.lane for member in members],
+        [member.name for member in members],
         decider.next_id,
         decider.id_prefix,
         router.config.server.limits,

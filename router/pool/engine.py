@@ -109,8 +109,8 @@ class EngineMember:
         self._env = env or {}
         self._command = command
         self._load = LoadTracker(member, gpu_share)
-        self._breaker = Breaker(supervision.breaker_failures, supervision.breaker_open_s)
-        self.lane = Lane(self._load, self._load.usd_per_s)  #: what the common request's way needs of us
+        self.lane = Lane(self._load, self._load.usd_per_s)  #: what native steps need of us
+        self._breaker = Breaker(supervision.breaker_failures, supervision.breaker_open_s, self.lane)
         self._calls: dict[int, EngineCall] = self.lane.calls
         self._link: HostLink | None = None
         self._hello: Hello | None = None
@@ -154,7 +154,6 @@ class EngineMember:
         self._load.submitted(work.prompt_tokens)
         if self.lane.probed:
             self._breaker.submitted(time.monotonic())
-            self._breaker_changed()
         return call
 
     def abort(self, id: int) -> None:
@@ -204,7 +203,6 @@ class EngineMember:
         self._hello = hello
         self.described(frozenset(hello.capabilities), hello.context_tokens)
         self._breaker.reset()
-        self._breaker_changed()
         self._writable(True)
         self.last_heard_s = self.ready_since_s = time.monotonic()
         self.phase = "ready"
@@ -285,7 +283,7 @@ class EngineMember:
         self._load.answered(usage, done.timings)
         self._load.ended()
         if not self.lane.trusted:
-            self._succeeded()
+            self._breaker.succeeded()
         try:
             call.receiver.done(done)
         except Exception:
@@ -299,7 +297,6 @@ class EngineMember:
         status = error_status(fail.status)
         if is_members_fault(status):
             self._breaker.failed(time.monotonic())
-            self._breaker_changed()
         try:
             failure = failure_of(status, fail.body, fail.code, retryable=fail.retryable)
         except Exception:  # its body is whatever the engine sent
@@ -314,7 +311,7 @@ class EngineMember:
             return
         self._load.ended()
         if not self.lane.trusted:
-            self._succeeded()
+            self._breaker.succeeded()
         try:
             call.receiver.handoff(handoff)
         except Exception:
@@ -330,17 +327,6 @@ class EngineMember:
             call.receiver.fail(failure)
         except Exception:
             log.exception("request %d of %r: its receiver failed at an error", call.id, self.name)
-
-    def _succeeded(self) -> None:
-        """The first end without a fault of ours since the last fault."""
-        self._breaker.succeeded()
-        self._breaker_changed()
-
-    def _breaker_changed(self) -> None:
-        """Native decisions see the breaker in the lane, and leave to us what it must hear of."""
-        breaker, lane = self._breaker, self.lane
-        lane.trusted, lane.probed = breaker.faultless, breaker.state != "closed"
-        lane.open_until_s = breaker.open_until
 
     def _receiver_broke(self, call: EngineCall) -> None:
         # A bug of ours in one request must not take the connection, and with it every other request, along.

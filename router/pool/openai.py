@@ -15,6 +15,7 @@ from router import urls
 from router.config import Member, Supervision
 from router.errors import EngineFailed, EngineStartError, NoEngine
 from router.ipc.messages import Done
+from router.native.lane import Lane
 from router.pool import models
 from router.pool.base import Failure, MemberPhase, MemberStatus, Receiver, Work
 from router.pool.breaker import Breaker
@@ -88,22 +89,32 @@ class OpenAIMember:
 
     def __init__(self, member: Member, supervision: Supervision, *, gpu_share: float) -> None:
         self.name = member.name
-        self.phase: MemberPhase = "waiting"
+        self._phase: MemberPhase = "waiting"
         self.last_error = ""
         self._model = member.model or member.name
         self._member = member
         self._supervision = supervision
         self._url = urls.parse(member.url)
         self._load = LoadTracker(member, gpu_share)
-        if member.capabilities is None:
-            self._load.described(_CAPABILITIES, member.context_tokens)
-        self._breaker = Breaker(supervision.breaker_failures, supervision.breaker_open_s)
+        self.lane = Lane(self._load, self._load.usd_per_s)  #: for native decisions; it takes no frames
+        capabilities = _CAPABILITIES if member.capabilities is None else frozenset(member.capabilities)
+        self._described(capabilities, member.context_tokens)
+        self._breaker = Breaker(supervision.breaker_failures, supervision.breaker_open_s, self.lane)
         self._heard_s = 0.0  # monotonic; of the last whole answer
         self._loading = False  # it answers, but not yet with models
         self.running: set[HttpCall] = set()
         self._tasks: set[asyncio.Task[None]] = set()  # of those, and of answers whose connection is being read empty
         self._session: aiohttp.ClientSession | None = None
         self._watching: tuple[asyncio.Task[None], ...] = ()
+
+    @property
+    def phase(self) -> MemberPhase:
+        return self._phase
+
+    @phase.setter
+    def phase(self, phase: MemberPhase) -> None:
+        self._phase = phase
+        self.lane.ready = phase == "ready"
 
     # PoolMember
 
@@ -285,7 +296,11 @@ class OpenAIMember:
             self._model = next(iter(context_tokens))
         known = context_tokens.get(self._model, 0)
         if known and not self._member.context_tokens:
-            self._load.described(self._load.capabilities, known)
+            self._described(self._load.capabilities, known)
+
+    def _described(self, capabilities: frozenset[str], context_tokens: int) -> None:
+        self._load.described(capabilities, context_tokens)
+        self.lane.described(capabilities, context_tokens)
 
     async def _close(self) -> None:
         session, self._session = self._session, None

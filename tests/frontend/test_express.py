@@ -11,6 +11,7 @@ import socket
 from collections.abc import Callable
 from math import inf, nan
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast, get_args
 
 import msgspec
@@ -35,6 +36,7 @@ from router.observe.record import Record
 from router.pipeline.router import Router
 from router.pool.engine import EngineMember
 from router.pool.link import HostLink
+from router.pool.openai import OpenAIMember
 from router.types import Capability, Timings, Usage
 
 KEY = "secret"
@@ -42,6 +44,8 @@ POOL = (
     Member(name="small", model="s", strength=0.44, usd_per_hour=1.0),
     Member(name="größe/large", model="l", strength=0.63, usd_per_hour=4.0),
 )
+URL = Member(name="url", kind="openai", url="http://127.0.0.1:9", strength=0.7, usd_per_hour=2.0)
+TOLD = Timings(0.01, 0.05)
 HELLO = Hello(role="host", capabilities=("chat", "completions"), context_tokens=4096)
 #: What differs from run to run.
 _OWN = re.compile(rb"(?:date|x-request-id|x-headgate-overhead-ms|x-headgate-decision-id): [^\r]*\r\n|\"created\":\d+,")
@@ -153,6 +157,7 @@ class House:
         keys: tuple[str, ...] = (),
         limits: Limits | None = None,
         io_uring: bool = True,
+        urls: int = 0,
         **routing: Any,
     ) -> None:
         self._wire = wire
@@ -161,10 +166,12 @@ class House:
             EngineMember(one, Supervision(breaker_failures=2), Path("/none"), gpu_share=0.5) for one in POOL
         ]
         self.wires = [self._start(member) for member in self.members]
+        pool = POOL + tuple(URL if i == 0 else msgspec.structs.replace(URL, name=f"url-{i}") for i in range(urls))
+        self.urls = [self._start_url(member) for member in pool[len(POOL) :]]
         server = Server(api_keys=keys, limits=limits or Limits(), io_uring=io_uring)
-        config = Config(pool=POOL, routing=Routing(**routing), server=server)
+        config = Config(pool=pool, routing=Routing(**routing), server=server)
         self.metrics = Metrics(process=False)
-        self.router = Router(config, pool=self.members, metrics=self.metrics)
+        self.router = Router(config, pool=[*self.members, *self.urls], metrics=self.metrics)
         self.door = Frontend(server, self.router, self.metrics)._public
         self._turns = self.door.turns = Unhurried()
         self.door.sweep(1.0)
@@ -190,6 +197,32 @@ class House:
         member.phase = "ready"
         self._turn()
         return channel, wire, FrameDecoder()
+
+    def _start_url(self, member: Member) -> OpenAIMember:
+        made = OpenAIMember(member, Supervision(breaker_failures=2), gpu_share=0.5)
+
+        async def nothing(*_: Any) -> None: ...
+
+        made._session, made._answer = cast(Any, SimpleNamespace(close=nothing)), nothing  # type: ignore[method-assign]
+        made.phase = "ready"
+        return made
+
+    def tell_url(self, data: bytes, fault: bool = False) -> None:
+        """The first URL answers all that is asked of it, or is at fault."""
+        member = self.urls[0]
+
+        def tell(_: bytes) -> None:
+            for call in tuple(member.running):
+                if fault:
+                    member.blame(call, "a scripted fault")
+                else:
+                    call.pass_on(data)
+                    member.done(
+                        call, cast(Any, SimpleNamespace(usage=Usage(9, 2), finish_reason="", faulted=False)), TOLD
+                    )
+
+        self._in_loop(tell, b"")
+        self._turn()
 
     def _in_loop(self, call: Callable[[bytes], None], data: bytes) -> None:
         async def run() -> None:
@@ -268,7 +301,7 @@ class House:
             "records": sorted(str(_comparable(msgspec.to_builtins(record))) for record in self.records),
             "observed": sorted(line for line in counts if not line.endswith(" 0.0")),
             "in_flight": (self.router.in_flight(), self.door.running, self.router.pending_bytes, self.door.body_bytes),
-            "states": [member.state() for member in self.members],
+            "states": [member.state() for member in (*self.members, *self.urls)],
             "calls": [sorted(member.lane.calls) for member in self.members],
             "deadlines": [connection.deadline for connection, _ in self.clients],
         }
@@ -766,8 +799,8 @@ def test_requests_avoid_an_open_breaker_natively_and_its_probe_alone_goes_the_or
     assert both.native.members[SMALL].lane.calls
     assert both.native.passages == 3
     for house in (both.native, both.ordinary):
-        house.members[LARGE]._breaker.open_until = 0.0
-        house.members[LARGE]._breaker_changed()
+        house.members[LARGE]._breaker._open_until = 0.0
+        house.members[LARGE]._breaker._show()
     both.play(("ask", post()))  # the probe
     assert (breaker_of(both.native), both.native.passages) == ("half_open", 3)
     both.play(("ask", post()))  # while it is under way
@@ -787,6 +820,35 @@ def test_where_every_breaker_is_open_a_request_is_tried_the_ordinary_way(pair: A
     assert both.native.passages == 4
     both.play(("ask", post()), chunks(ANSWER, 3), done(3))
     assert both.native.passages == 4
+
+
+@pytest.mark.parametrize("urls", [1, 3])
+@pytest.mark.parametrize("stream", [False, True])
+def test_beside_url_members_requests_to_engines_stay_native_and_only_those_to_a_url_leave(
+    pair: Any, stream: bool, urls: int
+) -> None:
+    both = pair(urls=urls, price=0.0)
+    for id, member in enumerate((SMALL, LARGE, SMALL)):
+        both.play(asked(stream, member), chunks(EVENT, id // 2 + 1, member), done(id // 2 + 1, member))
+    assert both.native.passages == 3
+    both.play(("ask", post(stream=stream)), ("ask", post("", "x-request-id: mine", model="url", stream=stream)))
+    assert both.native.passages == 3  # of equals `auto` takes the cheapest, here the first URL
+    assert len(both.native.urls[0].running) == 2
+    both.play(("tell_url", EVENT if stream else ANSWER))
+    assert all((EVENT if stream else ANSWER) in wire.sent for _, wire in both.native.clients[-2:])
+
+
+def test_after_a_urls_faults_requests_are_decided_natively_for_the_engines(pair: Any) -> None:
+    both = pair(urls=1, price=0.0)
+    for _ in range(2):
+        both.play(("ask", post(model="url")), ("tell_url", b"", True))
+    assert both.native.urls[0]._breaker.state == "open"
+    both.play(("ask", post()))
+    assert both.native.members[LARGE].lane.calls
+    both.native.urls[0].phase = both.ordinary.urls[0].phase = "restarting"
+    both.play(("ask", post()), ("ask", post(model="url")))
+    assert both.native.passages == 2
+    assert both.native.clients[-1][1].sent.startswith(b"HTTP/1.1 503 ")
 
 
 def test_a_host_that_reads_slowly_gets_its_frames_the_ordinary_way(pair: Any) -> None:
