@@ -110,7 +110,10 @@ def served(checkpoint: str, models: int) -> Callable[[bytes], str | None]:
         rates = state.mean_output_tokens, state.prefill_tokens_per_s, state.time_per_output_token_s
         lane = Lane(Load(*rates), state.usd_per_s)
         lane.ready = True
-        lane.described(("chat",), state.context_tokens)
+        if hasattr(lane, "described"):
+            lane.described(("chat",), state.context_tokens)
+        else:  # of an earlier commit, which is measured beside
+            lane.chats, lane.context_tokens = True, state.context_tokens
         lanes.append(lane)
     express = Express(None, set(), lanes, [state.name for state in states], count().__next__, "bench", Limits())
     express.decide_by(head.scorer, head.turns, {"auto": SETTINGS}, lambda name: SETTINGS)

@@ -26,7 +26,7 @@ from router.host.base import Facts
 from router.host.render import Renderer
 from router.host.server import Server as Host
 from router.ipc.channel import Channel, encode_frame
-from router.ipc.messages import Chunks, Done, Load, Message, Submit
+from router.ipc.messages import Chunks, Done, Hello, Load, Message, Submit
 from router.observe.metrics import Metrics
 from router.pipeline.router import Router
 from router.pool.engine import EngineMember
@@ -240,6 +240,8 @@ class Hosted:
         host = Host("large", self.engine, load_interval_s=0.1, stream_buffer_bytes=1 << 20)  # type: ignore[arg-type]
         self.channel = host.accept()
         self.channel.connection_made(Deaf())  # type: ignore[arg-type]
+        if "role" in Hello.__struct_fields__:  # hosts of protocol 2 wait for it
+            self.channel.data_received(bytes(encode_frame(Hello(role="owner"))))
         self.outbox: Any = self.channel._handler._outbox  # type: ignore[attr-defined]
         self.renderer = Renderer(lambda conversation, variables: conversation[0]["content"], lambda text, _: [1] * 100)
         # What vLLM 0.32.0 sends empty, where this version sends it too.
