@@ -130,6 +130,7 @@ import signal, sys
 from router.cli.main import main
 from router.learn.importers.sink import Sink
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs in the background of a shell ignores it
 add = Sink.add
 
 def add_and_interrupt(self, row):
@@ -142,7 +143,7 @@ sys.exit(main())
 
 
 def test_an_interrupted_import_leaves_the_table_that_was_there(tmp_path: Path) -> None:
-    """Interrupted by itself, after its first row: a signal from here may come after its end on a busy machine."""
+    """Interrupted by itself, after its first row: a signal from outside may come after its end."""
     source, out = tmp_path / "x.jsonl", tmp_path / "out.jsonl"
     source.write_text(ROW * 3)
     out.write_text("before")
