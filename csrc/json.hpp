@@ -45,7 +45,6 @@ class JsonReader {
   JsonReader(std::string_view json, std::string* unescaped)
       : at_(json.data()), end_(at_ + json.size()), unescaped_(unescaped) {
     unescaped_->clear();
-    unescaped_->reserve(json.size());  // no view moves: what is unescaped is shorter
   }
 
  protected:
@@ -94,6 +93,8 @@ class JsonReader {
       return true;
     }
     std::string& kept = *unescaped_;
+    // Once, at the first escape, and for all that may follow: no view moves, as what is unescaped is shorter.
+    if (kept.empty()) kept.reserve(static_cast<size_t>(end_ - begin));
     const size_t start = kept.size();
     kept.append(begin, at_);
     while (at_ < end_ && *at_ == '\\') {
