@@ -123,7 +123,7 @@ class Connection(Pipe, asyncio.Protocol):
         """A complete request, or a refusal."""
         self.deadline = inf
         self._timed = IDLE
-        self._waiting.add(exchange)
+        self._waiting.exchanges.append(exchange)
 
     def _take_express(self, data: bytes) -> bool:
         """Whether `data` is a common request, and under way."""
@@ -169,7 +169,7 @@ class Connection(Pipe, asyncio.Protocol):
         self._active = None
         if not exchange.keep_alive:
             self._close_after(exchange.exchange())
-        elif self._waiting or not self._reading:
+        elif self._waiting.exchanges or not self._reading:
             self._go_on()
         elif self.open and not self._running:
             self._settle()
@@ -251,14 +251,15 @@ class Connection(Pipe, asyncio.Protocol):
         if self._running or self._turn_due or not self.open:
             return
         reader, waiting, turns = self._reader, self._waiting, self.door.turns
-        if self._active is None:
-            waiting.none_under_way()
+        exchanges = waiting.exchanges
+        if self._active is None and not exchanges:
+            waiting.parsed_bytes = 0  # the bound on them starts anew
         self._running = True
         begun = now = perf_counter()
         until, worked = begun + turns.share(), False
         try:
             while not self.stalled:
-                may_run = self._active is None and len(waiting) > 0
+                may_run = self._active is None and len(exchanges) > 0
                 if not may_run and (
                     reader is None or not reader.unread.size or (self._active is not None and waiting.full)
                 ):
@@ -268,12 +269,15 @@ class Connection(Pipe, asyncio.Protocol):
                     turns.later(self, first=not worked)
                     break
                 worked = True
-                if may_run:
-                    self._run_next()
-                elif reader is not None:
+                if not may_run and reader is not None:
                     size = reader.step()
-                    if self._active is not None:
+                    if self._active is None:
+                        may_run = len(exchanges) > 0  # what was parsed is answered at once
+                    else:
                         waiting.parsed_bytes += size
+                if may_run:
+                    exchange = self._active = waiting.next()
+                    exchange.run()
                 now = perf_counter()
         except Exception as error:  # whoever called us has others to serve
             self.broke(error)
@@ -281,13 +285,9 @@ class Connection(Pipe, asyncio.Protocol):
         finally:
             self._running = False
             turns.spent_s += now - begun
-        behind = waiting.parsed_bytes or len(waiting) or self._unread_bytes or self._turn_due or self.stalled
+        behind = exchanges or waiting.parsed_bytes or self._unread_bytes or self._turn_due or self.stalled
         if behind or self._active is None or not self._reading:  # else one request alone is under way
             self._pace()
-
-    def _run_next(self) -> None:
-        exchange = self._active = self._waiting.next()
-        exchange.run()
 
     def _pace(self) -> None:
         """Read more once all is parsed, and while the client reads its answers. With nothing to do, wait for it."""

@@ -85,39 +85,31 @@ class Reader:
 
     def read(self, data: bytes) -> None:
         """Keep what was read: `step` parses it, a piece a call."""
-        if self.phase != DEAF:
+        phase = self.phase
+        if phase != DEAF:
             self._read_s = perf_counter()
-            self.unread.add(data, self.phase != IDLE)
+            self.unread.add(data, phase != IDLE)
 
     def step(self) -> int:
         """Parse a piece of what was read, which ends at most one request. Its size."""
-        fresh = self.phase == IDLE
-        piece = self.unread.piece(self._body_left() if self.phase == BODY else 0)
-        self.feed(piece)
-        if fresh and self.phase == IDLE and isinstance(piece, bytes):
-            # The parser tells nothing of a next request before its target, but has its first bytes: not idle.
-            if piece.find(b"\r\n\r\n") + 4 + self._body_bytes != len(piece):
-                self.phase = HEAD
-                self._begun_s = self._read_s
-        return len(piece)
-
-    def feed(self, data: bytes | memoryview) -> None:
-        """Parse `data`."""
-        parser = self._parser
-        if parser is None or self.phase == DEAF:
-            return
-        if self.phase == IDLE:
+        parser, phase = self._parser, self.phase
+        piece = self.unread.piece(self._body_left() if phase == BODY else 0)
+        size = len(piece)
+        if parser is None or phase == DEAF:
+            return size
+        if phase == IDLE:
             self.phase = HEAD
             self._begun_s = self._read_s
-        self._quiet_bytes += len(data)
+        self._quiet_bytes += size
         try:
-            parser.feed_data(data)
+            parser.feed_data(piece)
         except httptools.HttpParserUpgrade as upgrade:
-            self._decline_upgrades(memoryview(data)[upgrade.args[0] :])
+            self._decline_upgrades(memoryview(piece)[upgrade.args[0] :])
         except httptools.HttpParserError as error:
             self._unreadable(error)
         if self._quiet_bytes > self._door.limits.header_bytes and self.phase != DEAF:
             self.refuse(self._head_too_large())
+        return size
 
     def refuse(self, error: RouterError) -> None:
         """The last exchange of this connection is `error`: the rest of the input cannot be trusted, or used."""
@@ -142,11 +134,13 @@ class Reader:
 
     # httptools
 
-    def on_url(self, url: bytes) -> None:
-        self._quiet_bytes = 0
+    def on_message_begin(self) -> None:
         if self.phase == IDLE:  # behind the end of another request, within one piece
             self.phase = HEAD
             self._begun_s = self._read_s
+
+    def on_url(self, url: bytes) -> None:
+        self._quiet_bytes = 0
         if self.phase != HEAD:
             return
         self._target = self._target + url if self._target else url
@@ -267,8 +261,7 @@ class Reader:
     def _screen(self, exchange: Exchange, headers: dict[bytes, bytes]) -> None:
         """Route, key, size and type, before any of the body is read."""
         door = self._door
-        length = int(headers.get(b"content-length", b"0"))
-        has_body = length > 0 or b"transfer-encoding" in headers
+        length = int(headers.get(b"content-length", 0))
         unusual = not _UNUSUAL.isdisjoint(headers)
         if unusual:
             exchange.explained = not EXPLAINED.isdisjoint(headers)
@@ -295,6 +288,7 @@ class Reader:
             if exchange.route is None:
                 exchange.dialect = door.routes.dialect_of(self._target)
             exchange.error = error.with_traceback(None)  # which holds this frame, and the frame the exchange
+            has_body = length > 0 or b"transfer-encoding" in headers
             if has_body and (length > SMALL_BODY_BYTES or b"expect" in headers):
                 self.refuse(error)
 

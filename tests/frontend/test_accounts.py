@@ -99,7 +99,7 @@ class World:
         return (
             sum(connection._unread_bytes for connection, _ in self.clients)
             + sum(len(reader._body) for reader in readers if reader is not None)
-            + sum(len(each.body) for connection, _ in self.clients for each in connection._waiting._exchanges)
+            + sum(len(each.body) for connection, _ in self.clients for each in connection._waiting.exchanges)
         )
 
     def _answer(self, what: Callable[[Request], object]) -> None:

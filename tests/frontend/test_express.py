@@ -1068,6 +1068,20 @@ def test_a_request_whose_first_bytes_end_a_read_is_not_cut_in_two(pair: Any, fir
     assert sent.count(b"HTTP/1.1 ") == 2
 
 
+@pytest.mark.parametrize(
+    "reads",
+    [
+        [b"POST /tokenize HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n", b"2\r\n{}\r\n0\r\n\r\nPO"],
+        [b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n" * 2 + b"PO"],
+    ],
+    ids=["a chunked request in two reads", "two requests in one read"],
+)
+def test_first_bytes_behind_the_end_of_a_later_piece_are_not_cut_off_either(pair: Any, reads: list[bytes]) -> None:
+    both = pair()
+    both.play(*[("ask", read, 0) if at else ("ask", read) for at, read in enumerate(reads)], ("ask", post(), 0))
+    assert both.native.passages == 0
+
+
 class Raising:
     """A head in Python that raises `error` as long as there is one."""
 
@@ -1225,7 +1239,9 @@ def test_the_full_parser_reads_a_plain_request_alike(door: Any, lines: list[byte
         return
     taken = Taken()
     reader = Reader(cast(Connection, taken), door)
-    reader.feed(data)
+    reader.read(data)
+    while reader.unread.size:
+        reader.step()
     (exchange,) = taken.exchanges
     assert exchange.error is None
     assert (exchange.body, exchange.keep_alive, exchange.old_client) == (found[0], True, False)

@@ -157,7 +157,7 @@ async def test_behind_a_running_answer_8_requests_or_64_kib_are_taken(house: Hou
     await _settled(connection)
     assert not transport.reading
     assert frontend._public.body_bytes > READ_BYTES - 64 * 1024 - 2 * len(behind) - 8 * len(behind)
-    assert len(connection._waiting) == min(8, -(-64 * 1024 // len(behind)))
+    assert len(connection._waiting.exchanges) == min(8, -(-64 * 1024 // len(behind)))
     service.script = Request.reply
     running.reply()
     async with asyncio.timeout(60):
