@@ -30,6 +30,9 @@ class Counted:
         self.on_header = self.headers.__setitem__
         self.parser = httptools.HttpRequestParser(self)
 
+    def on_message_begin(self) -> None:
+        self.midway = True  # also where it begins behind the end of another, in one piece
+
     def on_headers_complete(self) -> None:
         self.left = int(self.headers.get(b"content-length", b"0"))
         self.headers.clear()
