@@ -90,8 +90,9 @@ class Ledger:
                 records += source.take(wanted=self.wanted)
             except Exception:
                 log.exception("the ends that were gathered natively could not be read: they are in no record")
-        records.sort(key=_ended_s)
-        self._tell(records, tuple(self._subscribers))
+        if self._subscribers:
+            records.sort(key=_ended_s)
+            self._tell(records, tuple(self._subscribers))
         held, self._held = self._held, []
         if not held:
             return

@@ -84,9 +84,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_
     # Timings
     queue_s: float = 0.0  #: waited for a slot before it was accepted
     overhead_s: float = 0.0  #: from receipt to hand-over to the first member
-    ttft_s: float | None = (
-        None  #: from receipt to the first bytes of the answer; of a whole answer, by the engine's clock
-    )
+    #: From receipt to the first bytes of the answer; of a whole answer, by the engine's clock.
+    ttft_s: float | None = None
     tpot_s: float | None = None  #: mean time per output token after the first, by the engine's clock
     total_s: float = 0.0  #: from receipt to end
 

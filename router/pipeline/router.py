@@ -269,7 +269,7 @@ class Router:
         return self._choose(request, request.scores, self._snapshot(), request.settings)
 
     def _choose(self, request: Request, scores: Scores, snapshot: Snapshot, settings: Settings) -> Decision:
-        """Decide, and note what the decision was made of. Raises `RouterError`."""
+        """Decide, and note the attempt. Raises `RouterError`."""
         first = request.attempts[0].decision.id if request.attempts else ""
         decision = self._decider.choose(request.query, scores, snapshot, settings, again=first)
         request.attempts.append(Attempt(decision))
