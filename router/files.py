@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all. Knows no format."""
+"""Files that are written whole or not at all, and folders that are nobody else's. Knows no format."""
 
 import os
 import tempfile
@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
+
+from router.errors import ConfigError
 
 
 @contextmanager
@@ -21,6 +23,16 @@ def replaced(path: Path, mode: int | None = None) -> Iterator[BinaryIO]:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def check_own_folder(folder: Path, at: str) -> None:
+    """Raises `ConfigError` if others could put a file, a link or a pipe in the place of one in it. `at`: the key of the
+    config that names it. Raises `OSError` where it is not there."""
+    status = folder.stat()
+    if status.st_uid not in (os.getuid(), 0) or status.st_mode & 0o022:
+        found = f"owner {status.st_uid}, mode {status.st_mode & 0o7777:04o}"
+        why = f"others may write in it ({found}); expected one of our own (a folder that is missing is made)"
+        raise ConfigError(f"{folder}: {why} - at `{at}`")
 
 
 def _usual_mode() -> int:

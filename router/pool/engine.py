@@ -37,11 +37,12 @@ from router.ipc.messages import (
 from router.ipc.spec import HostSpec
 from router.native.call import Call, pass_on
 from router.native.lane import Lane
-from router.pool.base import Failure, MemberPhase, MemberStatus, Receiver, Work
+from router.pool.base import Failure, MemberStatus, Receiver, Work
 from router.pool.breaker import Breaker
 from router.pool.claims import plausible, tokens
 from router.pool.failing import Failing
 from router.pool.failure import failure_of, is_members_fault
+from router.pool.laned import Laned
 from router.pool.link import HostLink
 from router.pool.load import LoadTracker, without_length
 from router.pool.process import HOST_COMMAND
@@ -73,7 +74,7 @@ class EngineCall(Call):
         self._member.abort(self.id)
 
 
-class EngineMember:
+class EngineMember(Laned):
     """Implements `PoolMember`. `start` may be called again after the host was lost."""
 
     def __init__(
@@ -89,7 +90,6 @@ class EngineMember:
         command: tuple[str, ...] = HOST_COMMAND,
     ) -> None:
         self.name = member.name
-        self._phase: MemberPhase = "waiting"
         self.restarts = 0
         self.last_error = ""
         self.last_heard_s = self.ready_since_s = 0.0  #: monotonic
@@ -116,15 +116,6 @@ class EngineMember:
         self._hello: Hello | None = None
         self._killed = ""  # why we ended it ourselves
         self._failing: Failing[tuple[EngineCall, Failure]] = Failing(lambda failed: self._tell_failure(*failed))
-
-    @property
-    def phase(self) -> MemberPhase:
-        return self._phase
-
-    @phase.setter
-    def phase(self, phase: MemberPhase) -> None:
-        self._phase = phase
-        self.lane.ready = phase == "ready"
 
     # PoolMember
 

@@ -14,6 +14,7 @@ import tempfile
 from pathlib import Path
 
 from router.errors import ConfigError
+from router.files import check_own_folder
 
 log = logging.getLogger("headgate.pool")
 
@@ -104,12 +105,8 @@ def log_folder_of(configured: str) -> Path:
 
 
 def check_log_folder(folder: Path) -> None:
-    """Raises `ConfigError` if others could put a file, a link or a pipe in the place of a log."""
-    status = folder.stat()
-    if status.st_uid not in (os.getuid(), 0) or status.st_mode & 0o022:
-        found = f"owner {status.st_uid}, mode {status.st_mode & 0o7777:04o}"
-        why = f"others may write in it ({found}); expected one of our own (a folder that is missing is made)"
-        raise ConfigError(f"{folder}: {why} - at `$.supervision.log_dir`")
+    """Raises `ConfigError` if others could put something in the place of a log."""
+    check_own_folder(folder, "$.supervision.log_dir")
 
 
 def private_folder(folder: Path) -> Path:

@@ -17,9 +17,10 @@ from router.errors import EngineFailed, EngineStartError, NoEngine
 from router.ipc.messages import Done
 from router.native.lane import Lane
 from router.pool import models
-from router.pool.base import Failure, MemberPhase, MemberStatus, Receiver, Work
+from router.pool.base import Failure, MemberStatus, Receiver, Work
 from router.pool.breaker import Breaker
 from router.pool.failure import one_line, refusal_of, status_of
+from router.pool.laned import Laned
 from router.pool.load import LoadTracker, without_length
 from router.pool.sse import Passage
 from router.types import MemberState, Timings, Usage
@@ -84,12 +85,11 @@ class HttpCall:
         self._member.fail(self, failure)
 
 
-class OpenAIMember:
+class OpenAIMember(Laned):
     """Implements `PoolMember`. It is ready once its `/v1/models` answers; probing goes on while it does not."""
 
     def __init__(self, member: Member, supervision: Supervision, *, gpu_share: float) -> None:
         self.name = member.name
-        self._phase: MemberPhase = "waiting"
         self.last_error = ""
         self._model = member.model or member.name
         self._member = member
@@ -106,15 +106,6 @@ class OpenAIMember:
         self._tasks: set[asyncio.Task[None]] = set()  # of those, and of answers whose connection is being read empty
         self._session: aiohttp.ClientSession | None = None
         self._watching: tuple[asyncio.Task[None], ...] = ()
-
-    @property
-    def phase(self) -> MemberPhase:
-        return self._phase
-
-    @phase.setter
-    def phase(self, phase: MemberPhase) -> None:
-        self._phase = phase
-        self.lane.ready = phase == "ready"
 
     # PoolMember
 

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 from router.errors import ConfigError
+from router.files import check_own_folder
 
 NAME = re.compile(r"headgate-\d{8}T\d{6}-\d{6}\.jsonl")
 _LOCK = "lock"
@@ -22,18 +23,9 @@ def check_folder(folder: Path) -> None:
     if not there.is_dir():
         raise ConfigError(f"{folder}: expected a folder; {there} is none - at `{_AT}`")
     if there == folder:
-        _check_owner(folder)
+        check_own_folder(folder, _AT)
     if not os.access(there, os.W_OK | os.X_OK):
         raise ConfigError(f"{folder}: {there} cannot be written in - at `{_AT}`")
-
-
-def _check_owner(folder: Path) -> None:
-    """Others could put a link or a pipe in the place of a segment."""
-    status = folder.stat()
-    if status.st_uid not in (os.getuid(), 0) or status.st_mode & 0o022:
-        found = f"owner {status.st_uid}, mode {status.st_mode & 0o7777:04o}"
-        why = f"others may write in it ({found}); expected one of our own (a folder that is missing is made)"
-        raise ConfigError(f"{folder}: {why} - at `{_AT}`")
 
 
 class Folder:
