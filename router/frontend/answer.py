@@ -96,20 +96,19 @@ class Answer(Reply):
     # Stream
 
     def gone(self) -> None:
-        if self.over:
-            return
-        ticket, self._ticket = self._ticket, None
-        if ticket is not None:
-            ticket.cancel()
-        self._close()
+        if not self.over:
+            self._cancel()
+            self._close()
 
     def cut(self, error: RouterError) -> None:
-        if self.over:
-            return
+        if not self.over:
+            self._cancel(error)
+            self.fail(error)
+
+    def _cancel(self, why: RouterError | None = None) -> None:
         ticket, self._ticket = self._ticket, None
         if ticket is not None:
-            ticket.cancel(error)
-        self.fail(error)
+            ticket.cancel(why)
 
     def _close(self) -> None:
         self.close()

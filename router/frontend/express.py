@@ -9,7 +9,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from router.dialects.decode import AUTO, decode
+from router.dialects.decode import decode
 from router.errors import RouterError
 from router.frontend.answer import Answer, describe
 from router.frontend.connection import Connection
@@ -18,6 +18,7 @@ from router.frontend.exchange import Exchange, next_number, process_id
 from router.frontend.reply import Heads
 from router.native.express import Passage
 from router.pipeline.base import Service, Ticket
+from router.pipeline.record import query_of
 from router.types import API_PATHS, Query
 
 _TARGET = API_PATHS["chat"]
@@ -89,12 +90,4 @@ def _query_of(passage: Passage) -> Query:
             return query if not passage.session_id else replace(query, session_id=passage.session_id)
         except RouterError:
             pass
-    return Query(
-        kind="chat",
-        model=passage.asked.decode() or AUTO,
-        turns=(),
-        stream=passage.stream,
-        request_id=passage.request_id,
-        key_id=passage.key_id,
-        session_id=passage.session_id,
-    )
+    return query_of(passage)

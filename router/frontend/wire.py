@@ -66,11 +66,6 @@ def connection(keep_alive: bool, old_client: bool) -> str:
     return "connection: keep-alive\r\n" if old_client else ""
 
 
-def framed(data: bytes) -> bytes:
-    """`data`, not empty, as one chunk of the chunked transfer encoding."""
-    return b"%x\r\n%b\r\n" % (len(data), data)
-
-
 def header_text(text: str) -> str:
     """`text` as a header may carry it: ASCII without controls, everything else percent-encoded."""
     if text.isascii() and text.isprintable():

@@ -99,6 +99,19 @@ class Gathered:
         return records
 
 
+def query_of(passage: Passage) -> Query:
+    """What is known of a request that native code began once its body is gone: all but its turns."""
+    return Query(
+        kind="chat",
+        model=passage.asked.decode() or AUTO,
+        turns=(),
+        stream=passage.stream,
+        request_id=passage.request_id,
+        key_id=passage.key_id,
+        session_id=passage.session_id,
+    )
+
+
 def attempt_of(passage: Passage) -> Attempt:
     """The one leg of a request that native code began."""
     attempt = Attempt(passage.decision)
@@ -111,17 +124,8 @@ def _life_of(passage: Passage, *, keeps: bool) -> Life:
     if passage.finished:
         usage, timings = Usage(*passage.usage), Timings(*passage.timings)
         done = Done(id=passage.id, usage=usage, finish_reason=passage.finish_reason or "", timings=timings)
-    query = Query(
-        kind="chat",
-        model=passage.asked.decode() or AUTO,
-        turns=(),
-        stream=passage.stream,
-        request_id=passage.request_id,
-        key_id=passage.key_id,
-        session_id=passage.session_id,
-    )
     return Life(
-        query=query,
+        query=query_of(passage),
         attempts=(attempt_of(passage),),
         received_s=passage.received_s,
         ended_s=passage.ended_s,

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from router.errors import Overloaded
+from router.errors import Overloaded, RouterError
 from router.frontend.connection import Connection
 from tests.frontend.conftest import House, Request, ScriptedService, chat, get, post
 
@@ -357,7 +357,7 @@ async def test_a_connection_whose_end_raises_is_closed_all_the_same(
     connection.data_received(chat())
     request = await service.asked()
 
-    def cancel() -> None:
+    def cancel(why: RouterError | None = None) -> None:
         raise RuntimeError("not to be cancelled")
 
     request.cancel = cancel  # type: ignore[method-assign]
