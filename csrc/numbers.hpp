@@ -3,6 +3,7 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <type_traits>
 #include <vector>
 
 namespace headgate {
@@ -135,30 +136,15 @@ struct Table {
   size_t size;  // of fields
 };
 
-constexpr Kind kind_of(const bool*) {
-  return kFlag;
-}
-constexpr Kind kind_of(const int64_t*) {
-  return kCount;
-}
-constexpr Kind kind_of(const int32_t*) {
-  return kIndex;
-}
-constexpr Kind kind_of(const double*) {
-  return kNumber;
-}
-constexpr Kind kind_of(const Maybe*) {
-  return kMaybe;
-}
-constexpr Kind kind_of(const Bits*) {
-  return kBits;
-}
-constexpr Kind kind_of(const Rule*) {
-  return kRule;
-}
-constexpr Kind kind_of(const Excluded*) {
-  return kExcluded;
-}
+template <class T>
+inline constexpr Kind kKindOf = std::is_same_v<T, bool>      ? kFlag
+                                : std::is_same_v<T, int64_t> ? kCount
+                                : std::is_same_v<T, int32_t> ? kIndex
+                                : std::is_same_v<T, double>  ? kNumber
+                                : std::is_same_v<T, Maybe>   ? kMaybe
+                                : std::is_same_v<T, Bits>    ? kBits
+                                : std::is_same_v<T, Rule>    ? kRule
+                                                             : kExcluded;
 
 #define HEADGATE_TABLE(table, Struct, LIST)                 \
   inline Table table() {                                    \
@@ -166,7 +152,7 @@ constexpr Kind kind_of(const Excluded*) {
     static constexpr Field fields[] = {LIST(HEADGATE_ROW)}; \
     return {fields, sizeof(fields) / sizeof(Field)};        \
   }
-#define HEADGATE_ROW(type, name) Field{#name, kind_of(static_cast<const type*>(nullptr)), offsetof(S, name)},
+#define HEADGATE_ROW(type, name) Field{#name, kKindOf<type>, offsetof(S, name)},
 
 HEADGATE_TABLE(member_table, Member, HEADGATE_MEMBER)
 HEADGATE_TABLE(score_table, Score, HEADGATE_SCORE)

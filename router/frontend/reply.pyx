@@ -15,6 +15,7 @@ cimport way as native
 from router.native.call cimport HeadNumbers, Receiver, Receivers
 from router.native.meters cimport REASONS
 from router.native.pipe cimport Pipe
+from router.native.views cimport bytes_of, view_of
 from way cimport string_view
 
 cdef bytes LAST_CHUNK = wire.LAST_CHUNK
@@ -34,7 +35,7 @@ cdef class Reply(Receiver):
         self.under_way, self.body = begun, body
 
     def chunk(self, bytes data not None):
-        self._chunk(_view(data))
+        self._chunk(view_of(data))
 
     def end(self, bytes last not None=b""):
         cdef bytes tail = b"" if self.head is None else self.head
@@ -42,7 +43,7 @@ cdef class Reply(Receiver):
         if self.old_client:
             tail += last
         elif last:
-            tail = _framed(tail, _view(last)) + LAST_CHUNK
+            tail = _framed(tail, view_of(last)) + LAST_CHUNK
         else:
             tail += LAST_CHUNK
         if tail:
@@ -70,15 +71,10 @@ cdef class Reply(Receiver):
         return 0
 
     cdef int _chunk(self, string_view data) except -1:
-        cdef string* room
         if not data.size():
             return 0
         if self.under_way:
-            room = self.connection._room()
-            if room != NULL:
-                native.add_framed(room, data)
-            else:
-                self.connection._stream(_framed(b"", data))
+            self._pass_chunk(b"", data)
         elif self.over:
             return 0
         elif not self.stream:
@@ -113,17 +109,17 @@ cdef class Reply(Receiver):
     cdef int _pass_unframed(self, string_view data) except -1:
         """For HTTP/1.0: the connection's end is the answer's."""
         head, self.head = self.head or b"", None
-        self.connection._stream(head + _bytes(data))
+        self.connection._stream(head + bytes_of(data))
         return 0
 
     cdef int _collect(self, string_view data) except -1:
         """JSON comes whole, mostly; of many pieces each is copied once."""
         if not self.body:
-            self.body = _bytes(data)
+            self.body = bytes_of(data)
         else:
             if isinstance(self.body, bytes):
                 self.body = bytearray(self.body)
-            self.body += _bytes(data)
+            self.body += bytes_of(data)
         if <Py_ssize_t>len(self.body) > self.most_bytes:
             self.cut(EngineFailed(f"the answer is larger than {self.most_bytes} bytes"))
         return 0
@@ -154,7 +150,7 @@ cdef class Heads(Receivers):
             out.append(line, snprintf(line, sizeof(line), b"content-length: %lld\r\n", <long long>length))
         _add(out, self._date())
         _add_lines(out, numbers.given_id if numbers.given_id.size() else string_view(request_id, request_size),
-                   _view(<bytes>self.about[REASONS * numbers.member + numbers.reason]), numbers.overhead_s,
+                   view_of(<bytes>self.about[REASONS * numbers.member + numbers.reason]), numbers.overhead_s,
                    string_view(decision_id, decision_size), numbers.score, numbers.threshold)
         out.append(b"\r\n", 2)
         return PyBytes_FromStringAndSize(out.data(), out.size())
@@ -205,18 +201,10 @@ cdef inline int _add(string* out, bytes piece) except -1:
     return 0
 
 
-cdef inline string_view _view(bytes data):
-    return string_view(PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
-
-
 cdef inline string_view _text(str text) except *:
     cdef Py_ssize_t size = 0
     cdef const char* data = PyUnicode_AsUTF8AndSize(text, &size)
     return string_view(data, size)
-
-
-cdef inline bytes _bytes(string_view data):
-    return PyBytes_FromStringAndSize(data.data(), data.size())
 
 
 cdef bytes _framed(bytes head, string_view data):

@@ -1,12 +1,12 @@
 """A request as an engine's connection sees it, and how the frames of one read reach their calls. See call.pyi."""
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport uint64_t
 from libcpp.vector cimport vector
 
 cimport way as native
 from router.native.lane cimport Lane
 from router.native.pipe cimport Outbox, Pipe
+from router.native.views cimport bytes_of, view_of
 from way cimport string_view
 
 
@@ -22,7 +22,7 @@ cdef class Receiver:
         raise NotImplementedError("a receiver without a native beginning")
 
     cdef int _chunk(self, string_view data) except -1:
-        self.chunk(PyBytes_FromStringAndSize(data.data(), data.size()))
+        self.chunk(bytes_of(data))
         return 0
 
     cdef int _end_stream(self) except -1:
@@ -49,7 +49,7 @@ cdef class Call:
         """The next bytes of the answer."""
         if self.straight is not None:
             return self.straight._chunk(data)
-        self.chunk(PyBytes_FromStringAndSize(data.data(), data.size()))
+        self.chunk(bytes_of(data))
         return 0
 
     cdef bint _ends_natively(self) except -1:
@@ -66,7 +66,7 @@ def pass_on(Lane lane not None, bytes data not None, broke):
     cdef Outbox outbox = lane.outbox
     outbox.begin()
     try:
-        return _pass_frames(lane, string_view(PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data)), broke)
+        return _pass_frames(lane, view_of(data), broke)
     finally:
         outbox.end()
 

@@ -1,7 +1,7 @@
 """The common request's way in native code, from the bytes of one read to a frame, and its answer. See express.pyi."""
 
 cimport cython
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.unicode cimport PyUnicode_AsUTF8, PyUnicode_DecodeUTF8
 from cpython.set cimport PySet_Add, PySet_Discard, PySet_GET_SIZE
 from libc.math cimport NAN
@@ -16,10 +16,10 @@ from router.errors import RouterError, Unauthorized
 from router.native.call cimport Call, HeadNumbers, Receiver, Receivers
 from router.native.lane cimport Lane
 from router.native.meters cimport Histogram, Meters
-from router.native.meters import NAMES_OF_REASONS
 from router.native.pipe cimport Outbox, Pipe
 from router.native.policy cimport Numbers, Rule
 from router.native.scorer cimport Scorer
+from router.native.views cimport bytes_of, view_of
 
 cimport score as scoring
 cimport way as native
@@ -41,10 +41,6 @@ cdef extern from *:
 
 cdef int MOST_RULES = 1000  # names that carry a number are remembered up to so many
 cdef size_t MOST_BODY_BYTES = 256 * 1024  # above, scoring takes milliseconds: not on the event loop
-
-
-cdef inline string_view _view(bytes data):
-    return string_view(PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
 
 
 @cython.final
@@ -114,7 +110,7 @@ cdef class Passage(Call):
         return self
 
     def chunk(self, bytes data not None):
-        self._chunk(_view(data))
+        self._chunk(view_of(data))
 
     def done(self, done):
         cdef native.Finish finish
@@ -167,7 +163,7 @@ cdef class Passage(Call):
         if self.stream and self.started and self.plain is None and data.size():
             self.reply._chunk(data)
         elif self.started or self.plain is not None or not data.size() or self.express.door.draining:
-            self.ordinary().chunk(_bytes(data))
+            self.ordinary().chunk(bytes_of(data))
         else:
             self.started = True
             self.first_s = now() - self.received_s
@@ -178,7 +174,7 @@ cdef class Passage(Call):
                 self.reply._begin(&self.head)
                 self.reply._chunk(data)
             else:
-                self.answer = _bytes(data)
+                self.answer = bytes_of(data)
         return 0
 
     cdef int _finish(self, const native.Finish* finish) except -1:
@@ -239,7 +235,6 @@ cdef class Express:
     cdef readonly set requests
     cdef readonly object door
     cdef readonly object unfold
-    cdef str target
     cdef Receivers replies
     cdef readonly str decision_prefix
     cdef readonly str request_prefix
@@ -299,7 +294,7 @@ cdef class Express:
         self.head = None
 
     def open(self, door, target, unfold, next_request, request_prefix, replies, identify=None):
-        self.target, self.replies = target, replies
+        self.replies = replies
         self.door, self.unfold, self.next_request = door, unfold, next_request
         self.start = f"POST {target} HTTP/1.1\r\n".encode()
         self.request_prefix = request_prefix
@@ -313,7 +308,7 @@ cdef class Express:
         cdef native.PlainRequest plain
         cdef double received_s = now()
         self.given_id = None
-        if self.head is None or not native.read_plain(_view(data), _view(self.start), self.limits, &plain):
+        if self.head is None or not native.read_plain(view_of(data), view_of(self.start), self.limits, &plain):
             return None
         cdef Rule rule = self._rule(plain.body)
         if rule is None or not self._admits(plain.body.size()):
@@ -338,15 +333,15 @@ cdef class Express:
         passage.member, passage.stream = choice.member, self.chat.stream
         passage.data, passage.body_bytes, passage.received_s = data, plain.body.size(), received_s
         passage.key_id, passage.asked, passage.held_bytes = key_id, self.asked, passage.body_bytes
-        passage.session_id = _bytes(plain.session_id).decode() if plain.session_id.size() else ""
-        passage.traceparent = _bytes(plain.traceparent) if plain.traceparent.size() else b""
+        passage.session_id = bytes_of(plain.session_id).decode() if plain.session_id.size() else ""
+        passage.traceparent = bytes_of(plain.traceparent) if plain.traceparent.size() else b""
         passage.given_id = self.given_id
         passage.reply = self.replies._receiver(connection)
         passage.head = HeadNumbers(
             request=self.next_request() if self.given_id is None else 0, decision=self.next_decision(),
             member=choice.member, reason=<int>choice.reason, overhead_s=0, score=choice.score,
             threshold=numbers.decided.settings.threshold if choice.reason == native.kThreshold else NAN,
-            given_id=string_view() if self.given_id is None else _view(self.given_id),
+            given_id=string_view() if self.given_id is None else view_of(self.given_id),
         )
         cdef double decided = now()
         self._hand_over(passage, lane, plain.body)
@@ -359,7 +354,7 @@ cdef class Express:
         return passage
 
     def decide(self, bytes body not None):
-        cdef Rule rule = None if self.head is None else self._rule(_view(body))
+        cdef Rule rule = None if self.head is None else self._rule(view_of(body))
         if rule is None:
             return None
         self._look(now())
@@ -380,7 +375,7 @@ cdef class Express:
         """Reads `body` into `chat`; how to decide for its model. None: not plain, or no such name."""
         if not native.read_chat(body, &self.chat):
             return None
-        cdef bytes model = _bytes(self.chat.model)
+        cdef bytes model = bytes_of(self.chat.model)
         self.asked = model
         rule = self.rules.get(model)
         if rule is None and model.startswith(b"router-") and len(self.rules) < MOST_RULES:
@@ -401,9 +396,9 @@ cdef class Express:
         """None for whoever is not let in: the full parser says why."""
         headers = {}
         if plain.authorization.size():
-            headers[b"authorization"] = _bytes(plain.authorization)
+            headers[b"authorization"] = bytes_of(plain.authorization)
         if plain.api_key.size():
-            headers[b"x-api-key"] = _bytes(plain.api_key)
+            headers[b"x-api-key"] = bytes_of(plain.api_key)
         try:
             return self.identify(headers)
         except Unauthorized:
@@ -457,7 +452,7 @@ cdef class Express:
                 own_id, sizeof(own_id), b"%.40s%08llx", PyUnicode_AsUTF8(self.request_prefix),
                 <unsigned long long>passage.head.request))
         passage.id = lane.last_id = lane.last_id + 1
-        lane.send(_submit(passage.id, body, request_id, _view(passage.traceparent)))
+        lane.send(_submit(passage.id, body, request_id, view_of(passage.traceparent)))
         lane.calls[passage.id] = passage
         PySet_Add(self.requests, passage)
         self.desk.pending_bytes += passage.held_bytes
@@ -472,7 +467,3 @@ cdef bytes _submit(uint64_t id, string_view body, string_view request_id, string
     cdef bytes frame = PyBytes_FromStringAndSize(NULL, native.submit_size(id, body, request_id, traceparent))
     native.put_submit(<uint8_t*>PyBytes_AS_STRING(frame), id, body, request_id, traceparent)
     return frame
-
-
-cdef bytes _bytes(string_view view):
-    return PyBytes_FromStringAndSize(view.data(), view.size())

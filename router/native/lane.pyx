@@ -2,13 +2,9 @@
 
 from libc.stdint cimport int64_t, uint64_t
 
-from typing import get_args
-
 cimport way as native
 from router.native.pipe cimport Outbox
-from router.types import Capability
-
-cdef tuple CAPABILITIES = get_args(Capability)
+from router.native.table cimport OTHER, capability_bits
 
 
 cdef int64_t _count(claimed) except? -1:
@@ -77,7 +73,7 @@ cdef class Lane:
         self.trusted = True
 
     def described(self, capabilities, long long context_tokens):
-        self.capabilities = sum([1 << i for i, name in enumerate(CAPABILITIES) if name in capabilities])
+        self.capabilities = capability_bits(frozenset(capabilities)) & ~OTHER
         self.context_tokens = context_tokens
 
     cdef void look(self, double now_s, native.Member* out) noexcept:

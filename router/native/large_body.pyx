@@ -1,25 +1,19 @@
 """What of a large body takes a decoder too long, read natively and without the interpreter's lock. See large_body.pyi."""
 
-from typing import get_args
-
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_FromStringAndSize
 
 cimport id_lists
 cimport way as native
+from router.native.table cimport names_of_capabilities
+from router.native.views cimport text_of, view_of
 from way cimport string_view
 
-from router.types import Capability, Turn
-
-cdef tuple CAPABILITIES = get_args(Capability)  # in the order of their bits
-
-
-cdef inline string_view _view(bytes data):
-    return string_view(PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
+from router.types import Turn
 
 
 def shorten_ids(bytes json not None, bytes key not None):
     cdef id_lists.ShortIds found
-    cdef string_view view = _view(json), name = _view(key)
+    cdef string_view view = view_of(json), name = view_of(key)
     cdef bint cut
     with nogil:
         cut = id_lists.shorten_ids(view, name, &found)
@@ -43,23 +37,19 @@ cdef class TextTurns:
             i += len(self)
         if not 0 <= i < <Py_ssize_t>self.chat.turns.size():
             raise IndexError(index)
-        return Turn(_text(self.chat.turns[i].role), _text(self.chat.turns[i].text))
+        return Turn(text_of(self.chat.turns[i].role), text_of(self.chat.turns[i].text))
 
 
 def read_chat(bytes body not None):
     cdef TextTurns turns = TextTurns.__new__(TextTurns)
     cdef native.Chat* chat = &turns.chat
-    cdef string_view view = _view(body)
+    cdef string_view view = view_of(body)
     cdef bint plain
     turns.body = body
     with nogil:
         plain = native.read_chat(view, chat)
     if not plain:
         return None
-    needs = frozenset([name for i, name in enumerate(CAPABILITIES) if chat.needs >> i & 1])
+    needs = frozenset(names_of_capabilities(chat.needs))
     most = None if chat.max_tokens < 0 else chat.max_tokens
-    return _text(chat.model), turns, bool(chat.stream), most, chat.choices, needs
-
-
-cdef str _text(string_view view):
-    return PyBytes_FromStringAndSize(view.data(), view.size()).decode()
+    return text_of(chat.model), turns, bool(chat.stream), most, chat.choices, needs

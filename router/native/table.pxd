@@ -24,3 +24,5 @@ cdef class Fields:
 
 
 cdef Fields fields_of(native.Table table)
+cdef native.Bits capability_bits(object names) except? 0
+cdef list names_of_capabilities(native.Bits bits)

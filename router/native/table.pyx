@@ -120,7 +120,7 @@ cdef object _value(native.Kind kind, const char* at):
     if kind == native.kMaybe:
         return (<const native.Maybe*>at).value if (<const native.Maybe*>at).given else None
     if kind == native.kBits:
-        return _names_of_bits((<const native.Bits*>at)[0])
+        return _words_of_bits((<const native.Bits*>at)[0])
     cdef int32_t number = (<const int32_t*>at)[0]
     return number if kind == native.kIndex else RULES[number] if kind == native.kRule else EXCLUDED[number]
 
@@ -150,8 +150,12 @@ cdef native.Bits capability_bits(object names) except? 0:
     return found
 
 
-cdef str _names_of_bits(native.Bits bits):
-    names = [name for i, name in enumerate(CAPABILITIES) if bits >> i & 1]
+cdef list names_of_capabilities(native.Bits bits):
+    return [name for i, name in enumerate(CAPABILITIES) if bits >> i & 1]
+
+
+cdef str _words_of_bits(native.Bits bits):
+    names = names_of_capabilities(bits)
     return " ".join(names + ["?"] if bits & OTHER else names)
 
 
