@@ -27,7 +27,7 @@ compile_args, link_args = FLAGS[BUILD]
 HEADERS = [f"csrc/{name}" for name in sorted(os.listdir("csrc")) if name.endswith((".hpp", ".pxd"))]
 # No contraction: what is decided natively is, to the bit, what its twin in Python decides.
 EXACT = ("lane", "policy", "call", "express")
-OTHERS = ("scorer", "pipe", "meters", "table", "plain", "fields", "unread", "json_size", "large_body")
+OTHERS = ("scorer", "pipe", "meters", "steps", "table", "plain", "fields", "unread", "json_size", "large_body")
 MODULES = {"native": (*EXACT, *OTHERS), "frontend": ("reply",)}
 extensions = [
     Extension(

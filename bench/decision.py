@@ -111,7 +111,7 @@ def served(checkpoint: str, models: int) -> Callable[[bytes], str | None]:
         lane = Lane(Load(*rates), state.usd_per_s)
         lane.ready = True
         if hasattr(lane, "described"):
-            lane.described(("chat",), state.context_tokens)
+            lane.described(frozenset({"chat"}), state.context_tokens)
         else:  # of an earlier commit, which is measured beside
             lane.chats, lane.context_tokens = True, state.context_tokens
         lanes.append(lane)

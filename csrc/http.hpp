@@ -8,6 +8,8 @@
 #include <string>
 #include <string_view>
 
+#include "steps.hpp"
+
 namespace headgate {
 
 struct HttpLimits {
@@ -133,16 +135,17 @@ inline std::string echoed_id(std::string_view given) {
   return out;
 }
 
-// Whether `data` is exactly one plain request; `start` is its first line, `POST /... HTTP/1.1\r\n`.
-inline bool read_plain(std::string_view data, std::string_view start, const HttpLimits& limits, PlainRequest* out) {
+// `kStays` where `data` is exactly one plain request, else why not; `start` is its first line,
+// `POST /... HTTP/1.1\r\n`.
+inline Left read_plain(std::string_view data, std::string_view start, const HttpLimits& limits, PlainRequest* out) {
   constexpr size_t kLongestName = 64;
-  if (!data.starts_with(start)) return false;
+  if (!data.starts_with(start)) return start.starts_with(data) ? kInPieces : kOtherRoute;
   char name[kLongestName];
   size_t at = start.size(), count = 0, length = 0;
   bool host = false, sized = false, typed = false;
   *out = {};
   while (true) {
-    if (data.size() - at < 2) return false;
+    if (data.size() - at < 2) return kInPieces;
     if (data[at] == '\r') break;
     size_t n = 0;
     for (; at < data.size() && n < kLongestName; ++at, ++n) {
@@ -150,33 +153,36 @@ inline bool read_plain(std::string_view data, std::string_view start, const Http
       if (c == 0) break;
       name[n] = c;
     }
-    if (n == 0 || at >= data.size() || data[at] != ':' || ++count > limits.headers) return false;
+    if (at >= data.size()) return kInPieces;
+    if (n == 0 || data[at] != ':' || ++count > limits.headers) return kHeader;
     size_t begin = ++at;
     while (at < data.size() && data[at] >= ' ' && data[at] < 0x7f) ++at;
-    if (data.size() - at < 2 || data[at] != '\r' || data[at + 1] != '\n') return false;
+    if (data.size() - at < 2) return kInPieces;
+    if (data[at] != '\r' || data[at + 1] != '\n') return kHeader;
     size_t end = at;
     while (begin < end && data[begin] == ' ') ++begin;
     while (begin < end && data[end - 1] == ' ') --end;
     at += 2;
     const std::string_view key(name, n), value = data.substr(begin, end - begin);
     if (key == "content-length") {
-      if (sized || !http::length_of(value, &length)) return false;
+      if (sized || !http::length_of(value, &length)) return kHeader;
       sized = true;
     } else if (key == "host") {
-      if (host || !http::is_host(value)) return false;
+      if (host || !http::is_host(value)) return kHeader;
       host = true;
     } else if (key == "content-type") {
-      if (typed || !http::is_json(value)) return false;
+      if (typed || !http::is_json(value)) return kHeader;
       typed = true;
     } else if (http::is_kept(key)) {
-      if (!http::keep(key, value, out)) return false;
+      if (!http::keep(key, value, out)) return kHeader;
     } else if (key == "connection" ? !http::same(value, "keep-alive") : http::asks(key)) {
-      return false;
+      return kHeader;
     }
   }
-  if (data[at + 1] != '\n' || !host || !sized || at > limits.head_bytes || length > limits.body_bytes) return false;
+  if (data[at + 1] != '\n' || !host || !sized || at > limits.head_bytes) return kHeader;
+  if (length > limits.body_bytes) return kLargeBody;
   out->body = data.substr(at + 2);
-  return out->body.size() == length;
+  return out->body.size() == length ? kStays : out->body.size() < length ? kInPieces : kPipelined;
 }
 
 inline int hex_digits(size_t value) {

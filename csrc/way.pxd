@@ -27,7 +27,7 @@ cdef extern from "http.hpp" namespace "headgate" nogil:
         string_view session_id
         string_view traceparent
     string echoed_id(string_view) except +
-    bool read_plain(string_view, string_view, const HttpLimits&, PlainRequest*)
+    int read_plain(string_view, string_view, const HttpLimits&, PlainRequest*)
     void add_framed(string*, string_view) except +
 
 

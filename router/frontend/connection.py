@@ -17,6 +17,7 @@ from router.frontend.stall import Stall
 from router.frontend.waiting import Waiting
 from router.native.express import Passage
 from router.native.pipe import Pipe
+from router.native.steps import NO_ENGINE, PIPELINED, SCORING
 
 #: How long we go on reading after an answer that closes the connection: closing at once would destroy the answer.
 LINGER_S = 2.0
@@ -27,6 +28,7 @@ class Connection(Pipe, asyncio.Protocol):
 
     __slots__ = (
         "_active",
+        "_left",
         "_reader",
         "_reading",
         "_running",
@@ -45,6 +47,7 @@ class Connection(Pipe, asyncio.Protocol):
         self._reader: Reader | None = None  # made with the first byte: idle connections stay small
         self._active: Exchange | Passage | None = None
         self._waiting = Waiting(door)
+        self._left = PIPELINED  #: why the next request that is run did not take the native steps
         self._timed = IDLE  #: the reader's phase whose clock runs
         self._reading = True
         self._running = False
@@ -129,14 +132,17 @@ class Connection(Pipe, asyncio.Protocol):
         """Whether `data` is a common request, and under way."""
         express = self.door.express
         if express is None or not self._reading or not self.open:
+            self._left = NO_ENGINE if express is None else PIPELINED
             return False
         try:
             passage = express.take(self, data)
         except Exception as error:  # of a head in Python, for example; the connection goes on
+            self._count_left(SCORING)
             exchange = self._active = failing(self, data.split(b" ", 2)[1], express.given_id, error)
             exchange.run()
             return True
         if passage is None:
+            self._left = express.left
             return False
         self._active = passage
         self.deadline = inf
@@ -277,6 +283,7 @@ class Connection(Pipe, asyncio.Protocol):
                         waiting.parsed_bytes += size
                 if may_run:
                     exchange = self._active = waiting.next()
+                    self._count_left(self._left)
                     exchange.run()
                 now = perf_counter()
         except Exception as error:  # whoever called us has others to serve
@@ -288,6 +295,11 @@ class Connection(Pipe, asyncio.Protocol):
         behind = exchanges or waiting.parsed_bytes or self._unread_bytes or self._turn_due or self.stalled
         if behind or self._active is None or not self._reading:  # else one request alone is under way
             self._pace()
+
+    def _count_left(self, cause: int) -> None:
+        self._left = PIPELINED
+        if self.door.steps is not None:
+            self.door.steps.count(cause)
 
     def _pace(self) -> None:
         """Read more once all is parsed, and while the client reads its answers. With nothing to do, wait for it."""

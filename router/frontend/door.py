@@ -14,6 +14,7 @@ from router.frontend.rounds import Round
 from router.frontend.routes import Routes
 from router.frontend.turns import Turns
 from router.native.express import Express
+from router.native.steps import Steps
 from router.observe.metrics import Metrics
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ class Door:
         "origins",
         "routes",
         "running",
+        "steps",
         "tick_s",
         "turns",
     )
@@ -72,6 +74,7 @@ class Door:
         self.body_bytes = 0  #: of requests that are being read, or wait for an answer before theirs; and what is unread
         self.running = 0  #: answers that an engine owes
         self.express: Express | None = None  #: the common request's way
+        self.steps: Steps | None = None  #: which were native; of the public port
         self.tick_s = sweep_interval_s(limits)
         self.now = 0.0  #: the clock at the last sweep; all deadlines are counted from it
         self.date = ""

@@ -17,6 +17,7 @@ from router.frontend.door import Door
 from router.frontend.exchange import Exchange, next_number, process_id
 from router.frontend.reply import Heads
 from router.native.express import Passage
+from router.native.steps import Steps
 from router.pipeline.base import Service, Ticket
 from router.pipeline.record import query_of
 from router.types import API_PATHS, Query
@@ -38,8 +39,10 @@ _OVER = _Over()
 
 
 def open_express(door: Door, service: Service) -> None:
-    """Let plain chat requests of `door` take the service's common way, if it has one."""
+    """Let plain chat requests of `door` take the service's common way, if it has one, and count who takes it."""
     express = service.express
+    door.steps = Steps() if express is None else express.steps
+    door.metrics.watch_steps(door.steps.rows)
     if express is None:
         return
     route, _ = door.routes.find(_TARGET.encode())

@@ -14,6 +14,7 @@ from router.native.pipe import Outbox, Pipe
 from router.native.policy import Numbers
 from router.native.scorer import Scorer
 from router.native.spec import TurnWeights
+from router.native.steps import Steps
 from router.types import Decision, Scores, Segment
 
 class Passage(Call):
@@ -62,6 +63,8 @@ class Express:
     outbox: Outbox
     names: tuple[str, ...]  #: of the members, in the pool's order
     decision_prefix: str
+    steps: Steps
+    left: int  #: why `take` took nothing: a cause of `router.native.steps`
     given_id: bytes | None  #: the client's `x-request-id`, as it is echoed, of the request that `take` read last
     holds_ends: bool  #: an answer's last byte waits for its record: every answer ends the ordinary way
     keeps_bodies: bool  #: `Passage.body` is there at the end too

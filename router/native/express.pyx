@@ -19,7 +19,10 @@ from router.native.meters cimport Histogram, Meters
 from router.native.pipe cimport Outbox, Pipe
 from router.native.policy cimport Numbers, Rule
 from router.native.scorer cimport Scorer
+from router.native.steps cimport Steps
 from router.native.views cimport bytes_of, view_of
+
+from router.native cimport steps as causes
 
 cimport score as scoring
 cimport way as native
@@ -123,36 +126,38 @@ cdef class Passage(Call):
             self.finish_reason = done.finish_reason
             self._finish(&finish)
         else:
-            self.ordinary().done(done)
+            held = self.started and self.express.holds_ends
+            self.ordinary(causes.kJournal if held else causes.kAnswer).done(done)
 
     def fail(self, failure):
         if not (self.stream and self.started) or self.plain is not None or self.express.holds_ends:
-            self.ordinary().fail(failure)
+            self.ordinary(causes.kFailed).fail(failure)
         elif not self.ended:
             self._break_off(failure.error)
 
     def handoff(self, handoff):
-        self.ordinary().handoff(handoff)
+        self.ordinary(causes.kFailed).handoff(handoff)
 
     # The pipeline's request, and the connection's exchange
 
     def refuse(self, error):
-        self.ordinary().refuse(error)
+        self.ordinary(causes.kRefused).refuse(error)
 
     def gone(self):
         if not self.ended:
-            self.exchange().gone()
+            self._unfolded(causes.kClientGone)[0].gone()
 
     def exchange(self):
-        return self._unfolded()[0]
-
-    def ordinary(self):
-        return self._unfolded()[1]
+        return self._unfolded(causes.kCut)[0]
 
     # Within
 
-    cdef tuple _unfolded(self):
+    cdef ordinary(self, int cause):
+        return self._unfolded(cause)[1]
+
+    cdef tuple _unfolded(self, int cause):
         if self.plain is None:
+            self.express.steps.left[cause + causes.kOnceBegun if self.started else cause] += 1
             self.plain = self.express.unfold(self)
         return self.plain
 
@@ -163,9 +168,10 @@ cdef class Passage(Call):
         if self.stream and self.started and self.plain is None and data.size():
             self.reply._chunk(data)
         elif self.started or self.plain is not None or not data.size() or self.express.door.draining:
-            self.ordinary().chunk(bytes_of(data))
+            self.ordinary(causes.kAnswer).chunk(bytes_of(data))
         else:
             self.started = True
+            self.express.steps.begun += 1
             self.first_s = now() - self.received_s
             if not self.express.keeps_bodies:
                 self._let_go_of_body()
@@ -178,6 +184,7 @@ cdef class Passage(Call):
         return 0
 
     cdef int _finish(self, const native.Finish* finish) except -1:
+        self.express.steps.ended += 1
         self.finish, self.finished = finish[0], True
         if finish.reason.size():
             self.finish_reason = PyUnicode_DecodeUTF8(finish.reason.data(), finish.reason.size(), b"replace")
@@ -198,6 +205,7 @@ cdef class Passage(Call):
     cdef _break_off(self, error):
         """A stream that has begun ends in an error: it is not tried again, so nothing more has to be known of it."""
         cdef object door = self.express.door
+        self.express.steps.ended += 1
         self.error = error
         self._end()
         try:
@@ -245,6 +253,8 @@ cdef class Express:
     cdef list ended  # since the last tick
     cdef bytes asked  # the `model` in `chat`
     cdef readonly bytes given_id
+    cdef readonly Steps steps
+    cdef readonly int left  # why `take` took nothing
     cdef list lanes
     cdef list meters
     cdef Histogram decision_seconds
@@ -273,7 +283,7 @@ cdef class Express:
         self.most_requests, self.most_pending_bytes = limits.in_flight, limits.pending_bytes
         self.limits.head_bytes, self.limits.headers = limits.header_bytes, limits.headers
         self.limits.body_bytes = min(limits.body_bytes, MOST_BODY_BYTES)
-        self.outbox, self.ended, self.wake = Outbox(io_uring), [], _nobody
+        self.outbox, self.ended, self.wake, self.steps = Outbox(io_uring), [], _nobody, Steps()
         for lane in self.lanes:
             lane.outbox = self.outbox
         self.members.resize(len(self.lanes))
@@ -308,14 +318,16 @@ cdef class Express:
         cdef native.PlainRequest plain
         cdef double received_s = now()
         self.given_id = None
-        if self.head is None or not native.read_plain(view_of(data), view_of(self.start), self.limits, &plain):
+        self.left = causes.kSlowHead if self.head is None else native.read_plain(
+            view_of(data), view_of(self.start), self.limits, &plain)
+        cdef Rule rule = self._rule(plain.body) if self.left == causes.kStays else None
+        if rule is None:
             return None
-        cdef Rule rule = self._rule(plain.body)
-        if rule is None or not self._admits(plain.body.size()):
-            return None
+        if not self._admits(plain.body.size()):
+            return self._leave(causes.kBounds)
         key_id = "" if self.identify is None else self._key_id(&plain)
         if key_id is None:
-            return None
+            return self._leave(causes.kKey)
         self._look(received_s)
         if plain.request_id.size():
             self.given_id = (<bytes>native.echoed_id(plain.request_id)) or None
@@ -324,10 +336,10 @@ cdef class Express:
         cdef Numbers numbers = self._decide(rule, tokens)
         cdef native.Choice* choice = &numbers.decided.choice
         if choice.member < 0:
-            return None
+            return self._leave(causes.kNoMember)
         cdef Lane lane = <Lane>self.lanes[choice.member]
         if lane.send is None or lane.probed:
-            return None
+            return self._leave(causes.kUrl if not lane.framed else causes.kBreaker if lane.probed else causes.kSlowHost)
         cdef Passage passage = Passage.__new__(Passage)
         passage.express, passage.connection, passage.lane, passage.numbers = self, connection, lane, numbers
         passage.member, passage.stream = choice.member, self.chat.stream
@@ -346,12 +358,17 @@ cdef class Express:
         cdef double decided = now()
         self._hand_over(passage, lane, plain.body)
         lane.load.load.submitted(tokens)
+        self.steps.framed += 1
         self.decision_seconds.observe(decided - begun)
         cdef int64_t[::1] count = (<Meters>self.meters[choice.member]).decisions[<int>choice.reason]
         count[0] += 1
         passage.head.overhead_s = now() - received_s
         self.overhead_seconds.observe(passage.head.overhead_s)
         return passage
+
+    cdef object _leave(self, int cause):
+        self.left = cause
+        return None
 
     def decide(self, bytes body not None):
         cdef Rule rule = None if self.head is None else self._rule(view_of(body))
@@ -373,8 +390,10 @@ cdef class Express:
 
     cdef Rule _rule(self, string_view body):
         """Reads `body` into `chat`; how to decide for its model. None: not plain, or no such name."""
+        self.left = causes.kBody
         if not native.read_chat(body, &self.chat):
             return None
+        self.left = causes.kModel
         cdef bytes model = bytes_of(self.chat.model)
         self.asked = model
         rule = self.rules.get(model)

@@ -17,6 +17,7 @@ cdef class Lane:
     cdef public object send
     cdef public Outbox outbox
     cdef public bint ready
+    cdef public bint framed
     cdef public bint trusted
     cdef public bint probed
     cdef public double open_until_s

@@ -3,7 +3,7 @@
 Called from one event loop's thread. The figures: csrc/load.hpp.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from typing import Any, Protocol, TypedDict
 
 from router.native.pipe import Outbox
@@ -71,6 +71,7 @@ class Lane:
     last_id: int
     send: Callable[[bytes], None] | None  #: takes a whole frame; None while none can be sent
     ready: bool
+    framed: bool  #: it takes frames; a URL does not
     trusted: bool  #: its breaker is closed, and counts no failure: it need not hear of a success
     probed: bool  #: its breaker is not closed: it must hear of a request that goes to the member
     open_until_s: float  #: its breaker sends requests elsewhere before this time of `time.monotonic`; 0 while closed
@@ -79,5 +80,5 @@ class Lane:
     usd_per_s: float
     outbox: Outbox  #: what `pass_on` sends by: shared by the lanes of a pool
     def __init__(self, load: Load, usd_per_s: float) -> None: ...
-    def described(self, capabilities: Collection[str], context_tokens: int) -> None:
+    def described(self, capabilities: frozenset[str], context_tokens: int) -> None:
         """What the engine can do, and how long its context is; 0: not known."""

@@ -1,6 +1,6 @@
 """A pool member as the native way sees it: how loaded it is, which calls it owes answers, where its frames go. See lane.pyi."""
 
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 cimport way as native
 from router.native.pipe cimport Outbox
@@ -70,10 +70,10 @@ cdef class Lane:
         self.usd_per_s = usd_per_s
         self.calls = {}
         self.outbox = Outbox(False)
-        self.trusted = True
+        self.trusted = self.framed = True
 
     def described(self, capabilities, long long context_tokens):
-        self.capabilities = capability_bits(frozenset(capabilities)) & ~OTHER
+        self.capabilities = capability_bits(frozenset(capabilities)) & ~<uint32_t>OTHER
         self.context_tokens = context_tokens
 
     cdef void look(self, double now_s, native.Member* out) noexcept:

@@ -15,7 +15,7 @@ def read_request(bytes data not None, bytes start not None, limits):
     cdef native.HttpLimits bounds
     cdef native.PlainRequest plain
     bounds.head_bytes, bounds.headers, bounds.body_bytes = limits.header_bytes, limits.headers, limits.body_bytes
-    if not native.read_plain(view_of(data), view_of(start), bounds, &plain):
+    if native.read_plain(view_of(data), view_of(start), bounds, &plain):
         return None
     return (bytes_of(plain.body), bytes_of(plain.authorization), bytes_of(plain.api_key),
             <bytes>native.echoed_id(plain.request_id), bytes_of(plain.session_id), bytes_of(plain.traceparent))

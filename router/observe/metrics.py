@@ -120,6 +120,7 @@ class Metrics(Collector):
         self._output_token = Labelled(TOKEN_BOUNDS_S)
         self._members: Callable[[], Iterable[MemberGauges]] = tuple
         self._journal: JournalCounts | None = None
+        self._steps: Callable[[], Iterable[tuple[str, str, str, int]]] = tuple
         self._page = b""
         self._page_made_s = -inf
         self._registry = CollectorRegistry()
@@ -133,6 +134,10 @@ class Metrics(Collector):
 
     def watch_journal(self, counts: "JournalCounts") -> None:
         self._journal = counts
+
+    def watch_steps(self, rows: Callable[[], Iterable[tuple[str, str, str, int]]]) -> None:
+        """`rows` is asked at each scrape: step, whether it was native, why not, how many requests."""
+        self._steps = rows
 
     def request(self, route: str, model: str, status: int, seconds: float) -> None:
         """A request was answered, or ended without an answer; `seconds` from its last byte in to its end."""
@@ -233,6 +238,9 @@ class Metrics(Collector):
             (model, kind): n for model, counts in self._tokens.items() for kind, n in zip(_TOKENS, counts, strict=True)
         }
         yield _counter("tokens", "Tokens of finished answers.", ("model", "type"), tokens)
+        steps = {(step, native, why): n for step, native, why, n in self._steps()}
+        about = "Requests by the steps they took natively, or at which they left the native ones."
+        yield _counter("steps", about, ("step", "native", "why"), steps)
         yield _histogram("decision_seconds", "Scoring and policy.", self.decision_seconds)
         if self._judgements:
             yield _counter("judgements", "Verdicts wanted of a judge.", ("result",), self._judgements)
@@ -258,7 +266,10 @@ def _counter(
     name: str,
     text: str,
     labels: Sequence[str],
-    values: dict[tuple[str, str, int], int] | dict[tuple[str, str], int] | dict[str, int],
+    values: dict[tuple[str, str, str], int]
+    | dict[tuple[str, str, int], int]
+    | dict[tuple[str, str], int]
+    | dict[str, int],
 ) -> Metric:
     family = CounterMetricFamily(_PREFIX + name, text, labels=labels)
     for key, count in values.items():

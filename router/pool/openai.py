@@ -96,7 +96,8 @@ class OpenAIMember(Laned):
         self._supervision = supervision
         self._url = urls.parse(member.url)
         self._load = LoadTracker(member, gpu_share)
-        self.lane = Lane(self._load, self._load.usd_per_s)  #: for native decisions; it takes no frames
+        self.lane = Lane(self._load, self._load.usd_per_s)  #: for native decisions
+        self.lane.framed = False
         capabilities = _CAPABILITIES if member.capabilities is None else frozenset(member.capabilities)
         self._described(capabilities, member.context_tokens)
         self._breaker = Breaker(supervision.breaker_failures, supervision.breaker_open_s, self.lane)

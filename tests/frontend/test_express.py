@@ -31,6 +31,7 @@ from router.ipc.channel import Channel
 from router.ipc.frames import FrameDecoder, encode_frame
 from router.ipc.messages import Chunks, Done, Fail, Handoff, Hello, Load, Message, Submit
 from router.native import plain
+from router.native.steps import STEPS
 from router.observe.metrics import Metrics
 from router.observe.record import Record
 from router.pipeline.router import Router
@@ -280,6 +281,11 @@ class House:
             self.clients[client][0].cut(NoEngine("the server is shutting down"))
         self._turn()
 
+    def hold_ends(self) -> None:
+        """As where an answer's last byte waits for its record."""
+        assert self.router.express is not None
+        self.router.express.holds_ends = True
+
     def play(self, step: tuple[Any, ...]) -> None:
         getattr(self, step[0])(*step[1:])
 
@@ -288,7 +294,7 @@ class House:
         scrape = [
             line
             for line in self.metrics.render().decode().splitlines()
-            if not line.startswith("#") and "_seconds" not in line and not line.endswith(" 0.0")
+            if not line.startswith(("#", "headgate_steps")) and "_seconds" not in line and not line.endswith(" 0.0")
         ]
         counts = [line for line in self.metrics.render().decode().splitlines() if "_seconds_count" in line]
         frames = [[self._frame(m) for m in decoder.feed(wire.sent)] for _, wire, decoder in self.wires]
@@ -376,6 +382,10 @@ def post(body: str = "", *headers: str, stream: bool = False, model: str = "auto
     return (
         b"POST /v1/chat/completions HTTP/1.1\r\n" + "".join(f"{line}\r\n" for line in lines).encode() + b"\r\n" + data
     )
+
+
+def chat(content: Any, **fields: Any) -> bytes:
+    return post(json.dumps({"model": "auto", "messages": [{"role": "user", "content": content}], **fields}))
 
 
 DONE = Done(id=1, usage=Usage(10, 3, 4), timings=Timings(0.01, 0.05))
@@ -851,6 +861,71 @@ def test_after_a_urls_faults_requests_are_decided_natively_for_the_engines(pair:
     assert both.native.clients[-1][1].sent.startswith(b"HTTP/1.1 503 ")
 
 
+LONG = post(json.dumps({"messages": [{"role": "user", "content": "x" * 300_000}]}))
+HEALTH = b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n"
+#: What happens, and the step at which the last request is counted, with why it left there; empty: it left nowhere.
+LEAVING: dict[str, tuple[dict[str, Any], tuple[tuple[Any, ...], ...], str, str]] = {
+    "a whole life": ({}, (asked(), chunks(ANSWER), done()), "end", ""),
+    "a stream under way": ({}, (asked(True), chunks(EVENT)), "pass_on", ""),
+    "not answered yet": ({}, (asked(),), "frame", ""),
+    "another route": ({}, (("ask", HEALTH),), "head", "other_route"),
+    "in two reads": ({}, (("ask", post()[:-9]), ("ask", post()[-9:], 0)), "head", "in_pieces"),
+    "a head in two reads": ({}, (("ask", post()[:60]), ("ask", post()[60:], 0)), "head", "in_pieces"),
+    "half a method": ({}, (("ask", post()[:3]), ("ask", post()[3:], 0)), "head", "in_pieces"),
+    "behind another": ({}, (asked(), ("ask", HEALTH, 0), chunks(ANSWER), done()), "head", "pipelined"),
+    "a header": ({}, (("ask", post("", "x-headgate-debug: 1")),), "head", "header"),
+    "a large body": ({}, (("ask", LONG),), "head", "large_body"),
+    "a picture": ({}, (("ask", chat([{"type": "image_url"}])),), "body", "body"),
+    "an unknown name": ({}, (("ask", post(model="nobody")),), "body", "model"),
+    "too many": ({"limits": Limits(in_flight=1)}, (asked(), asked()), "admit", "bounds"),
+    "no key": ({"keys": (KEY,)}, (asked(),), "admit", "key"),
+    "nobody ready": ({}, (("lose", LARGE), asked()), "decide", "no_member"),
+    "to a URL": ({"urls": 1}, (("ask", post(model="url")),), "frame", "url"),
+    "to an open breaker": ({}, (asked(), fault(1), asked(), fault(2), asked()), "frame", "breaker"),
+    "failed": ({}, (asked(), fault(1)), "pass_on", "failed"),
+    "failed midway": ({}, (asked(), chunks(ANSWER), fault(1)), "end", "failed"),
+    "a stream that failed midway": ({}, (asked(True), chunks(EVENT), fault(1)), "end", ""),
+    "client gone": ({}, (asked(), ("leave", 0)), "pass_on", "client_gone"),
+    "cut midway": ({}, (asked(True), chunks(EVENT), ("cut", 0)), "end", "cut"),
+    "an end that waits for its record": ({}, (("hold_ends",), asked(True), chunks(EVENT), done()), "end", "journal"),
+    "no answer": ({}, (asked(), done()), "pass_on", "answer"),
+    "an answer in pieces": ({}, (asked(), chunks(b"{"), chunks(b"}"), done()), "end", "answer"),
+}
+
+
+@pytest.mark.parametrize("what", LEAVING)
+def test_metrics_tell_which_steps_were_native_and_why_others_were_not(what: str) -> None:
+    options, happenings, step, why = LEAVING[what]
+    house = House(express=True, price=0.0, **options)
+    for happening in happenings:
+        house.play(happening)
+    page = house.metrics.render().decode().splitlines()
+    if why:
+        assert f'headgate_steps_total{{native="false",step="{step}",why="{why}"}} 1.0' in page
+    else:
+        counts = [f'headgate_steps_total{{native="true",step="{each}",why=""}} ' for each in STEPS]
+        taken = STEPS.index(step) + 1
+        for i, count in enumerate(counts):
+            assert f"{count}{1.0 if i < taken else 0.0}" in page
+        assert not any('native="false"' in line for line in page)
+    house.close()
+
+
+def test_a_pool_without_engines_says_so() -> None:
+    house = House(express=False)
+    house.ask(post())
+    assert 'headgate_steps_total{native="false",step="head",why="no_engine"} 1.0' in house.metrics.render().decode()
+    house.close()
+
+
+def test_a_head_that_raises_is_counted_at_its_step(pair: Any) -> None:
+    both = pair()
+    for head in with_raising_head(both):
+        head.error = ValueError("boom")
+    both.play(("ask", post()))
+    assert ("score", "false", "error", 1) in both.native.router.express.steps.rows()
+
+
 def test_a_host_that_reads_slowly_gets_its_frames_the_ordinary_way(pair: Any) -> None:
     both = pair(price=0.0)
     for house in (both.native, both.ordinary):
@@ -1012,10 +1087,6 @@ def test_a_session_is_known_of_a_request_that_left_the_native_steps() -> None:
         passage.exchange()  # type: ignore[union-attr]
     assert sorted(request.query.session_id for request in house.router._requests) == ["talk/7", "talk/8"]  # type: ignore[union-attr]
     house.close()
-
-
-def chat(content: Any, **fields: Any) -> bytes:
-    return post(json.dumps({"model": "auto", "messages": [{"role": "user", "content": content}], **fields}))
 
 
 TEXT_PARTS = [{"type": "text", "text": "Why is"}, {"text": "the sky blue?\n"}, {"type": "text", "text": "Say it."}]
