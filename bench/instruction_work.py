@@ -325,7 +325,7 @@ def frontend_kinds(texts: list[str]) -> Iterator[Kind]:
     yield front.requests("stream_request", streamed)
     one = client.post(CHAT, prompts.chat(texts[0], model="large", stream=True))
     yield front.streams("token_of_64_streams", one)
-    yield front.streams("token_of_64_ordinary_streams", one.replace(b"\r\n", b"\r\nx-request-id: a\r\n", 1))
+    yield front.streams("token_of_64_ordinary_streams", one.replace(b"\r\n", b"\r\nx-headgate-debug: true\r\n", 1))
 
 
 def completion(text: str) -> bytes:
