@@ -6,6 +6,7 @@ the program runs.
 
 import os
 import sys
+from pathlib import Path
 
 from Cython.Build import cythonize
 from setuptools import Extension, find_packages, setup
@@ -27,25 +28,22 @@ compile_args, link_args = FLAGS[BUILD]
 HEADERS = [f"csrc/{name}" for name in sorted(os.listdir("csrc")) if name.endswith((".hpp", ".pxd"))]
 # No contraction: what is decided natively is, to the bit, what its twin in Python decides.
 EXACT = ("lane", "policy", "call", "express")
-OTHERS = ("scorer", "pipe", "meters", "steps", "table", "plain", "fields", "unread", "json_size", "large_body")
-MODULES = {"native": (*EXACT, *OTHERS), "frontend": ("reply",)}
 extensions = [
     Extension(
-        f"router.{room}.{name}",
-        sources=[f"router/{room}/{name}.pyx"],
+        ".".join(source.with_suffix("").parts),
+        sources=[str(source)],
         include_dirs=["csrc"],
         depends=["setup.py", *HEADERS],
         extra_compile_args=[
             "-std=c++20",
             "-fvisibility=hidden",
-            *(["-ffp-contract=off"] if name in EXACT else []),
+            *(["-ffp-contract=off"] if source.stem in EXACT else []),
             *compile_args,
         ],
         extra_link_args=link_args,
         language="c++",
     )
-    for room, names in MODULES.items()
-    for name in names
+    for source in sorted(Path("router").glob("*/*.pyx"))
 ]
 
 setup(

@@ -135,6 +135,7 @@ class Instant:
     """A `Service` that answers in the next tick of the loop."""
 
     express = None  # no common way: the ordinary one is what is compared
+    gate = None  # the door's own
 
     def __init__(self) -> None:
         from router.types import Decision, Usage
@@ -144,7 +145,7 @@ class Instant:
         )
         self._usage = Usage(9, 1)
 
-    def submit(self, query: Any, body: bytes, sink: Any, *, traceparent: str = "") -> "Instant":
+    def submit(self, query: Any, body: bytes, sink: Any, *, traceparent: str = "", permit: Any = None) -> "Instant":
         if query.stream:
             ticker.add(Chunks(sink, self._decision), query.max_tokens or 1)
         else:

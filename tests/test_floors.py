@@ -10,7 +10,7 @@ import pytest
 FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"types", "config", "errors", "files", "urls", "version", "checkpoints"}),
     frozenset({"native", "kernels", "ipc", "observe"}),
-    frozenset({"features", "heads", "policy", "pool", "dialects"}),
+    frozenset({"gate", "features", "heads", "policy", "pool", "dialects"}),
     frozenset({"pipeline", "host"}),
     frozenset({"frontend", "learn"}),
     frozenset({"cli", "cluster"}),

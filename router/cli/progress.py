@@ -7,7 +7,7 @@ import msgspec
 
 from router import urls
 from router.config import Config
-from router.frontend.keys import Keys
+from router.gate.keys import Keys
 from router.heads.base import Placement
 from router.pool.supervisor import StartEvent
 from router.version import __version__

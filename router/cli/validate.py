@@ -13,7 +13,7 @@ from router.cli.naming import refusals_of
 from router.cli.paths import home_path
 from router.cli.progress import placement_text
 from router.config import Config
-from router.frontend.keys import Keys
+from router.gate.keys import Keys
 from router.heads.base import Placement
 
 

@@ -14,6 +14,7 @@ from router.config.bounds import (
     HeadBytes,
     OutputTokens,
     Pause,
+    Places,
     Port,
     Price,
     Rate,
@@ -40,7 +41,9 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     header_bytes: HeadBytes = 64 * 1024
     headers: Count = 128
     connections: Count = 20_000
-    in_flight: Count = 2_048  #: accepted and unfinished requests; over it 429
+    in_flight: Count = 2_048  #: requests that may run at once; over it they wait
+    queue_requests: Places | None = None  #: those that wait for one to end; over it 429. Default: `in_flight` / 4
+    queue_s: Seconds = 10.0  #: a request that has waited for so long is refused, with 429
     waiting: Count = 2_048  #: requests that wait in one engine; when every engine has so many, 429
     pending_bytes: Bytes = 512 * 1024 * 1024  #: bodies kept until their first answer byte; over it 429
     header_timeout_s: Seconds = 10.0  #: from a request's first byte to the end of its headers
@@ -49,6 +52,11 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     stream_buffer_bytes: Bytes = 1 << 20  #: unsent answer bytes kept for a client that reads slowly
     write_timeout_s: Seconds = 60.0  #: a client that takes nothing for so long is cut
     drain_s: Wait = 30.0  #: after SIGTERM, running answers may take this long
+
+    @property
+    def queue_places(self) -> int:
+        """`queue_requests`, or its default."""
+        return self.in_flight // 4 if self.queue_requests is None else self.queue_requests
 
 
 class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -12,6 +12,7 @@ from router.errors import EngineFailed, RouterError
 from router.frontend import failure, wire
 from router.frontend.exchange import Exchange
 from router.frontend.reply import Reply, lines
+from router.gate.permit import Permit
 from router.ipc.messages import Done
 from router.native.express import Passage
 from router.pipeline.base import Service, Ticket
@@ -24,6 +25,7 @@ class Answer(Reply):
     # On the class, not set for each, as in `Exchange`.
     _decision: Decision | None = None
     _ticket: Ticket | None = None
+    _permit: Permit | None = None
     _overhead_s = 0.0
 
     def __init__(self, exchange: Exchange, query: Query) -> None:
@@ -32,16 +34,15 @@ class Answer(Reply):
         self._exchange = exchange
         self._door = door
 
-    def submit(self, service: Service, query: Query) -> None:
+    def submit(self, service: Service, query: Query, permit: Permit) -> None:
         """Raises what the service refuses with."""
         exchange = self._exchange
-        self._ticket = service.submit(query, exchange.body, self, traceparent=exchange.traceparent)
+        self._ticket = service.submit(query, exchange.body, self, traceparent=exchange.traceparent, permit=permit)
+        self._permit = permit
         exchange.stream, exchange.accepted = self, True
         exchange.body = b""  # the pipeline keeps its own reference for as long as a retry may need it
-        door = self._door
-        door.running += 1
         self._overhead_s = perf_counter() - exchange.received_s
-        door.metrics.overhead(self._overhead_s)
+        self._door.metrics.overhead(self._overhead_s)
 
     def take_over(self, service: Service, query: Query, passage: Passage) -> Ticket:
         """Go on where `passage` stands."""
@@ -113,7 +114,8 @@ class Answer(Reply):
     def _close(self) -> None:
         self.close()
         self._ticket = None  # the ticket holds us: left standing, the two would wait for the cycle collector
-        self._door.running -= 1
+        if self._permit is not None:
+            self._permit.settle()
 
     def _stream_head(self, decision: Decision) -> bytes:
         exchange = self._exchange

@@ -8,11 +8,13 @@ from email.utils import formatdate
 from typing import TYPE_CHECKING
 
 from router.config import Limits
-from router.frontend.keys import Keys
+from router.errors import Unauthorized
 from router.frontend.origins import Origins
 from router.frontend.rounds import Round
 from router.frontend.routes import Routes
 from router.frontend.turns import Turns
+from router.gate.gate import Gate
+from router.gate.keys import Keys
 from router.native.express import Express
 from router.native.steps import Steps
 from router.observe.metrics import Metrics
@@ -36,6 +38,7 @@ class Door:
         "draining",
         "emptied",
         "express",
+        "gate",
         "guard",
         "held",
         "keys",
@@ -44,7 +47,6 @@ class Door:
         "now",
         "origins",
         "routes",
-        "running",
         "steps",
         "tick_s",
         "turns",
@@ -58,9 +60,11 @@ class Door:
         metrics: Metrics,
         *,
         origins: Origins | None = None,
+        gate: Gate | None = None,
         guard: Callable[[dict[bytes, bytes]], None] | None = None,
     ) -> None:
-        """`guard` is called with the headers of every request, before its route is looked up; it raises."""
+        """`gate`: that of the service, else one of our own. `guard` is called with the headers of every request, before
+        its route is looked up; it raises."""
         self.routes = routes
         self.keys = keys
         self.origins = Origins() if origins is None else origins
@@ -72,7 +76,7 @@ class Door:
         self.draining = False
         self.emptied = asyncio.Event()  #: set when the last connection of a draining door has closed
         self.body_bytes = 0  #: of requests that are being read, or wait for an answer before theirs; and what is unread
-        self.running = 0  #: answers that an engine owes
+        self.gate = Gate(limits, metrics) if gate is None else gate
         self.express: Express | None = None  #: the common request's way
         self.steps: Steps | None = None  #: which were native; of the public port
         self.tick_s = sweep_interval_s(limits)
@@ -80,6 +84,19 @@ class Door:
         self.date = ""
         self.turns = Turns()
         self._sweeping = Round(self.turns, (), lambda connection: None, self._broke)
+
+    @property
+    def running(self) -> int:
+        """Requests that were let in and are not over."""
+        return self.gate.slots.running
+
+    def identify(self, headers: dict[bytes, bytes]) -> str:
+        """The id of the key that `headers` present. Raises `Unauthorized`."""
+        try:
+            return self.keys.identify(headers)
+        except Unauthorized:
+            self.metrics.refused("key")
+            raise
 
     def entered(self, connection: "Connection") -> None:
         self.connections.add(connection)

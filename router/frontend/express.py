@@ -79,7 +79,7 @@ def open_express(door: Door, service: Service) -> None:
         next_number,
         process_id,
         Heads(door, express.names, process_id, express.decision_prefix, describe),
-        door.keys.identify if door.keys else None,
+        door.keys.find if door.keys else None,
     )
     door.express = express
 

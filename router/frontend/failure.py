@@ -103,7 +103,8 @@ def headers(error: RouterError) -> str:
     """Header lines that `error` asks for."""
     lines = ""
     if error.status == 429 or error.retry_after_s is not None:
-        lines += f"retry-after: {max(1, math.ceil(error.retry_after_s or RETRY_AFTER_S))}\r\n"
+        wait_s = error.retry_after_s or RETRY_AFTER_S
+        lines += f"retry-after: {max(1, math.ceil(wait_s))}\r\nretry-after-ms: {max(1, math.ceil(1e3 * wait_s))}\r\n"
     if isinstance(error, EngineLost):
         # The clients of OpenAI and Anthropic ask again after a 500, and would lose the next engine.
         lines += "x-should-retry: false\r\n"

@@ -7,8 +7,8 @@ from router.errors import ConfigError
 
 #: Answer headers that a page may read besides the few that it always may.
 _EXPOSED = ", ".join((
-    "x-request-id", "retry-after", "x-headgate-model", "x-headgate-reason", "x-headgate-score", "x-headgate-threshold",
-    "x-headgate-overhead-ms", "x-headgate-decision-id", "x-headgate-terms",
+    "x-request-id", "retry-after", "retry-after-ms", "x-headgate-model", "x-headgate-reason", "x-headgate-score",
+    "x-headgate-threshold", "x-headgate-overhead-ms", "x-headgate-decision-id", "x-headgate-terms",
 ))  # fmt: skip
 _NAMES = re.compile(rb"[A-Za-z0-9_, -]{1,4096}")
 #: How long a browser may remember a preflight's answer; browsers have lower bounds of their own.

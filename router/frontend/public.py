@@ -7,7 +7,7 @@ from urllib.parse import unquote
 import msgspec
 
 from router.dialects.decode import read
-from router.errors import DeadlineExceeded, ModelNotFound, Overloaded
+from router.errors import DeadlineExceeded, ModelNotFound
 from router.frontend.answer import Answer
 from router.frontend.exchange import Exchange
 from router.frontend.failure import Dialect
@@ -48,14 +48,16 @@ class Public:
         service = self._service
 
         def handle(exchange: Exchange) -> None:
-            door = exchange.connection.door
-            if door.running >= door.limits.in_flight:
-                raise Overloaded(f"{door.running} requests are in flight, the most that are accepted")
             request_id, received_s = exchange.identify(), exchange.received_s
-            query, exchange.body = read(kind, exchange.body, request_id, exchange.key_id, received_s)
-            if exchange.explained:
-                query = _explained(query, exchange)
-            Answer(exchange, query).submit(service, query)
+            permit = exchange.connection.door.gate.take(exchange.key_id, exchange.body)
+            try:
+                query, exchange.body = read(kind, exchange.body, request_id, exchange.key_id, received_s)
+                if exchange.explained:
+                    query = _explained(query, exchange)
+                Answer(exchange, query).submit(service, query, permit)
+            except BaseException:
+                permit.settle()
+                raise
 
         return handle
 

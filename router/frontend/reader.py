@@ -274,7 +274,7 @@ class Reader:
             exchange.route, exchange.dialect = route, route.dialect
             # What OPTIONS tells is in the documentation; and a browser's preflight never carries a key.
             if not route.open and method != b"OPTIONS":
-                exchange.key_id = door.keys.identify(headers)
+                exchange.key_id = door.identify(headers)
             handler = exchange.handler = route.handlers.get(method)
             if handler is None:
                 raise route.wrong_method(method)

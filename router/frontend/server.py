@@ -15,10 +15,10 @@ from router.frontend.admin import Admin, refuse_pages
 from router.frontend.connection import Connection
 from router.frontend.door import Door
 from router.frontend.express import open_express
-from router.frontend.keys import Keys
 from router.frontend.listener import Listener, listen
 from router.frontend.origins import Origins
 from router.frontend.public import Public
+from router.gate.keys import Keys
 from router.observe.metrics import MemberGauges, Metrics
 from router.pipeline.base import MemberStatus, Service
 
@@ -56,7 +56,7 @@ class Frontend:
         limits, self._wanted_files = within_file_limit(config.limits)
         public = Public(service, self.metrics, self.draining)
         keys, origins = Keys(config.api_keys), Origins(config.allowed_origins)
-        self._public = Door(public.routes(), keys, limits, self.metrics, origins=origins)
+        self._public = Door(public.routes(), keys, limits, self.metrics, origins=origins, gate=service.gate)
         open_express(self._public, service)
         shown = config if shown_config is None else shown_config
         admin = Admin(service, self.metrics, shown, self.begin_drain, self.draining)

@@ -13,6 +13,7 @@ from router.native.lane import Lane
 from router.native.pipe import Outbox, Pipe
 from router.native.policy import Numbers
 from router.native.scorer import Scorer
+from router.native.slots import Slots
 from router.native.spec import TurnWeights
 from router.native.steps import Steps
 from router.types import Decision, Scores, Segment
@@ -71,7 +72,7 @@ class Express:
     wake: Callable[[], None]  #: called when a passage has ended and none before it since the last `take_ended`
     def __init__(
         self,
-        desk: Any,
+        slots: Slots,
         requests: set[Any],
         lanes: Sequence[Lane],
         names: Sequence[str],
@@ -80,7 +81,7 @@ class Express:
         limits: Any,
         io_uring: bool = True,
     ) -> None:
-        """`desk` counts `pending_bytes`, `requests` holds all that is in flight. `names` are those of the lanes, in the
+        """`slots`: those of the gate; `requests` holds all that is in flight. `names` are those of the lanes, in the
         pool's order. `limits`: `config.Limits`. `io_uring`: of the outbox, which all lanes share from now on."""
 
     def decide_by(
@@ -104,10 +105,11 @@ class Express:
         next_request: Callable[[], int],
         request_prefix: str,
         replies: Receivers,
-        identify: Callable[[dict[bytes, bytes]], str] | None,
+        find_key: Callable[[bytes, bytes], str] | None,
     ) -> None:
         """Serve `target` of `door`. `unfold` makes the ordinary exchange and request of a passage. `replies` writes the
-        answers; `identify`: the id of the key that headers present, where keys are asked for."""
+        answers. `find_key`: the id of the key in the values of `authorization` and `x-api-key`; None: none is asked
+        for."""
 
     def close(self) -> None:
         """Take nothing, until `decide_by` is called again."""

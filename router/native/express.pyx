@@ -3,7 +3,7 @@
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.unicode cimport PyUnicode_AsUTF8, PyUnicode_DecodeUTF8
-from cpython.set cimport PySet_Add, PySet_Discard, PySet_GET_SIZE
+from cpython.set cimport PySet_Add, PySet_Discard
 from libc.math cimport NAN
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.stdio cimport snprintf
@@ -19,6 +19,7 @@ from router.native.meters cimport Histogram, Meters
 from router.native.pipe cimport Outbox, Pipe
 from router.native.policy cimport Numbers, Rule
 from router.native.scorer cimport Scorer
+from router.native.slots cimport Slots
 from router.native.steps cimport Steps
 from router.native.views cimport bytes_of, view_of
 
@@ -223,15 +224,15 @@ cdef class Passage(Call):
         """No longer counted; in the ledger with the next tick."""
         cdef Express express = self.express
         self.ended, self.ended_s = True, now()
-        express.door.running -= 1
         PySet_Discard(express.requests, self)
         self._let_go_of_body()
         express.ended.append(self)
         if len(express.ended) == 1:
             express.wake()
+        express.slots.end(self.ended_s - self.received_s)
 
     cdef _let_go_of_body(self):
-        self.express.desk.pending_bytes -= self.held_bytes
+        self.express.slots.drop_body(self.held_bytes)
         self.held_bytes = 0
 
 
@@ -239,7 +240,7 @@ cdef class Express:
     """The way through one pool. Called from the event loop's thread only."""
 
     cdef readonly tuple names
-    cdef readonly object desk
+    cdef readonly Slots slots
     cdef readonly set requests
     cdef readonly object door
     cdef readonly object unfold
@@ -261,9 +262,7 @@ cdef class Express:
     cdef Histogram overhead_seconds
     cdef object next_decision
     cdef object next_request
-    cdef object identify
-    cdef Py_ssize_t most_requests
-    cdef long long most_pending_bytes
+    cdef object find_key
     cdef Scorer scorer
     cdef object head  # the scorer, or a function that scores; None: nothing is taken
     cdef dict rules  # by model name
@@ -277,10 +276,9 @@ cdef class Express:
     cdef vector[float] scored
     cdef vector[native.Score] scores
 
-    def __init__(self, desk, requests, lanes, names, next_decision, decision_prefix, limits, io_uring=True):
-        self.desk, self.requests, self.lanes, self.names = desk, requests, list(lanes), tuple(names)
+    def __init__(self, slots, requests, lanes, names, next_decision, decision_prefix, limits, io_uring=True):
+        self.slots, self.requests, self.lanes, self.names = slots, requests, list(lanes), tuple(names)
         self.next_decision, self.decision_prefix = next_decision, decision_prefix
-        self.most_requests, self.most_pending_bytes = limits.in_flight, limits.pending_bytes
         self.limits.head_bytes, self.limits.headers = limits.header_bytes, limits.headers
         self.limits.body_bytes = min(limits.body_bytes, MOST_BODY_BYTES)
         self.outbox, self.ended, self.wake, self.steps = Outbox(io_uring), [], _nobody, Steps()
@@ -303,12 +301,12 @@ cdef class Express:
     def close(self):
         self.head = None
 
-    def open(self, door, target, unfold, next_request, request_prefix, replies, identify=None):
+    def open(self, door, target, unfold, next_request, request_prefix, replies, find_key=None):
         self.replies = replies
         self.door, self.unfold, self.next_request = door, unfold, next_request
         self.start = f"POST {target} HTTP/1.1\r\n".encode()
         self.request_prefix = request_prefix
-        self.identify = identify
+        self.find_key = find_key
         metrics = door.metrics
         self.meters = [Meters(metrics, target, name) for name in self.names]
         self.decision_seconds = Histogram(metrics.decision_seconds)
@@ -323,9 +321,9 @@ cdef class Express:
         cdef Rule rule = self._rule(plain.body) if self.left == causes.kStays else None
         if rule is None:
             return None
-        if not self._admits(plain.body.size()):
+        if not self.slots.admits(plain.body.size()):
             return self._leave(causes.kBounds)
-        key_id = "" if self.identify is None else self._key_id(&plain)
+        key_id = "" if self.find_key is None else self._key_id(&plain)
         if key_id is None:
             return self._leave(causes.kKey)
         self._look(received_s)
@@ -404,22 +402,10 @@ cdef class Express:
                 return None
         return rule
 
-    cdef bint _admits(self, size_t body_bytes) except -1:
-        return (
-            PySet_GET_SIZE(self.requests) < self.most_requests
-            and <Py_ssize_t>self.door.running < self.most_requests
-            and <long long>self.desk.pending_bytes + <long long>body_bytes <= self.most_pending_bytes
-        )
-
     cdef object _key_id(self, native.PlainRequest* plain):
         """None for whoever is not let in: the full parser says why."""
-        headers = {}
-        if plain.authorization.size():
-            headers[b"authorization"] = bytes_of(plain.authorization)
-        if plain.api_key.size():
-            headers[b"x-api-key"] = bytes_of(plain.api_key)
         try:
-            return self.identify(headers)
+            return self.find_key(bytes_of(plain.authorization), bytes_of(plain.api_key))
         except Unauthorized:
             return None
 
@@ -474,8 +460,7 @@ cdef class Express:
         lane.send(_submit(passage.id, body, request_id, view_of(passage.traceparent)))
         lane.calls[passage.id] = passage
         PySet_Add(self.requests, passage)
-        self.desk.pending_bytes += passage.held_bytes
-        self.door.running += 1
+        self.slots.take(passage.held_bytes)
 
 
 def _nobody():

@@ -110,6 +110,9 @@ class Metrics(Collector):
         self.connections = 0  #: open client connections
         self._requests: dict[tuple[str, str, int], Histogram] = {}  #: of seconds, by route, model, status
         self._errors: dict[str, int] = {}
+        self._refusals: dict[str, int] = {}
+        self.queue_seconds = Histogram(LATENCY_BOUNDS_S)  #: of requests that waited for a slot, whatever came of it
+        self._queue_length: Callable[[], int] = int
         self._decisions: dict[tuple[str, str], array[int]] = {}  # of one count
         self._tokens: dict[str, array[int]] = {}
         self.decision_seconds = Histogram(OVERHEAD_BOUNDS_S)
@@ -139,6 +142,10 @@ class Metrics(Collector):
         """`rows` is asked at each scrape: step, whether it was native, why not, how many requests."""
         self._steps = rows
 
+    def watch_queue(self, length: Callable[[], int]) -> None:
+        """`length` is asked at each scrape: requests that wait for a slot."""
+        self._queue_length = length
+
     def request(self, route: str, model: str, status: int, seconds: float) -> None:
         """A request was answered, or ended without an answer; `seconds` from its last byte in to its end."""
         self.requests_of(route, model, status).observe(seconds)
@@ -158,6 +165,10 @@ class Metrics(Collector):
 
     def error(self, type: str) -> None:
         self._errors[type] = self._errors.get(type, 0) + 1
+
+    def refused(self, reason: str) -> None:
+        """The gate did not let a request in: `key`, `in_flight`, `queue_time`, `pending_bytes` or `closed`."""
+        self._refusals[reason] = self._refusals.get(reason, 0) + 1
 
     def decided(self, model: str, reason: str, seconds: float) -> None:
         """A decision was made, in `seconds`: scoring and policy."""
@@ -233,6 +244,9 @@ class Metrics(Collector):
         decisions = {key: count[0] for key, count in self._decisions.items()}
         yield _counter("requests", "Requests answered.", ("route", "model", "status"), requests)
         yield _counter("errors", "Requests that ended in an error.", ("type",), self._errors)
+        yield _counter("refusals", "Requests that the gate did not let in.", ("reason",), self._refusals)
+        yield _gauge("queue_length", "Requests that wait for a slot.", self._queue_length())
+        yield _histogram("queue_seconds", "Of requests that waited for a slot.", self.queue_seconds)
         yield _counter("decisions", "Routing decisions.", ("model", "reason"), decisions)
         tokens = {
             (model, kind): n for model, counts in self._tokens.items() for kind, n in zip(_TOKENS, counts, strict=True)

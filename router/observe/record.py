@@ -82,7 +82,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_
     cached_tokens: int = 0  #: of `prompt_tokens`, found in the prefix cache
 
     # Timings
-    queue_s: float = 0.0  #: waited for a slot before it was accepted
+    queue_s: float = 0.0  #: waited for a slot, whether it got one or not
     overhead_s: float = 0.0  #: from receipt to hand-over to the first member
     #: From receipt to the first bytes of the answer; of a whole answer, by the engine's clock.
     ttft_s: float | None = None

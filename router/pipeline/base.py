@@ -8,6 +8,8 @@ from typing import Protocol
 import msgspec
 
 from router.errors import RouterError
+from router.gate.gate import Gate
+from router.gate.permit import Permit
 from router.native.express import Express, Passage
 from router.pipeline.sink import Sink
 from router.pool.base import MemberPhase, MemberStatus
@@ -37,10 +39,18 @@ class Ticket(Protocol):
 class Service(Protocol):
     """The pipeline."""
 
-    def submit(self, query: Query, body: bytes, sink: Sink, *, traceparent: str = "") -> Ticket:
-        """Admit, decide, hand to a member. Raises `RouterError` on refusal; afterwards errors go to the sink.
+    @property
+    def gate(self) -> Gate | None:
+        """What lets requests start; None: each door has its own."""
+        ...
 
-        The sink is never called before this returns.
+    def submit(
+        self, query: Query, body: bytes, sink: Sink, *, traceparent: str = "", permit: Permit | None = None
+    ) -> Ticket:
+        """Decide and hand to a member, once the request's turn has come; `permit`: the gate's, which is asked here
+        where there is none. Raises `RouterError` on refusal; afterwards errors go to the sink.
+
+        The sink is never called before this returns. Where it raises, a given `permit` is the caller's to settle.
         """
         ...
 

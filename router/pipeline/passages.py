@@ -30,7 +30,7 @@ def express_of(
     if len(members) < len(pool) or not any(isinstance(member, EngineMember) for member in members):
         return None
     express = Express(
-        router,
+        router.gate.slots,
         requests,
         [member.lane for member in members],
         [member.name for member in members],

@@ -30,6 +30,7 @@ class Life(msgspec.Struct, frozen=True, kw_only=True):
     attempts: Sequence[Attempt]
     received_s: float  #: of `time.perf_counter`
     ended_s: float  #: likewise
+    queue_s: float = 0.0  #: for which it waited for a slot
     first_s: float | None = None  #: from receipt to the first bytes of the answer
     done: Done | None = None
     error: RouterError | None = None
@@ -70,7 +71,8 @@ def record_of(life: Life, *, wanted: bool) -> Record:
         prompt_tokens=usage.prompt_tokens,
         completion_tokens=usage.completion_tokens,
         cached_tokens=usage.cached_tokens,
-        overhead_s=attempts[0].begun_s - life.received_s if attempts else 0.0,
+        queue_s=life.queue_s,
+        overhead_s=attempts[0].begun_s - life.received_s - life.queue_s if attempts else 0.0,
         ttft_s=first_s,
         tpot_s=tpot_s(usage.completion_tokens, timings.first_token_s, timings.total_s),
         total_s=life.ended_s - life.received_s,

@@ -17,6 +17,7 @@ from typing import Protocol
 import msgspec
 
 from router.errors import DeadlineExceeded, EngineFailed, EngineLost, RouterError
+from router.gate.permit import Permit
 from router.ipc.messages import Done, Handoff
 from router.pipeline.attempt import Attempt
 from router.pipeline.leg import stream_to
@@ -50,7 +51,6 @@ class Desk(Protocol):
     """What a request needs of the pipeline."""
 
     pool: tuple[PoolMember, ...]
-    pending_bytes: int  #: of the bodies that a retry may still need, or the journal
     keeps_bodies: bool  #: until the end, for the journal
 
     def choose(self, request: "Request") -> Decision:
@@ -84,8 +84,8 @@ class Request:
         "decision",
         "ended",
         "first_s",
-        "held_bytes",
         "lost",
+        "permit",
         "query",
         "received_s",
         "retried",
@@ -94,7 +94,17 @@ class Request:
         "started",
     )
 
-    def __init__(self, desk: Desk, query: Query, settings: Settings, body: bytes, sink: Sink, traceparent: str) -> None:
+    def __init__(
+        self,
+        desk: Desk,
+        query: Query,
+        settings: Settings,
+        body: bytes,
+        sink: Sink,
+        traceparent: str,
+        permit: Permit,
+    ) -> None:
+        """`permit`, which counts the body as long as a retry may need it, is settled at the end."""
         self._desk = desk
         self._sink = sink
         self._traceparent = traceparent
@@ -106,7 +116,7 @@ class Request:
         self.received_s = query.received_s or perf_counter()
         self.first_s: float | None = None  #: from its receipt to the first bytes of its answer
         self.body = body
-        self.held_bytes = len(body)  #: what the body counts for in the bound on pending bytes
+        self.permit = permit
         self.scores: Scores | None = None
         self.decision: Decision | None = None
         self.retried = False
@@ -203,7 +213,7 @@ class Request:
         assert self.decision is not None
         self.started = True
         self.first_s = perf_counter() - self.received_s
-        if not self._desk.keeps_bodies or self.held_bytes > MOST_KEPT_BODY_BYTES:
+        if not self._desk.keeps_bodies or self.permit.held_bytes > MOST_KEPT_BODY_BYTES:
             self._let_go_of_body()
         # No retry will read them: thousands of turns take ten times as long an answer's memory as the body counted for.
         self.query = msgspec.structs.replace(self.query, turns=())
@@ -263,8 +273,9 @@ class Request:
         sink, self._sink = self._sink, _NOBODY
         self.ended = True
         self._call = None
+        self.permit.settle()
         life = self._life(done, error)
-        self._let_go_of_body()
+        self.body = b""
         if self._timer is not None:
             self._timer.cancel()
         self._desk.ended(self, life)
@@ -276,6 +287,7 @@ class Request:
             attempts=self.attempts,
             received_s=self.received_s,
             ended_s=perf_counter(),
+            queue_s=self.permit.waited_s,
             first_s=self.first_s,
             done=done,
             error=error,
@@ -283,8 +295,7 @@ class Request:
         )
 
     def _let_go_of_body(self) -> None:
-        self._desk.pending_bytes -= self.held_bytes
-        self.held_bytes = 0
+        self.permit.drop_body()
         self.body = b""
 
     def _tell_done(self, done: Done) -> None:

@@ -17,8 +17,10 @@ import msgspec
 
 from router import config as configuration
 from router.config import Config, Member, Routing
-from router.errors import EngineFailed, EngineStartError, NoEngine, Overloaded, RouterError
+from router.errors import EngineFailed, EngineStartError, NoEngine, RouterError
 from router.features.conversation import segments
+from router.gate.gate import Gate
+from router.gate.permit import Permit
 from router.heads import Placement
 from router.heads.base import JudgedHead
 from router.native.express import Passage
@@ -80,7 +82,7 @@ class Router:
         self.config = config
         self.metrics = Metrics(process=False) if metrics is None else metrics
         self._decider = Decider(config, scoring)
-        self.pending_bytes = 0
+        self.gate = Gate(config.server.limits, self.metrics)
         self.keeps_bodies = False
         self.journal: Journal | None = None
         self._start = start
@@ -134,6 +136,7 @@ class Router:
     async def stop(self) -> None:
         """End every request with an error and every engine. Idempotent."""
         self._closed = True
+        self.gate.close()
         if self.express is not None:
             self.express.close()
         for request in tuple(self._requests):
@@ -192,21 +195,48 @@ class Router:
 
     # Service
 
-    def submit(self, query: Query, body: bytes, sink: Sink, *, traceparent: str = "") -> Request:
-        self._admit(len(body))
+    def submit(
+        self, query: Query, body: bytes, sink: Sink, *, traceparent: str = "", permit: Permit | None = None
+    ) -> Request:
+        if permit is not None:
+            return self._submit(query, body, sink, traceparent, permit)
+        permit = self.gate.take(query.key_id, body)
+        try:
+            return self._submit(query, body, sink, traceparent, permit)
+        except BaseException:
+            permit.settle()
+            raise
+
+    def _submit(self, query: Query, body: bytes, sink: Sink, traceparent: str, permit: Permit) -> Request:
+        if not self.pool:
+            raise NoEngine("this router only decides: it was made with start=False")
         settings = self._decider.names.settings_of(query)
-        request = Request(self, query, settings, body, sink, traceparent)
-        if len(body) > _LARGE_BODY_BYTES or self._decider.scoring.slow:
-            self._score_elsewhere(request)
+        request = Request(self, query, settings, body, sink, traceparent, permit)
+        if permit.waiting:
+            permit.wait(lambda: self._begin_late(request), request.refuse)
             request.keep_deadline()
         else:
-            begun = time.perf_counter()
-            request.begin(self._decider.scoring.score(query))
-            assert request.decision is not None
-            self._count(request.decision, begun)
+            self._begin(request)
         self._requests.add(request)
-        self.pending_bytes += len(body)
         return request
+
+    def _begin(self, request: Request) -> None:
+        """Score, decide, hand over. Raises `RouterError`."""
+        if len(request.body) > _LARGE_BODY_BYTES or self._decider.scoring.slow:
+            self._score_elsewhere(request)
+            request.keep_deadline()
+            return
+        begun = time.perf_counter()
+        request.begin(self._decider.scoring.score(request.query))
+        assert request.decision is not None
+        self._count(request.decision, begun)
+
+    def _begin_late(self, request: Request) -> None:
+        """A request that had to wait: it is accepted, its errors go to the sink."""
+        try:
+            self._begin(request)
+        except RouterError as error:
+            request.refuse(error)
 
     def decide(
         self, what: str | Conversation | Query, *, model: str = "auto", max_tokens: int | None = None
@@ -239,6 +269,11 @@ class Router:
 
     def in_flight(self) -> int:
         return len(self._requests)
+
+    @property
+    def pending_bytes(self) -> int:
+        """Of the bodies that are kept: a retry may need them, or their requests wait."""
+        return self.gate.slots.pending_bytes
 
     @property
     def scoring_unfinished(self) -> int:
@@ -314,22 +349,12 @@ class Router:
         if query.turns:
             with contextlib.suppress(RouterError):
                 settings = self._decider.names.settings_of(query)
-        request = Request(self, query, settings, passage.body, sink, passage.traceparent.decode())
+        permit = self.gate.adopt(len(passage.body), passage.received_s)
+        request = Request(self, query, settings, passage.body, sink, passage.traceparent.decode(), permit)
         request = resumed(self, passage, request)
         self._requests.discard(passage)
         self._requests.add(request)
         return request
-
-    def _admit(self, body_bytes: int) -> None:
-        if self._closed:
-            raise NoEngine("the server is shutting down", retry_after_s=5.0)
-        if not self.pool:
-            raise NoEngine("this router only decides: it was made with start=False")
-        limits = self.config.server.limits
-        if len(self._requests) >= limits.in_flight:
-            raise Overloaded(f"{len(self._requests)} requests are in flight, the most allowed", retry_after_s=1.0)
-        if self.pending_bytes + body_bytes > limits.pending_bytes:
-            raise Overloaded("the bodies of waiting requests fill their share of memory", retry_after_s=1.0)
 
     def _snapshot(self) -> Snapshot:
         return Snapshot(tuple([member.state() for member in self.pool]))

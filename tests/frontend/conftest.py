@@ -90,8 +90,9 @@ class ScriptedService:
     requests: list[Request] = field(default_factory=list)
     express: None = None
     metrics: Metrics | None = None
+    gate: None = None
 
-    def submit(self, query: Query, body: bytes, sink: Sink, *, traceparent: str = "") -> Request:
+    def submit(self, query: Query, body: bytes, sink: Sink, *, traceparent: str = "", permit: object = None) -> Request:
         if self.refusal is not None:
             raise self.refusal
         request = Request(query, body, sink, traceparent, self.metrics)

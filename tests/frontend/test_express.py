@@ -65,6 +65,8 @@ def _comparable(value: Any) -> Any:
         kept = {key: _comparable(each) for key, each in value.items() if key not in _NOT_COMPARED}
         if kept.get("stream") and "ttft_s" in kept:
             kept["ttft_s"] = "measured"
+        if kept.get("queue_s"):
+            kept["queue_s"] = "measured"
         return kept
     return [_comparable(each) for each in value] if isinstance(value, list | tuple) else value
 
@@ -760,6 +762,61 @@ def test_limits_refuse_as_ever(pair: Any) -> None:
     both.play(("ask", post()), ("ask", post()), ("ask", post()))
     assert both.native.passages == 2
     assert b"HTTP/1.1 429" in both.native.clients[2][1].sent
+
+
+def test_beyond_the_slots_requests_wait_and_begin_in_order_as_native_ones_end(pair: Any) -> None:
+    both = pair(limits=Limits(in_flight=2, queue_requests=2))
+    both.play(asked(), asked(True), asked(), asked(True), asked())
+    assert both.native.passages == 2
+    assert both.native.clients[4][1].sent.startswith(b"HTTP/1.1 429 ")
+    assert b"2 requests are in flight, the most allowed, and 2 wait" in both.native.clients[4][1].sent
+    both.play(chunks(ANSWER), done())
+    assert sorted(both.native.members[LARGE].lane.calls) == [2, 3]
+    both.play(chunks(ANSWER, 3), chunks(EVENT, 2), done(2), done(3))
+    assert sorted(both.native.members[LARGE].lane.calls) == [4]
+    both.play(asked(), chunks(EVENT, 4), chunks(ANSWER, 5), done(5), done(4))
+    assert both.native.passages == 3, "none waits any more"
+    for client in range(4):
+        assert both.native.clients[client][1].sent.startswith(b"HTTP/1.1 200 ")
+
+
+def test_a_request_takes_no_free_slot_natively_while_another_waits(pair: Any) -> None:
+    both = pair(limits=Limits(in_flight=1, queue_requests=2))
+    both.play(asked(), asked())
+    for house in (both.native, both.ordinary):
+
+        async def end_and_ask(house: House = house) -> None:
+            house.wires[LARGE][0].data_received(bytes(encode_frame(Chunks([(1, ANSWER)]))))
+            house.wires[LARGE][0].data_received(bytes(encode_frame(done()[2])))
+            house.door.turns.spent_s = 0.0  # else it could be put off to a later turn
+            house.clients[house.connect()][0].data_received(post(model=POOL[LARGE].name))
+            assert (house.door.running, house.router.gate.slots.waiting) == (0, 2)
+
+        house.loop.run_until_complete(end_and_ask())
+        house._turn()
+    both.play(chunks(ANSWER, 2), done(2))
+    assert both.native.clients[1][1].sent.startswith(b"HTTP/1.1 200 ")
+    assert both.native.clients[2][1].sent == b""
+    both.play(chunks(ANSWER, 3), done(3))
+    assert both.native.clients[2][1].sent.startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize("how", ["leave", "cut"])
+def test_a_request_that_waits_is_ended_by_its_client_or_by_a_shutdown_and_begun_no_more(pair: Any, how: str) -> None:
+    both = pair(limits=Limits(in_flight=1, queue_requests=2))
+    both.play(asked(), asked(), asked(), (how, 1))
+    assert both.native.router.gate.slots.waiting == 1
+    both.play(chunks(ANSWER), done(), chunks(ANSWER, 2), done(2))
+    assert both.native.clients[1][1].sent[:13] == (b"" if how == "leave" else b"HTTP/1.1 503 ")
+    assert both.native.clients[2][1].sent.startswith(b"HTTP/1.1 200 ")
+
+
+def test_the_end_of_a_request_that_has_left_the_native_way_frees_its_slot(pair: Any) -> None:
+    both = pair(limits=Limits(in_flight=1, queue_requests=1))
+    both.play(asked(True), chunks(EVENT), asked(), ("leave", 0))
+    assert both.native.router.gate.slots.running == 1
+    both.play(chunks(ANSWER, 2), done(2))
+    assert both.native.clients[1][1].sent.startswith(b"HTTP/1.1 200 ")
 
 
 def test_no_engine_can_serve(pair: Any) -> None:

@@ -19,8 +19,8 @@ from router.config import Limits
 from router.errors import EngineFailed, Overloaded, RouterError
 from router.frontend.connection import Connection
 from router.frontend.door import Door
-from router.frontend.keys import Keys
 from router.frontend.public import Public
+from router.gate.keys import Keys
 from router.ipc.messages import Done
 from router.observe.metrics import Metrics
 from router.pipeline.base import MemberStatus, ModelCard
@@ -97,7 +97,7 @@ class Service:
         self.tickets: list[Ticket] = []
         self.open: list[Ticket] = []
 
-    def submit(self, query: Query, body: bytes, sink: Sink, *, traceparent: str = "") -> Ticket:
+    def submit(self, query: Query, body: bytes, sink: Sink, *, traceparent: str = "", permit: object = None) -> Ticket:
         json.loads(body)  # what reaches the pipeline is JSON
         if self.source.random() < 0.1:
             raise Overloaded("busy")

@@ -1,0 +1,72 @@
+"""One request's leave to start: it has a slot, or waits for one. Made by `Gate.take`, settled once.
+
+(taken) --> running --settle--> settled
+   |           ^                   ^
+   |          turn                 |
+   |           |                   |
+   +------> waiting --settle, or its time is over
+"""
+
+import asyncio
+from collections.abc import Callable
+from enum import Enum, auto
+from typing import TYPE_CHECKING
+
+from router.errors import RouterError
+
+if TYPE_CHECKING:
+    from router.gate.gate import Gate
+
+
+class State(Enum):
+    WAITING = auto()
+    RUNNING = auto()
+    SETTLED = auto()
+
+
+class Permit:
+    """Of one request. `held_bytes`: of its body, counted as pending until `drop_body` or `settle`."""
+
+    __slots__ = (
+        "_gate",
+        "began_s",
+        "entered_s",
+        "held_bytes",
+        "name",
+        "on_refusal",
+        "on_turn",
+        "state",
+        "timer",
+        "waited_s",
+    )
+
+    def __init__(self, gate: "Gate", state: State, held_bytes: int, now_s: float, name: bytes = b"") -> None:
+        """`name`: what is remembered of a request that is refused (`promises`)."""
+        self._gate = gate
+        self.state = state
+        self.held_bytes = held_bytes
+        self.entered_s = self.began_s = now_s  #: by the gate's clock, in seconds: asked; got its slot
+        self.waited_s = 0.0  #: for a slot; known once it waits no longer
+        self.name = name
+        self.timer: asyncio.TimerHandle | None = None
+        self.on_turn: Callable[[], None] | None = None
+        self.on_refusal: Callable[[RouterError], None] | None = None
+
+    @property
+    def waiting(self) -> bool:
+        return self.state is State.WAITING
+
+    def wait(self, on_turn: Callable[[], None], on_refusal: Callable[[RouterError], None]) -> None:
+        """Of a request that waits: one of the two is called, in a later turn of the event loop, unless it is settled
+        before. What `on_turn` raises ends the request: `on_refusal` is called with an error then."""
+        self.on_turn, self.on_refusal = on_turn, on_refusal
+
+    def drop_body(self) -> None:
+        """Its body is no longer kept. Harmless when called again."""
+        held, self.held_bytes = self.held_bytes, 0
+        if held:
+            self._gate.slots.drop_body(held)
+
+    def settle(self) -> None:
+        """The request is over, or gives up waiting. Harmless when called again."""
+        self._gate.settle(self)
