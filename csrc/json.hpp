@@ -9,9 +9,11 @@
 
 namespace headgate {
 
-inline bool is_utf8(std::string_view text) {
+// Bytes before the first that is no UTF-8; the size of a text where there is none.
+inline size_t utf8_bytes(std::string_view text) {
   const auto* p = reinterpret_cast<const uint8_t*>(text.data());
   const uint8_t* const end = p + text.size();
+  const auto before = [&] { return text.size() - static_cast<size_t>(end - p); };
   while (p < end) {
     if (end - p >= 8) {
       uint64_t eight;
@@ -26,17 +28,21 @@ inline bool is_utf8(std::string_view text) {
       continue;
     }
     const int more = *p >= 0xf0 ? 3 : *p >= 0xe0 ? 2 : 1;
-    if (*p < 0xc2 || *p > 0xf4 || end - p <= more) return false;
+    if (*p < 0xc2 || *p > 0xf4 || end - p <= more) return before();
     uint32_t code = *p & (0x3f >> more);
     for (int i = 1; i <= more; ++i) {
-      if ((p[i] & 0xc0) != 0x80) return false;
+      if ((p[i] & 0xc0) != 0x80) return before();
       code = code << 6 | (p[i] & 0x3f);
     }
-    if (more == 2 && (code < 0x800 || (code >= 0xd800 && code < 0xe000))) return false;
-    if (more == 3 && (code < 0x10000 || code > 0x10ffff)) return false;
+    if (more == 2 && (code < 0x800 || (code >= 0xd800 && code < 0xe000))) return before();
+    if (more == 3 && (code < 0x10000 || code > 0x10ffff)) return before();
     p += 1 + more;
   }
-  return true;
+  return before();
+}
+
+inline bool is_utf8(std::string_view text) {
+  return utf8_bytes(text) == text.size();
 }
 
 class JsonReader {

@@ -13,7 +13,14 @@ import msgspec
 ABSENT = msgspec.Raw()
 
 
-class Part(msgspec.Struct, gc=False):
+class Interruptible(msgspec.Struct, gc=False):
+    """Objects of which a body may have a hundred thousand. Decoded in a thread, they let other threads run."""
+
+    def __post_init__(self) -> None:
+        """Called in Python, where the interpreter's lock is handed over. The rest of the decoder keeps it."""
+
+
+class Part(Interruptible, gc=False):
     """A piece of a message's content: text, image, audio, a tool's result, ..."""
 
     type: str = "text"
@@ -21,17 +28,21 @@ class Part(msgspec.Struct, gc=False):
     content: "Parts" = None  #: of a tool's result
 
 
-#: What a message or a tool's result may hold; an object is a result that is no text.
-Parts: TypeAlias = "str | list[Part | str] | dict[str, msgspec.Raw] | None"
+class Result(msgspec.Struct, gc=False):
+    """A tool's result that is no text: an object of which nothing is read."""
+
+
+#: What a message or a tool's result may hold.
+Parts: TypeAlias = "str | list[Part | str] | Result | None"
 Content: TypeAlias = str | list[Part | str] | None
 
 
-class Message(msgspec.Struct, gc=False):
+class Message(Interruptible, gc=False):
     role: str
     content: Content = None
 
 
-class Item(msgspec.Struct, gc=False):
+class Item(Interruptible, gc=False):
     """One input item of the Responses API: a message, a tool's call or its output."""
 
     type: str = "message"

@@ -43,6 +43,8 @@ _LARGE_BODY_BYTES = 1 << 20
 _MANY_OBJECTS_BYTES = 128 * 1024
 
 _AT = re.compile(r" - at `\$\.?([^`]*)`$")
+_ONE_CHARACTER = 8  #: bytes that tell why a character is malformed
+
 _BYTE = re.compile(r" \(byte (\d+)\)$")
 _MISSING = re.compile(r"^Object missing required field `([^`]+)`")
 
@@ -314,8 +316,9 @@ def _parse_ids(reader: _Reader[T], body: bytes, key: bytes) -> tuple[T, int]:
 def _parse(reader: _Reader[T], body: bytes, left_out: Sequence[tuple[int, int]] = ()) -> T:
     """`left_out`: where bytes of the client's were taken out of `body`, as (place in it, how many)."""
     try:
-        if not body.isascii():
-            body.decode()  # what msgspec skips it does not check, and the engine is sent all of it
+        if not body.isascii():  # what msgspec skips it does not check, and the engine is sent all of it
+            good = large_body.utf8_bytes(body)
+            body[good : good + _ONE_CHARACTER].decode()
         try:
             return reader.decode(body)
         except msgspec.ValidationError:

@@ -111,9 +111,13 @@ class Exchange:
         if self.error is not None:
             self.refuse(self.error)
             return
+        assert self.handler is not None
+        self.answer_by(self.handler)
+
+    def answer_by(self, handler: "Handler") -> None:
+        """What `handler` raises becomes the answer."""
         try:
-            assert self.handler is not None
-            self.handler(self)
+            handler(self)
         except RouterError as error:
             self.refuse(error)
         except Exception as error:

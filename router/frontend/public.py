@@ -7,57 +7,23 @@ from urllib.parse import unquote
 import msgspec
 
 from router.dialects.decode import read
-from router.errors import DeadlineExceeded, ModelNotFound
-from router.frontend.answer import Answer
-from router.frontend.exchange import Exchange
-from router.frontend.failure import Dialect
-from router.frontend.routes import Handler, Route, Routes
-from router.observe.metrics import CONTENT_TYPE, Metrics
-from router.pipeline.base import ModelCard, Service
-from router.types import API_PATHS, Kind, Query
-from router.version import __version__
-
-_encode = msgspec.json.Encoder().encode
-_MODELS = "/v1/models"
-_DIALECTS: dict[Kind, Dialect] = {"responses": "responses", "messages": "anthropic", "count_tokens": "anthropic"}
-
-
-class Public:
-    """Handlers over one service. `draining` tells whether the process is about to end."""
-
-    __slots__ = ("_draining", "_metrics", "_service")
-
-    def __init__(self, service: Service, metrics: Metrics, draining: Callable[[], bool]) -> None:
-        self._service = service
-        self._metrics = metrics
-        self._draining = draining
-
-    def routes(self) -> Routes:
-        return Routes((
-            *(self._inference(kind, path) for kind, path in API_PATHS.items()),
-            Route(_MODELS, {"GET": self._list_models}),
-            Route(_MODELS + "/", {"GET": self._show_model}, prefix=True),
-            *probes(self._service, self._metrics, self._draining),
-            Route("/version", {"GET": _version}, open=True),
-        ))  # fmt: skip
-
-    def _inference(self, kind: Kind, path: str) -> Route:
-        return Route(path, {"POST": self._infer(kind)}, dialect=_DIALECTS.get(kind, "openai"), reads_json=True)
-
-    def _infer(self, kind: Kind) -> Handler:
-        service = self._service
-
-        def handle(exchange: Exchange) -> None:
-            request_id, received_s = exchange.identify(), exchange.received_s
+            exchange.identify()
             permit = exchange.connection.door.gate.take(exchange.key_id, exchange.body)
             try:
-                query, exchange.body = read(kind, exchange.body, request_id, exchange.key_id, received_s)
-                if exchange.explained:
-                    query = _explained(query, exchange)
-                Answer(exchange, query).submit(service, query, permit)
+                if len(exchange.body) > LARGE_BODY_BYTES:
+                    Reading(exchange, kind, permit, submit).begin(threads, _known_time_left(exchange))
+                    return
+                request_id, received_s = exchange.request_id, exchange.received_s
+                submit(exchange, *read(kind, exchange.body, request_id, exchange.key_id, received_s), permit)
             except BaseException:
                 permit.settle()
                 raise
+
+        def submit(exchange: Exchange, query: Query, body: bytes, permit: Permit) -> None:
+            exchange.body = body
+            if exchange.explained:
+                query = _explained(query, exchange)
+            Answer(exchange, query).submit(service, query, permit)
 
         return handle
 
@@ -103,17 +69,32 @@ def probes(service: Service, metrics: Metrics, draining: Callable[[], bool]) -> 
 def _explained(query: Query, exchange: Exchange) -> Query:
     """`query` with what the request's headers say; a deadline runs from the request's first byte. Raises `BadRequest`,
     `DeadlineExceeded`."""
-    deadline_s = exchange.seconds(b"x-headgate-deadline")
-    if deadline_s is not None:
-        allowed_s, deadline_s = deadline_s, deadline_s - (perf_counter() - exchange.begun_s)
-        if deadline_s <= 0:
-            raise DeadlineExceeded(f"the request was not complete, or its turn not come, within {allowed_s:g} s")
+    left = _time_left(exchange)
+    if left is not None and left[0] <= 0:
+        raise left[1]
     return msgspec.structs.replace(
         query,
         session_id=exchange.session_id,
         slo_ttft_s=exchange.seconds(b"x-headgate-slo-ttft"),
-        deadline_s=deadline_s,
+        deadline_s=left and left[0],
     )
+
+
+def _time_left(exchange: Exchange) -> tuple[float, DeadlineExceeded] | None:
+    """Seconds to the client's deadline, and what to answer then. Raises `BadRequest`."""
+    allowed_s = exchange.seconds(b"x-headgate-deadline")
+    if allowed_s is None:
+        return None
+    why = f"the request was not complete, or its turn not come, within {allowed_s:g} s"
+    return allowed_s - (perf_counter() - exchange.begun_s), DeadlineExceeded(why)
+
+
+def _known_time_left(exchange: Exchange) -> tuple[float, DeadlineExceeded] | None:
+    """As above; None where the header is refused, which is answered once the body has been read."""
+    try:
+        return _time_left(exchange) if exchange.explained else None
+    except BadRequest:
+        return None
 
 
 def _version(exchange: Exchange) -> None:

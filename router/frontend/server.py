@@ -54,7 +54,7 @@ class Frontend:
         self.metrics = Metrics() if metrics is None else metrics
         self.drain_requested = asyncio.Event()
         limits, self._wanted_files = within_file_limit(config.limits)
-        public = Public(service, self.metrics, self.draining)
+        public = self._routes = Public(service, self.metrics, self.draining)
         keys, origins = Keys(config.api_keys), Origins(config.allowed_origins)
         self._public = Door(public.routes(), keys, limits, self.metrics, origins=origins, gate=service.gate)
         open_express(self._public, service)
@@ -136,6 +136,7 @@ class Frontend:
             listener.close()
         for door in (self._public, self._admin):
             door.tell(tuple(door.connections), Connection.abort).finish()
+        self._routes.close()
         for listener in self._listeners.values():
             await listener.wait_closed(1.0)
 

@@ -18,6 +18,9 @@ def shorten_ids(json: bytes, key: bytes) -> tuple[bytes, int, list[tuple[int, in
     Ids are integers of at most ten digits, without a sign. What is no JSON stays as it is.
     """
 
+def utf8_bytes(text: bytes) -> int:
+    """How many bytes stand before the first that is no UTF-8: all of them where there is none."""
+
 class TextTurns(Sequence[Turn]):
     """The turns of a chat whose messages are all texts. A `Turn` is made each time one is asked for, by its index."""
 

@@ -23,6 +23,14 @@ def shorten_ids(bytes json not None, bytes key not None):
     return PyBytes_FromStringAndSize(found.json.data(), found.json.size()), found.most_ids, left_out
 
 
+def utf8_bytes(bytes text not None):
+    cdef string_view view = _view(text)
+    cdef size_t count
+    with nogil:
+        count = native.utf8_bytes(view)
+    return count
+
+
 cdef class TextTurns:
     """See large_body.pyi."""
 

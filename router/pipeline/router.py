@@ -39,7 +39,7 @@ from router.pipeline.record import Gathered, Life, record_of
 from router.pipeline.request import Request
 from router.pipeline.scoring import Scoring
 from router.pipeline.sink import Sink
-from router.pipeline.threads import Threads
+from router.pipeline.threads import LARGE_BODY_BYTES, Threads
 from router.policy import Settings
 from router.pool import PoolMember, build
 from router.pool.base import Failure
@@ -50,9 +50,6 @@ from router.pool.supervisor import StartEvent, Supervisor
 from router.types import Decision, Query, Scores, Snapshot
 
 log = logging.getLogger("headgate.pipeline")
-
-#: Bodies above this are scored on another thread (the call releases the GIL): some milliseconds of text.
-_LARGE_BODY_BYTES = 256 * 1024
 
 
 class Router:
@@ -222,7 +219,7 @@ class Router:
 
     def _begin(self, request: Request) -> None:
         """Score, decide, hand over. Raises `RouterError`."""
-        if len(request.body) > _LARGE_BODY_BYTES or self._decider.scoring.slow:
+        if len(request.body) > LARGE_BODY_BYTES or self._decider.scoring.slow:
             self._score_elsewhere(request)
             request.keep_deadline()
             return

@@ -14,6 +14,8 @@ from typing import TypeVar
 A = TypeVar("A")
 R = TypeVar("R")
 
+#: Reading and scoring bodies above this takes milliseconds, which are spent in a thread.
+LARGE_BODY_BYTES = 256 * 1024
 #: As many as asyncio's executor would start.
 MOST_THREADS = min(32, (os.cpu_count() or 1) + 4)
 
@@ -21,8 +23,9 @@ MOST_THREADS = min(32, (os.cpu_count() or 1) + 4)
 class Threads:
     """Started when they are needed. Called from one event loop's thread."""
 
-    def __init__(self, most: int = MOST_THREADS) -> None:
+    def __init__(self, most: int = MOST_THREADS, name: str = "headgate-scoring") -> None:
         self._most = most
+        self._name = name
         self._threads = 0
         self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self.unfinished = 0  #: that wait or are being done
@@ -69,7 +72,7 @@ class Threads:
 
     def _start_thread(self) -> None:
         try:
-            threading.Thread(target=self._work, name="headgate-scoring", daemon=True).start()
+            threading.Thread(target=self._work, name=self._name, daemon=True).start()
         except RuntimeError:  # the system has no more of them
             if not self._threads:
                 raise

@@ -1,6 +1,8 @@
 """Large bodies are read natively where they can be, to the same queries and refusals as small ones."""
 
 import json
+import sys
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -205,3 +207,63 @@ def test_a_body_of_many_turns_or_ids_holds_the_loop_for_a_fraction_of_its_decodi
     natively = _work_s(lambda: reader.read(kind, data))
     monkeypatch.setattr(reader, "_MANY_OBJECTS_BYTES", len(data))
     assert natively < 0.6 * _work_s(lambda: reader.read(kind, data))
+
+
+def _longest_hold(job: Callable[[], object]) -> tuple[float, float]:
+    """Of a thread that does `job`: most processor seconds between two moments at which another thread, which always
+    asks for the interpreter's lock, had it; and all its processor seconds. Least of five."""
+    found = [_hold(job) for _ in range(5)]
+    return min(longest for longest, _ in found), min(whole for _, whole in found)
+
+
+def _hold(job: Callable[[], object]) -> tuple[float, float]:
+    go, whole = threading.Event(), []
+
+    def work() -> None:
+        go.wait()
+        begun = time.thread_time()
+        job()
+        whole.append(time.thread_time() - begun)
+        ended.wait()
+
+    ended = threading.Event()
+    thread = threading.Thread(target=work)
+    thread.start()
+    clock = time.pthread_getcpuclockid(thread.ident or 0)
+    longest, last = 0.0, time.clock_gettime(clock)
+    go.set()
+    while not whole:
+        time.sleep(0)
+        now = time.clock_gettime(clock)
+        longest, last = max(longest, now - last), now
+    ended.set()
+    thread.join()
+    return longest, whole[0]
+
+
+def many(before: str, item: str, count: int) -> bytes:
+    """Behind the list the decoder ends in an error: nearly all is spent in one call of it."""
+    return f"{before}[{','.join([item] * count)}] x".encode()
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        ("chat", many('{"tools": [1], "messages": ', '{"role": "user", "content": "hi"}', 150_000)),
+        ("chat", many('{"messages": [{"role": "user", "content": ', '{"text": "a"}', 250_000)),
+        ("responses", many('{"input": ', "{}", 400_000)),
+    ],
+    ids=["turns", "parts", "items"],
+)
+def test_a_body_of_many_objects_is_read_while_other_threads_run(kind: Kind, body: bytes) -> None:
+    def job() -> None:
+        with pytest.raises(BadRequest, match="not valid JSON"):
+            reader.read(kind, body)
+
+    switch_s = sys.getswitchinterval()
+    sys.setswitchinterval(5e-4)
+    try:
+        longest_s, whole_s = _longest_hold(job)
+    finally:
+        sys.setswitchinterval(switch_s)
+    assert longest_s < 0.4 * whole_s
