@@ -7,12 +7,9 @@
 #include <string_view>
 #include <vector>
 
-namespace headgate {
+#include "json_text.hpp"
 
-// Where ids were left out of a text, and how many bytes.
-struct LeftOut {
-  size_t at, bytes;
-};
+namespace headgate {
 
 struct ShortIds {
   std::string json;  // the body, each list of plain ids under the key cut to its first id, a list of such lists to one
@@ -27,7 +24,7 @@ class IdListReader {
   IdListReader(std::string_view json, std::string_view key, ShortIds* out)
       : at_(json.data()), end_(at_ + json.size()), copied_(at_), key_(key), out_(out) {}
 
-  // False where nothing was cut, or a key of the body has an escape and may be the one that is looked for.
+  // False where nothing was cut.
   bool run() {
     out_->json.clear();
     out_->left_out.clear();
@@ -41,8 +38,7 @@ class IdListReader {
         if (!text()) break;
         if (!key_next) continue;
         const std::string_view key(begin, static_cast<size_t>(at_ - 1 - begin));
-        if (key.find('\\') != key.npos) return false;
-        found = key == key_;
+        found = is_key(key, key_);
         if (found) out_->most_ids = 0;  // of a key that stands twice the last counts
         key_next = false;
       } else if (c == '{' || c == '[') {
@@ -62,7 +58,7 @@ class IdListReader {
   }
 
  private:
-  static constexpr int kMostDigits = 10;
+  static constexpr int kMostDigits = 18;
 
   // Behind a text's closing quote; false where there is none.
   bool text() {
@@ -108,10 +104,11 @@ class IdListReader {
   Ids plain_ids(const char* p) const {
     Ids ids{};
     for (;; p = behind_blanks(p + 1)) {
+      p += p < end_ && *p == '-';
       const char* const begin = p;
       while (p < end_ && *p >= '0' && *p <= '9') ++p;
       const auto digits = p - begin;
-      if (digits == 0 || digits > kMostDigits || (*begin == '0' && digits > 1)) return {};
+      if (digits == 0 || digits > kMostDigits || (*begin == '0' && (digits > 1 || begin[-1] == '-'))) return {};
       if (++ids.count == 1) ids.first_end = p;
       p = behind_blanks(p);
       if (p == end_ || (*p != ']' && *p != ',')) return {};
@@ -129,7 +126,7 @@ class IdListReader {
   void leave_out(const char* from, const char* to) {
     if (from == to) return;
     copy(from);
-    out_->left_out.push_back({out_->json.size(), static_cast<size_t>(to - from)});
+    out_->left_out.push_back({out_->json.size(), to - from});
     copied_ = to;
   }
 

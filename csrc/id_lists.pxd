@@ -4,13 +4,11 @@ from libcpp cimport bool
 from libcpp.string cimport string
 from libcpp.vector cimport vector
 
+from body_texts cimport LeftOut
 from way cimport string_view
 
 
 cdef extern from "id_lists.hpp" namespace "headgate" nogil:
-    cdef cppclass LeftOut:
-        size_t at
-        size_t bytes
     cdef cppclass ShortIds:
         string json
         vector[LeftOut] left_out

@@ -7,6 +7,8 @@
 #include <string>
 #include <string_view>
 
+#include "json_text.hpp"
+
 namespace headgate {
 
 // Bytes before the first that is no UTF-8; the size of a text where there is none.
@@ -116,47 +118,14 @@ class JsonReader {
 
   // On to the next quote, backslash or control character.
   void plain() {
-    constexpr uint64_t ones = 0x0101010101010101ull, tops = ones * 0x80;
-    while (end_ - at_ >= 8) {
-      uint64_t w;
-      std::memcpy(&w, at_, 8);
-      const uint64_t quote = w ^ (ones * '"'), slash = w ^ (ones * '\\');
-      if ((((quote - ones) & ~quote) | ((slash - ones) & ~slash) | ((w - ones * 0x20) & ~w)) & tops) break;
-      at_ += 8;
-    }
+    while (end_ - at_ >= 8 && json_text::plain8(at_)) at_ += 8;
     while (at_ < end_ && *at_ != '"' && *at_ != '\\' && static_cast<uint8_t>(*at_) >= 0x20) ++at_;
   }
 
   bool escape(std::string* out) {
-    if (at_ == end_) return false;
-    constexpr std::string_view names = "\"\\/bfnrt", values = "\"\\/\b\f\n\r\t";
-    const char c = *at_++;
-    if (const size_t i = names.find(c); i != names.npos) {
-      out->push_back(values[i]);
-      return true;
-    }
-    uint32_t code = 0, low = 0;
-    if (c != 'u' || !hex(&code)) return false;
-    if (code >= 0xd800 && code < 0xe000) {
-      if (code >= 0xdc00 || !mark('\\') || !mark('u') || !hex(&low) || low < 0xdc00 || low >= 0xe000) return false;
-      code = 0x10000 + ((code - 0xd800) << 10) + (low - 0xdc00);
-    }
-    put(code, out);
-    return true;
-  }
-
-  bool hex(uint32_t* code) {
-    if (end_ - at_ < 4) return false;
-    *code = 0;
-    for (int i = 0; i < 4; ++i) {
-      const char c = *at_++;
-      const int digit = c >= '0' && c <= '9'   ? c - '0'
-                        : c >= 'a' && c <= 'f' ? c - 'a' + 10
-                        : c >= 'A' && c <= 'F' ? c - 'A' + 10
-                                               : -1;
-      if (digit < 0) return false;
-      *code = *code << 4 | static_cast<uint32_t>(digit);
-    }
+    const int32_t code = json_text::escape(&at_, end_);
+    if (code < 0) return false;
+    put(static_cast<uint32_t>(code), out);
     return true;
   }
 

@@ -5,7 +5,8 @@ The bytes themselves travel on untouched; the engine validates the fields that r
 
 import re
 from collections.abc import Callable, Sequence
-from typing import Generic, TypeVar, get_type_hints
+from secrets import token_hex
+from typing import Generic, TypeAlias, TypeVar, get_type_hints
 
 import msgspec
 
@@ -22,6 +23,7 @@ from router.dialects.bodies import (
     ResponsesBody,
     TokenizeBody,
 )
+from router.dialects.large import with_its_texts, with_texts
 from router.dialects.lax import Reading, flag, half_pair, integer, raw_fields, respelled, token_ids, with_whole_parts
 from router.errors import BadRequest
 from router.native import large_body
@@ -39,7 +41,7 @@ MAX_MODEL_CHARACTERS = 1_024
 #: take gigabytes, and seconds in which no other request is served.
 MAX_VALUES = 1 << 20
 _LARGE_BODY_BYTES = 1 << 20
-#: Above, turns and token ids are read natively: a decoder makes an object of each, in which time no stream moves.
+#: Above, turns, texts and ids are read natively: a decoder makes an object of each, and no stream moves meanwhile.
 _MANY_OBJECTS_BYTES = 128 * 1024
 
 _AT = re.compile(r" - at `\$\.?([^`]*)`$")
@@ -53,6 +55,8 @@ BOM = b"\xef\xbb\xbf"
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
 T = TypeVar("T")
+#: What was left out of a body before it is decoded: the last first.
+Cuts: TypeAlias = tuple[large_body.Shortened, ...]
 
 
 def decode(kind: Kind, body: bytes, request_id: str = "", key_id: str = "") -> Query:
@@ -71,7 +75,7 @@ def read(
     body = body.removeprefix(BOM)
     if len(body) > _LARGE_BODY_BYTES:
         _check_values(body)
-    found = _READERS[kind](body)
+    found = _READERS[kind](body, ()) if len(body) <= _MANY_OBJECTS_BYTES else _read_large(kind, body)
     model = found.model
     if model is not None and len(model) > MAX_MODEL_CHARACTERS:
         raise BadRequest(f"`model`: expected at most {MAX_MODEL_CHARACTERS} characters", param="model")
@@ -114,11 +118,24 @@ _MESSAGES = frozenset({"messages"})
 _NOTHING: frozenset[str] = frozenset()
 
 
-def _chat(body: bytes) -> _Fields:
-    if len(body) > _MANY_OBJECTS_BYTES and (plain := large_body.read_chat(body)) is not None:
-        model, texts, stream, most, choices, needs = plain
-        return _Fields(model, texts, stream, most, choices, needs)
-    read = _parse(_chat_reader, body)
+def _read_large(kind: Kind, body: bytes) -> _Fields:
+    """As the other readers, to the same values, without an object for each turn, text and token id."""
+    if kind == "chat" and (plain := large_body.read_chat(body)) is not None:
+        return _Fields(*plain)
+    texts = None
+    if kind != "detokenize":  # whose texts are token ids
+        texts = large_body.take_texts(body, b"prompt", token_hex(8))
+    if texts is None:
+        return _READERS[kind](body, ())
+    found = _READERS[kind](texts.json, (texts,))
+    found.turns = with_texts(found.turns, texts)
+    if found.model is not None:
+        found.model = with_its_texts(texts)(found.model)
+    return found
+
+
+def _chat(body: bytes, cuts: Cuts) -> _Fields:
+    read = _parse(_chat_reader, body, cuts)
     seen: set[str] = set()
     turns = _turns(read.messages, seen)
     if read.tools is not ABSENT or read.functions is not ABSENT:
@@ -139,8 +156,8 @@ def _chat(body: bytes) -> _Fields:
     return _Fields(read.model, turns, read.stream, limit, read.n or 1, _CHAT | seen if seen else _CHAT)
 
 
-def _completions(body: bytes) -> _Fields:
-    read, most_ids = _parse_ids(_completions_reader, body, b"prompt")
+def _completions(body: bytes, cuts: Cuts) -> _Fields:
+    read, most_ids = _parse_ids(_completions_reader, body, b"prompt", cuts)
     seen: set[str] = set()
     if _structured(read.response_format) or _given(read.structured_outputs):
         seen.add("structured")
@@ -158,8 +175,8 @@ def _completions(body: bytes) -> _Fields:
     return _Fields(read.model, turns, read.stream, read.max_tokens, read.n or 1, _COMPLETIONS | seen, token_ids)
 
 
-def _responses(body: bytes) -> _Fields:
-    read = _parse(_responses_reader, body)
+def _responses(body: bytes, cuts: Cuts) -> _Fields:
+    read = _parse(_responses_reader, body, cuts)
     if read.input is None or read.input == []:
         raise BadRequest("`input` is missing or empty; expected a text or a list of items", param="input")
     seen: set[str] = set()
@@ -180,8 +197,8 @@ def _responses(body: bytes) -> _Fields:
     return _Fields(read.model, tuple(turns), read.stream, read.max_output_tokens, 1, _RESPONSES | seen)
 
 
-def _messages(body: bytes) -> _Fields:
-    read = _parse(_messages_reader, body)
+def _messages(body: bytes, cuts: Cuts) -> _Fields:
+    read = _parse(_messages_reader, body, cuts)
     seen: set[str] = set()
     turns = _turns(read.messages, seen)
     if read.system:
@@ -193,14 +210,14 @@ def _messages(body: bytes) -> _Fields:
     return _Fields(read.model, turns, read.stream, read.max_tokens, 1, _MESSAGES | seen)
 
 
-def _count_tokens(body: bytes) -> _Fields:
+def _count_tokens(body: bytes, cuts: Cuts) -> _Fields:
     """The body of a message that is not sent yet: no answer will be streamed, nor bounded."""
-    read = _messages(body)
+    read = _messages(body, cuts)
     return _Fields(read.model, read.turns, False, None, 1, read.needs)
 
 
-def _tokenize(body: bytes) -> _Fields:
-    read = _parse(_tokenize_reader, body)
+def _tokenize(body: bytes, cuts: Cuts) -> _Fields:
+    read = _parse(_tokenize_reader, body, cuts)
     seen: set[str] = set()
     if read.messages:
         turns = _turns(read.messages, seen)
@@ -211,8 +228,8 @@ def _tokenize(body: bytes) -> _Fields:
     return _Fields(read.model, turns, False, None, 1, _NOTHING | (seen & {BARE_TEXT}))
 
 
-def _detokenize(body: bytes) -> _Fields:
-    read, most_ids = _parse_ids(_detokenize_reader, body, b"tokens")
+def _detokenize(body: bytes, cuts: Cuts) -> _Fields:
+    read, most_ids = _parse_ids(_detokenize_reader, body, b"tokens", cuts)
     return _Fields(read.model, (), False, None, 1, _NOTHING, max(len(read.tokens), most_ids, 1))
 
 
@@ -305,16 +322,14 @@ _READINGS: dict[object, Reading] = {
 }  # fmt: skip
 
 
-def _parse_ids(reader: _Reader[T], body: bytes, key: bytes) -> tuple[T, int]:
+def _parse_ids(reader: _Reader[T], body: bytes, key: bytes, cuts: Cuts) -> tuple[T, int]:
     """With the length of the longest list of ids under `key` that was left out, 0 for none."""
     if len(body) <= _MANY_OBJECTS_BYTES or (short := large_body.shorten_ids(body, key)) is None:
-        return _parse(reader, body), 0
-    json, most_ids, left_out = short
-    return _parse(reader, json, left_out), most_ids
+        return _parse(reader, body, cuts), 0
+    return _parse(reader, short.json, (short, *cuts)), short.most_ids
 
 
-def _parse(reader: _Reader[T], body: bytes, left_out: Sequence[tuple[int, int]] = ()) -> T:
-    """`left_out`: where bytes of the client's were taken out of `body`, as (place in it, how many)."""
+def _parse(reader: _Reader[T], body: bytes, cuts: Cuts) -> T:
     try:
         if not body.isascii():  # what msgspec skips it does not check, and the engine is sent all of it
             good = large_body.utf8_bytes(body)
@@ -322,11 +337,12 @@ def _parse(reader: _Reader[T], body: bytes, left_out: Sequence[tuple[int, int]] 
         try:
             return reader.decode(body)
         except msgspec.ValidationError:
-            return reader.decode(respelled(body, reader.raw, reader.readings))
+            ids_bytes = max([cut.value_bytes for cut in cuts if isinstance(cut, large_body.TakenTexts)], default=0)
+            return reader.decode(respelled(body, reader.raw, reader.readings, ids_bytes))
     except msgspec.ValidationError as error:
         raise _explain(str(error)) from None
     except msgspec.DecodeError as error:
-        raise _malformed(str(error), body, left_out) from None
+        raise _malformed(str(error), body, cuts) from None
     except UnicodeDecodeError as error:
         why = "UTF-16" if body.startswith(_UTF16) else error.reason
         raise BadRequest(f"the body is not valid UTF-8: {why}", code="invalid_json") from None
@@ -334,7 +350,7 @@ def _parse(reader: _Reader[T], body: bytes, left_out: Sequence[tuple[int, int]] 
         raise BadRequest("the body is nested too deeply", code="invalid_json") from None
 
 
-def _malformed(error: str, body: bytes, left_out: Sequence[tuple[int, int]]) -> BadRequest:
+def _malformed(error: str, body: bytes, cuts: Cuts) -> BadRequest:
     if b"\0" in body[:4]:
         return BadRequest("the body is not valid UTF-8: UTF-16 or UTF-32", code="invalid_json")
     why = error.removeprefix("JSON is malformed: ") if body else "the body is empty"
@@ -346,7 +362,8 @@ def _malformed(error: str, body: bytes, left_out: Sequence[tuple[int, int]]) -> 
         why, at = f"half of a surrogate pair, {what}, stands alone", half
     elif byte:
         why = why[: byte.start()]
-    at += sum(count for place, count in left_out if place <= at)
+    for cut in cuts:
+        at = cut.place_before(at)
     return BadRequest(f"the body is not valid JSON: {why} (byte {at})", code="invalid_json")
 
 
@@ -369,7 +386,7 @@ _messages_reader = _Reader(MessagesBody)
 _tokenize_reader = _Reader(TokenizeBody)
 _detokenize_reader = _Reader(DetokenizeBody)
 
-_READERS: dict[Kind, Callable[[bytes], _Fields]] = {
+_READERS: dict[Kind, Callable[[bytes, Cuts], _Fields]] = {
     "chat": _chat,
     "completions": _completions,
     "responses": _responses,

@@ -10,6 +10,7 @@ from typing import TypeAlias
 import msgspec
 
 from router.errors import BadRequest
+from router.native import large_body
 
 Json: TypeAlias = "str | int | float | bool | list[Json] | dict[str, Json] | None"
 #: A value as a field's type has it, or None where it is none of that type to pydantic either.
@@ -30,9 +31,6 @@ _ESCAPE = re.compile(
 
 _PAIR_BYTES = 12  #: of a surrogate pair, escaped
 
-_object = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_objects = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
-_list = msgspec.json.Decoder(list[msgspec.Raw])
 _encode = msgspec.json.encode
 
 
@@ -70,12 +68,21 @@ def raw_fields(names: Iterable[str]) -> "msgspec.json.Decoder[msgspec.Struct]":
     return msgspec.json.Decoder(msgspec.defstruct("Fields", fields))
 
 
-def respelled(body: bytes, fields: "msgspec.json.Decoder[msgspec.Struct]", readings: Mapping[str, Reading]) -> bytes:
-    """These fields of `body`, a JSON object, with the values of some as their types have them."""
+def respelled(
+    body: bytes, fields: "msgspec.json.Decoder[msgspec.Struct]", readings: Mapping[str, Reading], ids_bytes: int = 0
+) -> bytes:
+    """These fields of `body`, a JSON object, with the values of some as their types have them.
+
+    `ids_bytes`: of the token ids, where they were longer before `body` was shortened."""
     found = fields.decode(body)
     for name, read in readings.items():
         raw = getattr(found, name)
-        if raw is not msgspec.UNSET and len(memoryview(raw)) <= (_LONGEST_IDS if read is token_ids else _LONGEST):
+        if raw is msgspec.UNSET:
+            continue
+        size, most = len(memoryview(raw)), _LONGEST
+        if read is token_ids:
+            size, most = max(size, ids_bytes), _LONGEST_IDS
+        if size <= most:
             value = read(msgspec.json.decode(raw))
             if value is not None:
                 setattr(found, name, msgspec.Raw(_encode(value)))
@@ -84,24 +91,11 @@ def respelled(body: bytes, fields: "msgspec.json.Decoder[msgspec.Struct]", readi
 
 def with_whole_parts(body: bytes) -> bytes:
     """`body` with `{"type": "text", "text": T}` for each bare text T that stands among a message's parts."""
-    fields = _object.decode(body)
-    messages, count = _objects.decode(fields["messages"]), 0
-    for holder, name in (*((message, "content") for message in messages), (fields, "system")):
-        content = holder.get(name)
-        if content is not None and bytes(memoryview(content)[:1]) == b"[":
-            parts = _list.decode(content)
-            count += len(parts)
-            if count > _MOST_PARTS:
-                what = f"more than {_MOST_PARTS} parts, and bare texts among them"
-                raise BadRequest(f'`{name}`: {what}; send `{{"type": "text"}}` parts', param=name)
-            holder[name] = msgspec.Raw(_encode([_whole(part) for part in parts]))
-    fields["messages"] = msgspec.Raw(_encode(messages))
-    return _encode(fields)
-
-
-def _whole(part: msgspec.Raw) -> msgspec.Raw:
-    text = bytes(part)
-    return msgspec.Raw(b'{"type":"text","text":%b}' % text) if text.startswith(b'"') else part
+    whole = large_body.with_whole_parts(body, _MOST_PARTS)
+    if isinstance(whole, str):
+        what = f"more than {_MOST_PARTS} parts, and bare texts among them"
+        raise BadRequest(f'`{whole}`: {what}; send `{{"type": "text"}}` parts', param=whole)
+    return whole
 
 
 def half_pair(body: bytes, at: int) -> int | None:

@@ -7,6 +7,56 @@ from urllib.parse import unquote
 import msgspec
 
 from router.dialects.decode import read
+from router.errors import BadRequest, DeadlineExceeded, ModelNotFound
+from router.frontend.answer import Answer
+from router.frontend.exchange import Exchange
+from router.frontend.failure import Dialect
+from router.frontend.reading import Reading
+from router.frontend.routes import Handler, Route, Routes
+from router.gate.permit import Permit
+from router.observe.metrics import CONTENT_TYPE, Metrics
+from router.pipeline.base import ModelCard, Service
+from router.pipeline.threads import LARGE_BODY_BYTES, Threads
+from router.types import API_PATHS, Kind, Query
+from router.version import __version__
+
+_encode = msgspec.json.Encoder().encode
+_MODELS = "/v1/models"
+_DIALECTS: dict[Kind, Dialect] = {"responses": "responses", "messages": "anthropic", "count_tokens": "anthropic"}
+
+
+class Public:
+    """Handlers over one service. `draining` tells whether the process is about to end."""
+
+    __slots__ = ("_draining", "_metrics", "_service", "_threads")
+
+    def __init__(self, service: Service, metrics: Metrics, draining: Callable[[], bool]) -> None:
+        self._service = service
+        self._metrics = metrics
+        self._draining = draining
+        # One: what makes objects of a body holds the interpreter's lock, and more of them would keep it longer from us.
+        self._threads = Threads(1, "headgate-reading")
+
+    def close(self) -> None:
+        """End the thread that reads large bodies. Idempotent."""
+        self._threads.stop()
+
+    def routes(self) -> Routes:
+        return Routes((
+            *(self._inference(kind, path) for kind, path in API_PATHS.items()),
+            Route(_MODELS, {"GET": self._list_models}),
+            Route(_MODELS + "/", {"GET": self._show_model}, prefix=True),
+            *probes(self._service, self._metrics, self._draining),
+            Route("/version", {"GET": _version}, open=True),
+        ))  # fmt: skip
+
+    def _inference(self, kind: Kind, path: str) -> Route:
+        return Route(path, {"POST": self._infer(kind)}, dialect=_DIALECTS.get(kind, "openai"), reads_json=True)
+
+    def _infer(self, kind: Kind) -> Handler:
+        service, threads = self._service, self._threads
+
+        def handle(exchange: Exchange) -> None:
             exchange.identify()
             permit = exchange.connection.door.gate.take(exchange.key_id, exchange.body)
             try:

@@ -1,21 +1,58 @@
 """What of a large body takes a decoder too long, read natively and without the interpreter's lock.
 
-A decoder makes an object of each turn and of each token id, and holds the lock meanwhile: 26 ms for 100,000 turns,
-65 ms for 500,000 ids, in which no token of any stream moves.
+A decoder makes an object of each turn, text and token id, and holds the lock meanwhile: 26 ms for 100,000 turns, 65 ms
+for 500,000 ids, 150 ms for 900,000 short texts, in which no token of any stream moves.
 """
 
 from collections.abc import Sequence
-from typing import overload
+from typing import Literal, overload
 
 from router.types import Turn
 
-def shorten_ids(json: bytes, key: bytes) -> tuple[bytes, int, list[tuple[int, int]]] | None:
-    """`json` with each list of plain token ids cut to its first id: those that are the value of the object's `key`, or
-    an item of that value; and a value of nothing but such lists to the first. With it: how many ids the longest had,
-    and where bytes were left out, as (place in the result, how many). None where nothing was cut, or a key is written
-    with escapes.
+class Shortened:
+    """A JSON body of which something was left out that takes long to decode."""
 
-    Ids are integers of at most ten digits, without a sign. What is no JSON stays as it is.
+    json: bytes
+    """What is left."""
+
+    def place_before(self, at: int) -> int:
+        """Where in the body byte `at` of `json` was."""
+
+class ShortIds(Shortened):
+    most_ids: int
+    """Of the longest list that was cut."""
+
+def shorten_ids(json: bytes, key: bytes) -> ShortIds | None:
+    """`json` with each list of plain token ids cut to its first id: those that are the value of the object's `key`, or
+    an item of that value; and a value of nothing but such lists to the first. None where nothing was cut.
+
+    Ids are integers of at most 18 digits. What is no JSON stays as it is.
+    """
+
+class TakenTexts(Shortened):
+    """Texts that were taken out of a body: runs of those that a list holds with no object between them, all but its
+    first 16; and each of more than 16 KiB, keys too. `<MARK:RUN>` stands for a run's first one, "" for its others.
+    """
+
+    mark: str
+
+    value_bytes: int
+    """Of the value of the key that was asked for, 0 without one."""
+
+    def count(self, run: int) -> int:
+        """Texts of a run. Raises `IndexError`."""
+
+    def text(self, run: int) -> str:
+        """A run's texts, joined by line ends. Made without the interpreter's lock. Raises `IndexError`."""
+
+def take_texts(body: bytes, key: bytes, mark: str) -> TakenTexts | None:
+    """None where nothing was taken: of what is not UTF-8 nothing is. Of what is no JSON, whatever is taken or left, a
+    decoder says the same. `mark` must be one that the body does not hold."""
+
+def with_whole_parts(body: bytes, most: int) -> bytes | Literal["content", "system"]:
+    """`body`, one that was decoded, with `{"type":"text","text":T}` for each bare text T that stands among the parts of
+    its messages' `content` and of its `system`. The name of the list where these, all together, have more than `most`
+    parts: those of all messages count before those of `system`.
     """
 
 def utf8_bytes(text: bytes) -> int:

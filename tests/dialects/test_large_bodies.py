@@ -1,6 +1,7 @@
 """Large bodies are read natively where they can be, to the same queries and refusals as small ones."""
 
 import json
+import re
 import sys
 import threading
 import time
@@ -14,11 +15,12 @@ from hypothesis import strategies as st
 from router.dialects import decode as reader
 from router.errors import BadRequest
 from router.features.conversation import segments
-from router.native.large_body import TextTurns, read_chat, shorten_ids
+from router.native.large_body import TextTurns, read_chat, shorten_ids, take_texts
 from router.types import Kind, Query
 
 PAD = " " * reader._MANY_OBJECTS_BYTES
 IDS = list(range(300, 5_000))
+MARK = "0123456789abcdef"
 
 
 def outcome(kind: Kind, body: bytes) -> Any:
@@ -93,6 +95,11 @@ def test_a_large_chat_is_read_as_a_small_one(monkeypatch: pytest.MonkeyPatch, ch
         '{"K": [[IDS]]}',
         '{"K": IDS.0}',
         '{"K": [-1, 2]}',
+        '{"K": [-0, -2]}',
+        '{"K": [-01, -2]}',
+        '{"K": [-, -2]}',
+        '{"K": [9223372036854775807, 9223372036854775808, 1]}',
+        '{"K": [999999999999999999, -999999999999999999]}',
         '{"K": [01, 2]}',
         '{"K": [1, 2.0, "3"]}',
         '{"K": [1, true]}',
@@ -121,7 +128,119 @@ def test_a_large_body_of_token_ids_is_read_as_a_small_one(
     assert natively == ordinarily
 
 
-ids = st.integers(0, 10**11)
+LONG = 'é漢😀\\\n" a' * 2_000
+TEXTS = [f'{i} é漢😀\n"\\' * (i % 5) for i in range(400)]
+#: T: texts that a large body's reader takes out; L: a long one.
+BODIES: list[tuple[Kind, str]] = [
+    *[
+        (kind, text)
+        for kind in ("completions", "detokenize", "tokenize", "chat", "messages", "responses")
+        for text in (
+            '{"prompt": L, "tokens": [1], "messages": [{"role": "u"}], "input": "i"}',
+            '{"prompt": [T], "tokens": [T], "messages": [{"role": "u", "content": [T]}], "input": [{"content": [T]}]}',
+            '{"messages": [{"role": L, "content": L}], "system": [T], "input": L, "instructions": L, "x": [L], L: 1}',
+            '{"messages": [{"role": "u"}], "x": [T, L], "prompt": "a", "input": "a"}',
+            '{"messages": [{"role": "u", "content": [T, {"text": L}, L, "", {"text": "b"}, T, {"type": L}, "c"]}]}',
+            '{"input": [{"output": [T, {"text": L}]}, {"role": "u", "content": L}], "tools": [T], "text": {}}',
+            '{"messages": [{"role": "u", "content": [{"content": [T, {"content": [T, L]}, T]}, {"content": {L: L}}]}]}',
+            '{"messages": [{"role": "u", "content": [T, 7]}], "prompt": [T, null], "tokens": [1, T], "input": [T]}',
+            '{"messages": [T], "prompt": {"a": [T]}, "input": {"a": L}, "tokens": L}',
+            '{"messages": [{"role": "u", "content": L}, {"role": [T]}], "input": [{"role": L}, {"role": 1}]}',
+            '{"model": L, "messages": [{"role": "u"}], "prompt": "a", "input": "a", "tokens": [1]}',
+            '{"model": [T], "messages": [{"role": "u"}], "prompt": "a", "input": "a", "tokens": [1]}',
+            '{"x": [T, "\\ud800", T, L], "messages": [{"role": "u"}], "prompt": "a", "input": "a", "tokens": [1]}',
+            '{"x": [T, "\\u12g4", T, L], "messages": [{"role": "u"}], "prompt": "a", "input": "a", "tokens": [1]}',
+            '{"x": [T, "\t", T, L], "messages": [{"role": "u"}], "prompt": "a", "input": "a", "tokens": [1]}',
+            '{"x": [T, "a" "b"]}',
+            '{"x": [T, L}',
+            '{"x": [T, L',
+            '{"x": [T, L, "open',
+            '{"x": [T, "\\',
+            '{"x": L "y": 1}',
+            '{"x": [T]} x',
+            "[T]",
+            "T, L",
+            "]]",
+        )
+    ],
+    *[
+        ("completions", text)
+        for text in (
+            '{"prompt": [T, 1, T, [2, 3], L, [4], 5]}',
+            '{"prompt": [[1, 2], T]}',
+            '{"prompt": [T, true]}',
+            '{"prompt": [T, 1.0, [true]]}',
+            '{"prompt": [[T]]}',
+            '{"prompt": [T], "prompt": ["a", T, T]}',
+            '{"prompt": [T], "prompt": "a"}',
+            '{"prompt": [T], "stream": "YES", "n": "2.0"}',
+            '{"prompt": [T], "stream": L}',
+            '{"prompt": [T], "n": L}',
+            '{"prompt": [T], "n": 0}',
+            '{"prompt": "", "prompt_embeds": [T]}',
+            '{"prompt": [T], "response_format": {"type": L}}',
+            '{"pro\\u006dpt": [T, true], "\\u0070rompt": [T, L, true]}',
+        )
+    ],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("repeated", [1, 30])
+@pytest.mark.parametrize(("kind", "text"), BODIES, ids=lambda value: value[:60])
+def test_a_large_body_of_texts_is_read_as_a_small_one(
+    monkeypatch: pytest.MonkeyPatch, kind: Kind, text: str, repeated: int
+) -> None:
+    """Of the repeated ones the texts are longer than the token ids that are spelled anew."""
+    texts = json.dumps(TEXTS * repeated, ensure_ascii=repeated > 1)[1:-1]
+    body = re.sub("[TL]", lambda match: texts if match[0] == "T" else json.dumps(LONG), text)
+    natively, ordinarily = both(monkeypatch, kind, (body + PAD).encode())
+    assert natively == ordinarily
+
+
+@given(st.data())
+def test_a_body_of_any_texts_is_read_as_a_small_one(data: st.DataObject) -> None:
+    texts = st.text('aé漢😀\\"\n\0', max_size=3)
+    part = st.one_of(
+        texts, texts, texts, texts.map(lambda text: {"type": "text", "text": text}), st.just({"type": "x"})
+    )
+    parts = data.draw(st.lists(part, min_size=15, max_size=40))
+    prompt = st.one_of(texts, texts, st.integers(0, 9), st.lists(st.integers(0, 9)), st.sampled_from([None, 1.5, True]))
+    fields = {
+        "messages": [{"role": "user", "content": parts}],
+        "prompt": data.draw(st.lists(prompt, min_size=15, max_size=40)),
+    }
+    body = (json.dumps(fields, ensure_ascii=data.draw(st.booleans())) + PAD).encode()
+    kind: Kind
+    for kind in ("chat", "completions", "messages"):
+        with pytest.MonkeyPatch.context() as patch:
+            natively, ordinarily = both(patch, kind, body)
+        assert natively == ordinarily
+
+
+def test_texts_are_taken_out_of_lists_and_where_they_are_long() -> None:
+    body = {"a": ["t"] * 20 + [{"b": "t" * 20_000}, "u", "v"], "c": "short", "d" * 20_000: 1}
+    text = json.dumps(body).encode()
+    found = take_texts(text, b"c", MARK)
+    assert found is not None
+    left = {"a": ["t"] * 16 + [f"<{MARK}:0>", "", "", "", {"b": f"<{MARK}:1>"}, f"<{MARK}:2>", ""], "c": "short"}
+    assert json.loads(found.json) == left | {f"<{MARK}:3>": 1}
+    assert [found.text(run) for run in range(4)] == ["t\nt\nt\nt", "t" * 20_000, "u\nv", "d" * 20_000]
+    assert [found.count(run) for run in range(4)] == [4, 1, 2, 1]
+    assert found.value_bytes == len('"short"')
+    at = found.json.index(b'"short"')
+    assert text[found.place_before(at) :].startswith(b'"short"')
+    with pytest.raises(IndexError):
+        found.text(4)
+
+
+def test_a_text_that_looks_like_a_mark_stays_what_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    marks = iter([MARK, MARK[::-1]])
+    monkeypatch.setattr(reader, "token_hex", lambda size: next(marks))
+    body = json.dumps({"prompt": [f"<{MARK[::-1]}:{i}>" for i in range(40)]}) + PAD
+    assert reader.decode("completions", body.encode()).turns[0].text.count(MARK[::-1]) == 40
+
+
+ids = st.integers(-(10**19), 10**19)
 values = st.recursive(
     st.one_of(ids, st.text('",:[]{}\\1é'), st.none(), st.floats(0, 9), st.lists(ids, max_size=6)),
     lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(st.sampled_from("ab1"), inner, max_size=3)),
@@ -129,7 +248,7 @@ values = st.recursive(
 
 
 def plain(value: Any) -> bool:
-    return isinstance(value, list) and value != [] and all(type(item) is int and item < 10**10 for item in value)
+    return isinstance(value, list) and value != [] and all(type(item) is int and abs(item) < 10**18 for item in value)
 
 
 def cut(value: Any, lengths: list[int], depth: int = 1) -> Any:
@@ -157,14 +276,14 @@ def test_lists_of_ids_are_cut_under_their_key_only(body: dict[str, Any], indent:
     if found is None:
         assert shortened == body
     else:  # if only to leave out the blanks behind a single id
-        assert (json.loads(found[0]), found[1]) == (shortened, max(lengths))
-        assert len(found[0]) + sum(count for _, count in found[2]) == len(text)
+        assert (json.loads(found.json), found.most_ids) == (shortened, max(lengths))
+        assert found.place_before(len(found.json)) == len(text)
 
 
 @given(st.binary(max_size=60) | st.text('{}[]",:\\1 prompt', max_size=60).map(str.encode))
 def test_what_is_no_json_is_left_to_the_decoder(text: bytes) -> None:
-    found = shorten_ids(text, b"prompt")
-    assert found is None or len(found[0]) + sum(count for _, count in found[2]) == len(text)
+    for found in (shorten_ids(text, b"prompt"), take_texts(text * 20, b"prompt", MARK)):
+        assert found is None or found.place_before(len(found.json)) == len(text) * (20 if found.json[20:] else 1)
 
 
 def test_turns_that_were_read_natively_are_a_sequence_of_turns() -> None:
@@ -252,10 +371,13 @@ def many(before: str, item: str, count: int) -> bytes:
         ("chat", many('{"tools": [1], "messages": ', '{"role": "user", "content": "hi"}', 150_000)),
         ("chat", many('{"messages": [{"role": "user", "content": ', '{"text": "a"}', 250_000)),
         ("responses", many('{"input": ', "{}", 400_000)),
+        ("completions", many('{"prompt": ', '"é漢a é漢a"', 400_000)),
+        ("chat", many('{"messages": [{"role": "user", "content": ', '"a long text é\\n"', 400_000)),
+        ("completions", many('{"prompt": "', "é漢a\\n", 1_000_000).replace(b"] x", b'" x')),
     ],
-    ids=["turns", "parts", "items"],
+    ids=["turns", "parts", "items", "texts", "bare texts", "one text"],
 )
-def test_a_body_of_many_objects_is_read_while_other_threads_run(kind: Kind, body: bytes) -> None:
+def test_a_body_of_many_objects_or_texts_is_read_while_other_threads_run(kind: Kind, body: bytes) -> None:
     def job() -> None:
         with pytest.raises(BadRequest, match="not valid JSON"):
             reader.read(kind, body)
