@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import ctypes
 import gc
 import logging
 import os
@@ -17,6 +18,9 @@ from router.cli.naming import refusals_named, source_of
 from router.config import Config
 
 log = logging.getLogger("headgate")
+
+_LARGE_BLOCK_BYTES = 1 << 20
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -96,8 +100,8 @@ class Serving:
             await self._router.stop()
 
     def computing(self) -> bool:
-        """Whether threads still make scores that no request waits for any more."""
-        return self._router.scoring_unfinished > 0
+        """Whether threads still read bodies or make scores that no request waits for any more."""
+        return self._frontend.reading_unfinished + self._router.scoring_unfinished > 0
 
     async def _engines_started(self) -> bool:
         """False when a signal came first."""
@@ -158,7 +162,13 @@ class Serving:
 
 
 def settle() -> None:
-    """Tune the collector for serving: what start-up made is never looked at again, and requests make few cycles."""
+    """Tune the collector for serving: what start-up made is never looked at again, and requests make few cycles.
+    And the allocator: what a large body took goes back to the system."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # glibc's
+    if mallopt is not None:
+        # Else a block of 16 MB that is freed has glibc keep 32 MB from then on, in the heap of each thread.
+        mallopt(_M_MMAP_THRESHOLD, _LARGE_BLOCK_BYTES)
+        mallopt(_M_TRIM_THRESHOLD, 8 * _LARGE_BLOCK_BYTES)

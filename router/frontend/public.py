@@ -37,6 +37,11 @@ class Public:
         # One: what makes objects of a body holds the interpreter's lock, and more of them would keep it longer from us.
         self._threads = Threads(1, "headgate-reading")
 
+    @property
+    def reading_unfinished(self) -> int:
+        """Bodies that the thread still reads, after the end of their requests too."""
+        return self._threads.unfinished
+
     def close(self) -> None:
         """End the thread that reads large bodies. Idempotent."""
         self._threads.stop()

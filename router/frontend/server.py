@@ -81,6 +81,11 @@ class Frontend:
         """Open client connections of the public port."""
         return len(self._public.connections)
 
+    @property
+    def reading_unfinished(self) -> int:
+        """Bodies that a thread still reads, after the end of their requests too."""
+        return self._routes.reading_unfinished
+
     def draining(self) -> bool:
         return self._public.draining
 
