@@ -29,4 +29,4 @@ print(resident_mb() - before)
 @pytest.mark.skipif("sanitize" in scorer.__file__, reason="the sanitizer keeps what is freed")
 def test_freed_blocks_of_a_megabyte_and_more_are_given_back() -> None:
     run = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True, timeout=WORK_S)
-    assert float(run.stdout) < 4  # MB; 28 as glibc has it
+    assert float(run.stdout) < 4  # MB; 45 as glibc has it
