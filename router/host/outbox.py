@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 from router.errors import ProtocolError
 from router.host.base import engine_failed
-from router.ipc.channel import Channel, encode_frame
+from router.ipc.channel import Channel
 from router.ipc.messages import Chunks, Done, Fail, Handoff
 
 #: Chunks are put into one frame up to so many bytes, and a longer chunk is cut: far below what a frame may have, and
@@ -36,18 +36,20 @@ class Outbox:
         self._loop = loop
         self._bound = stream_buffer_bytes
         self._lost = lost
-        self._items: list[tuple[int, bytes]] = []
+        self._items: list[tuple[int, bytes]] = []  #: empty while the peer is too slow
         self._ends: list[Done | Fail | Handoff] = []
         self._held: dict[int, bytearray] = {}
         self._writable = True
 
     def chunk(self, id: int, data: bytes) -> bool:
         """Queue `data`. False: the peer is too slow and `id` is over its bound; nothing was queued."""
-        if not self._writable:
-            return self._hold(id, data)
-        if not self._items and not self._ends:
-            self._loop.call_soon(self._flush)
-        self._items.append((id, data))
+        items = self._items
+        if not items:
+            if not self._writable:
+                return self._hold(id, data)
+            if not self._ends:
+                self._loop.call_soon(self._flush)
+        items.append((id, data))
         return True
 
     def end(self, message: Done | Fail | Handoff) -> None:
@@ -99,14 +101,10 @@ class Outbox:
     def _send_items(self, items: list[tuple[int, bytes]]) -> None:
         # Encoded at once and measured then: to add up the sizes first takes longer, of nearly every tick for nothing.
         try:
-            frame = encode_frame(Chunks(items))
+            self._channel.send(Chunks(items), BATCH_BYTES + _FRAME_BYTES)
         except ProtocolError:
-            frame = None
-        if frame is not None and len(frame) <= BATCH_BYTES + _FRAME_BYTES:
-            self._channel.send_frame(frame)
-            return
-        for batch in batches(items):
-            self._channel.send(Chunks(batch))
+            for batch in batches(items):
+                self._channel.send(Chunks(batch))
 
     def _without(
         self, items: list[tuple[int, bytes]], ends: list[Done | Fail | Handoff], error: Exception

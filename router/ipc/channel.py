@@ -10,8 +10,8 @@ from struct import Struct
 from typing import Protocol, cast
 
 from router.errors import ProtocolError
-from router.ipc.frames import FrameDecoder, encode_frame
-from router.ipc.messages import Message
+from router.ipc.frames import FrameDecoder, encode_content, encode_frame, prefix_of
+from router.ipc.messages import MAX_FRAME_BYTES, Message
 
 __all__ = ["Channel", "FrameDecoder", "Handler", "encode_frame"]
 
@@ -65,16 +65,24 @@ class Channel(asyncio.Protocol):
         credentials = socket.getsockopt(SOL_SOCKET, SO_PEERCRED, _credentials.size)
         return int(_credentials.unpack(credentials)[0])
 
-    def send(self, message: Message) -> None:
+    def send(self, message: Message, most_bytes: int = MAX_FRAME_BYTES) -> None:
         """Queue `message` for this tick's write. On a lost connection it goes nowhere: `lost` has said so.
 
-        Raises `ProtocolError`, and queues nothing, when the frame would be larger than any peer accepts.
+        Raises `ProtocolError`, and queues nothing, when the frame would be larger than `most_bytes`, by default what
+        any peer accepts.
         """
-        if not self._closed:
-            self.send_frame(encode_frame(message))
+        if self._closed:
+            return
+        content = encode_content(message, most_bytes)
+        prefix = prefix_of(len(content))
+        if len(content) <= _JOIN_BYTES:
+            self.send_frame(prefix + content)
+        else:  # not copied
+            self.send_frame(prefix)
+            self.send_frame(content)
 
     def send_frame(self, frame: bytes | bytearray) -> None:
-        """Queue what is already encoded, length prefix included."""
+        """Queue what is already encoded: a frame with its length prefix, or the parts of one."""
         if self._closed:
             return
         if not self._out:

@@ -11,18 +11,24 @@ HEADER_BYTES = 4
 _length = Struct("<I")
 _decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
 _decode = _decoder.decode
-_encoder = msgspec.msgpack.Encoder()
+_encode = msgspec.msgpack.Encoder().encode
+#: What stands before a frame's content: its length in bytes.
+prefix_of = _length.pack
 
 
-def encode_frame(message: Message) -> bytearray:
+def encode_content(message: Message, most_bytes: int = MAX_FRAME_BYTES) -> bytes:
+    """`message` as a frame without its length prefix. Raises `ProtocolError` when it is longer than `most_bytes`, by
+    default what peers accept."""
+    content = _encode(message)
+    if len(content) > most_bytes:
+        raise ProtocolError(f"frame of {len(content)} bytes; at most {most_bytes} are accepted")
+    return content
+
+
+def encode_frame(message: Message) -> bytes:
     """`message` as one frame, length prefix included. Raises `ProtocolError` when it is larger than peers accept."""
-    frame = bytearray(HEADER_BYTES)
-    _encoder.encode_into(message, frame, HEADER_BYTES)
-    length = len(frame) - HEADER_BYTES
-    if length > MAX_FRAME_BYTES:
-        raise ProtocolError(f"frame of {length} bytes; at most {MAX_FRAME_BYTES} are accepted")
-    _length.pack_into(frame, 0, length)
-    return frame
+    content = encode_content(message)
+    return prefix_of(len(content)) + content
 
 
 class FrameDecoder:
@@ -64,7 +70,10 @@ class FrameDecoder:
             if at > size:
                 self._frame, self._length = bytearray(view[begin:]), length
                 return messages
-            _decode_into(messages, view[begin:at])
+            try:
+                messages.append(_decode(view[begin:at]))
+            except _UNREADABLE as error:
+                messages += _instead_of(view[begin:at], error)
         if at < size:
             self._head = bytes(view[at:])
         return messages
@@ -74,31 +83,29 @@ class FrameDecoder:
         """Whether all that was fed has been told."""
         return self._frame is None and not self._head
 
-    def unfinished_bytes(self) -> int:
-        """Bytes held of a frame that is not whole yet."""
-        return len(self._head) if self._frame is None else len(self._frame)
-
     def _fill(self, frame: bytearray, data: bytes | bytearray, messages: list[Message]) -> int:
         """Add the front of `data` to `frame`, as much as belongs to it; how many bytes that was."""
         take = min(len(data), self._length - len(frame))
         frame += data if take == len(data) else memoryview(data)[:take]
         if len(frame) == self._length:
             self._frame = None
-            _decode_into(messages, memoryview(frame))
+            try:
+                messages.append(_decode(frame))
+            except _UNREADABLE as error:
+                messages += _instead_of(memoryview(frame), error)
         return take
 
 
-def _decode_into(messages: list[Message], frame: memoryview) -> None:
-    try:
-        messages.append(_decode(frame))
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        tag, id = _tag_and_id(frame)
-        if tag in _ENDS and id is not None:
-            messages.append(Fail(id=id, status=502, body=_UNREADABLE, code="engine_failed"))
-        elif tag == _HELLO and id is not None and id != PROTOCOL_VERSION:  # the number behind it is its version
-            raise ProtocolError(other_version(id)) from error
-        elif tag != _LOAD:  # the next one will tell
-            raise ProtocolError(f"malformed frame: {error}") from error
+def _instead_of(frame: memoryview, error: Exception) -> tuple[Message, ...]:
+    """What is taken to have been said by a frame that cannot be read."""
+    tag, id = _tag_and_id(frame)
+    if tag in _ENDS and id is not None:
+        return (Fail(id=id, status=502, body=_UNREADABLE_END, code="engine_failed"),)
+    if tag == _HELLO and id is not None and id != PROTOCOL_VERSION:  # the number behind it is its version
+        raise ProtocolError(other_version(id)) from error
+    if tag == _LOAD:  # the next one will tell
+        return ()
+    raise ProtocolError(f"malformed frame: {error}") from error
 
 
 def other_version(version: int) -> str:
@@ -107,11 +114,13 @@ def other_version(version: int) -> str:
     return f"expected protocol version {PROTOCOL_VERSION}, got {version}: {why}"
 
 
+#: What decoding raises.
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 #: Tags of frames that may be unreadable without taking the connection, and with it every other answer, along.
 _ENDS = frozenset(struct.__struct_config__.tag for struct in (Done, Fail, Handoff))
 _HELLO = Hello.__struct_config__.tag
 _LOAD = Load.__struct_config__.tag
-_UNREADABLE = (
+_UNREADABLE_END = (
     b'{"error":{"message":"the engine ended this answer in a way that cannot be read",'
     b'"type":"engine_error","param":null,"code":"engine_failed"}}'
 )

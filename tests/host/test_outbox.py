@@ -9,8 +9,8 @@ import pytest
 
 from router.errors import ProtocolError
 from router.host.outbox import BATCH_BYTES, Outbox, batches
-from router.ipc.frames import FrameDecoder, encode_frame
-from router.ipc.messages import Chunks, Done, Fail, Message
+from router.ipc.frames import HEADER_BYTES, encode_content, encode_frame
+from router.ipc.messages import MAX_FRAME_BYTES, Chunks, Done, Fail, Message
 from router.types import Usage
 
 
@@ -21,13 +21,9 @@ class Noted:
         self.sent: list[Message] = []
         self.largest = 0
 
-    def send(self, message: Message) -> None:
-        self.largest = max(self.largest, len(encode_frame(message)))
+    def send(self, message: Message, most_bytes: int = MAX_FRAME_BYTES) -> None:
+        self.largest = max(self.largest, HEADER_BYTES + len(encode_content(message, most_bytes)))
         self.sent.append(message)
-
-    def send_frame(self, frame: bytearray) -> None:
-        self.largest = max(self.largest, len(frame))
-        self.sent += FrameDecoder().feed(frame)
 
     def bytes_of(self, id: int) -> bytes:
         frames = [message for message in self.sent if isinstance(message, Chunks)]
@@ -154,10 +150,12 @@ async def test_chunks_that_make_no_frame_end_their_answers_with_an_error(
     stopped: list[int] = []
     outbox = make(lost=stopped.append)
 
-    def refuse(frame: bytearray) -> None:
-        raise ProtocolError("no room")
+    def refuse(message: Message, most_bytes: int = 0) -> None:
+        if isinstance(message, Chunks):
+            raise ProtocolError("no room")
+        channel.sent.append(message)
 
-    channel.send_frame = refuse  # type: ignore[method-assign]
+    channel.send = refuse  # type: ignore[method-assign]
     outbox.chunk(1, b"a")
     outbox.chunk(2, b"b")
     outbox.end(Done(id=2))
@@ -168,13 +166,15 @@ async def test_chunks_that_make_no_frame_end_their_answers_with_an_error(
     assert str(told[0]) == "no room"
 
 
-async def test_a_tick_of_small_chunks_is_one_frame(make: Make, channel: Noted) -> None:
+async def test_a_tick_of_small_chunks_is_one_frame_and_is_not_copied(make: Make, channel: Noted) -> None:
     outbox = make()
-    items = [(id, b"token") for id in range(1000)]
-    for id, data in items:
-        outbox.chunk(id, data)
+    for id in range(1000):
+        outbox.chunk(id, b"token")
+    items = outbox._items
     await tick()
-    assert channel.sent == [Chunks(items)]
+    (frame,) = channel.sent
+    assert isinstance(frame, Chunks)
+    assert frame.items is items
 
 
 def test_very_many_small_chunks_count_with_what_a_frame_adds_to_each() -> None:

@@ -108,6 +108,17 @@ async def test_large_and_small_frames_of_one_tick(host: End, frontend: End) -> N
 
 
 @on_both_loops
+async def test_a_message_over_its_senders_bound_is_refused_and_nothing_of_it_is_queued(host: End, frontend: End) -> None:
+    assert host.channel is not None
+    with pytest.raises(ProtocolError, match=r"frame of 1\d\d\d bytes; at most 1000 are accepted"):
+        host.channel.send(Chunks([(1, bytes(1000))]), 1000)
+    assert host.channel.buffered_bytes() == 0
+    host.channel.send(Chunks([(1, bytes(900))]), 1000)
+    await frontend.until(lambda: frontend.messages)
+    assert frontend.messages == [Chunks([(1, bytes(900))])]
+
+
+@on_both_loops
 async def test_a_protocol_error_ends_the_connection_once(host: End, frontend: End) -> None:
     frontend.channel._transport.write(b"\x01\x00\x00\x00\xc1")
     await host.until(lambda: host.losses)
