@@ -12,6 +12,7 @@ from router.types import Usage
 
 DONE = b"data: [DONE]\n\n"
 _encode = msgspec.json.encode
+_NULL = b"null"
 
 
 class Choice(msgspec.Struct, frozen=True, gc=False):
@@ -106,8 +107,9 @@ class EventWriter:
 
     def text(self, index: int, text: str, tokens: int) -> bytes:
         """New text of a choice; `tokens` counts all its tokens so far."""
-        event = (self._before.get(index) or self._open(index)) + _encode(text) + self._after
-        return event + self._tail(tokens) if self._continuous else event
+        if self._continuous:
+            return (self._before.get(index) or self._open(index)) + _encode(text) + self._after + self._tail(tokens)
+        return (self._before.get(index) or self._open(index)) + _encode(text) + self._after
 
     def finish(self, index: int, text: str, tokens: int, reason: str, stop_reason: int | str | None) -> bytes:
         """The last text of a choice and why it ended."""
@@ -119,7 +121,7 @@ class EventWriter:
         event = b'%b,"logprobs":null,"finish_reason":%b,"stop_reason":%b%b}]' % (
             start,
             _encode(reason),
-            _encode(stop_reason),
+            _NULL if stop_reason is None else _encode(stop_reason),
             shape.finish,
         )
         # The last event of a stream carries the fingerprint.
@@ -148,14 +150,18 @@ def whole(head: Head, choices: list[Choice], usage: Usage) -> bytes:
     chat, shape, details = head.kind == "chat", head.shape, b""
     if head.cached_details:
         details = b',"prompt_tokens_details":{"cached_tokens":%d%b}' % (usage.cached_tokens, shape.details)
+    if len(choices) == 1:
+        told = _choice(choices[0], chat, shape)
+    else:
+        told = b",".join([_choice(choice, chat, shape) for choice in choices])
     return b'{"id":%b,"object":"%b","created":%d,"model":%b,"choices":[%b],"system_fingerprint":%b,"usage":%b%b}' % (
         _encode(head.id),
         b"chat.completion" if chat else b"text_completion",
         head.created,
         _encode(head.model),
-        b",".join([_choice(choice, chat, shape) for choice in choices]),
-        _encode(head.fingerprint),
-        _usage(usage, details + shape.usage),
+        told,
+        _NULL if head.fingerprint is None else _encode(head.fingerprint),
+        _usage(usage, details + shape.usage if details else shape.usage),
         shape.answer,
     )
 
@@ -170,7 +176,7 @@ def _choice(choice: Choice, chat: bool, shape: Shape) -> bytes:
         choice.index,
         content,
         _encode(choice.finish_reason),
-        _encode(choice.stop_reason),
+        _NULL if choice.stop_reason is None else _encode(choice.stop_reason),
         shape.choice,
     )
 
