@@ -21,14 +21,6 @@ def names() -> frozenset[str]:
     return frozenset(known) if len(known) >= _LEAST else frozenset()
 
 
-def fields_of(name: str) -> frozenset[str]:
-    """The fields of one of vLLM's argument classes."""
-    nodes = [node for tree in _trees() for node in ast.walk(tree)]
-    return frozenset(
-        field for node in nodes if isinstance(node, ast.ClassDef) and node.name == name for field in _fields(node)
-    )
-
-
 def _trees() -> Iterator[ast.Module]:
     """None where vLLM is not installed."""
     found = importlib.util.find_spec("vllm")

@@ -1,6 +1,7 @@
 """vLLM's arguments: which are Headgate's own, which there are, and what is said of one that is refused."""
 
 import argparse
+import ast
 import json
 import os
 import subprocess
@@ -12,8 +13,9 @@ import pytest
 
 from router.config.engine_args import OURS, not_here, twice
 from router.host.adapter import arguments, fit
+from router.host.adapter import names as names_of_vllm
 from router.host.adapter.arguments import ArgumentRefused, look_at_names
-from router.host.adapter.names import fields_of, names
+from router.host.adapter.names import names
 from router.host.check import first_refusal
 from router.ipc.spec import HostSpec
 
@@ -39,6 +41,12 @@ def why_not(known: set[str], **engine_args: object) -> tuple[str, str]:
     with pytest.raises(ArgumentRefused) as refused:
         look_at_names(spec(**engine_args), known)
     return refused.value.key, refused.value.why
+
+
+def fields_of(name: str) -> set[str]:
+    """The fields of one of vLLM's argument classes."""
+    nodes = [node for tree in names_of_vllm._trees() for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+    return {field for node in nodes if node.name == name for field in names_of_vllm._fields(node)}
 
 
 @needs_vllm
