@@ -59,29 +59,41 @@ class JournalCounts(Protocol):
 
 
 class Histogram:
-    """Counts per bucket and the sum of what was observed. `bounds` are upper bounds, ascending, without infinity."""
+    """Counts per bucket and the sum of what was observed. `bounds` are upper bounds, ascending, without infinity.
 
-    __slots__ = ("bounds", "counts", "total")
+    Native code counts in the buffers `counts` and `total`. What is observed here is kept beside them and added when
+    asked for: to change an item of a buffer from Python takes as long as all else of `observe`.
+    """
+
+    __slots__ = ("_bounds", "_counts", "_total", "bounds", "counts", "total")
 
     def __init__(self, bounds: "array[float]") -> None:
-        self.bounds = bounds
+        self.bounds, self._bounds = bounds, tuple(bounds)
         self.counts = array("q", [0] * (len(bounds) + 1))
+        self._counts = [0] * (len(bounds) + 1)
         self.total = array("d", [0.0])
+        self._total = 0.0
 
     def observe(self, value: float) -> None:
-        self.counts[bisect_left(self.bounds, value)] += 1
-        self.total[0] += value
+        self._counts[bisect_left(self._bounds, value)] += 1
+        self._total += value
 
     def add(self, other: "Histogram") -> None:
         """Of the same bounds."""
-        for i, count in enumerate(other.counts):
-            self.counts[i] += count
-        self.total[0] += other.total[0]
+        for i, count in enumerate(other.all_counts()):
+            self._counts[i] += count
+        self._total += other.sum()
+
+    def all_counts(self) -> list[int]:
+        return [here + there for here, there in zip(self._counts, self.counts, strict=True)]
+
+    def sum(self) -> float:
+        return self._total + self.total[0]
 
     def buckets(self) -> list[tuple[str, float]]:
         """Cumulative, as Prometheus wants them."""
-        names = [*map(str, self.bounds), "+Inf"]
-        return [(name, float(count)) for name, count in zip(names, accumulate(self.counts), strict=True)]
+        names = [*map(str, self._bounds), "+Inf"]
+        return [(name, float(count)) for name, count in zip(names, accumulate(self.all_counts()), strict=True)]
 
 
 class Labelled:
@@ -240,7 +252,7 @@ class Metrics(Collector):
 
     def collect(self) -> Iterator[Metric]:
         members = tuple(self._members())
-        requests = {key: sum(histogram.counts) for key, histogram in self._requests.items()}
+        requests = {key: sum(histogram.all_counts()) for key, histogram in self._requests.items()}
         decisions = {key: count[0] for key, count in self._decisions.items()}
         yield _counter("requests", "Requests answered.", ("route", "model", "status"), requests)
         yield _counter("errors", "Requests that ended in an error.", ("type",), self._errors)
@@ -293,14 +305,14 @@ def _counter(
 
 def _histogram(name: str, text: str, histogram: Histogram) -> Metric:
     family = HistogramMetricFamily(_PREFIX + name, text)
-    family.add_metric([], histogram.buckets(), histogram.total[0])
+    family.add_metric([], histogram.buckets(), histogram.sum())
     return family
 
 
 def _labelled(name: str, text: str, label: str, labelled: Labelled) -> Metric:
     family = HistogramMetricFamily(_PREFIX + name, text, labels=[label])
     for value, histogram in labelled.children.items():
-        family.add_metric([value], histogram.buckets(), histogram.total[0])
+        family.add_metric([value], histogram.buckets(), histogram.sum())
     return family
 
 

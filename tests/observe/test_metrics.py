@@ -1,6 +1,7 @@
 """Metrics: what a scrape says is what was counted, in Prometheus's own reading."""
 
 import time
+from array import array
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -69,6 +70,21 @@ def test_a_value_on_a_bound_belongs_to_it() -> None:
     histogram = Histogram((1.0, 2.0))
     histogram.observe(1.0)
     assert histogram.buckets() == [("1.0", 1.0), ("2.0", 1.0), ("+Inf", 1.0)]
+
+
+def test_what_native_code_counts_in_the_buffers_and_what_is_observed_here_is_one_histogram() -> None:
+    """Of two requests one takes the common way, natively, the other the ordinary one."""
+    histogram = Histogram(array("d", [1.0, 2.0]))
+    histogram.counts[1] += 1
+    histogram.total[0] += 1.5
+    histogram.observe(4.0)
+    merged = Histogram(array("d", [1.0, 2.0]))
+    merged.observe(0.5)
+    merged.add(histogram)
+    assert histogram.buckets() == [("1.0", 0.0), ("2.0", 1.0), ("+Inf", 2.0)]
+    assert histogram.sum() == 5.5
+    assert merged.buckets() == [("1.0", 1.0), ("2.0", 2.0), ("+Inf", 3.0)]
+    assert merged.sum() == 6.0
 
 
 def test_members_are_asked_at_each_scrape() -> None:
