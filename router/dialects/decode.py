@@ -159,8 +159,9 @@ def _chat(body: bytes, cuts: Cuts) -> _Fields:
 def _completions(body: bytes, cuts: Cuts) -> _Fields:
     read, most_ids = _parse_ids(_completions_reader, body, b"prompt", cuts)
     seen: set[str] = set()
-    if _structured(read.response_format) or _given(read.structured_outputs):
-        seen.add("structured")
+    if read.response_format is not None or read.structured_outputs is not ABSENT:
+        if _structured(read.response_format) or _given(read.structured_outputs):
+            seen.add("structured")
     if read.logprobs is not None:
         seen.add("logprobs")
     text, token_ids = "", 0
@@ -172,7 +173,8 @@ def _completions(body: bytes, cuts: Cuts) -> _Fields:
         _check_range(read.max_tokens, "max_tokens", 0, MAX_TOKENS)  # 0 with `echo` scores a prompt
     if read.n is not None:
         _check_range(read.n, "n", 1, MAX_CHOICES)
-    return _Fields(read.model, turns, read.stream, read.max_tokens, read.n or 1, _COMPLETIONS | seen, token_ids)
+    needs = _COMPLETIONS | seen if seen else _COMPLETIONS
+    return _Fields(read.model, turns, read.stream, read.max_tokens, read.n or 1, needs, token_ids)
 
 
 def _responses(body: bytes, cuts: Cuts) -> _Fields:
