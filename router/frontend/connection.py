@@ -331,8 +331,10 @@ class Connection(Pipe, asyncio.Protocol):
             reader.close()
         self.deadline = inf
         self.door.held.discard(self)
-        self._count_unread(0)
-        self._waiting.clear()
+        if self._unread_bytes:
+            self._count_unread(0)
+        if self._waiting.exchanges:
+            self._waiting.clear()
         active, self._active = self._active, None
         if active is not None:
             active.gone()
