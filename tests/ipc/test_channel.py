@@ -108,7 +108,7 @@ async def test_large_and_small_frames_of_one_tick(host: End, frontend: End) -> N
 
 
 @on_both_loops
-async def test_a_message_over_its_senders_bound_is_refused_and_nothing_of_it_is_queued(host: End, frontend: End) -> None:
+async def test_a_message_over_its_senders_bound_is_refused_and_not_queued(host: End, frontend: End) -> None:
     assert host.channel is not None
     with pytest.raises(ProtocolError, match=r"frame of 1\d\d\d bytes; at most 1000 are accepted"):
         host.channel.send(Chunks([(1, bytes(1000))]), 1000)
