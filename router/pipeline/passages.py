@@ -12,7 +12,8 @@ from router.pipeline.decider import Decider
 from router.pipeline.record import attempt_of
 from router.pipeline.request import Request
 from router.pool import PoolMember
-from router.pool.engine import EngineCall, EngineMember
+from router.pool.calls import EngineCall
+from router.pool.engine import EngineMember
 from router.pool.openai import OpenAIMember
 
 if TYPE_CHECKING:

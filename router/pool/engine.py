@@ -14,7 +14,6 @@ from router.config import Member, Supervision
 from router.errors import (
     ContentTooLarge,
     EngineFailed,
-    EngineLost,
     EngineStartError,
     NoEngine,
     Overloaded,
@@ -35,10 +34,11 @@ from router.ipc.messages import (
     Submit,
 )
 from router.ipc.spec import HostSpec
-from router.native.call import Call, pass_on
+from router.native.call import pass_on
 from router.native.lane import Lane
 from router.pool.base import Failure, MemberStatus, Receiver, Work
 from router.pool.breaker import Breaker
+from router.pool.calls import EngineCall, fail_broken, fail_call, suspect
 from router.pool.claims import plausible, tokens
 from router.pool.failing import Failing
 from router.pool.failure import failure_of, is_members_fault
@@ -53,25 +53,6 @@ log = logging.getLogger("headgate.pool")
 #: Unsent bytes to one engine above which new work is refused: it reads too slowly.
 MAX_UNSENT_BYTES = 256 * 1024 * 1024
 _MAX_BODY_BYTES = MAX_FRAME_BYTES - 64 * 1024
-
-
-class EngineCall(Call):
-    """One request in an engine host. While it streams, its chunks go straight to `chunk`."""
-
-    __slots__ = ("_member", "chunk", "receiver", "typical")
-
-    def __init__(self, member: "EngineMember", id: int, receiver: Receiver) -> None:
-        super().__init__(member.lane, id)
-        self._member = member
-        self.receiver = receiver
-        self.typical = True
-        self.chunk: Callable[[bytes], None] = receiver.chunk  # type: ignore[assignment]
-
-    def stream_to(self, chunk: Callable[[bytes], None]) -> None:
-        self.chunk, self.started = chunk, True
-
-    def abort(self) -> None:
-        self._member.abort(self.id)
 
 
 class EngineMember(Laned):
@@ -115,7 +96,7 @@ class EngineMember(Laned):
         self._link: HostLink | None = None
         self._hello: Hello | None = None
         self._killed = ""  # why we ended it ourselves
-        self._failing: Failing[tuple[EngineCall, Failure]] = Failing(lambda failed: self._tell_failure(*failed))
+        self._failing: Failing[tuple[EngineCall, Failure]] = Failing(lambda failed: fail_call(*failed, self.name))
 
     # PoolMember
 
@@ -278,7 +259,7 @@ class EngineMember(Laned):
         try:
             call.receiver.done(done)
         except Exception:
-            self._end_broke(call)
+            fail_broken(call, self.name, "the end")
 
     def _fail(self, fail: Fail) -> None:
         call = self._calls.pop(fail.id, None)
@@ -294,7 +275,7 @@ class EngineMember(Laned):
             log.exception("request %d of %r: its error could not be read", call.id, self.name)
             failed = EngineFailed(f"engine {self.name!r} failed with status {status}")
             failure = Failure(failed, retryable=fail.retryable)
-        self._tell_failure(call, failure)
+        fail_call(call, failure, self.name)
 
     def _handoff(self, handoff: Handoff) -> None:
         call = self._calls.pop(handoff.id, None)
@@ -306,24 +287,12 @@ class EngineMember(Laned):
         try:
             call.receiver.handoff(handoff)
         except Exception:
-            self._end_broke(call)
-
-    def _end_broke(self, call: EngineCall) -> None:
-        log.exception("request %d of %r: its receiver failed at the end", call.id, self.name)
-        self._tell_failure(call, Failure(EngineFailed("the answer could not be passed on")))
-
-    def _tell_failure(self, call: EngineCall, failure: Failure) -> None:
-        """What one receiver raises must not keep the others from being told, nor take the connection along."""
-        try:
-            call.receiver.fail(failure)
-        except Exception:
-            log.exception("request %d of %r: its receiver failed at an error", call.id, self.name)
+            fail_broken(call, self.name, "the end")
 
     def _receiver_broke(self, call: EngineCall) -> None:
-        # A bug of ours in one request must not take the connection, and with it every other request, along.
-        log.exception("request %d of %r: its receiver failed", call.id, self.name)
+        """Called where it is caught."""
         self.abort(call.id)
-        self._tell_failure(call, Failure(EngineFailed("the answer could not be passed on")))
+        fail_broken(call, self.name, "a chunk")
 
     def _writable(self, writable: bool) -> None:
         """Frames may go straight to the channel as long as the host reads them in time."""
@@ -340,18 +309,9 @@ class EngineMember(Laned):
         self._load.forget()
         why = f"engine {self.name!r} was lost" + (f": {error}" if error else "")
         log.error("%s; %d requests were under way", why, len(self._calls))
-        self._fail_calls(Failure(EngineFailed(why), retryable=True, lost=True), self._suspect(why))
+        self._fail_calls(Failure(EngineFailed(why), retryable=True, lost=True), suspect(self._calls, why))
         if self.on_lost is not None:
             self.on_lost()
-
-    def _suspect(self, why: str) -> dict[int, Failure]:
-        """What is told to a request that alone waited for its first token as the engine was lost: it may be what the
-        engine was lost by, and another engine would be lost by it too."""
-        waiting = [id for id, call in self._calls.items() if not call.started]
-        if len(waiting) != 1:
-            return {}
-        why += ", and no other request waited for its first token there; it is not tried on another engine"
-        return {waiting[0]: Failure(EngineLost(why), lost=True)}
 
     def _fail_calls(self, failure: Failure, others: Mapping[int, Failure] = {}) -> None:
         """Fail all calls, many of them in later turns of the loop; those of `others` with a failure of their own. Those
