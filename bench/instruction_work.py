@@ -17,6 +17,7 @@ import client
 import decision
 import prompts
 import uvloop
+from links import Deaf, Link
 
 from router.config import Config, Member, Server, Supervision
 from router.frontend.connection import Connection
@@ -25,8 +26,8 @@ from router.host import fields, sse
 from router.host.base import Facts
 from router.host.render import Renderer
 from router.host.server import Server as Host
-from router.ipc.channel import Channel, encode_frame
-from router.ipc.messages import Chunks, Done, Hello, Load, Message, Submit
+from router.ipc.channel import encode_frame
+from router.ipc.messages import Chunks, Done, Hello, Load, Submit
 from router.observe.metrics import Metrics
 from router.pipeline.router import Router
 from router.pool.engine import EngineMember
@@ -49,7 +50,7 @@ class Kind(NamedTuple):
     clear: Callable[[], None] = lambda: None  #: what the sockets hold, between counts
 
 
-class Wire:
+class Wire(Deaf):
     """A transport over half of a socket pair: nothing waits in it."""
 
     def __init__(self) -> None:
@@ -68,54 +69,9 @@ class Wire:
         except BlockingIOError:
             pass
 
-    def write(self, data: Any) -> None: ...
-
-    def is_closing(self) -> bool:
-        return False
-
-    def get_write_buffer_size(self) -> int:
-        return 0
-
-    def set_write_buffer_limits(self, high: int) -> None: ...
-
     def pause_reading(self) -> None: ...
 
     def resume_reading(self) -> None: ...
-
-    def abort(self) -> None: ...
-
-
-class Deaf(Wire):
-    """A transport that keeps nothing, over no socket."""
-
-    def __init__(self) -> None: ...
-
-    def get_extra_info(self, name: str) -> Any:
-        return None
-
-
-class Link:
-    """A connection to an engine host that never was."""
-
-    process = None
-
-    def __init__(self, member: EngineMember, loop: asyncio.AbstractEventLoop) -> None:
-        self.received = member.received
-        self.channel = Channel(self, loop)  # type: ignore[arg-type]
-        self.channel.shortcut = member._frames
-        self.channel.connection_made(Deaf())  # type: ignore[arg-type]
-
-    def send(self, message: Message) -> None:
-        self.channel.send(message)
-
-    def unsent_bytes(self) -> int:
-        return self.channel.buffered_bytes()
-
-    def connected(self, channel: Channel) -> None: ...
-
-    def lost(self, error: Exception | None) -> None: ...
-
-    def writable(self, writable: bool) -> None: ...
 
 
 class Front:
@@ -138,7 +94,7 @@ class Front:
         self.clients = [self.connect() for _ in range(CONNECTIONS)]
 
     def _link(self, member: EngineMember) -> Link:
-        link = Link(member, self.loop)
+        link = Link(member, self.loop, natively=True)
         member._link, member.phase = link, "ready"  # type: ignore[assignment]
         member.described(frozenset({"chat", "completions", "tools"}), 32_768)
         member._writable(True)

@@ -3,7 +3,7 @@
 `make bench`, or: python -P -m pytest bench/test_pipeline.py --benchmark-only
 """
 
-import asyncio
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,11 @@ from typing import Any
 import pytest
 import uvloop
 
+sys.path.insert(0, str(Path(__file__).parent))
+
+from links import Link
+
 from router.config import Config, Member, Routing, Supervision
-from router.ipc.channel import Channel
 from router.ipc.frames import FrameDecoder, encode_frame
 from router.ipc.messages import Chunks, Done, Message, Submit
 from router.pipeline.router import Router
@@ -26,43 +29,6 @@ CHAT = frozenset({"chat"})
 QUERY = Query(kind="chat", model="auto", turns=(Turn("user", "word " * 100),), needs=CHAT)
 BODY = b'{"model":"auto","messages":[{"role":"user","content":"' + b"word " * 100 + b'"}]}'
 EVENT = b"data: " + b"x" * 180 + b"\n\n"
-
-
-class Wire:
-    """A transport that takes everything and keeps nothing."""
-
-    def write(self, data: Any) -> None: ...
-
-    def is_closing(self) -> bool:
-        return False
-
-    def get_write_buffer_size(self) -> int:
-        return 0
-
-    def set_write_buffer_limits(self, high: int) -> None: ...
-
-
-class Link:
-    """A connection to a host that never was."""
-
-    process = None
-
-    def __init__(self, member: EngineMember, loop: asyncio.AbstractEventLoop) -> None:
-        self.received = member.received
-        self.channel = Channel(self, loop)
-        self.channel.connection_made(Wire())  # type: ignore[arg-type]
-
-    def send(self, message: Message) -> None:
-        self.channel.send(message)
-
-    def unsent_bytes(self) -> int:
-        return self.channel.buffered_bytes()
-
-    def connected(self, channel: Channel) -> None: ...
-
-    def lost(self, error: Exception | None) -> None: ...
-
-    def writable(self, writable: bool) -> None: ...
 
 
 class Sink:
@@ -95,7 +61,7 @@ class Rig:
         self.members = [EngineMember(m, Supervision(), Path("/nowhere"), gpu_share=m.gpu_share or 0.5) for m in pool]
         self.links = []
         for member in self.members:
-            link = Link(member, self.loop)
+            link = Link(member, self.loop, natively=False)
             self.links.append(link)
             member._link, member.phase = link, "ready"  # type: ignore[assignment]
             member.described(CHAT, 8192)
