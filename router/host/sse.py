@@ -109,7 +109,7 @@ class EventWriter:
         """New text of a choice; `tokens` counts all its tokens so far."""
         if self._continuous:
             return (self._before.get(index) or self._open(index)) + _encode(text) + self._after + self._tail(tokens)
-        return (self._before.get(index) or self._open(index)) + _encode(text) + self._after
+        return b"".join((self._before.get(index) or self._open(index), _encode(text), self._after))
 
     def finish(self, index: int, text: str, tokens: int, reason: str, stop_reason: int | str | None) -> bytes:
         """The last text of a choice and why it ended."""
