@@ -107,9 +107,13 @@ class EventWriter:
 
     def text(self, index: int, text: str, tokens: int) -> bytes:
         """New text of a choice; `tokens` counts all its tokens so far."""
+        try:
+            before = self._before[index]
+        except KeyError:
+            before = self._open(index)
         if self._continuous:
-            return (self._before.get(index) or self._open(index)) + _encode(text) + self._after + self._tail(tokens)
-        return b"".join((self._before.get(index) or self._open(index), _encode(text), self._after))
+            return before + _encode(text) + self._after + self._tail(tokens)
+        return b"".join((before, _encode(text), self._after))
 
     def finish(self, index: int, text: str, tokens: int, reason: str, stop_reason: int | str | None) -> bytes:
         """The last text of a choice and why it ended."""

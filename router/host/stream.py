@@ -12,7 +12,18 @@ from router.types import Timings, Usage
 class Stream:
     """The `Answer` of one `Submit`. `closed` is called once, at whatever end."""
 
-    __slots__ = ("_closed", "_first_token_s", "_id", "_loop", "_open", "_outbox", "_received", "_stop", "_timer")
+    __slots__ = (
+        "_closed",
+        "_first_token_s",
+        "_id",
+        "_loop",
+        "_open",
+        "_outbox",
+        "_received",
+        "_stop",
+        "_streaming",
+        "_timer",
+    )
 
     def __init__(self, id: int, outbox: Outbox, loop: asyncio.AbstractEventLoop, closed: Callable[[int], None]) -> None:
         self._id = id
@@ -22,6 +33,7 @@ class Stream:
         self._received = loop.time()
         self._first_token_s = 0.0
         self._open = True
+        self._streaming = False  #: open, and its first chunk has come
         self._stop: Callable[[], None] | None = None
         self._timer: asyncio.TimerHandle | None = None
 
@@ -45,12 +57,13 @@ class Stream:
     # Answer
 
     def chunk(self, data: bytes) -> None:
-        if not self._open:
-            return
+        if not self._streaming:
+            if not self._open:
+                return
+            self._streaming = True
+            self._first_token_s = self._loop.time() - self._received
         if type(data) is not bytes and self._refuse_unsendable(data):
             return
-        if not self._first_token_s:
-            self._first_token_s = self._loop.time() - self._received
         if not self._outbox.chunk(self._id, data):
             why = "the answer was cut: its reader is too slow"
             self.refuse(failure(503, why, "slow_reader", code="slow_reader"))
@@ -93,7 +106,7 @@ class Stream:
                 self._loop.call_exception_handler({"message": "a generation could not be stopped", "exception": error})
 
     def _close(self) -> None:
-        self._open = False
+        self._open = self._streaming = False
         self._stop = None
         if self._timer is not None:
             self._timer.cancel()
