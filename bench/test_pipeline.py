@@ -44,6 +44,7 @@ class Sink:
 
 class Scoring:
     placements = ()
+    typical = ("",)
     head = None
     router = "mf"
     slow = False
