@@ -88,6 +88,7 @@ class Front:
         self.members = [EngineMember(m, Supervision(), Path("/nowhere"), gpu_share=m.gpu_share or 0.5) for m in pool]
         self.links = [self._link(member) for member in self.members]
         self.router = Router(config, pool=self.members)
+        self.ledger: Any = getattr(self.router, "ledger", None)  # versions before had none
         self.door = Frontend(server, self.router, Metrics(process=False))._public
         self.door.sweep(self.loop.time())
         self.wires: list[Wire] = []
@@ -127,6 +128,8 @@ class Front:
                 frames = [encode_frame(Chunks([(id, ANSWER) for id in ids]))]
                 frames += [encode_frame(done(id)) for id in ids]
                 link.channel.data_received(b"".join(frames))
+        if self.ledger is not None:
+            self.ledger.tell()
 
     def requests(self, name: str, requests: list[bytes]) -> Kind:
         def work() -> None:
