@@ -6,7 +6,6 @@ Knows neither HTTP's grammar (`reader`) nor what an answer says (`exchange`).
 import asyncio
 from math import inf
 from time import perf_counter
-from typing import cast
 
 from router.errors import Overloaded, RequestTimeout, RouterError
 from router.frontend import wire
@@ -57,9 +56,7 @@ class Connection(Pipe, asyncio.Protocol):
 
     # asyncio.Protocol
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # Not checked: uvloop's transports are no subclasses of asyncio's.
-        transport = cast(asyncio.Transport, transport)
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self.attach(transport)
         socket = transport.get_extra_info("socket")
         if socket is not None:
@@ -88,8 +85,23 @@ class Connection(Pipe, asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         reader = self._reader
-        if self._active is None and (reader is None or reader.phase == IDLE) and self._take_express(data):
-            return
+        if self._active is None and (reader is None or reader.phase == IDLE) and self._reading and self.open:
+            express = self.door.express
+            if express is not None:
+                try:
+                    passage = express.take(self, data)
+                except Exception as error:  # of a head in Python, for example; the connection goes on
+                    self._count_left(SCORING)
+                    self._active = failing(self, data.split(b" ", 2)[1], express.given_id, error)
+                    self._active.run()
+                    return
+                if passage is not None:  # a common request, and under way
+                    self._active = passage
+                    self.deadline = inf
+                    return
+                self._left = express.left
+            else:
+                self._left = NO_ENGINE
         if reader is None:
             if not self.open:
                 return
@@ -127,26 +139,6 @@ class Connection(Pipe, asyncio.Protocol):
         self.deadline = inf
         self._timed = IDLE
         self._waiting.exchanges.append(exchange)
-
-    def _take_express(self, data: bytes) -> bool:
-        """Whether `data` is a common request, and under way."""
-        express = self.door.express
-        if express is None or not self._reading or not self.open:
-            self._left = NO_ENGINE if express is None else PIPELINED
-            return False
-        try:
-            passage = express.take(self, data)
-        except Exception as error:  # of a head in Python, for example; the connection goes on
-            self._count_left(SCORING)
-            exchange = self._active = failing(self, data.split(b" ", 2)[1], express.given_id, error)
-            exchange.run()
-            return True
-        if passage is None:
-            self._left = express.left
-            return False
-        self._active = passage
-        self.deadline = inf
-        return True
 
     # What exchanges use
 
