@@ -89,11 +89,11 @@ async def test_a_client_that_leaves_while_its_body_is_read_is_not_answered(
     for client in clients:
         client.send(chat(padding=LARGE))
     await until(lambda: door.running == 3 and gate.reads, lambda: door.running)
-    assert door.body_bytes > 3 * len(LARGE)
+    assert door.gate.slots.pending_bytes > 3 * len(LARGE)
     for client in clients:
         await client.close()
     await until(lambda: door.running == 0, lambda: door.running)
-    assert door.body_bytes == 0
+    assert (door.body_bytes, door.gate.slots.pending_bytes) == (0, 0)
     gate.open.set()
     last = await house.connect(frontend)
     last.send(chat(padding=LARGE))
@@ -124,9 +124,44 @@ async def test_requests_whose_body_is_being_read_count_as_in_flight(
     first.send(chat(padding=LARGE))
     await until(lambda: gate.reads)
     second.send(chat())
-    assert (await second.response()).error["message"] == "1 requests are in flight, the most that are accepted"
+    assert (await second.response()).error["message"] == "1 requests are in flight, the most allowed"
     gate.open.set()
     assert (await first.response()).status == 200
+
+
+async def test_a_large_body_whose_turn_comes_while_it_is_read_is_answered_once_it_is_read(
+    house: House, service: ScriptedService, gate: Gate
+) -> None:
+    frontend = await house.start(service, in_flight=1, queue_requests=1)
+    slots = frontend._public.gate.slots
+    first, large = await house.connect(frontend), await house.connect(frontend)
+    first.send(chat())
+    running = await service.asked()
+    large.send(chat(padding=LARGE))
+    await until(lambda: gate.reads and slots.waiting)
+    running.reply()
+    assert (await first.response()).status == 200
+    await until(lambda: slots.running == 1 and not slots.waiting)
+    gate.open.set()
+    (await service.asked(2)).reply()
+    assert (await large.response()).status == 200
+    assert slots.running == 0
+
+
+async def test_a_large_body_that_waits_too_long_for_its_turn_while_it_is_read_is_refused(
+    house: House, service: ScriptedService, gate: Gate
+) -> None:
+    frontend = await house.start(service, in_flight=1, queue_requests=1, queue_s=0.01)
+    first, large = await house.connect(frontend), await house.connect(frontend)
+    first.send(chat())
+    running = await service.asked()
+    large.send(chat(padding=LARGE))
+    response = await large.response()
+    assert (response.status, response.error["code"]) == (429, "overloaded")
+    running.reply()
+    gate.open.set()
+    assert (await first.response()).status == 200
+    assert len(service.requests) == 1
 
 
 async def test_a_deadline_that_passes_while_the_body_is_read_is_answered_then(
