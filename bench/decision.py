@@ -29,7 +29,6 @@ from router.features import segments
 from router.heads import Claim, Head, load
 from router.heads.mf import MfHead
 from router.native import scorer
-from router.native.express import Express
 from router.native.lane import Lane, Load
 from router.policy import Settings, decide
 from router.types import Decision, MemberState, Query, Snapshot, Turn
@@ -115,9 +114,23 @@ def served(checkpoint: str, models: int) -> Callable[[bytes], str | None]:
         else:  # of an earlier commit, which is measured beside
             lane.chats, lane.context_tokens = True, state.context_tokens
         lanes.append(lane)
-    express = Express(None, set(), lanes, [state.name for state in states], count().__next__, "bench", Limits())
-    express.decide_by(head.scorer, head.turns, {"auto": SETTINGS}, lambda name: SETTINGS)
-    return express.decide
+    intake = _intake(lanes, [state.name for state in states])
+    intake.decide_by(head.scorer, head.turns, {"auto": SETTINGS}, lambda name: SETTINGS)
+    decide: Callable[[bytes], str | None] = intake.decide
+    return decide
+
+
+def _intake(lanes: list[Lane], names: list[str]) -> Any:
+    try:
+        from router.native.request import BaseRequest, Requests
+        from router.native.slots import Slots
+        from router.pipeline.intake import Intake
+    except ImportError:  # of an earlier commit, which is measured beside
+        from router.native.express import Express  # type: ignore[import-not-found]
+
+        return Express(None, set(), lanes, names, count().__next__, "bench", Limits())
+    requests = Requests(Slots(8, 1 << 20, lambda: None), None, "bench", "bench")
+    return Intake(requests, BaseRequest, lanes, names, count().__next__, count().__next__, Limits())
 
 
 def microseconds(work: Callable[[T], object], queries: Sequence[T]) -> list[float]:

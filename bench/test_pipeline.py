@@ -18,6 +18,7 @@ from links import Link
 from router.config import Config, Member, Routing, Supervision
 from router.ipc.frames import FrameDecoder, encode_frame
 from router.ipc.messages import Chunks, Done, Message, Submit
+from router.native.call import Receiver
 from router.pipeline.router import Router
 from router.policy import Settings, decide
 from router.pool.engine import EngineMember
@@ -31,7 +32,7 @@ BODY = b'{"model":"auto","messages":[{"role":"user","content":"' + b"word " * 10
 EVENT = b"data: " + b"x" * 180 + b"\n\n"
 
 
-class Sink:
+class Sink(Receiver):
     def start(self, decision: Any) -> None: ...
 
     def chunk(self, data: bytes) -> None: ...

@@ -10,19 +10,26 @@ import msgspec
 
 from router.errors import EngineFailed, RouterError
 from router.frontend import failure, wire
-from router.frontend.exchange import Exchange
+from router.frontend.connection import Connection
+from router.frontend.exchange import Exchange, exchange_of
 from router.frontend.reply import Reply, lines
 from router.gate.permit import Permit
 from router.ipc.messages import Done
-from router.native.express import Passage
+from router.native.steps import CUT
 from router.pipeline.base import Service, Ticket
-from router.types import Decision, Query
+from router.pipeline.request import Request
+from router.types import API_PATHS, Decision, Query
+
+#: Of the requests that native code begins.
+TARGET = API_PATHS["chat"]
 
 
 class Answer(Reply):
-    """Created by an inference route; ends its exchange exactly once. `kind` and options are those of `query`."""
+    """Ends its exchange exactly once. Created by an inference route, of which `kind` and options are those of `query`;
+    or natively, without `__init__`, with a request: its exchange is then made when first needed."""
 
     # On the class, not set for each, as in `Exchange`.
+    _exchange: Exchange | None = None
     _decision: Decision | None = None
     _ticket: Ticket | None = None
     _permit: Permit | None = None
@@ -32,28 +39,16 @@ class Answer(Reply):
         door = exchange.connection.door
         super().__init__(exchange.connection, query.stream, exchange.old_client, door.limits.body_bytes)
         self._exchange = exchange
-        self._door = door
 
     def submit(self, service: Service, query: Query, permit: Permit) -> None:
         """Raises what the service refuses with."""
-        exchange = self._exchange
+        exchange = self.exchange()
         self._ticket = service.submit(query, exchange.body, self, traceparent=exchange.traceparent, permit=permit)
         self._permit = permit
         exchange.stream, exchange.accepted = self, True
         exchange.body = b""  # the pipeline keeps its own reference for as long as a retry may need it
         self._overhead_s = perf_counter() - exchange.received_s
-        self._door.metrics.overhead(self._overhead_s)
-
-    def take_over(self, service: Service, query: Query, passage: Passage) -> Ticket:
-        """Go on where `passage` stands."""
-        exchange = self._exchange
-        self._overhead_s = passage.overhead_s
-        ticket = self._ticket = service.resume(passage, query, self)
-        exchange.stream, exchange.accepted = self, True
-        if passage.started:
-            self._decision = passage.decision
-            self.resume(self.stream, passage.answer or b"")
-        return ticket
+        exchange.connection.door.metrics.overhead(self._overhead_s)
 
     # Sink
 
@@ -67,7 +62,7 @@ class Answer(Reply):
     def done(self, done: Done) -> None:
         if self.over:
             return
-        exchange, decision = self._exchange, self._decision
+        exchange, decision = self.exchange(), self._decision
         if decision is None:
             self.fail(EngineFailed("the engine finished without an answer"))
             return
@@ -82,8 +77,14 @@ class Answer(Reply):
     def fail(self, error: RouterError) -> None:
         if self.over:
             return
+        try:
+            self._fail(error)
+        except Exception as bug:  # the others of a lost engine are still to be ended
+            self._connection.broke(bug)
+
+    def _fail(self, error: RouterError) -> None:
+        exchange, decision = self.exchange(), self._decision
         self._close()
-        exchange, decision = self._exchange, self._decision
         streaming = self.stream and decision is not None
         if not streaming:
             if decision is None:
@@ -106,8 +107,40 @@ class Answer(Reply):
             self._cancel(error)
             self.fail(error)
 
+    # What a connection uses of the answer under way
+
+    @property
+    def keep_alive(self) -> bool:
+        return self._exchange is None or self._exchange.keep_alive
+
+    def exchange(self) -> Exchange:
+        """Of a request that native code began, made now: it is no longer ended natively."""
+        exchange, request = self._exchange, self.request
+        if exchange is None:
+            assert isinstance(request, Request)
+            request.leave(CUT)
+            connection = self._connection
+            exchange = self._exchange = exchange_of(connection, TARGET.encode())
+            exchange.key_id, exchange.request_id = request.key_id, request.told_id
+            exchange.received_s = request.received_s
+            exchange.stream, exchange.accepted = self, True
+            self._overhead_s = request.overhead_s
+            if request.first_s is not None:
+                self._decision = request.decision
+            connection.replace(self, exchange)
+        return exchange
+
+    # Within
+
+    @property
+    def _connection(self) -> Connection:
+        assert isinstance(self.connection, Connection)
+        return self.connection
+
     def _cancel(self, why: RouterError | None = None) -> None:
         ticket, self._ticket = self._ticket, None
+        if ticket is None and isinstance(self.request, Request):
+            ticket = self.request
         if ticket is not None:
             ticket.cancel(why)
 
@@ -118,21 +151,22 @@ class Answer(Reply):
             self._permit.settle()
 
     def _stream_head(self, decision: Decision) -> bytes:
-        exchange = self._exchange
+        exchange = self.exchange()
+        door = exchange.connection.door
         # Without chunks only the connection's end can end the answer.
-        exchange.keep_alive = exchange.keep_alive and not exchange.old_client and not self._door.draining
-        extra = self._door.date + self._headers(decision) + exchange.cors
+        exchange.keep_alive = exchange.keep_alive and not exchange.old_client and not door.draining
+        extra = door.date + self._headers(decision) + exchange.cors
         return wire.stream_head(extra, keep_alive=exchange.keep_alive, old_client=exchange.old_client)
 
     def _headers(self, decision: Decision) -> str:
         about = _about.get((decision.model, decision.reason)) or describe(decision.model, decision.reason)
-        request_id = self._exchange.request_id
-        said = lines(request_id, about, self._overhead_s, decision.id, decision.score, decision.threshold)
-        return said + self._terms(decision) if self._exchange.explained else said
+        exchange = self.exchange()
+        said = lines(exchange.request_id, about, self._overhead_s, decision.id, decision.score, decision.threshold)
+        return said + self._terms(decision) if exchange.explained else said
 
     def _terms(self, decision: Decision) -> str:
         """Every term of the decision as ASCII JSON, if asked for; infinite figures become null."""
-        if self._exchange.headers.get(b"x-headgate-debug", b"").lower() not in (b"true", b"1"):
+        if self.exchange().headers.get(b"x-headgate-debug", b"").lower() not in (b"true", b"1"):
             return ""
         terms = json.dumps(msgspec.json.decode(msgspec.json.encode(decision.terms)), separators=(",", ":"))
         return f"x-headgate-terms: {terms}\r\n"

@@ -6,6 +6,7 @@ Knows neither HTTP's grammar (`reader`) nor what an answer says (`exchange`).
 import asyncio
 from math import inf
 from time import perf_counter
+from typing import Protocol
 
 from router.errors import Overloaded, RequestTimeout, RouterError
 from router.frontend import wire
@@ -14,12 +15,22 @@ from router.frontend.exchange import Exchange, failing
 from router.frontend.reader import BODY, DEAF, HEAD, IDLE, Reader
 from router.frontend.stall import Stall
 from router.frontend.waiting import Waiting
-from router.native.express import Passage
 from router.native.pipe import Pipe
 from router.native.steps import NO_ENGINE, PIPELINED, SCORING
 
 #: How long we go on reading after an answer that closes the connection: closing at once would destroy the answer.
 LINGER_S = 2.0
+
+
+class Active(Protocol):
+    """The answer under way: an `Exchange`, or an `Answer` that native code began."""
+
+    @property
+    def keep_alive(self) -> bool: ...
+
+    def exchange(self) -> Exchange: ...
+
+    def gone(self) -> None: ...
 
 
 class Connection(Pipe, asyncio.Protocol):
@@ -44,7 +55,7 @@ class Connection(Pipe, asyncio.Protocol):
         self.door = door
         self.deadline = inf
         self._reader: Reader | None = None  # made with the first byte: idle connections stay small
-        self._active: Exchange | Passage | None = None
+        self._active: Active | None = None
         self._waiting = Waiting(door)
         self._left = PIPELINED  #: why the next request that is run did not take the native steps
         self._timed = IDLE  #: the reader's phase whose clock runs
@@ -62,8 +73,8 @@ class Connection(Pipe, asyncio.Protocol):
         if socket is not None:
             self.socket = socket.fileno()
         door = self.door
-        if door.express is not None:
-            self.outbox = door.express.outbox
+        if door.intake is not None:
+            self.outbox = door.intake.outbox
         door.entered(self)
         if len(door.connections) > door.limits.connections:
             self._reader = Reader(self, door)
@@ -86,20 +97,20 @@ class Connection(Pipe, asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         reader = self._reader
         if self._active is None and (reader is None or reader.phase == IDLE) and self._reading and self.open:
-            express = self.door.express
-            if express is not None:
+            intake = self.door.intake
+            if intake is not None:
                 try:
-                    passage = express.take(self, data)
+                    answer = intake.take(self, data)
                 except Exception as error:  # of a head in Python, for example; the connection goes on
                     self._count_left(SCORING)
-                    self._active = failing(self, data.split(b" ", 2)[1], express.given_id, error)
-                    self._active.run()
+                    exchange = self._active = failing(self, data.split(b" ", 2)[1], intake.given_id, error)
+                    exchange.run()
                     return
-                if passage is not None:  # a common request, and under way
-                    self._active = passage
+                if answer is not None:  # of a plain request, under way
+                    self._active = answer  # type: ignore[assignment]
                     self.deadline = inf
                     return
-                self._left = express.left
+                self._left = intake.left
             else:
                 self._left = NO_ENGINE
         if reader is None:
@@ -155,12 +166,12 @@ class Connection(Pipe, asyncio.Protocol):
         self.door.bug(error)
         self.abort()
 
-    def replace(self, passage: Passage, exchange: Exchange) -> None:
-        """`passage` has become an ordinary exchange."""
-        if self._active is passage:
+    def replace(self, answer: Active, exchange: Exchange) -> None:
+        """`answer` has an exchange now."""
+        if self._active is answer:
             self._active = exchange
 
-    def answered(self, exchange: Exchange | Passage) -> None:
+    def answered(self, exchange: Active) -> None:
         """`exchange` is wholly written: next, or close."""
         if exchange is not self._active:
             return

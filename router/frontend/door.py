@@ -15,9 +15,9 @@ from router.frontend.routes import Routes
 from router.frontend.turns import Turns
 from router.gate.gate import Gate
 from router.gate.keys import Keys
-from router.native.express import Express
 from router.native.steps import Steps
 from router.observe.metrics import Metrics
+from router.pipeline.intake import Intake
 
 if TYPE_CHECKING:
     from router.frontend.connection import Connection
@@ -37,10 +37,10 @@ class Door:
         "date",
         "draining",
         "emptied",
-        "express",
         "gate",
         "guard",
         "held",
+        "intake",
         "keys",
         "limits",
         "metrics",
@@ -77,7 +77,7 @@ class Door:
         self.emptied = asyncio.Event()  #: set when the last connection of a draining door has closed
         self.body_bytes = 0  #: of requests that are being read, or wait for an answer before theirs; and what is unread
         self.gate = Gate(limits, metrics) if gate is None else gate
-        self.express: Express | None = None  #: the common request's way
+        self.intake: Intake | None = None  #: takes plain chats natively
         self.steps: Steps | None = None  #: which were native; of the public port
         self.tick_s = sweep_interval_s(limits)
         self.now = 0.0  #: the clock at the last sweep; all deadlines are counted from it

@@ -1,14 +1,13 @@
 """One request and the answer it gets: exactly one, whatever happens. Knows the wire format, not the routes' meaning."""
 
 import re
-import secrets
-from itertools import count
 from time import perf_counter
 from typing import TYPE_CHECKING, Protocol
 
 from router.errors import BadRequest, RouterError
 from router.frontend import failure, wire
 from router.frontend.failure import Dialect
+from router.pipeline.ids import next_id
 
 if TYPE_CHECKING:
     from router.frontend.connection import Connection
@@ -23,9 +22,6 @@ _ID = re.compile(rb"[\x21-\x7e]{1,256}")
 _MOST_ID = 256
 _NOT_IN_IDS = bytes(byte for byte in range(256) if not 0x21 <= byte <= 0x7E)
 _TRACEPARENT = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-[\x20-\x7e]*)?")
-#: Request ids must differ, not be secret: a random start per process, then a count.
-process_id = secrets.token_hex(8)
-next_number = count(1).__next__
 
 
 class Stream(Protocol):
@@ -73,7 +69,7 @@ class Exchange:
         kept = self.headers.get(b"x-request-id") if self.explained else None
         if kept is not None and not _ID.fullmatch(kept):
             kept = kept.translate(None, _NOT_IN_IDS)[:_MOST_ID]
-        self.request_id = kept.decode("ascii") if kept else f"{process_id}{next_number():08x}"
+        self.request_id = kept.decode("ascii") if kept else next_id()
         return self.request_id
 
     @property
@@ -169,11 +165,17 @@ class Exchange:
             stream.gone()
 
 
-def failing(connection: "Connection", target: bytes, request_id: bytes | None, error: Exception) -> Exchange:
-    """A request of the common way that could not be begun: run, it answers what a handler that raises `error` does.
-    `request_id`: as it is echoed, where the client gave one."""
+def exchange_of(connection: "Connection", target: bytes) -> Exchange:
+    """Of a plain POST request that native code has read."""
     exchange = Exchange(connection, b"POST", {}, keep_alive=True, old_client=False)
     exchange.route, exchange.path = connection.door.routes.find(target)
+    return exchange
+
+
+def failing(connection: "Connection", target: bytes, request_id: bytes | None, error: Exception) -> Exchange:
+    """A plain request that native code could not begin: run, it answers what a handler that raises `error` does.
+    `request_id`: as it is echoed, where the client gave one."""
+    exchange = exchange_of(connection, target)
     exchange.request_id = "" if request_id is None else request_id.decode()
 
     def fail(_: Exchange) -> None:

@@ -2,14 +2,16 @@
 
 from libcpp.string cimport string
 
-from router.native.call cimport HeadNumbers, Receiver, Receivers
+from router.native.call cimport Receiver
 from router.native.pipe cimport Pipe
+from router.native.request cimport BaseRequest, HeadNumbers, Receivers, Requests
 from way cimport string_view
 
 
 cdef class Reply(Receiver):
     cdef readonly Pipe connection
     cdef Heads heads  # of the native path
+    cdef public object request  # whose answer it is; None after its end
     cdef readonly bint stream
     cdef readonly bint old_client
     cdef readonly bint over
@@ -17,6 +19,7 @@ cdef class Reply(Receiver):
     cdef Py_ssize_t most_bytes
     cdef bytes head  # of a stream: due with the first chunk
     cdef object body  # bytes, or a bytearray
+    cdef bint _stays(self, BaseRequest request) except -1
     cdef int _pass_chunk(self, bytes head, string_view data) except -1
     cdef int _pass_unframed(self, string_view data) except -1
     cdef int _collect(self, string_view data) except -1
@@ -24,10 +27,11 @@ cdef class Reply(Receiver):
 
 cdef class Heads(Receivers):
     cdef object door
+    cdef type reply_class  # of Python, below Reply
+    cdef Py_ssize_t most_bytes
     cdef bytes whole_head
     cdef bytes stream_head
-    cdef bytes request_prefix
-    cdef bytes decision_prefix
+    cdef Requests requests
     cdef list about  # header lines by member and reason
     cdef str date
     cdef bytes date_line

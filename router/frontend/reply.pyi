@@ -11,8 +11,9 @@ from collections.abc import Callable, Sequence
 
 from router.errors import RouterError
 from router.frontend.door import Door
-from router.native.call import Receiver, Receivers
+from router.native.call import Receiver
 from router.native.pipe import Pipe
+from router.native.request import BaseRequest, Receivers, Requests
 
 class Reply(Receiver):
     """The answer of one request on its connection."""
@@ -21,14 +22,12 @@ class Reply(Receiver):
     stream: bool
     old_client: bool  #: HTTP/1.0: knows no chunks
     over: bool
+    request: BaseRequest | None  #: whose answer it is, of one that native code began; None after its end
     def __init__(self, connection: Pipe, stream: bool, old_client: bool, most_bytes: int) -> None:
         """`most_bytes`: of an answer that is collected; beyond, it is cut (`cut`)."""
 
     def begin(self, head: bytes) -> None:
         """The head of a stream, which leaves with its first chunk or its end."""
-
-    def resume(self, begun: bool, body: bytes) -> None:
-        """Go on with an answer of which `body` was collected, or whose stream has begun."""
 
     def chunk(self, data: bytes) -> None: ...
     def end(self, last: bytes = b"") -> None:
@@ -50,12 +49,13 @@ class Heads(Receivers):
     def __init__(
         self,
         door: Door,
+        reply_class: type[Reply],
+        requests: Requests,
         names: Sequence[str],
-        request_prefix: str,
-        decision_prefix: str,
         about: Callable[[str, str], str],
     ) -> None:
-        """`names`: the members', in the pool's order. `about`: header lines for a member's name and a reason."""
+        """`reply_class`: of what it makes, without calling `__init__`. `names`: the members', in the pool's order.
+        `about`: header lines for a member's name and a reason."""
 
 def lines(
     request_id: str, about: str, overhead_s: float, decision_id: str, score: float | None, threshold: float | None

@@ -4,7 +4,6 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from cpython.unicode cimport PyUnicode_AsUTF8AndSize, PyUnicode_DecodeASCII
 from libc.math cimport NAN, isnan
 from libc.stdio cimport snprintf
-from libc.string cimport memcpy
 from libcpp.string cimport string
 
 from router.errors import EngineFailed
@@ -12,14 +11,15 @@ from router.frontend import failure, wire
 from router.native.meters import NAMES_OF_REASONS
 
 cimport way as native
-from router.native.call cimport HeadNumbers, Receiver, Receivers
+from router.native.call cimport Call, Receiver
 from router.native.meters cimport REASONS
 from router.native.pipe cimport Pipe
+from router.native.request cimport MOST_ID_BYTES, BaseRequest, HeadNumbers, Receivers, Requests, new_of, write_id
+from router.native.steps cimport kAnswer
 from router.native.views cimport bytes_of, view_of
 from way cimport string_view
 
 cdef bytes LAST_CHUNK = wire.LAST_CHUNK
-cdef const char* HEX = b"0123456789abcdef"
 
 
 cdef class Reply(Receiver):
@@ -30,9 +30,6 @@ cdef class Reply(Receiver):
 
     def begin(self, bytes head not None):
         self.head = head
-
-    def resume(self, bint begun, bytes body not None):
-        self.under_way, self.body = begun, body
 
     def chunk(self, bytes data not None):
         self._chunk(view_of(data))
@@ -52,6 +49,7 @@ cdef class Reply(Receiver):
     def close(self):
         self.over = True
         self.under_way = False
+        self.request = None
 
     def collected(self):
         body = self.body
@@ -66,8 +64,19 @@ cdef class Reply(Receiver):
 
     # Natively
 
-    cdef int _begin(self, const HeadNumbers* numbers) except -1:
-        self.head = self.heads._head(numbers, self.heads.stream_head, -1)
+    cdef bint _stays(self, BaseRequest request) except -1:
+        """Whether the next step can be native."""
+        if request.native and not self.heads.door.draining:
+            return True
+        request._leave(kAnswer)
+        return False
+
+    cdef int _begin(self, Call call) except -1:
+        cdef BaseRequest request = <BaseRequest?>call
+        if not self._stays(request):
+            self.start(request.decision)
+        elif self.stream:
+            self.head = self.heads._head(&request.head, self.heads.stream_head, -1)
         return 0
 
     cdef int _chunk(self, string_view data) except -1:
@@ -87,12 +96,23 @@ cdef class Reply(Receiver):
             self.under_way = True
         return 0
 
-    cdef int _end_stream(self) except -1:
-        self.connection._write(LAST_CHUNK)
-        return 0
-
-    cdef int _whole(self, const HeadNumbers* numbers, bytes body) except -1:
-        self.connection._write(self.heads._head(numbers, self.heads.whole_head, PyBytes_GET_SIZE(body)) + body)
+    cdef int _finish(self, Call call) except -1:
+        cdef BaseRequest request = <BaseRequest?>call
+        cdef bytes body
+        try:
+            if not self._stays(request):
+                self.done(request.message)
+                return 0
+            if self.stream:
+                self.end()
+            else:
+                body = self.collected()
+                self.connection._write(
+                    self.heads._head(&request.head, self.heads.whole_head, PyBytes_GET_SIZE(body)) + body)
+            self.close()
+            self.connection.answered(self)
+        except Exception as error:  # a bug of ours must not take the engine's connection along
+            self.connection.broke(error)
         return 0
 
     # Within
@@ -126,25 +146,28 @@ cdef class Reply(Receiver):
 
 
 cdef class Heads(Receivers):
-    def __init__(self, door, names, request_prefix, decision_prefix, about):
-        self.door = door
+    def __init__(self, door, type reply_class not None, Requests requests not None, names, about):
+        if not issubclass(reply_class, Reply):
+            raise TypeError(f"reply_class: expected a subclass of Reply, got {reply_class.__name__}")
+        self.door, self.reply_class, self.most_bytes = door, reply_class, door.limits.body_bytes
         self.whole_head, self.stream_head = wire.COMMON_HEADS
-        self.request_prefix, self.decision_prefix = request_prefix.encode(), f"{decision_prefix}-".encode()
+        self.requests = requests
         self.about = [about(name, reason).encode() for name in names for reason in NAMES_OF_REASONS]
 
-    cdef Receiver _receiver(self, Pipe connection):
-        cdef Reply reply = Reply.__new__(Reply)
-        reply.connection, reply.heads, reply.stream = connection, self, True
+    cdef Receiver _receiver(self, Pipe connection, BaseRequest request):
+        cdef Reply reply = <Reply>new_of(self.reply_class)
+        reply.connection, reply.heads, reply.stream, reply.request = connection, self, request.stream, request
+        reply.most_bytes = self.most_bytes
         return reply
 
     cdef bytes _head(self, const HeadNumbers* numbers, bytes start, Py_ssize_t length):
         """`length` is that of the body, below 0 where it is chunked."""
         cdef string* out = &self.out
         cdef char line[64]
-        cdef char request_id[64]
-        cdef char decision_id[64]
-        cdef size_t request_size = _id(request_id, self.request_prefix, numbers.request, 8)
-        cdef size_t decision_size = _id(decision_id, self.decision_prefix, numbers.decision, 1)
+        cdef char request_id[MOST_ID_BYTES]
+        cdef char decision_id[MOST_ID_BYTES]
+        cdef size_t request_size = write_id(request_id, self.requests.request_prefix, numbers.request, 8)
+        cdef size_t decision_size = write_id(decision_id, self.requests.decision_prefix, numbers.decision, 1)
         out.assign(PyBytes_AS_STRING(start), PyBytes_GET_SIZE(start))
         if length >= 0:
             out.append(line, snprintf(line, sizeof(line), b"content-length: %lld\r\n", <long long>length))
@@ -182,18 +205,6 @@ cdef int _add_lines(string* out, string_view request_id, string_view about, doub
     if not isnan(threshold):
         out.append(line, snprintf(line, sizeof(line), b"x-headgate-threshold: %.4f\r\n", threshold))
     return 0
-
-
-cdef size_t _id(char* out, bytes prefix, unsigned long long number, int digits) noexcept:
-    """`prefix`, 40 bytes at most, and `number` in at least so many hexadecimal digits; how many bytes they take."""
-    cdef int i
-    cdef size_t size = min(PyBytes_GET_SIZE(prefix), 40)
-    memcpy(out, PyBytes_AS_STRING(prefix), size)
-    while digits < 16 and number >> (4 * digits):
-        digits += 1
-    for i in range(digits):
-        out[size + i] = HEX[number >> (4 * (digits - 1 - i)) & 15]
-    return size + digits
 
 
 cdef inline int _add(string* out, bytes piece) except -1:

@@ -14,7 +14,7 @@ from router.errors import NoEngine
 from router.frontend.admin import Admin, refuse_pages
 from router.frontend.connection import Connection
 from router.frontend.door import Door
-from router.frontend.express import open_express
+from router.frontend.intake import open_intake
 from router.frontend.listener import Listener, listen
 from router.frontend.origins import Origins
 from router.frontend.public import Public
@@ -57,7 +57,7 @@ class Frontend:
         public = self._routes = Public(service, self.metrics, self.draining)
         keys, origins = Keys(config.api_keys), Origins(config.allowed_origins)
         self._public = Door(public.routes(), keys, limits, self.metrics, origins=origins, gate=service.gate)
-        open_express(self._public, service)
+        open_intake(self._public, service)
         shown = config if shown_config is None else shown_config
         admin = Admin(service, self.metrics, shown, self.begin_drain, self.draining)
         # Never draining itself: it stays open, to watch the drain.

@@ -1,54 +1,82 @@
-"""A request as an engine's connection sees it, and how the frames of one read reach their calls. See call.pyi."""
+"""One request as its engine's connection sees it, and how the frames of one read reach their calls. See call.pyi."""
 
 from libc.stdint cimport uint64_t
 from libcpp.vector cimport vector
 
+cimport phases
 cimport way as native
 from router.native.lane cimport Lane
-from router.native.pipe cimport Outbox, Pipe
+from router.native.pipe cimport Outbox
 from router.native.views cimport bytes_of, view_of
 from way cimport string_view
 
+PHASES = ("new", "queued", "scoring", "waiting", "answering", "finished", "failed", "cancelled")
+
 
 cdef class Receiver:
+    def start(self, decision):
+        raise NotImplementedError("a receiver without a beginning")
+
     def chunk(self, bytes data not None):
         raise NotImplementedError("a receiver without a place for chunks")
+
+    def done(self, done):
+        raise NotImplementedError("a receiver without an end")
 
     def fail(self, error):
         raise NotImplementedError("a receiver without a way to tell errors")
 
-    cdef int _begin(self, const HeadNumbers* numbers) except -1:
-        """The stream's head is due with its first chunk."""
-        raise NotImplementedError("a receiver without a native beginning")
+    cdef int _begin(self, Call call) except -1:
+        """The first chunk is due."""
+        self.start(call.decision)
+        return 0
 
     cdef int _chunk(self, string_view data) except -1:
         self.chunk(bytes_of(data))
         return 0
 
-    cdef int _end_stream(self) except -1:
-        raise NotImplementedError("a receiver without a native end")
-
-    cdef int _whole(self, const HeadNumbers* numbers, bytes body) except -1:
-        """The whole of an answer that is not streamed."""
-        raise NotImplementedError("a receiver without a native end")
-
-
-cdef class Receivers:
-    cdef Receiver _receiver(self, Pipe connection):
-        raise NotImplementedError("no receivers are made here")
+    cdef int _finish(self, Call call) except -1:
+        """All chunks have come."""
+        self.done(call.message)
+        return 0
 
 
 cdef class Call:
-    def __init__(self, Lane lane=None, uint64_t id=0):
-        self.lane, self.id = lane, id
+    @property
+    def phase(self):
+        return PHASES[self.at]
+
+    @property
+    def started(self):
+        return self.at == <int>phases.kAnswering
+
+    @property
+    def ended(self):
+        return phases.is_end(self.at)
+
+    def go(self, str phase not None):
+        self._go(PHASES.index(phase))
+
+    cdef int _go(self, int phase) except -1:
+        if not phases.may_follow(self.at, phase):
+            raise RuntimeError(f"a request that is {PHASES[self.at]!r} cannot become {PHASES[phase]!r}")
+        self.at = phase
+        return 0
 
     def chunk(self, bytes data not None):
-        raise NotImplementedError("a call without a receiver of its chunks")
+        raise NotImplementedError("a call without a place for chunks")
+
+    def done(self, done):
+        raise NotImplementedError("a call without an end")
+
+    def handoff(self, handoff):
+        raise NotImplementedError("a call that nothing continues")
+
+    def fail(self, failure):
+        raise NotImplementedError("a call without a way to tell failures")
 
     cdef int _chunk(self, string_view data) except -1:
         """The next bytes of the answer."""
-        if self.straight is not None:
-            return self.straight._chunk(data)
         self.chunk(bytes_of(data))
         return 0
 
@@ -75,7 +103,7 @@ cdef Py_ssize_t _pass_frames(Lane lane, string_view data, broke) except -1:
     cdef string_view frame
     cdef size_t at = 0
     while native.next_frame(data, at, &frame):
-        if not (_pass_chunks(lane, frame, broke) or _pass_done(lane, frame) or _pass_load(lane, frame)):
+        if not (_pass_chunks(lane, frame, broke) or _pass_done(lane, frame, broke) or _pass_load(lane, frame)):
             break
         at += 4 + frame.size()
     return at
@@ -97,19 +125,22 @@ cdef bint _pass_chunks(Lane lane, string_view frame, broke) except -1:
     return True
 
 
-cdef bint _pass_done(Lane lane, string_view frame) except -1:
+cdef bint _pass_done(Lane lane, string_view frame, broke) except -1:
     cdef uint64_t id
     cdef native.Finish finish
     if not lane.trusted or not native.read_done(frame, &id, &finish) or not native.plausible(finish):
         return False
     call = lane.calls.get(id)
-    if not isinstance(call, Call) or not (<Call>call)._ends_natively():
+    if call is None or not (<Call?>call)._ends_natively():
         return False
     del lane.calls[id]
     lane.load.load.answered(finish.prompt_tokens, finish.completion_tokens, finish.cached_tokens, finish.first_token_s,
                             finish.total_s)
     lane.load.load.ended()
-    (<Call>call)._finish(&finish)
+    try:
+        (<Call>call)._finish(&finish)
+    except Exception:
+        broke(call)
     return True
 
 

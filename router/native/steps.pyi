@@ -9,6 +9,10 @@ CAUSES: tuple[tuple[str, str], ...]  #: step and why, by the number of a cause; 
 NO_ENGINE: int
 PIPELINED: int
 SCORING: int
+FAILED: int
+REFUSED: int
+CLIENT_GONE: int
+CUT: int
 
 class Steps:
     """The counts of one listening port. Called from the event loop's thread."""

@@ -20,6 +20,7 @@ CAUSES = (
 assert len(CAUSES) == <int>kCauses
 
 NO_ENGINE, PIPELINED, SCORING = <int>kNoEngine, <int>kPipelined, <int>kScoring
+FAILED, REFUSED, CLIENT_GONE, CUT = <int>kFailed, <int>kRefused, <int>kClientGone, <int>kCut
 
 
 cdef class Steps:

@@ -10,7 +10,7 @@ import msgspec
 from router.errors import RouterError
 from router.gate.gate import Gate
 from router.gate.permit import Permit
-from router.native.express import Express, Passage
+from router.pipeline.intake import Intake
 from router.pipeline.sink import Sink
 from router.pool.base import MemberPhase, MemberStatus
 from router.types import Decision, Query
@@ -55,12 +55,8 @@ class Service(Protocol):
         ...
 
     @property
-    def express(self) -> Express | None:
-        """The common request's way, where pool and head allow it."""
-        ...
-
-    def resume(self, passage: Passage, query: Query, sink: Sink) -> Ticket:
-        """Go on with a request that leaves the common way, whatever has been sent by now."""
+    def intake(self) -> Intake | None:
+        """Takes plain chats natively, where the pool allows it."""
         ...
 
     def decide(self, query: Query) -> Decision:

@@ -9,6 +9,7 @@ import msgspec
 
 from router.errors import EngineFailed, Overloaded, RouterError
 from router.ipc.messages import Done
+from router.native.call import Receiver
 from router.pipeline.base import Ticket
 from router.pipeline.conversation import Conversation, request_of
 from router.pipeline.sink import Sink
@@ -77,7 +78,7 @@ class Submitter(Protocol):
     def submit(self, query: Query, body: bytes, sink: Sink) -> Ticket: ...
 
 
-class _Inbox:
+class _Inbox(Receiver):
     """A `Sink` that keeps what came until the caller asks for it."""
 
     def __init__(self) -> None:

@@ -1,22 +1,31 @@
-"""One attempt of a request at one member: how its answer reaches the receiver, and what its failure rules out.
+"""One leg of a request: the decision that chose a member, how it was handed over, how it ended, what that rules out.
 
-Knows members and receivers; nothing of HTTP, scores or policy.
+Knows members; nothing of HTTP or scores.
 """
 
 from collections.abc import Sequence
+from time import perf_counter
 
-from router.native import call as native
-from router.pipeline.sink import Sink
-from router.pool.base import Call, Failure
-from router.types import MemberState
+from router.errors import RouterError
+from router.pool.base import Failure
+from router.types import Decision, MemberState
 
 
-def stream_to(call: Call, sink: Sink) -> None:
-    """Chunks of `call` go to `sink` from now on, without us: natively where both are native, so that a token is never a
-    Python object."""
-    call.stream_to(sink.chunk)
-    if isinstance(call, native.Call) and isinstance(sink, native.Receiver):
-        call.straight = sink
+class Leg:
+    """Times by `time.perf_counter`. Ended without an error: it went as the request did."""
+
+    __slots__ = ("begun_s", "decision", "ended_s", "error", "lost", "retried")
+
+    def __init__(self, decision: Decision) -> None:
+        self.decision = decision
+        self.begun_s = perf_counter()
+        self.ended_s = 0.0
+        self.error: RouterError | None = None
+        self.lost = False
+        self.retried = False
+
+    def failed(self, error: RouterError, *, lost: bool = False) -> None:
+        self.error, self.lost, self.ended_s = error, lost, perf_counter()
 
 
 def not_again(tried: int, failure: Failure, members: Sequence[MemberState]) -> frozenset[int]:

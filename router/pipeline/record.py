@@ -1,162 +1,113 @@
-"""What is known of a request at its end, as the ledger's record: of an ordinary request, and of one that native code
-has seen to its end. The numbers of decisions are copied only where they are wanted.
+"""What is known of a request at its end, as the ledger's record. The numbers of decisions are copied only where they
+are wanted.
 """
 
 import time
 from collections.abc import Sequence
 from time import perf_counter
+from typing import cast
 
-import msgspec
-
-from router.dialects.decode import AUTO, decode
+from router.dialects.decode import decode
 from router.errors import ClientGone, RouterError
-from router.ipc.messages import Done
-from router.native.express import Express, Passage
+from router.native.request import Requests
 from router.observe.metrics import Metrics
-from router.observe.record import SCHEMA_VERSION, Decided, End, Leg, Record, tpot_s
-from router.pipeline.attempt import Attempt
-from router.types import Kind, Query, Timings, Turn, Usage
+from router.observe.record import SCHEMA_VERSION, Decided, End, Record, tpot_s
+from router.observe.record import Leg as LegRecord
+from router.pipeline.intake import Intake
+from router.pipeline.leg import Leg
+from router.pipeline.request import Request
+from router.types import Kind, Turn, Usage
 
 #: Longer bodies are kept by no journal: its lines are held in memory until they are written.
 MOST_KEPT_BODY_BYTES = 256 * 1024
 _GONE = ClientGone("the client left")
-_BROKE = RouterError("internal error")
+_ENDS: dict[str, End] = {"finished": "finish", "failed": "error", "cancelled": "cancel"}
 
 
-class Life(msgspec.Struct, frozen=True, kw_only=True):
-    """A request that has ended, as its record is made of. `done` for an answer, else `error`; neither: cancelled."""
-
-    query: Query
-    attempts: Sequence[Attempt]
-    received_s: float  #: of `time.perf_counter`
-    ended_s: float  #: likewise
-    queue_s: float = 0.0  #: for which it waited for a slot
-    first_s: float | None = None  #: from receipt to the first bytes of the answer
-    done: Done | None = None
-    error: RouterError | None = None
-    body: bytes = b""  #: empty where no prompt is kept
-
-    @property
-    def end(self) -> End:
-        return "finish" if self.done is not None else "cancel" if self.error is None else "error"
-
-
-def record_of(life: Life, *, wanted: bool) -> Record:
+def record_of(request: Request, *, wanted: bool) -> Record:
     """`wanted`: with its decisions' numbers and its prompt."""
-    query, attempts, done = life.query, life.attempts, life.done
-    usage, timings = (Usage(), Timings()) if done is None else (done.usage, done.timings)
-    error = None if done is not None else life.error or _GONE
-    started = life.first_s is not None
-    decided = [_decided(attempt) for attempt in attempts] if wanted else []
-    spent_s, spent_usd = _spent(usage, decided[-1]) if decided and done is not None else (None, None)
-    first_s = life.first_s if query.stream else timings.first_token_s or None
+    query, legs, finished = request.query, request.legs, request.finished
+    usage = Usage(*request.usage) if finished else Usage()
+    first_token_s, total_s = request.timings if finished else (0.0, 0.0)
+    error = None if finished else request.error or _GONE
+    first_s, permit = request.first_s, request.permit
+    queue_s = 0.0 if permit is None else permit.waited_s
+    decided = [_decided(leg) for leg in legs] if wanted else []
+    spent_s, spent_usd = _spent(usage, decided[-1]) if decided and finished else (None, None)
     return Record(
         version=SCHEMA_VERSION,
-        id=attempts[0].decision.id if attempts else "",
+        id=legs[0].decision.id if legs else "",
         request_id=query.request_id,
-        time_s=time.time() - (perf_counter() - life.received_s),
+        time_s=time.time() - (perf_counter() - request.received_s),
         kind=query.kind,
         asked=query.model,
         key_id=query.key_id,
         session_id=query.session_id,
         stream=query.stream,
         decision=decided[0] if decided else None,
-        legs=_legs(life, decided) if wanted else (),
-        model=attempts[-1].decision.model if started and attempts else "",
-        end=life.end,
+        legs=_legs(request, decided) if wanted else (),
+        model=legs[-1].decision.model if first_s is not None and legs else "",
+        end=_ENDS[request.phase],
         status=200 if error is None else error.status,
         error="" if error is None else error.type,
-        finish_reason="" if done is None else done.finish_reason,
-        streamed=started,
+        finish_reason=request.finish_reason or "" if finished else "",
+        streamed=first_s is not None,
         prompt_tokens=usage.prompt_tokens,
         completion_tokens=usage.completion_tokens,
         cached_tokens=usage.cached_tokens,
-        queue_s=life.queue_s,
-        overhead_s=attempts[0].begun_s - life.received_s - life.queue_s if attempts else 0.0,
-        ttft_s=first_s,
-        tpot_s=tpot_s(usage.completion_tokens, timings.first_token_s, timings.total_s),
-        total_s=life.ended_s - life.received_s,
+        queue_s=queue_s,
+        overhead_s=legs[0].begun_s - request.received_s - queue_s if legs else 0.0,
+        ttft_s=first_s if query.stream else first_token_s or None,
+        tpot_s=tpot_s(usage.completion_tokens, first_token_s, total_s),
+        total_s=request.ended_s - request.received_s,
         engine_s=spent_s,
         cost_usd=spent_usd,
-        turns=_turns(query.kind, life.body) if wanted else None,
+        turns=_turns(query.kind, request.body) if wanted and request.requests.keeps_bodies else None,
     )
 
 
-class Gathered:
-    """The ends that native code gathers, as the ledger asks for them (`observe.ledger.Source`)."""
+class Ended:
+    """The requests that ended since the ledger's last tick, as it asks for them (`observe.ledger.Source`)."""
 
-    def __init__(self, express: Express, metrics: Metrics) -> None:
-        self._express = express
+    def __init__(self, requests: Requests, intake: Intake | None, metrics: Metrics) -> None:
+        self._requests = requests
+        self._intake = intake
         self._metrics = metrics
 
     def take(self, *, wanted: bool) -> list[Record]:
+        ended = cast(list[Request], self._requests.take_ended())
+        if self._intake is not None:
+            self._intake.count(ended)
         records = []
-        for passage in self._express.take_ended():
-            if wanted or not passage.finished:
-                life = _life_of(passage, keeps=self._express.keeps_bodies)
-                record = record_of(life, wanted=True)
+        for request in ended:
+            counted = request.native and request.finished  # natively, by now
+            if wanted or not counted:
+                record = record_of(request, wanted=wanted)
                 records.append(record)
-                if not passage.finished:  # those that finished are counted by now
+                if not counted:
                     self._metrics.ended(record)
         return records
 
 
-def query_of(passage: Passage) -> Query:
-    """What is known of a request that native code began once its body is gone: all but its turns."""
-    return Query(
-        kind="chat",
-        model=passage.asked.decode() or AUTO,
-        turns=(),
-        stream=passage.stream,
-        request_id=passage.request_id,
-        key_id=passage.key_id,
-        session_id=passage.session_id,
-    )
-
-
-def attempt_of(passage: Passage) -> Attempt:
-    """The one leg of a request that native code began."""
-    attempt = Attempt(passage.decision)
-    attempt.begun_s = passage.received_s + passage.overhead_s
-    return attempt
-
-
-def _life_of(passage: Passage, *, keeps: bool) -> Life:
-    done = None
-    if passage.finished:
-        usage, timings = Usage(*passage.usage), Timings(*passage.timings)
-        done = Done(id=passage.id, usage=usage, finish_reason=passage.finish_reason or "", timings=timings)
-    return Life(
-        query=query_of(passage),
-        attempts=(attempt_of(passage),),
-        received_s=passage.received_s,
-        ended_s=passage.ended_s,
-        first_s=passage.first_s if passage.started else None,
-        done=done,
-        error=None if passage.finished else passage.error or _BROKE,
-        body=passage.body if keeps else b"",
-    )
-
-
-def _legs(life: Life, decided: Sequence[Decided]) -> tuple[Leg, ...]:
+def _legs(request: Request, decided: Sequence[Decided]) -> tuple[LegRecord, ...]:
     return tuple(
-        Leg(
-            model=attempt.decision.model,
-            member=attempt.decision.member,
-            end=life.end if attempt.error is None else "error",
-            begun_s=attempt.begun_s - life.received_s,
-            ended_s=(attempt.ended_s or life.ended_s) - life.received_s,
-            error=(attempt.error or life.error or _GONE).type if attempt.error or life.done is None else "",
-            lost=attempt.lost,
-            retried=attempt.retried,
+        LegRecord(
+            model=leg.decision.model,
+            member=leg.decision.member,
+            end=_ENDS[request.phase] if leg.error is None else "error",
+            begun_s=leg.begun_s - request.received_s,
+            ended_s=(leg.ended_s or request.ended_s) - request.received_s,
+            error=(leg.error or request.error or _GONE).type if leg.error or not request.finished else "",
+            lost=leg.lost,
+            retried=leg.retried,
             decision=decided[i] if i else None,
         )
-        for i, attempt in enumerate(life.attempts)
+        for i, leg in enumerate(request.legs)
     )
 
 
-def _decided(attempt: Attempt) -> Decided:
-    decision = attempt.decision
+def _decided(leg: Leg) -> Decided:
+    decision = leg.decision
     return Decided(
         model=decision.model,
         member=decision.member,

@@ -1,57 +1,48 @@
-"""One accepted request: from its scores to its only end. Retries once, elsewhere, while nothing has been streamed.
+"""One accepted request: from its scores to its only end. Tried once more, elsewhere, while nothing has been streamed.
 
-    scoring --decide--> submitted --first chunk--> streaming --done / fail--> ended
-                           |  ^                                  ^
-                           |  +-- another member, at most once   |
-                           +------------- fail ------------------+        cancel and deadline end it from anywhere
+    new -> (queued) -> (scoring) -> waiting --first chunk--> answering --> finished, failed or cancelled
+                                     |   ^
+                                     +---+ another member, at most once
 
-Knows no HTTP. All of it runs on the event loop's thread.
+Native code may have begun it (`pipeline.intake`), and passes on its chunks and its good end (`native.request`). What it
+needs in Python is then made when first read. Knows no HTTP. All of it runs on the event loop's thread.
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from time import perf_counter
-from typing import Protocol
+from typing import Protocol, cast
 
 import msgspec
 
+from router.dialects.decode import AUTO, decode
 from router.errors import DeadlineExceeded, EngineFailed, EngineLost, RouterError
 from router.gate.permit import Permit
 from router.ipc.messages import Done, Handoff
-from router.pipeline.attempt import Attempt
-from router.pipeline.leg import stream_to
-from router.pipeline.record import MOST_KEPT_BODY_BYTES, Life
+from router.native import steps
+from router.native.call import Receiver
+from router.native.request import BaseRequest, Requests
+from router.pipeline.leg import Leg
 from router.pipeline.sink import Sink
 from router.policy import Settings
-from router.pool.base import Call, Failure, PoolMember, Receiver, Work
-from router.types import Decision, Query, Scores
+from router.pool.base import Failure, PoolMember, Work
+from router.types import Decision, Query, Scores, Timings, Usage
 
 log = logging.getLogger("headgate.pipeline")
 
 _OUR_FAULT = "internal error; the server's log says more"
 
 
-class _Nobody:
-    """A `Sink` after the end."""
-
-    def start(self, decision: Decision) -> None: ...
-
-    def chunk(self, data: bytes) -> None: ...
-
-    def done(self, done: Done) -> None: ...
-
-    def fail(self, error: RouterError) -> None: ...
-
-
-_NOBODY = _Nobody()
-
-
 class Desk(Protocol):
     """What a request needs of the pipeline."""
 
     pool: tuple[PoolMember, ...]
-    keeps_bodies: bool  #: until the end, for the journal
+
+    def settings_of(self, query: Query) -> Settings:
+        """How to decide for it. Raises `RouterError`."""
+        ...
 
     def choose(self, request: "Request") -> Decision:
         """Decide for `request` on the pool as it is now. Raises `RouterError`."""
@@ -61,42 +52,27 @@ class Desk(Protocol):
         """Another member for a request that failed, or None."""
         ...
 
-    def ended(self, request: "Request", life: Life) -> None:
-        """`request` is over; called once."""
-        ...
-
     def acknowledge(self, act: Callable[[], None]) -> None:
         """Call `act`, which tells the receiver that its request is over: now, or once its record is written."""
         ...
 
 
-class Request:
-    """A `Ticket` for the door and a `Receiver` for the member."""
+class Request(BaseRequest):
+    """A `Ticket` for whoever submitted it, and a `Call` for the member."""
 
-    __slots__ = (
-        "_call",
-        "_desk",
-        "_sink",
-        "_timer",
-        "_traceparent",
-        "attempts",
-        "body",
-        "decision",
-        "ended",
-        "first_s",
-        "lost",
-        "permit",
-        "query",
-        "received_s",
-        "retried",
-        "scores",
-        "settings",
-        "started",
-    )
+    __slots__ = ()  # fields are those of the native base: more would cost each request a dictionary
+
+    known_query: Query | None
+    known_settings: Settings | None
+    known_scores: Scores | None
+    known_decision: Decision | None
+    known_legs: list[Leg] | None
+    permit: Permit | None
+    timer: asyncio.TimerHandle | None
 
     def __init__(
         self,
-        desk: Desk,
+        requests: Requests,
         query: Query,
         settings: Settings,
         body: bytes,
@@ -105,29 +81,68 @@ class Request:
         permit: Permit,
     ) -> None:
         """`permit`, which counts the body as long as a retry may need it, is settled at the end."""
-        self._desk = desk
-        self._sink = sink
-        self._traceparent = traceparent
-        self._call: Call | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self.query = query
-        self.settings = settings
-        self.attempts: list[Attempt] = []  #: the last one is under way
-        self.received_s = query.received_s or perf_counter()
-        self.first_s: float | None = None  #: from its receipt to the first bytes of its answer
-        self.body = body
+        super().__init__(requests, cast(Receiver, sink), body, query.stream, query.received_s or perf_counter())
+        self.known_query, self.known_settings, self.known_legs = query, settings, []
         self.permit = permit
-        self.scores: Scores | None = None
-        self.decision: Decision | None = None
-        self.retried = False
-        self.lost = False  #: an engine was lost together with it
-        self.started = False
-        self.ended = False
+        self.traceparent = traceparent.encode()
+
+    # Made when first read, of a request that native code began
+
+    @property
+    def desk(self) -> Desk:
+        return cast(Desk, self.requests.desk)
+
+    @property
+    def query(self) -> Query:
+        """Without its turns once its body is gone, or where the Python decoder refuses the body: its end can still be
+        told."""
+        query = self.known_query
+        if query is None:
+            query = self.known_query = self._query()
+        return query
+
+    @property
+    def settings(self) -> Settings:
+        settings = self.known_settings
+        if settings is None:
+            settings = Settings(rule="pinned", pinned=self.member)  # where it cannot be decided again
+            if self.query.turns:
+                with contextlib.suppress(RouterError):  # a reload may have taken away the name it asked for
+                    settings = self.desk.settings_of(self.query)
+            self.known_settings = settings
+        return settings
+
+    @property
+    def decision(self) -> Decision | None:
+        """The last one."""
+        if self.known_decision is None and self.numbers is not None:
+            self.known_decision = self.numbers.decision(self.decision_id)
+        return self.known_decision
+
+    @property
+    def legs(self) -> list[Leg]:
+        """The last one is under way."""
+        legs = self.known_legs
+        if legs is None:
+            assert self.decision is not None
+            leg = Leg(self.decision)
+            leg.begun_s = self.received_s + self.overhead_s
+            legs = self.known_legs = [leg]
+        return legs
+
+    @property
+    def message(self) -> Done:
+        """How it finished."""
+        return Done(
+            id=self.id, usage=Usage(*self.usage), finish_reason=self.finish_reason or "", timings=Timings(*self.timings)
+        )
+
+    # Its steps
 
     def begin(self, scores: Scores) -> None:
         """Decide and hand over. Raises `RouterError` when that fails; the request has then not begun."""
-        self.scores = scores
-        decision = self.decision = self._desk.choose(self)
+        self.known_scores = scores
+        decision = self.known_decision = self.desk.choose(self)
         try:
             self._hand_over(decision)
         except RouterError as error:
@@ -139,14 +154,8 @@ class Request:
     def keep_deadline(self) -> None:
         """From now on: end in an error at the query's deadline, whatever is waited for by then."""
         deadline_s = self.query.deadline_s
-        if deadline_s is not None and self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(deadline_s, self._expire)
-
-    def resume(self, call: Call, decision: Decision, *, started: bool) -> None:
-        """Go on with what was decided and handed over elsewhere."""
-        self._call, self.decision, self.started = call, decision, started
-        if started:
-            stream_to(call, self._sink)
+        if deadline_s is not None and self.timer is None:
+            self.timer = asyncio.get_running_loop().call_later(deadline_s, self._expire)
 
     def scored(self, future: "asyncio.Future[Scores]") -> None:
         """Begin with scores made elsewhere."""
@@ -163,6 +172,7 @@ class Request:
     def refuse(self, error: RouterError) -> None:
         """End in an error that arose before or outside the member."""
         if not self.ended:
+            self.leave(steps.REFUSED)
             self._abort()
             self._tell_failure(error)
 
@@ -170,32 +180,15 @@ class Request:
 
     def cancel(self, why: RouterError | None = None) -> None:
         if not self.ended:
+            self.leave(steps.CLIENT_GONE if why is None else steps.CUT)
             self._abort()
-            self._end(error=why)
+            self.error = why
+            self.end("cancelled" if why is None else "failed")
 
-    # Receiver
-
-    def chunk(self, data: bytes) -> None:
-        """The first chunk; later ones go from the member to the sink directly."""
-        if self.ended:
-            return
-        if not self.started and not self._start():
-            return
-        assert self._call is not None
-        stream_to(self._call, self._sink)
-        self._sink.chunk(data)
-
-    def done(self, done: Done) -> None:
-        if self.ended:
-            return
-        try:
-            if self.started or self._start():
-                self._tell_done(done)
-        except Exception:
-            log.exception("request %s: its receiver failed at the end", self.query.request_id)
-            self.refuse(RouterError(_OUR_FAULT))
+    # Call
 
     def handoff(self, handoff: Handoff) -> None:
+        self.leave(steps.FAILED)
         self.refuse(EngineFailed(f"the answer was stopped ({handoff.why}), and nothing continues it"))
 
     def fail(self, failure: Failure) -> None:
@@ -205,35 +198,65 @@ class Request:
             why = f"{failure.error}, as the one before it was with this request; it is not tried again"
             failure = Failure(EngineLost(why), lost=True)
         self.lost = self.lost or failure.lost
+        self.leave(steps.FAILED)
+        if self.started:
+            self.legs[-1].failed(failure.error, lost=failure.lost)
         if self.started or not self._retry(failure):
             self._tell_failure(failure.error)
 
-    def _start(self) -> bool:
-        """False when the sink cancelled."""
-        assert self.decision is not None
-        self.started = True
-        self.first_s = perf_counter() - self.received_s
-        if not self._desk.keeps_bodies or self.permit.held_bytes > MOST_KEPT_BODY_BYTES:
-            self._let_go_of_body()
-        # No retry will read them: thousands of turns take ten times as long an answer's memory as the body counted for.
-        self.query = msgspec.structs.replace(self.query, turns=())
-        self._sink.start(self.decision)
-        return not self.ended
+    def forget_turns(self) -> None:
+        """No retry will read them: thousands of turns take ten times the memory that the body counted for."""
+        self.known_query = msgspec.structs.replace(self.query, turns=())
+
+    def tell_later(self, sink: Sink) -> None:
+        """That it finished, once its record is written."""
+
+        def tell() -> None:
+            try:
+                sink.done(self.message)
+            except Exception:
+                self.receiver_broke()
+
+        self.desk.acknowledge(tell)
+
+    def receiver_broke(self) -> None:
+        """Called where it is caught."""
+        log.exception("request %s: its receiver failed at the end", self.query.request_id)
+
+    # Within
+
+    def _query(self) -> Query:
+        if self.body and not self.started and not self.ended:
+            try:
+                query = decode("chat", self.body, self.told_id, self.key_id)
+                return query if not self.session_id else msgspec.structs.replace(query, session_id=self.session_id)
+            except RouterError:
+                pass
+        return Query(
+            kind="chat",
+            model=self.asked.decode() or AUTO,
+            turns=(),
+            stream=self.stream,
+            request_id=self.told_id,
+            key_id=self.key_id,
+            session_id=self.session_id,
+        )
 
     def _retry(self, failure: Failure) -> bool:
         """Whether another member has it now."""
-        if self.attempts:
-            self.attempts[-1].failed(failure.error, lost=failure.lost)
-        if self.retried:
-            return False
         try:
-            decision = self._desk.choose_again(self, failure)
+            legs = self.legs
+            if legs:
+                legs[-1].failed(failure.error, lost=failure.lost)
+            if len(legs) > 1:
+                return False
+            decision = self.desk.choose_again(self, failure)
             if decision is None:
                 return False
-            self.retried = self.attempts[-2].retried = True
+            legs[-2].retried = True
             self._hand_over(decision)
         except RouterError as error:
-            self.attempts[-1].failed(error)
+            self.legs[-1].failed(error)
             log.debug("request %s cannot be retried: %s", self.query.request_id, error)
             return False
         except Exception:  # of a head, for example: the request still has to be told how it failed
@@ -242,9 +265,8 @@ class Request:
         return True
 
     def _hand_over(self, decision: Decision) -> None:
-        query, scores = self.query, self.scores
+        query, scores = self.query, self.known_scores
         assert scores is not None
-        receiver: Receiver = self
         work = Work(
             kind=query.kind,
             body=self.body,
@@ -252,58 +274,26 @@ class Request:
             request_id=query.request_id,
             prompt_tokens=scores.prompt_tokens,
             deadline_s=query.deadline_s or 0.0,
-            traceparent=self._traceparent,
+            traceparent=self.traceparent.decode(),
         )
-        self._call = self._desk.pool[decision.member].submit(work, receiver)
-        self.decision = decision
+        self.desk.pool[decision.member].submit(work, self)
+        self.handed_over(decision.member)
+        self.known_decision = decision
 
     def _expire(self) -> None:
         self.refuse(DeadlineExceeded(f"the answer was not complete within {self.query.deadline_s:.3g} s"))
 
     def _abort(self) -> None:
-        call, self._call = self._call, None
-        if call is not None:
-            try:
-                call.abort()
-            except Exception:
-                log.exception("request %s could not be aborted", self.query.request_id)
-
-    def _end(self, done: Done | None = None, error: RouterError | None = None) -> Sink:
-        """The sink, to be told. Sink, request and call hold one another: they part here, not in the cycle collector."""
-        sink, self._sink = self._sink, _NOBODY
-        self.ended = True
-        self._call = None
-        self.permit.settle()
-        life = self._life(done, error)
-        self.body = b""
-        if self._timer is not None:
-            self._timer.cancel()
-        self._desk.ended(self, life)
-        return sink
-
-    def _life(self, done: Done | None, error: RouterError | None) -> Life:
-        return Life(
-            query=self.query,
-            attempts=self.attempts,
-            received_s=self.received_s,
-            ended_s=perf_counter(),
-            queue_s=self.permit.waited_s,
-            first_s=self.first_s,
-            done=done,
-            error=error,
-            body=self.body if self._desk.keeps_bodies else b"",
-        )
-
-    def _let_go_of_body(self) -> None:
-        self.permit.drop_body()
-        self.body = b""
-
-    def _tell_done(self, done: Done) -> None:
-        sink = self._end(done)
-        self._desk.acknowledge(lambda: sink.done(done))
+        if self.phase not in ("waiting", "answering"):
+            return
+        try:
+            self.desk.pool[self.member].abort(self)
+        except Exception:
+            log.exception("request %s could not be aborted", self.query.request_id)
 
     def _tell_failure(self, error: RouterError) -> None:
-        sink = self._end(error=error)
+        self.error = error
+        sink = self.end("failed")
 
         def tell() -> None:
             try:
@@ -311,4 +301,4 @@ class Request:
             except Exception:
                 log.exception("request %s: its receiver failed at an error", self.query.request_id)
 
-        self._desk.acknowledge(tell)
+        self.desk.acknowledge(tell)

@@ -4,14 +4,13 @@ Knows no HTTP; `frontend` and the library submit to it. All calls come from one 
 """
 
 import asyncio
-import contextlib
 import logging
 import time
 import weakref
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -23,19 +22,19 @@ from router.gate.gate import Gate
 from router.gate.permit import Permit
 from router.heads import Placement
 from router.heads.base import JudgedHead
-from router.native.express import Passage
+from router.native.request import Requests
 from router.observe.journal import Journal
 from router.observe.ledger import Ledger
 from router.observe.metrics import Metrics
-from router.pipeline.attempt import Attempt
 from router.pipeline.base import MemberStatus, ModelCard
 from router.pipeline.chat import ChatStream, Completion, ask, complete
 from router.pipeline.conversation import Conversation, query_of
 from router.pipeline.decider import Decider, decider_of
+from router.pipeline.ids import process_id
 from router.pipeline.judge import score as score_by_judge
-from router.pipeline.leg import not_again
-from router.pipeline.passages import express_of, follow, resumed
-from router.pipeline.record import Gathered, Life, record_of
+from router.pipeline.leg import Leg, not_again
+from router.pipeline.native_intake import follow, intake_of
+from router.pipeline.record import Ended
 from router.pipeline.request import Request
 from router.pipeline.scoring import Scoring
 from router.pipeline.sink import Sink
@@ -80,12 +79,11 @@ class Router:
         self.metrics = Metrics(process=False) if metrics is None else metrics
         self._decider = Decider(config, scoring)
         self.gate = Gate(config.server.limits, self.metrics)
-        self.keeps_bodies = False
         self.journal: Journal | None = None
         self._start = start
         self._on_event = on_event
         self._created = int(time.time())
-        self._requests: set[Request | Passage] = set()
+        self._requests = Requests(self.gate.slots, self, process_id, self._decider.id_prefix)
         self._closed = False
         self._threads = Threads()
         self._folder: RuntimeFolder | None = None
@@ -96,10 +94,9 @@ class Router:
             pool = build(config, self._folder.path, environment, host_command=host_command)
         self.pool: tuple[PoolMember, ...] = tuple(pool or ())
         self.ledger = Ledger(self.metrics)
-        self.express = express_of(self, self._decider, self.pool, self._requests)
-        if self.express is not None:
-            self.express.wake = self.ledger.wake
-            self.ledger.gather(Gathered(self.express, self.metrics))
+        self.intake = intake_of(self._requests, self._decider, self.pool, config.server)
+        self._requests.wake = self.ledger.wake
+        self.ledger.gather(Ended(self._requests, self.intake, self.metrics))
         self._supervisor = Supervisor(self.pool, config.supervision)
 
     @classmethod
@@ -134,11 +131,11 @@ class Router:
         """End every request with an error and every engine. Idempotent."""
         self._closed = True
         self.gate.close()
-        if self.express is not None:
-            self.express.close()
-        for request in tuple(self._requests):
+        if self.intake is not None:
+            self.intake.close()
+        for request in self._requests:
             try:
-                request.refuse(EngineFailed("the server is shutting down"))
+                cast(Request, request).refuse(EngineFailed("the server is shutting down"))
             except Exception:  # the others, and the engines, must still be ended
                 log.exception("a request could not be told that the server is shutting down")
         self._threads.stop()
@@ -154,10 +151,8 @@ class Router:
             return
         self.journal = Journal(settings, self.ledger)
         self.metrics.watch_journal(self.journal.counts)
-        self.keeps_bodies = settings.prompts
-        if self.express is not None:
-            self.express.keeps_bodies = settings.prompts
-            self.express.holds_ends = self.ledger.holds
+        self._requests.keeps_bodies = settings.prompts
+        self._requests.holds_ends = self.ledger.holds
 
     async def _close_journal(self) -> None:
         journal, self.journal = self.journal, None
@@ -176,8 +171,8 @@ class Router:
     def reload(self, routing: Routing) -> None:
         """Decide by `routing` from now on. Raises `ConfigError` and changes nothing when its checkpoint is refused."""
         self._decider.reload(routing)
-        if self.express is not None:
-            follow(self.express, self._decider)
+        if self.intake is not None:
+            follow(self.intake, self._decider)
         self.config = msgspec.structs.replace(self.config, routing=routing)
 
     @property
@@ -207,9 +202,9 @@ class Router:
     def _submit(self, query: Query, body: bytes, sink: Sink, traceparent: str, permit: Permit) -> Request:
         if not self.pool:
             raise NoEngine("this router only decides: it was made with start=False")
-        settings = self._decider.names.settings_of(query)
-        request = Request(self, query, settings, body, sink, traceparent, permit)
+        request = Request(self._requests, query, self.settings_of(query), body, sink, traceparent, permit)
         if permit.waiting:
+            request.go("queued")
             permit.wait(lambda: self._begin_late(request), request.refuse)
             request.keep_deadline()
         else:
@@ -242,7 +237,7 @@ class Router:
         if not self.pool:
             return self._decider.decide(what, model=model, max_tokens=max_tokens)
         query = what if isinstance(what, Query) else query_of(what, model=model, max_tokens=max_tokens)
-        settings = self._decider.names.settings_of(query)
+        settings = self.settings_of(query)
         return self._decider.choose(query, self._decider.scoring.score(query), self._snapshot(), settings)
 
     def models(self) -> tuple[ModelCard, ...]:
@@ -296,15 +291,19 @@ class Router:
 
     # Desk of the requests
 
+    def settings_of(self, query: Query) -> Settings:
+        return self._decider.names.settings_of(query)
+
     def choose(self, request: Request) -> Decision:
-        assert request.scores is not None
-        return self._choose(request, request.scores, self._snapshot(), request.settings)
+        assert request.known_scores is not None
+        return self._choose(request, request.known_scores, self._snapshot(), request.settings)
 
     def _choose(self, request: Request, scores: Scores, snapshot: Snapshot, settings: Settings) -> Decision:
-        """Decide, and note the attempt. Raises `RouterError`."""
-        first = request.attempts[0].decision.id if request.attempts else ""
+        """Decide, and note the leg. Raises `RouterError`."""
+        legs = request.legs
+        first = legs[0].decision.id if legs else ""
         decision = self._decider.choose(request.query, scores, snapshot, settings, again=first)
-        request.attempts.append(Attempt(decision))
+        legs.append(Leg(decision))
         return decision
 
     def choose_again(self, request: Request, failure: Failure) -> Decision | None:
@@ -313,23 +312,19 @@ class Router:
         if request.settings.rule == "pinned" or request.decision is None:
             return None
         scoring = self._decider.scoring
-        if request.scores is None:  # of a request that left the common way, which keeps none
+        if request.known_scores is None:  # native code keeps none
             if scoring.slow:
                 return None
-            request.scores = scoring.score(request.query)
+            request.known_scores = scoring.score(request.query)
         snapshot = self._snapshot()
         excluded = not_again(request.decision.member, failure, snapshot.members)
         settings = msgspec.structs.replace(request.settings, excluded=excluded)
         try:
-            decision = self._choose(request, request.scores, snapshot, settings)
+            decision = self._choose(request, request.known_scores, snapshot, settings)
         except RouterError:
             return None
         self.metrics.decided(decision.model, "retry", 0.0)
         return decision
-
-    def ended(self, request: Request, life: Life) -> None:
-        self._requests.discard(request)
-        self.ledger.ended(record_of(life, wanted=self.ledger.wanted))
 
     def acknowledge(self, act: Callable[[], None]) -> None:
         if self.ledger.holds:
@@ -337,28 +332,13 @@ class Router:
         else:
             act()
 
-    # A request that leaves the common way
-
-    def resume(self, passage: Passage, query: Query, sink: Sink) -> Request:
-        """Goes on with `passage` as an ordinary request, whatever has been sent by now. Never fails: there is an end to
-        be told, whatever a reload has made of the name that the request asked for."""
-        settings = Settings(rule="pinned", pinned=passage.member)  # where it cannot be decided again
-        if query.turns:
-            with contextlib.suppress(RouterError):
-                settings = self._decider.names.settings_of(query)
-        permit = self.gate.adopt(len(passage.body), passage.received_s)
-        request = Request(self, query, settings, passage.body, sink, passage.traceparent.decode(), permit)
-        request = resumed(self, passage, request)
-        self._requests.discard(passage)
-        self._requests.add(request)
-        return request
-
     def _snapshot(self) -> Snapshot:
         return Snapshot(tuple([member.state() for member in self.pool]))
 
     def _score_elsewhere(self, request: Request) -> None:
         """Score without holding up the event loop; the request is accepted, its errors go to the sink."""
         scoring, judge = self._decider.scoring, self._decider.judge
+        request.go("scoring")
         begun = time.perf_counter()
 
         def scored(future: "asyncio.Future[Scores]") -> None:

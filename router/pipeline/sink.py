@@ -1,4 +1,4 @@
-"""What the pipeline calls as an answer comes in. Callbacks, not tasks: a token costs no context switch.
+"""What the pipeline calls as an answer comes in: a `native.call.Receiver`, typed. Callbacks, not tasks.
 
 The order is `start`, `chunk`*, then exactly one of `done` and `fail`; `fail` may come without a `start`.
 """
@@ -11,7 +11,7 @@ from router.types import Decision
 
 
 class Sink(Protocol):
-    """One request's receiver: an HTTP response, or a library caller. Called from the event loop's thread."""
+    """One request's `Receiver`: an HTTP response, or a library caller. Called from the event loop's thread."""
 
     def start(self, decision: Decision) -> None:
         """The first chunk is about to come; from here on `decision.model` is the one that answers."""

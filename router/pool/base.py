@@ -3,13 +3,13 @@
 A member knows its engine or URL, how loaded it is and whether it can be trusted now; nothing of HTTP, scores or policy.
 """
 
-from collections.abc import Callable
 from typing import Literal, Protocol
 
 import msgspec
 
 from router.errors import RouterError
 from router.ipc.messages import Done, Handoff
+from router.native.lane import Lane
 from router.types import Kind, MemberState
 
 MemberPhase = Literal["waiting", "starting", "ready", "restarting", "failed", "draining", "stopped"]
@@ -39,7 +39,6 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
     prompt_tokens: int = 0  #: estimate
     deadline_s: float = 0.0  #: seconds from now; 0 for none
     traceparent: str = ""
-    typical: bool = True  #: its answer's length tells how long the member's answers are
 
 
 class Failure(msgspec.Struct, frozen=True):
@@ -51,10 +50,17 @@ class Failure(msgspec.Struct, frozen=True):
     lost: bool = False  #: the engine was lost together with it
 
 
-class Receiver(Protocol):
-    """Who waits for one answer: any number of `chunk`, then exactly one of `done`, `handoff` and `fail`, or none after
-    `abort`. Called from the event loop's thread, never from within `submit`.
+class Call(Protocol):
+    """One submitted request, a `native.call.Call`: any number of `chunk`, then exactly one of `done`, `handoff` and
+    `fail`, or none after `PoolMember.abort`. Called from the event loop's thread, never from within `submit`.
     """
+
+    lane: Lane | None
+    id: int
+    atypical: bool
+
+    @property
+    def started(self) -> bool: ...
 
     def chunk(self, data: bytes) -> None: ...
 
@@ -65,23 +71,15 @@ class Receiver(Protocol):
     def fail(self, failure: Failure) -> None: ...
 
 
-class Call(Protocol):
-    """One submitted request."""
-
-    def stream_to(self, chunk: Callable[[bytes], None]) -> None:
-        """From now on give chunks to `chunk` directly: a token then costs one call."""
-        ...
-
-    def abort(self) -> None:
-        """Stop generating; the receiver hears no more of it. Harmless after the end."""
-        ...
-
-
 class PoolMember(Protocol):
     """One model that answers."""
 
-    def submit(self, work: Work, receiver: Receiver) -> Call:
-        """Hand `work` over. Raises `NoEngine` or `Overloaded` when it cannot be taken."""
+    def submit(self, work: Work, call: Call) -> None:
+        """Hand `work` over; `call` is told of its answer. Raises `NoEngine` or `Overloaded` when it cannot be taken."""
+        ...
+
+    def abort(self, call: Call) -> None:
+        """Stop generating; `call` hears no more of it. Harmless where it has ended, or is another member's."""
         ...
 
     def state(self) -> MemberState:

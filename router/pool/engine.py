@@ -36,9 +36,9 @@ from router.ipc.messages import (
 from router.ipc.spec import HostSpec
 from router.native.call import pass_on
 from router.native.lane import Lane
-from router.pool.base import Failure, MemberStatus, Receiver, Work
+from router.pool.base import Call, Failure, MemberStatus, Work
 from router.pool.breaker import Breaker
-from router.pool.calls import EngineCall, fail_broken, fail_call, suspect
+from router.pool.calls import fail_broken, fail_call, suspect
 from router.pool.claims import plausible, tokens
 from router.pool.failing import Failing
 from router.pool.failure import failure_of, is_members_fault
@@ -92,15 +92,15 @@ class EngineMember(Laned):
         self._load = LoadTracker(member, gpu_share)
         self.lane = Lane(self._load, self._load.usd_per_s)  #: what native steps need of us
         self._breaker = Breaker(supervision.breaker_failures, supervision.breaker_open_s, self.lane)
-        self._calls: dict[int, EngineCall] = self.lane.calls
+        self._calls: dict[int, Call] = self.lane.calls  # type: ignore[assignment]
         self._link: HostLink | None = None
         self._hello: Hello | None = None
         self._killed = ""  # why we ended it ourselves
-        self._failing: Failing[tuple[EngineCall, Failure]] = Failing(lambda failed: fail_call(*failed, self.name))
+        self._failing: Failing[tuple[Call, Failure]] = Failing(lambda failed: fail_call(*failed, self.name))
 
     # PoolMember
 
-    def submit(self, work: Work, receiver: Receiver) -> EngineCall:
+    def submit(self, work: Work, call: Call) -> None:
         link = self._link
         if self._phase != "ready" or link is None:
             raise NoEngine(f"model {self.name!r} is not available now ({self._phase})", retry_after_s=1.0)
@@ -121,20 +121,19 @@ class EngineMember(Laned):
             link.send(submit)
         except ProtocolError as error:  # what goes beside the body is small, unless a caller makes it large
             raise ContentTooLarge(f"a request that makes no frame to its engine: {error}") from error
-        call = self._calls[id] = EngineCall(self, id, receiver)
-        call.typical = work.typical
+        call.lane, call.id = self.lane, id
+        self._calls[id] = call
         self._load.submitted(work.prompt_tokens)
         if self.lane.probed:
             self._breaker.submitted(time.monotonic())
-        return call
 
-    def abort(self, id: int) -> None:
-        """Stop request `id`; nothing more of it is passed on. Harmless when it has ended."""
-        if self._calls.pop(id, None) is None:
+    def abort(self, call: Call) -> None:
+        if self._calls.get(call.id) is not call:
             return
+        del self._calls[call.id]
         self._load.ended()
         if self._link is not None:
-            self._link.send(Abort(id))
+            self._link.send(Abort(call.id))
 
     def state(self) -> MemberState:
         open = self.lane.probed and self._breaker.is_open(time.monotonic())
@@ -250,14 +249,14 @@ class EngineMember(Laned):
             return
         done = plausible(done)
         usage = done.usage
-        if isinstance(call, EngineCall) and not call.typical:
+        if call.atypical:
             usage = without_length(usage)
         self._load.answered(usage, done.timings)
         self._load.ended()
         if not self.lane.trusted:
             self._breaker.succeeded()
         try:
-            call.receiver.done(done)
+            call.done(done)
         except Exception:
             fail_broken(call, self.name, "the end")
 
@@ -285,13 +284,13 @@ class EngineMember(Laned):
         if not self.lane.trusted:
             self._breaker.succeeded()
         try:
-            call.receiver.handoff(handoff)
+            call.handoff(handoff)
         except Exception:
             fail_broken(call, self.name, "the end")
 
-    def _receiver_broke(self, call: EngineCall) -> None:
+    def _receiver_broke(self, call: Call) -> None:
         """Called where it is caught."""
-        self.abort(call.id)
+        self.abort(call)
         fail_broken(call, self.name, "a chunk")
 
     def _writable(self, writable: bool) -> None:

@@ -8,7 +8,6 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from router import urls
@@ -17,7 +16,7 @@ from router.errors import EngineFailed, EngineStartError, NoEngine
 from router.ipc.messages import Done
 from router.native.lane import Lane
 from router.pool import models
-from router.pool.base import Failure, MemberStatus, Receiver, Work
+from router.pool.base import Call, Failure, MemberStatus, Work
 from router.pool.breaker import Breaker
 from router.pool.failure import one_line, refusal_of, status_of
 from router.pool.laned import Laned
@@ -42,30 +41,24 @@ _MANY_TOKENS = 2_000_000
 class HttpCall:
     """One request to the URL, and the `Asker` of its exchange."""
 
-    __slots__ = ("_member", "chunk", "heard_s", "receiver", "task", "typical")
+    __slots__ = ("_member", "call", "heard_s", "task")
 
-    def __init__(self, member: "OpenAIMember", work: Work, receiver: Receiver) -> None:
+    def __init__(self, member: "OpenAIMember", work: Work, call: Call) -> None:
         self._member = member
-        self.receiver = receiver
-        self.typical = work.typical
+        self.call = call
         #: monotonic; when the last event of a stream was passed on. A whole answer is silent before its end.
         self.heard_s = time.monotonic() if work.stream else math.inf
-        self.chunk: Callable[[bytes], None] = receiver.chunk
         self.task: asyncio.Task[None] | None = None
 
-    def stream_to(self, chunk: Callable[[bytes], None]) -> None:
-        self.chunk = chunk
-
-    def abort(self) -> None:
-        if self._member.forget(self) and self.task is not None:
-            self.task.cancel()
+    @property
+    def running(self) -> bool:
+        return self._member.calls.get(self.call) is self
 
     def pass_on(self, data: bytes) -> bool:
-        running = self._member.running
-        if data and self in running:
+        if data and self.running:
             self.heard_s = time.monotonic()
-            self.chunk(data)
-        return self in running
+            self.call.chunk(data)
+        return self.running
 
     def answered(self, passage: Passage, timings: Timings) -> None:
         if passage.error:
@@ -103,25 +96,28 @@ class OpenAIMember(Laned):
         self._breaker = Breaker(supervision.breaker_failures, supervision.breaker_open_s, self.lane)
         self._heard_s = 0.0  # monotonic; of the last whole answer
         self._loading = False  # it answers, but not yet with models
-        self.running: set[HttpCall] = set()
+        self.calls: dict[Call, HttpCall] = {}  #: under way
         self._tasks: set[asyncio.Task[None]] = set()  # of those, and of answers whose connection is being read empty
         self._session: aiohttp.ClientSession | None = None
         self._watching: tuple[asyncio.Task[None], ...] = ()
 
     # PoolMember
 
-    def submit(self, work: Work, receiver: Receiver) -> HttpCall:
+    def submit(self, work: Work, call: Call) -> None:
         if self.phase != "ready" or self._session is None:
             raise NoEngine(f"model {self.name!r} is not available now ({self.phase})", retry_after_s=1.0)
-        call = HttpCall(self, work, receiver)
-        self.running.add(call)
+        asked = self.calls[call] = HttpCall(self, work, call)
         self._load.submitted(work.prompt_tokens)
         if self._breaker.state != "closed":
             self._breaker.submitted(time.monotonic())
-        call.task = asyncio.get_running_loop().create_task(self._answer(call, work, self._session))
-        self._tasks.add(call.task)
-        call.task.add_done_callback(self._tasks.discard)
-        return call
+        asked.task = asyncio.get_running_loop().create_task(self._answer(asked, work, self._session))
+        self._tasks.add(asked.task)
+        asked.task.add_done_callback(self._tasks.discard)
+
+    def abort(self, call: Call) -> None:
+        asked = self.calls.get(call)
+        if asked is not None and self.forget(asked) and asked.task is not None:
+            asked.task.cancel()
 
     def state(self) -> MemberState:
         breaker = self._breaker
@@ -136,7 +132,7 @@ class OpenAIMember(Laned):
             state=self.state(),
             last_error=self.last_error,
             engine_version=self._url.shown,
-            in_flight=len(self.running),
+            in_flight=len(self.calls),
         )
 
     async def start(self) -> None:
@@ -164,7 +160,7 @@ class OpenAIMember(Laned):
             task.cancel()
         await asyncio.gather(*self._watching, return_exceptions=True)
         self._watching = ()
-        calls = tuple(self.running)
+        calls = tuple(self.calls.values())
         for call in calls:
             self.fail(call, Failure(EngineFailed(f"model {self.name!r} was stopped"), retryable=True))
         tasks = tuple(self._tasks)
@@ -174,10 +170,10 @@ class OpenAIMember(Laned):
         await self._close()
 
     def forget(self, call: HttpCall) -> bool:
-        """Take `call` off the books; False when it had ended."""
-        if call not in self.running:
+        """It is over; False when it had ended."""
+        if not call.running:
             return False
-        self.running.discard(call)
+        del self.calls[call.call]
         self._load.ended()
         return True
 
@@ -193,11 +189,11 @@ class OpenAIMember(Laned):
         if not self.forget(call):
             return
         usage = passage.usage
-        call.receiver.done(Done(id=0, usage=usage, finish_reason=passage.finish_reason, timings=timings))
+        call.call.done(Done(id=0, usage=usage, finish_reason=passage.finish_reason, timings=timings))
         self._heard_s = time.monotonic()
         if usage.prompt_tokens + usage.completion_tokens > (self._load.context_tokens or _MANY_TOKENS):
             usage = Usage()
-        self._load.answered(usage if call.typical else without_length(usage), timings)
+        self._load.answered(without_length(usage) if call.call.atypical else usage, timings)
         if passage.faulted:
             self._breaker.failed(self._heard_s)
         else:
@@ -205,7 +201,7 @@ class OpenAIMember(Laned):
 
     def refused(self, call: HttpCall, status: int, body: bytes, retry_after_s: float) -> None:
         """The upstream answered with an error."""
-        if call not in self.running:
+        if not call.running:
             return
         key = self._member.api_key.encode()
         refusal = refusal_of(self.name, status, body.replace(key, b"***") if key else body, retry_after_s=retry_after_s)
@@ -217,7 +213,7 @@ class OpenAIMember(Laned):
 
     def blame(self, call: HttpCall, why: str) -> None:
         """The member itself failed."""
-        if call in self.running:
+        if call.running:
             why = one_line(why)
             self._note(why)
             self._breaker.failed(time.monotonic())
@@ -227,7 +223,7 @@ class OpenAIMember(Laned):
         if not self.forget(call):
             return
         try:
-            call.receiver.fail(failure)
+            call.call.fail(failure)
         except Exception:  # where many are told, one of them must not keep the others from hearing it
             log.exception("a request to %r: its receiver failed", self.name)
 
@@ -243,7 +239,7 @@ class OpenAIMember(Laned):
         while True:
             await asyncio.sleep(max(silence_s / _LOOKS, _SHORTEST_LOOK_S))
             since = time.monotonic() - silence_s
-            for call in [call for call in self.running if call.heard_s < since]:
+            for call in [call for call in self.calls.values() if call.heard_s < since]:
                 self.blame(call, f"it did not answer in time (`silence_timeout_s`: {silence_s:g} s)")
                 if call.task is not None:
                     call.task.cancel()

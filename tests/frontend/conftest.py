@@ -88,7 +88,7 @@ class ScriptedService:
     refusal: RouterError | None = None
     ready: bool = True
     requests: list[Request] = field(default_factory=list)
-    express: None = None
+    intake: None = None
     metrics: Metrics | None = None
     gate: None = None
 

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from router.config import Config, Limits, Member, Routing, Server, Supervision
 from router.errors import NoEngine, RouterError
-from router.frontend import failure
+from router.frontend import answer, failure
 from router.frontend.connection import Connection
 from router.frontend.exchange import Exchange
 from router.frontend.reader import Reader
@@ -34,6 +34,7 @@ from router.native import plain
 from router.native.steps import STEPS
 from router.observe.metrics import Metrics
 from router.observe.record import Record
+from router.pipeline.request import Request
 from router.pipeline.router import Router
 from router.pool.engine import EngineMember
 from router.pool.link import HostLink
@@ -49,7 +50,10 @@ URL = Member(name="url", kind="openai", url="http://127.0.0.1:9", strength=0.7, 
 TOLD = Timings(0.01, 0.05)
 HELLO = Hello(role="host", capabilities=("chat", "completions"), context_tokens=4096)
 #: What differs from run to run.
-_OWN = re.compile(rb"(?:date|x-request-id|x-headgate-overhead-ms|x-headgate-decision-id): [^\r]*\r\n|\"created\":\d+,")
+_OWN = re.compile(
+    rb"(?:date|x-request-id|x-headgate-overhead-ms|x-headgate-decision-id): [^\r]*\r\n|\"created\":\d+,"
+    rb"|(?<=retry-after: )\d+|(?<=retry-after-ms: )\d+"
+)
 
 
 _ID = re.compile(rb"x-request-id: ([^\r]*)\r\n")
@@ -180,9 +184,9 @@ class House:
         self.door.sweep(1.0)
         self.passages = 0
         if express:
-            assert self.door.express is not None
+            assert self.door.intake is not None
         else:
-            self.door.express = None
+            self.door.intake = None
         self.clients: list[tuple[Connection, Wire]] = []
         self.records: list[Record] = []
         self.router.ledger.subscribe(self.records.extend)
@@ -215,7 +219,7 @@ class House:
         member = self.urls[0]
 
         def tell(_: bytes) -> None:
-            for call in tuple(member.running):
+            for call in tuple(member.calls.values()):
                 if fault:
                     member.blame(call, "a scripted fault")
                 else:
@@ -285,8 +289,7 @@ class House:
 
     def hold_ends(self) -> None:
         """As where an answer's last byte waits for its record."""
-        assert self.router.express is not None
-        self.router.express.holds_ends = True
+        self.router._requests.holds_ends = True
 
     def play(self, step: tuple[Any, ...]) -> None:
         getattr(self, step[0])(*step[1:])
@@ -512,8 +515,8 @@ def test_a_stream_and_its_end_in_one_read_are_one_packet() -> None:
 
 def test_io_uring_is_the_configs_to_refuse(caplog: pytest.LogCaptureFixture) -> None:
     house = House(express=True, io_uring=False)
-    assert house.door.express is not None
-    assert not house.door.express.outbox.io_uring
+    assert house.door.intake is not None
+    assert not house.door.intake.outbox.io_uring
     assert "io_uring" not in caplog.text
     house.close()
 
@@ -590,29 +593,28 @@ def test_after_a_reload_has_taken_its_name_away_a_request_is_told_of_its_loss_an
     house.close()
 
 
-def test_what_cannot_become_an_ordinary_request_is_closed_and_strands_no_other(
+def test_what_cannot_be_told_its_error_is_closed_and_strands_no_other(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    house = House(express=True, price=0.0)
+    house = House(express=True)
     losses: list[int] = []
     house.members[LARGE].on_lost = lambda: losses.append(1)
     for _ in range(4):
-        house.ask(post(stream=True))
-    resume = house.router.resume
+        house.play(asked(True))
+    made = answer.exchange_of
 
-    def broken(passage: Any, query: Any, sink: Any) -> Any:
-        if passage.id in (1, 3):
+    def broken(connection: Any, target: bytes) -> Exchange:
+        if connection in (house.clients[0][0], house.clients[2][0]):
             raise ValueError("a scripted bug")
-        return resume(passage, query, sink)
+        return made(connection, target)
 
-    monkeypatch.setattr(house.router, "resume", broken)
+    monkeypatch.setattr(answer, "exchange_of", broken)
     house.lose(LARGE)
     assert losses == [1]
     assert caplog.text.count("ValueError: a scripted bug") == 2
     assert [wire.closed for _, wire in house.clients] == [True, False, True, False]
     assert house.members[LARGE].lane.calls == {}
-    house.tell(SMALL, Chunks([(1, EVENT), (2, EVENT)]), Done(id=1), Done(id=2))
-    assert all(EVENT in house.clients[i][1].sent for i in (1, 3))
+    assert all(house.clients[i][1].sent.startswith(b"HTTP/1.1 502 ") for i in (1, 3))
     assert (house.router.in_flight(), house.door.running, house.router.pending_bytes) == (0, 0, 0)
     house.close()
 
@@ -625,7 +627,7 @@ def test_begun_streams_of_a_lost_engine_end_in_an_error_event_and_nothing_is_dec
         house.ask(post(stream=True))
     house.tell(LARGE, Chunks([(id, EVENT) for id in range(1, 13)]))
     work: list[str] = []
-    for owner, name in ((house.router, "resume"), (house.router, "choose_again"), (house.router._decider, "choose")):
+    for owner, name in ((house.router, "choose_again"), (house.router._decider, "choose")):
         monkeypatch.setattr(owner, name, lambda *_, name=name: work.append(name))
     house.lose(LARGE)
     assert work == []
@@ -686,15 +688,18 @@ def test_one_connection_that_raises_does_not_keep_the_others_from_being_told(
     house.close()
 
 
-@pytest.mark.parametrize("deed", [("leave", 0), ("cut", 0)])
-def test_what_cannot_become_an_ordinary_request_can_be_left_and_cut(
-    deed: tuple[Any, ...], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("deed", ["leave", "cut"])
+def test_a_request_whose_exchange_cannot_be_made_can_be_left_and_cut(
+    deed: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     house = House(express=True, price=0.0)
     house.ask(post(stream=True))
     house.ask(post(stream=True))
-    monkeypatch.setattr(house.router, "resume", lambda *_: 1 // 0)
-    house.play(deed)
+    monkeypatch.setattr(answer, "exchange_of", lambda *_: 1 // 0)
+    if deed == "leave":
+        house.leave(0)
+    else:
+        house.door.tell([house.clients[0][0]], lambda connection: connection.cut(NoEngine("time is up")))
     assert house.router.in_flight() == 1
     house.tell(LARGE, Chunks([(1, EVENT), (2, EVENT)]), Done(id=1), Done(id=2))
     assert EVENT in house.clients[1][1].sent
@@ -900,7 +905,7 @@ def test_beside_url_members_requests_to_engines_stay_native_and_only_those_to_a_
     assert both.native.passages == 3
     both.play(("ask", post(stream=stream)), ("ask", post("", "x-request-id: mine", model="url", stream=stream)))
     assert both.native.passages == 3  # of equals `auto` takes the cheapest, here the first URL
-    assert len(both.native.urls[0].running) == 2
+    assert len(both.native.urls[0].calls) == 2
     both.play(("tell_url", EVENT if stream else ANSWER))
     assert all((EVENT if stream else ANSWER) in wire.sent for _, wire in both.native.clients[-2:])
 
@@ -941,12 +946,12 @@ LEAVING: dict[str, tuple[dict[str, Any], tuple[tuple[Any, ...], ...], str, str]]
     "to an open breaker": ({}, (asked(), fault(1), asked(), fault(2), asked()), "frame", "breaker"),
     "failed": ({}, (asked(), fault(1)), "pass_on", "failed"),
     "failed midway": ({}, (asked(), chunks(ANSWER), fault(1)), "end", "failed"),
-    "a stream that failed midway": ({}, (asked(True), chunks(EVENT), fault(1)), "end", ""),
+    "a stream that failed midway": ({}, (asked(True), chunks(EVENT), fault(1)), "end", "failed"),
     "client gone": ({}, (asked(), ("leave", 0)), "pass_on", "client_gone"),
     "cut midway": ({}, (asked(True), chunks(EVENT), ("cut", 0)), "end", "cut"),
     "an end that waits for its record": ({}, (("hold_ends",), asked(True), chunks(EVENT), done()), "end", "journal"),
     "no answer": ({}, (asked(), done()), "pass_on", "answer"),
-    "an answer in pieces": ({}, (asked(), chunks(b"{"), chunks(b"}"), done()), "end", "answer"),
+    "an answer in pieces": ({}, (asked(), chunks(b"{"), chunks(b"}"), done()), "end", ""),
 }
 
 
@@ -980,7 +985,7 @@ def test_a_head_that_raises_is_counted_at_its_step(pair: Any) -> None:
     for head in with_raising_head(both):
         head.error = ValueError("boom")
     both.play(("ask", post()))
-    assert ("score", "false", "error", 1) in both.native.router.express.steps.rows()
+    assert ("score", "false", "error", 1) in both.native.router._requests.steps.rows()
 
 
 def test_a_host_that_reads_slowly_gets_its_frames_the_ordinary_way(pair: Any) -> None:
@@ -1050,7 +1055,7 @@ def test_no_model_named_is_auto(pair: Any) -> None:
     for model in ("", '"model":null,', '"model":"",'):
         body = f'{{{model}"messages":[{{"role":"user","content":"x"}}]}}'
         both.play(("ask", post(body)))
-        express = both.native.router.express
+        express = both.native.router.intake
         assert express is not None
         assert express.decide(body.encode()) in express.names
     assert both.native.passages == 3
@@ -1140,9 +1145,10 @@ def test_a_session_is_known_of_a_request_that_left_the_native_steps() -> None:
     house.play(("ask", post("", "x-session-id: talk/7", stream=True)))
     house.play(("ask", post("", "x-session-id: talk/8", stream=True)))
     house.play(chunks(EVENT, 2))
-    for passage in tuple(house.router._requests):
-        passage.exchange()  # type: ignore[union-attr]
-    assert sorted(request.query.session_id for request in house.router._requests) == ["talk/7", "talk/8"]  # type: ignore[union-attr]
+    requests = cast(list[Request], list(house.router._requests))
+    assert sorted((request.query.session_id, request.started) for request in requests) == [
+        ("talk/7", False), ("talk/8", True),
+    ]  # fmt: skip
     house.close()
 
 

@@ -65,9 +65,10 @@ def test_a_stream_for_http_1_0_has_no_frames() -> None:
 
 def test_a_begun_stream_that_fails_ends_in_an_error_event_and_done() -> None:
     made, sent = reply()
-    made.resume(True, b"")
+    made.begin(b"HEAD")
+    made.chunk(b"x")
     made.fail(EngineFailed("the engine was lost"))
-    (last,) = sent
+    _, last = sent
     assert b'data: {"error":{"message":"the engine was lost","type":"engine_error"' in last
     assert last.endswith(b"data: [DONE]\n\n\r\n0\r\n\r\n")
 

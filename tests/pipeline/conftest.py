@@ -1,6 +1,6 @@
 """A pool whose members do as they are told, a scoring too, and a sink that checks the contract."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -9,22 +9,20 @@ from router.config import Config, Member, Routing
 from router.errors import NoEngine, RouterError
 from router.heads.base import Placement
 from router.ipc.messages import Done
+from router.native.call import Receiver
 from router.pipeline.router import Router
-from router.pool.base import MemberPhase, MemberStatus, Receiver, Work
+from router.pool.base import Call, MemberPhase, MemberStatus, Work
 from router.types import Decision, MemberState, Query, Scores, Turn
 
 
 class FakeCall:
     """One request in a fake member; the test drives it."""
 
-    def __init__(self, work: Work, receiver: Receiver) -> None:
+    def __init__(self, work: Work, call: Call) -> None:
         self.work = work
-        self.receiver = receiver
-        self.chunk = receiver.chunk
+        self.receiver = call
+        self.chunk = call.chunk
         self.aborted = 0
-
-    def stream_to(self, chunk: Callable[[bytes], None]) -> None:
-        self.chunk = chunk
 
     def abort(self) -> None:
         self.aborted += 1
@@ -45,13 +43,15 @@ class FakeMember:
         self.calls: list[FakeCall] = []
         self.refusal: RouterError | None = None
 
-    def submit(self, work: Work, receiver: Receiver) -> FakeCall:
+    def submit(self, work: Work, call: Call) -> None:
         if self.phase != "ready":
             raise NoEngine(f"{self.name} is not ready")
         if self.refusal is not None:
             raise self.refusal
-        self.calls.append(FakeCall(work, receiver))
-        return self.calls[-1]
+        self.calls.append(FakeCall(work, call))
+
+    def abort(self, call: Call) -> None:
+        next(each for each in reversed(self.calls) if each.receiver is call).abort()
 
     def state(self) -> MemberState:
         return MemberState(name=self.name, ready=self.phase == "ready", **self.fields)
@@ -84,7 +84,7 @@ class FakeScoring:
         return Scores(self.quality, self.prompt_tokens)
 
 
-class CheckedSink:
+class CheckedSink(Receiver):
     """A `Sink` that fails the test when called out of order."""
 
     def __init__(self) -> None:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from router.config import Config, Member, Routing, Supervision
 from router.errors import RouterError
 from router.ipc.messages import Abort, Chunks, Control, Done, Fail, Handoff, Load, Message, Submit
+from router.native.call import Receiver
 from router.pipeline.router import Router
 from router.pool.engine import EngineMember
 from router.types import Query, Scores, Timings, Turn, Usage
@@ -44,7 +45,7 @@ class FakeLink:
     async def close(self, timeout_s: float) -> None: ...
 
 
-class Sink:
+class Sink(Receiver):
     """Notes every call; may break, or cancel, when told."""
 
     def __init__(self, mood: str) -> None:

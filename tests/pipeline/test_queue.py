@@ -20,13 +20,11 @@ def end(call: Any) -> None:
 async def test_a_request_waits_for_the_slot_and_is_decided_when_it_has_it(two: Any) -> None:
     pool = two(server=ONE_SLOT)
     pool.submit()
+    pool.sink = sink = type(pool.sink)()
     waits = pool.submit(body=b"12345")
     assert (pool.router.in_flight(), len(pool.large.calls), waits.decision) == (2, 1, None)
     assert pool.router.pending_bytes == len(b'{"messages": []}12345')
     pool.large.phase = "failed"
-    pool.sink.decision = None
-    pool.sink = sink = type(pool.sink)()
-    waits._sink = sink
     pool.large.calls[0].receiver.chunk(b"a")
     pool.large.calls[0].receiver.done(Done(id=1))
     await until(lambda: pool.small.calls)
@@ -83,9 +81,9 @@ async def test_a_stop_ends_those_that_wait_with_an_error(two: Any) -> None:
     pool.submit().cancel()
     pool.submit()
     waits = two(server=ONE_SLOT)
+    runs, waits.sink = waits.submit(), type(waits.sink)()
     waits.submit()
-    waits.router._requests.clear()  # the one that runs
-    waits.submit()
+    assert (runs.phase, waits.router.gate.slots.waiting) == ("waiting", 1)
     await waits.router.stop()
     assert str(waits.sink.end) == "the server is shutting down"
     assert waits.router.gate.slots.waiting == 0

@@ -46,14 +46,6 @@ def test_an_answer_comes_through(two: Any) -> None:
     assert pool.sink.violations == []
 
 
-def test_after_the_first_chunk_tokens_go_straight_to_the_sink(two: Any) -> None:
-    pool = two()
-    pool.submit()
-    call = pool.large.calls[0]
-    call.chunk(b"a")
-    assert call.chunk == pool.sink.chunk
-
-
 def test_the_conversation_is_let_go_of_with_the_first_chunk(two: Any) -> None:
     """An answer may take an hour, and no bound counts what its request's turns take of the memory."""
     pool = two()

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from router.ipc.messages import Done, Handoff
+from router.native.call import Call
 from router.pool.base import Failure
 from router.pool.openai import OpenAIMember
 from tests.conftest import patience
@@ -30,8 +31,8 @@ def folder() -> Iterator[Path]:
         yield Path(path)
 
 
-class Heard:
-    """A `Receiver`. `ends` must have one entry when all is over."""
+class Heard(Call):
+    """A `Call` that notes what it hears. `ends` must have one entry when all is over."""
 
     def __init__(self) -> None:
         self.chunks: list[bytes] = []

@@ -66,7 +66,8 @@ async def test_an_answer_comes_through(make: Make, heard: Any) -> None:
 async def test_a_verdicts_length_is_not_learnt(make: Make, heard: Any) -> None:
     member, receiver = make(), heard()
     await member.start()
-    member.submit(msgspec.structs.replace(work(["done"]), typical=False), receiver)
+    receiver.atypical = True
+    member.submit(work(["done"]), receiver)
     assert (await receiver.end()).usage.completion_tokens == 5
     assert member.state().mean_output_tokens == 200
 
@@ -76,16 +77,6 @@ async def test_socket_folder_and_log_are_private(make: Make, folder: Path) -> No
     await member.start()
     modes = {file.suffix: file.stat().st_mode & 0o777 for file in folder.iterdir()}
     assert modes == {".sock": 0o600, ".log": 0o600}
-
-
-async def test_chunks_can_bypass_the_receiver(make: Make, heard: Any) -> None:
-    member, receiver, direct = make(), heard(), []
-    await member.start()
-    call = member.submit(work(["chunk", "a"], ["done"]), receiver)
-    call.stream_to(direct.append)
-    await receiver.end()
-    assert direct == [b"a"]
-    assert receiver.chunks == []
 
 
 async def test_strangers_and_second_ends_are_ignored(make: Make, heard: Any) -> None:
@@ -104,10 +95,10 @@ async def test_strangers_and_second_ends_are_ignored(make: Make, heard: Any) -> 
 async def test_abort_reaches_the_engine_and_silences_it(make: Make, heard: Any) -> None:
     member, receiver, witness = make(), heard(), heard()
     await member.start()
-    call = member.submit(work(["chunk", "a"], ["sleep", 600.0], ["done"]), receiver)
+    member.submit(work(["chunk", "a"], ["sleep", 600.0], ["done"]), receiver)
     await until(lambda: receiver.chunks)
-    call.abort()
-    call.abort()
+    member.abort(receiver)
+    member.abort(receiver)
     member.submit(work(["echo"], ["done"]), witness)
     await witness.end()
     assert json.loads(witness.chunks[0])["aborted"] == 1
@@ -260,8 +251,9 @@ async def test_a_request_that_alone_waited_as_its_engine_was_lost_is_told_so_and
 ) -> None:
     member, streaming, waiting = make(), heard(), heard()
     await member.start()
-    call = member.submit(work(["chunk", "a"], ["sleep", 60.0]), streaming)
-    call.stream_to(streaming.chunks.append)  # as a request does with its first chunk
+    member.submit(work(["chunk", "a"], ["sleep", 60.0]), streaming)
+    streaming.go("waiting")
+    streaming.go("answering")  # as a request does with its first chunk
     member.submit(work(["die"]), waiting)
     failure = await waiting.end()
     assert (failure.error.status, failure.error.code) == (500, "engine_lost")
@@ -319,11 +311,11 @@ async def test_an_end_that_raises_is_told_as_an_error_and_the_connection_stays(
         raise ValueError("a bug")
 
     setattr(receiver, broken, explode)
-    call = member.submit(work(["sleep", 60.0]), receiver)
+    member.submit(work(["sleep", 60.0]), receiver)
     member.received({
-        "done": Done(id=call.id),
-        "fail": Fail(id=call.id, status=400, body=b"{}"),
-        "handoff": Handoff(id=call.id, text="", tokens=0, why=""),
+        "done": Done(id=receiver.id),
+        "fail": Fail(id=receiver.id, status=400, body=b"{}"),
+        "handoff": Handoff(id=receiver.id, text="", tokens=0, why=""),
     }[broken])  # fmt: skip
     assert "its receiver failed at" in caplog.text
     if broken != "fail":
@@ -390,8 +382,8 @@ async def test_a_failure_of_a_status_that_is_none_is_a_bad_gateway(make: Make, h
 async def test_a_failure_whose_body_cannot_be_read_ends_its_request_alone(make: Make, heard: Any, body: bytes) -> None:
     member, receiver = make(), heard()
     await member.start()
-    call = member.submit(work(["sleep", 60.0]), receiver)
-    member.received(Fail(id=call.id, status=500, body=body))
+    member.submit(work(["sleep", 60.0]), receiver)
+    member.received(Fail(id=receiver.id, status=500, body=body))
     assert isinstance(await receiver.end(), Failure)
     assert member.phase == "ready"
 

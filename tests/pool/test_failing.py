@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from router.config import Member, Supervision
-from router.ipc.messages import Done, Handoff
+from router.native.call import Call
 from router.pool import failing
 from router.pool.base import Failure
-from router.pool.engine import EngineCall, EngineMember
+from router.pool.engine import EngineMember
 from router.pool.failing import AT_ONCE, Failing
 from tests.conftest import until
 
@@ -70,17 +70,11 @@ async def test_finish_fails_all_that_wait_without_another_turn(clock: Clock) -> 
     assert len(failed) == 100
 
 
-class Counting:
-    """Receives the end of one call."""
+class Counting(Call):
+    """Notes the end of one call."""
 
     def __init__(self, number: int, ends: list[int]) -> None:
         self._number, self._ends = number, ends
-
-    def chunk(self, data: bytes) -> None: ...
-
-    def done(self, done: Done) -> None: ...
-
-    def handoff(self, handoff: Handoff) -> None: ...
 
     def fail(self, failure: Failure) -> None:
         assert failure.lost
@@ -92,9 +86,10 @@ async def test_an_engine_lost_with_1000_calls_fails_each_once_and_the_loop_turns
     ends: list[int] = []
     member.phase = "ready"
     for number in range(1000):
-        call = member.lane.calls[number] = EngineCall(member, number, Counting(number, ends))
+        call = member.lane.calls[number] = Counting(number, ends)
+        call.go("waiting")
         if number % 2:
-            call.stream_to(lambda data: None)
+            call.go("answering")
     link = member._link
     member._lost(link, None)  # type: ignore[arg-type]
     assert (len(ends), member.lane.calls, member.status().in_flight) == (AT_ONCE, {}, 0)
@@ -108,7 +103,7 @@ async def test_a_stop_fails_what_a_loss_has_left(clock: Clock) -> None:
     ends: list[int] = []
     member.phase = "ready"
     for number in range(100):
-        member.lane.calls[number] = EngineCall(member, number, Counting(number, ends))
+        member.lane.calls[number] = Counting(number, ends)
     member._lost(member._link, None)  # type: ignore[arg-type]
     await member.stop()
     assert ends == list(range(100))

@@ -145,7 +145,8 @@ async def test_a_verdicts_length_is_not_learnt(member: OpenAIMember, heard: Any)
     before = member.state().mean_output_tokens
     for typical, told in ((False, True), (True, False)):
         receiver = heard()
-        member.submit(work(typical=typical), receiver)
+        receiver.atypical = not typical
+        member.submit(work(), receiver)
         assert (await receiver.end()).usage.completion_tokens == 3
         assert (member.state().mean_output_tokens == before) is told
 
@@ -208,10 +209,10 @@ async def test_refusals(
 
 async def test_abort_closes_the_upstreams_connection(member: OpenAIMember, upstream: Upstream, heard: Any) -> None:
     receiver = heard()
-    call = member.submit(work("stall", stream=True), receiver)
+    member.submit(work("stall", stream=True), receiver)
     await until(lambda: receiver.chunks)
-    call.abort()
-    call.abort()
+    member.abort(receiver)
+    member.abort(receiver)
     await until(lambda: upstream.cancelled)
     assert receiver.ends == []
     assert member.status().in_flight == 0

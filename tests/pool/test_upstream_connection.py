@@ -91,7 +91,8 @@ async def test_an_answer_before_the_body_was_read_ends_the_request_and_its_conne
     asked.raw.answers = [hasty, answer(WHOLE)]
     receiver = Heard()
     large = json.dumps({"messages": [], "x": "a" * 30_000_000}).encode()
-    call = asked.member.submit(work_with(large), receiver)
+    asked.member.submit(work_with(large), receiver)
+    call = asked.member.calls[receiver]
     failure = await receiver.end()
     assert isinstance(failure, Failure)
     assert failure.error.status == 413

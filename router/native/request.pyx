@@ -1,0 +1,214 @@
+"""The native steps of one request from its hand-over to its end. See request.pyi."""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.set cimport PySet_Add, PySet_Discard
+from cpython.unicode cimport PyUnicode_DecodeUTF8
+from libc.stdint cimport uint64_t
+from libc.string cimport memcpy
+
+cimport phases
+cimport way
+from router.native.call cimport Call, Receiver
+from router.native.pipe cimport Pipe
+from router.native.steps cimport Steps
+from router.native.views cimport view_of
+from way cimport string_view
+
+from router.native cimport steps as causes
+
+
+cdef const char* HEX = b"0123456789abcdef"
+cdef size_t MOST_KEPT_BODY_BYTES = 256 * 1024  # longer ones are in no journal: its lines wait in memory
+
+
+cdef class Requests:
+    def __init__(self, slots, desk, str request_prefix not None, str decision_prefix not None):
+        self.slots, self.desk, self.steps = slots, desk, Steps()
+        self.request_prefix, self.decision_prefix = request_prefix.encode(), f"{decision_prefix}-".encode()
+        self.open, self.ended, self.wake = set(), [], _nobody
+
+    def __len__(self):
+        return len(self.open)
+
+    def __iter__(self):
+        return iter(tuple(self.open))
+
+    def add(self, BaseRequest request not None):
+        PySet_Add(self.open, request)
+
+    def take_ended(self):
+        cdef list ended = self.ended
+        self.ended = []
+        return ended
+
+
+def _nobody():
+    """In the place of a ledger."""
+
+
+cdef class BaseRequest(Call):
+    def __init__(self, Requests requests not None, Receiver receiver not None, bytes body not None, bint stream,
+                 double received_s):
+        self.requests, self.receiver = requests, receiver
+        self.data, self.body_bytes, self.stream, self.received_s = body, PyBytes_GET_SIZE(body), stream, received_s
+        self.member = -1
+
+    @property
+    def body(self):
+        return self.data[len(self.data) - self.body_bytes:]
+
+    @property
+    def first_s(self):
+        return self.begun_s - self.received_s if self.begun_s > 0 else None
+
+    @property
+    def overhead_s(self):
+        return self.head.overhead_s
+
+    @property
+    def told_id(self):
+        if self.given_id is not None:
+            return self.given_id.decode()
+        cdef char id[MOST_ID_BYTES]
+        return id[:write_id(id, self.requests.request_prefix, self.head.request, 8)].decode()
+
+    @property
+    def decision_id(self):
+        cdef char id[MOST_ID_BYTES]
+        return id[:write_id(id, self.requests.decision_prefix, self.head.decision, 1)].decode()
+
+    @property
+    def usage(self):
+        return self.finish.prompt_tokens, self.finish.completion_tokens, self.finish.cached_tokens
+
+    @property
+    def timings(self):
+        return self.finish.first_token_s, self.finish.total_s
+
+    def handed_over(self, int member):
+        self._go(phases.kWaiting)
+        self.member = member
+
+    def leave(self, int cause):
+        self._leave(cause)
+
+    def end(self, str phase not None):
+        return self._end(phases.kFailed if phase == "failed" else phases.kCancelled)
+
+    # The call
+
+    def chunk(self, bytes data not None):
+        self._chunk(view_of(data))
+
+    def done(self, done):
+        cdef way.Finish finish
+        usage, timings = done.usage, done.timings
+        finish.prompt_tokens, finish.completion_tokens = usage.prompt_tokens, usage.completion_tokens
+        finish.cached_tokens = usage.cached_tokens
+        finish.first_token_s, finish.total_s = timings.first_token_s, timings.total_s
+        reason = done.finish_reason.encode()
+        finish.reason = view_of(reason)
+        self._finish(&finish)
+
+    cdef int _chunk(self, string_view data) except -1:
+        if self.at == <int>phases.kAnswering or (self.at == <int>phases.kWaiting and self._answering()):
+            self.receiver._chunk(data)
+        return 0
+
+    cdef bint _ends_natively(self) except -1:
+        return True
+
+    cdef int _finish(self, const way.Finish* finish) except -1:
+        cdef Receiver receiver
+        if self.at == <int>phases.kWaiting:
+            self._leave(causes.kAnswer)
+            self._answering()
+        if self.at != <int>phases.kAnswering:
+            return 0
+        self.finish, self.finished = finish[0], True
+        self.finish_reason = PyUnicode_DecodeUTF8(finish.reason.data(), finish.reason.size(), b"replace")
+        self.finish.reason = string_view()  # its bytes are the frame's
+        if self.requests.holds_ends:
+            self._leave(causes.kJournal)
+        receiver = self._end(phases.kFinished)
+        if self.requests.holds_ends:
+            self.tell_later(receiver)
+        else:
+            try:
+                receiver._finish(self)
+            except Exception:  # a bug of ours must not take the engine's connection along
+                self.receiver_broke()
+        if self.native:
+            self.requests.steps.ended += 1
+        return 0
+
+    # Within
+
+    cdef int _answering(self) except -1:
+        """The first bytes are due; whether they are still wanted."""
+        self._go(phases.kAnswering)
+        self.begun_s = now()
+        if not self.requests.keeps_bodies or self.body_bytes > MOST_KEPT_BODY_BYTES:
+            self._drop_body()
+            self.data, self.body_bytes = b"", 0  # no retry will need it, and an answer may take long
+        if self.known_query is not None:
+            self.forget_turns()
+        self.receiver._begin(self)
+        if self.native:
+            self.requests.steps.begun += 1
+        return self.at == <int>phases.kAnswering
+
+    cdef Receiver _end(self, int phase):
+        """The one end: no longer counted, in the ledger with the next tick. The receiver, to be told: it and the
+        request hold one another, and part here, not in the cycle collector."""
+        cdef Requests requests = self.requests
+        cdef Receiver receiver = self.receiver
+        self._go(phase)
+        self.receiver = None
+        self.ended_s = now()
+        PySet_Discard(requests.open, self)
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+        if self.permit is not None:
+            self.permit.settle()
+        else:
+            self._drop_body()
+            requests.slots.end(self.ended_s - self.received_s)
+        requests.ended.append(self)
+        if len(requests.ended) == 1:
+            requests.wake()
+        return receiver
+
+    cdef int _drop_body(self) except -1:
+        """Its bytes are no longer counted."""
+        if self.permit is not None:
+            self.permit.drop_body()
+        elif self.held_bytes:
+            self.requests.slots.drop_body(self.held_bytes)
+            self.held_bytes = 0
+        return 0
+
+    cdef int _leave(self, int cause) except -1:
+        """From now on its steps are those in Python; `cause`: of router.native.steps."""
+        if self.native:
+            self.native = False
+            self.requests.steps.left[cause + causes.kOnceBegun if self.begun_s > 0 else cause] += 1
+        return 0
+
+
+cdef size_t write_id(char* out, bytes prefix, uint64_t number, int digits) noexcept:
+    """`prefix`, 40 bytes at most, and `number` in at least so many hexadecimal digits; how many bytes they take."""
+    cdef int i
+    cdef size_t size = min(PyBytes_GET_SIZE(prefix), 40)
+    memcpy(out, PyBytes_AS_STRING(prefix), size)
+    while digits < 16 and number >> (4 * digits):
+        digits += 1
+    for i in range(digits):
+        out[size + i] = HEX[number >> (4 * (digits - 1 - i)) & 15]
+    return size + digits
+
+
+cdef class Receivers:
+    cdef Receiver _receiver(self, Pipe connection, BaseRequest request):
+        raise NotImplementedError("no receivers are made here")

@@ -1,0 +1,41 @@
+"""Which pools have native steps (`pipeline.intake`), and how these decide. Knows no HTTP."""
+
+import logging
+from collections.abc import Sequence
+
+from router.config import Server
+from router.heads.mf import MfHead
+from router.native.request import Requests
+from router.pipeline.decider import Decider
+from router.pipeline.ids import next_number
+from router.pipeline.intake import Intake
+from router.pipeline.request import Request
+from router.pool import PoolMember
+from router.pool.engine import EngineMember
+from router.pool.openai import OpenAIMember
+
+log = logging.getLogger("headgate.pipeline")
+
+
+def intake_of(requests: Requests, decider: Decider, pool: Sequence[PoolMember], server: Server) -> Intake | None:
+    """None where no member takes frames, or one is of a kind that shows no lane. Requests whose choice is a URL are
+    declined; they alone."""
+    members = [member for member in pool if isinstance(member, EngineMember | OpenAIMember)]
+    if len(members) < len(pool) or not any(isinstance(member, EngineMember) for member in members):
+        return None
+    lanes, names = [member.lane for member in members], [member.name for member in members]
+    intake = Intake(requests, Request, lanes, names, next_number, decider.next_id, server.limits, server.io_uring)
+    if server.io_uring and not intake.outbox.io_uring:
+        log.info("the system lets us have no io_uring: each client's tokens are a system call of their own")
+    follow(intake, decider)
+    return intake
+
+
+def follow(intake: Intake, decider: Decider) -> None:
+    """Decide as `decider` does from now on. Nothing is taken where a score may take milliseconds."""
+    scoring = decider.scoring
+    if scoring.head is None or scoring.slow:
+        intake.close()
+    else:
+        head = scoring.head.scorer if isinstance(scoring.head, MfHead) else scoring.head.score
+        intake.decide_by(head, scoring.turns, decider.names.known, decider.names.settings)
