@@ -120,7 +120,7 @@ class Answer(Reply):
             assert isinstance(request, Request)
             request.leave(CUT)
             connection = self._connection
-            exchange = self._exchange = exchange_of(connection, TARGET.encode())
+            exchange = self._exchange = exchange_of(connection, connection.door.routes.find(TARGET.encode()))
             exchange.key_id, exchange.request_id = request.key_id, request.told_id
             exchange.received_s = request.received_s
             exchange.stream, exchange.accepted = self, True

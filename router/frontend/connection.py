@@ -11,11 +11,10 @@ from typing import Protocol
 from router.errors import Overloaded, RequestTimeout, RouterError
 from router.frontend import wire
 from router.frontend.door import Door
-from router.frontend.exchange import Exchange, failing
+from router.frontend.exchange import ClientPipe, Exchange, failing
 from router.frontend.reader import BODY, DEAF, HEAD, IDLE, Reader
 from router.frontend.stall import Stall
 from router.frontend.waiting import Waiting
-from router.native.pipe import Pipe
 from router.native.steps import NO_ENGINE, PIPELINED, SCORING
 
 #: How long we go on reading after an answer that closes the connection: closing at once would destroy the answer.
@@ -33,7 +32,7 @@ class Active(Protocol):
     def gone(self) -> None: ...
 
 
-class Connection(Pipe, asyncio.Protocol):
+class Connection(ClientPipe, asyncio.Protocol):
     """`asyncio` protocol of a door. Answers one exchange at a time."""
 
     __slots__ = (
@@ -50,6 +49,7 @@ class Connection(Pipe, asyncio.Protocol):
         "deadline",
         "door",
     )
+    door: Door
 
     def __init__(self, door: Door) -> None:
         self.door = door
@@ -103,7 +103,8 @@ class Connection(Pipe, asyncio.Protocol):
                     answer = intake.take(self, data)
                 except Exception as error:  # of a head in Python, for example; the connection goes on
                     self._count_left(SCORING)
-                    exchange = self._active = failing(self, data.split(b" ", 2)[1], intake.given_id, error)
+                    route = self.door.routes.find(data.split(b" ", 2)[1])
+                    exchange = self._active = failing(self, route, intake.given_id, error)
                     exchange.run()
                     return
                 if answer is not None:  # of a plain request, under way

@@ -5,10 +5,10 @@ import logging
 import select
 from collections.abc import Callable, Iterable
 from email.utils import formatdate
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from router.config import Limits
-from router.errors import Unauthorized
+from router.errors import RouterError, Unauthorized
 from router.frontend.origins import Origins
 from router.frontend.rounds import Round
 from router.frontend.routes import Routes
@@ -19,12 +19,53 @@ from router.native.steps import Steps
 from router.observe.metrics import Metrics
 from router.pipeline.intake import Intake
 
-if TYPE_CHECKING:
-    from router.frontend.connection import Connection
-
 #: Errors and hang-ups are always told; this is the end of what a client sends, whatever of it is still unread.
 _LEFT = getattr(select, "POLLRDHUP", 0)
 _log = logging.getLogger("headgate.frontend")
+
+
+class Timed(Protocol):
+    """What a sweep calls of a connection."""
+
+    def overdue(self, now: float) -> None:
+        """A deadline has passed, or the client reads too slowly."""
+        ...
+
+    def unsent_bytes(self) -> int: ...
+
+    def cut_slow(self) -> None:
+        """The client reads too slowly: close at once."""
+        ...
+
+    def left(self) -> None:
+        """The client closed its side."""
+        ...
+
+
+class Closable(Protocol):
+    """Three ways to end a connection."""
+
+    def drain(self) -> None:
+        """After the answer under way."""
+        ...
+
+    def cut(self, error: RouterError) -> None:
+        """After ending the answer under way with `error`."""
+        ...
+
+    def abort(self) -> None:
+        """At once."""
+        ...
+
+
+class Client(Timed, Closable, Protocol):
+    """A connection (`connection.Connection`), as the door sees it."""
+
+    deadline: float
+    stalled: bool
+    socket: int  #: file descriptor, or -1
+
+    def __hash__(self) -> int: ...
 
 
 class Door:
@@ -71,8 +112,8 @@ class Door:
         self.guard = guard
         self.limits = limits
         self.metrics = metrics
-        self.connections: set[Connection] = set()
-        self.held: set[Connection] = set()  #: of which nothing is read at present
+        self.connections: set[Client] = set()
+        self.held: set[Client] = set()  #: of which nothing is read at present
         self.draining = False
         self.emptied = asyncio.Event()  #: set when the last connection of a draining door has closed
         self.body_bytes = 0  #: of requests that are being read, or wait for an answer before theirs; and what is unread
@@ -83,7 +124,7 @@ class Door:
         self.now = 0.0  #: the clock at the last sweep; all deadlines are counted from it
         self.date = ""
         self.turns = Turns()
-        self._sweeping = Round(self.turns, (), lambda connection: None, self._broke)
+        self._sweeping: Round[Client] = Round(self.turns, (), lambda connection: None, self._broke)
 
     @property
     def running(self) -> int:
@@ -98,11 +139,11 @@ class Door:
             self.metrics.refused("key")
             raise
 
-    def entered(self, connection: "Connection") -> None:
+    def entered(self, connection: Client) -> None:
         self.connections.add(connection)
         self.metrics.connections += 1
 
-    def left(self, connection: "Connection") -> None:
+    def left(self, connection: Client) -> None:
         self.connections.discard(connection)
         self.metrics.connections -= 1
         if self.draining and not self.connections:
@@ -120,29 +161,29 @@ class Door:
         if self.held:
             self._find_gone()
 
-    def tell(self, connections: Iterable["Connection"], what: Callable[["Connection"], None]) -> Round:
+    def tell(self, connections: Iterable[Client], what: Callable[[Client], None]) -> Round[Client]:
         """Call `what` with each connection, of many in several turns. One that raises is logged and closed; the others
         are called too."""
         round = Round(self.turns, connections, what, self._broke)
         round.begin()
         return round
 
-    def _broke(self, connection: "Connection", error: Exception) -> None:
+    def _broke(self, connection: Client, error: Exception) -> None:
         self.bug(error)
         self._close(connection)
 
-    def _close(self, connection: "Connection") -> None:
+    def _close(self, connection: Client) -> None:
         try:
             connection.abort()
         except Exception as error:  # what has failed may be this very step
             _log.error("a connection could not be closed in order: %s", type(error).__name__)
 
-    def _bound_unsent(self, stalled: Iterable["Connection"]) -> None:
+    def _bound_unsent(self, stalled: Iterable[Client]) -> None:
         """What clients do not read stays, for all together, within the bound on pending bytes: the largest are cut.
         Those that have ended their side, of which nothing is read any more, count too."""
         unsent = {each: each.unsent_bytes() for each in stalled}
         excess = sum(unsent.values()) - self.limits.pending_bytes
-        cut: list[Connection] = []
+        cut: list[Client] = []
         for connection in sorted(unsent, key=unsent.__getitem__, reverse=True):
             if excess > 0:
                 cut.append(connection)

@@ -1,17 +1,18 @@
 """One request and the answer it gets: exactly one, whatever happens. Knows the wire format, not the routes' meaning."""
 
 import re
+from collections.abc import Callable
 from time import perf_counter
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol, TypeAlias
 
+from router.config import Limits
 from router.errors import BadRequest, RouterError
 from router.frontend import failure, wire
 from router.frontend.failure import Dialect
+from router.gate.gate import Gate
+from router.native.pipe import Pipe
+from router.observe.metrics import Metrics
 from router.pipeline.ids import next_id
-
-if TYPE_CHECKING:
-    from router.frontend.connection import Connection
-    from router.frontend.routes import Handler, Route
 
 #: Request headers that say something of the request beyond its body.
 EXPLAINED = frozenset((
@@ -36,6 +37,45 @@ class Stream(Protocol):
         ...
 
 
+class Port(Protocol):
+    """What an exchange uses of the port that its connection came in by (`door.Door`)."""
+
+    limits: Limits
+    metrics: Metrics
+    draining: bool
+    date: str  #: the header line
+    gate: Gate
+
+    def bug(self, error: BaseException) -> None:
+        """Log an error of ours."""
+        ...
+
+
+class ClientPipe(Pipe):
+    """What the reader and exchanges use of a connection (`connection.Connection`)."""
+
+    __slots__ = ()
+    door: Port
+
+    def take(self, exchange: "Exchange") -> None:
+        """A complete request, or a refusal: run it when its turn comes."""
+        raise NotImplementedError
+
+    def answered(self, exchange: "Exchange") -> None:
+        """`exchange` is wholly written."""
+        raise NotImplementedError
+
+    def broke(self, error: Exception) -> None:
+        """Log an error of ours and close at once: no answer can be given any more."""
+        raise NotImplementedError
+
+
+class Named(Protocol):
+    """What an exchange uses of its route (`routes.Route`): the name, for metrics."""
+
+    name: str
+
+
 class Exchange:
     """Made at the end of a request's head; `run` is called when all earlier answers of its connection are out."""
 
@@ -49,14 +89,14 @@ class Exchange:
     begun_s = 0.0  #: when the first byte was read, by `perf_counter`; of requests with unusual headers
     received_s = 0.0
     dialect: Dialect = "openai"  #: of errors
-    route: "Route | None" = None
+    route: Named | None = None
     handler: "Handler | None" = None
     error: RouterError | None = None  #: refused before it was run
     stream: Stream | None = None
     accepted = False  #: by the pipeline: its end is in the ledger, by which it is counted in the metrics
 
     def __init__(
-        self, connection: "Connection", method: bytes, headers: dict[bytes, bytes], keep_alive: bool, old_client: bool
+        self, connection: ClientPipe, method: bytes, headers: dict[bytes, bytes], keep_alive: bool, old_client: bool
     ) -> None:
         self.connection = connection
         self.method = method
@@ -165,17 +205,21 @@ class Exchange:
             stream.gone()
 
 
-def exchange_of(connection: "Connection", target: bytes) -> Exchange:
-    """Of a plain POST request that native code has read."""
+#: Answers an exchange, now or later.
+Handler: TypeAlias = Callable[[Exchange], None]
+
+
+def exchange_of(connection: ClientPipe, route: tuple[Named, bytes]) -> Exchange:
+    """Of a plain POST request that native code has read. `route`: and the path."""
     exchange = Exchange(connection, b"POST", {}, keep_alive=True, old_client=False)
-    exchange.route, exchange.path = connection.door.routes.find(target)
+    exchange.route, exchange.path = route
     return exchange
 
 
-def failing(connection: "Connection", target: bytes, request_id: bytes | None, error: Exception) -> Exchange:
+def failing(connection: ClientPipe, route: tuple[Named, bytes], request_id: bytes | None, error: Exception) -> Exchange:
     """A plain request that native code could not begin: run, it answers what a handler that raises `error` does.
-    `request_id`: as it is echoed, where the client gave one."""
-    exchange = exchange_of(connection, target)
+    `route`: and the path. `request_id`: as it is echoed, where the client gave one."""
+    exchange = exchange_of(connection, route)
     exchange.request_id = "" if request_id is None else request_id.decode()
 
     def fail(_: Exchange) -> None:

@@ -9,10 +9,10 @@ import msgspec
 from router.dialects.decode import read
 from router.errors import BadRequest, DeadlineExceeded, ModelNotFound
 from router.frontend.answer import Answer
-from router.frontend.exchange import Exchange
+from router.frontend.exchange import Exchange, Handler
 from router.frontend.failure import Dialect
 from router.frontend.reading import Reading
-from router.frontend.routes import Handler, Route, Routes
+from router.frontend.routes import Route, Routes
 from router.gate.permit import Permit
 from router.observe.metrics import CONTENT_TYPE, Metrics
 from router.pipeline.base import ModelCard, Service

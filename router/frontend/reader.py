@@ -6,20 +6,16 @@ IDLE --first byte--> HEAD --blank line--> BODY --last byte--> IDLE
 
 import re
 from time import perf_counter
-from typing import TYPE_CHECKING
 
 import httptools
 
 from router.errors import BadRequest, ContentTooLarge, Forbidden, HeadersTooLarge, Overloaded, RouterError
 from router.frontend.door import Door
-from router.frontend.exchange import EXPLAINED, Exchange
+from router.frontend.exchange import EXPLAINED, ClientPipe, Exchange
 from router.frontend.origins import is_preflight
 from router.frontend.routes import shown
 from router.native.fields import Fields
 from router.native.unread import Unread
-
-if TYPE_CHECKING:
-    from router.frontend.connection import Connection
 
 IDLE, HEAD, BODY, DEAF = range(4)
 
@@ -65,7 +61,7 @@ class Reader:
         "unread",
     )
 
-    def __init__(self, connection: "Connection", door: Door) -> None:
+    def __init__(self, connection: ClientPipe, door: Door) -> None:
         self._connection = connection
         self._door = door
         self.phase = IDLE

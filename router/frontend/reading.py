@@ -17,7 +17,7 @@ Then: TypeAlias = Callable[[Exchange, Query, bytes, Permit], None]
 
 
 class Reading:
-    """The `Stream` of an exchange until its answer is under way. It holds the permit, or waits for its slot."""
+    """The `Stream` of an exchange until its answer is under way. It holds the permit, or waits for its turn."""
 
     def __init__(self, exchange: Exchange, kind: Kind, permit: Permit, then: Then) -> None:
         self._exchange = exchange

@@ -6,18 +6,17 @@ Closing one takes a tenth of a millisecond, and thousands may run out of time, o
 from collections import deque
 from collections.abc import Callable, Iterable
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import Generic, TypeVar
 
 from router.frontend.turns import Turns
 
-if TYPE_CHECKING:
-    from router.frontend.connection import Connection
+T = TypeVar("T")
 
 #: Told without waiting for a turn.
 AT_ONCE = 32
 
 
-class Round:
+class Round(Generic[T]):
     """Over the connections of one door. By its turn, what a connection is told may no longer be true: it checks."""
 
     __slots__ = ("_broke", "_left", "_turns", "_what")
@@ -25,9 +24,9 @@ class Round:
     def __init__(
         self,
         turns: Turns,
-        connections: Iterable["Connection"],
-        what: Callable[["Connection"], None],
-        broke: Callable[["Connection", Exception], None],
+        connections: Iterable[T],
+        what: Callable[[T], None],
+        broke: Callable[[T, Exception], None],
     ) -> None:
         """`broke` is told of what `what` raises, which does not keep the others from being told."""
         self._turns = turns

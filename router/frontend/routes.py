@@ -1,17 +1,12 @@
 """The table of routes of one door: path and method to handler, with a hint where nothing fits."""
 
 import re
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
 
 from router.errors import MethodNotAllowed, NotFound
+from router.frontend.exchange import Exchange, Handler
 from router.frontend.failure import Dialect
 from router.frontend.origins import is_preflight, preflight_lines
-
-if TYPE_CHECKING:
-    from router.frontend.exchange import Exchange
-
-Handler = Callable[["Exchange"], None]
 
 #: Of a path's percent-encodings, those that say the same as the character itself (RFC 3986, 2.3): letters, digits, -._~
 _UNRESERVED = re.compile(rb"%(2[DE]|3[0-9]|[46][1-9A-F]|[57][0-9A]|5F|7E)", re.IGNORECASE)
@@ -50,7 +45,7 @@ class Route:
         what = f"{self.name} does not take {shown(method)}; it takes {self.allow}"
         return MethodNotAllowed(what, allow=self.allow)
 
-    def _options(self, exchange: "Exchange") -> None:
+    def _options(self, exchange: Exchange) -> None:
         lines = f"allow: {self.allow}\r\n"
         if exchange.cors and is_preflight(exchange.headers):
             lines += preflight_lines(exchange.headers, self.allow)

@@ -118,7 +118,7 @@ class Frontend:
         self._public.draining = True
         if "public" in self._listeners:
             self._listeners["public"].close()
-        self._public.tell(tuple(self._public.connections), Connection.drain)
+        self._public.tell(tuple(self._public.connections), lambda connection: connection.drain())
         self.drain_requested.set()
 
     async def drain(self) -> bool:
@@ -140,7 +140,7 @@ class Frontend:
         for listener in self._listeners.values():
             listener.close()
         for door in (self._public, self._admin):
-            door.tell(tuple(door.connections), Connection.abort).finish()
+            door.tell(tuple(door.connections), lambda connection: connection.abort()).finish()
         self._routes.close()
         for listener in self._listeners.values():
             await listener.wait_closed(1.0)

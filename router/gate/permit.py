@@ -10,18 +10,24 @@
 import asyncio
 from collections.abc import Callable
 from enum import Enum, auto
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from router.errors import RouterError
-
-if TYPE_CHECKING:
-    from router.gate.gate import Gate
+from router.native.slots import Slots
 
 
 class State(Enum):
     WAITING = auto()
     RUNNING = auto()
     SETTLED = auto()
+
+
+class Granter(Protocol):
+    """What a permit uses of the gate that made it (`gate.Gate`)."""
+
+    slots: Slots
+
+    def settle(self, permit: "Permit") -> None: ...
 
 
 class Permit:
@@ -40,7 +46,7 @@ class Permit:
         "waited_s",
     )
 
-    def __init__(self, gate: "Gate", state: State, held_bytes: int, now_s: float, name: bytes = b"") -> None:
+    def __init__(self, gate: Granter, state: State, held_bytes: int, now_s: float, name: bytes = b"") -> None:
         """`name`: what is remembered of a request that is refused (`promises`)."""
         self._gate = gate
         self.state = state
