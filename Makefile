@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.headgate-ready
 NATIVE := $(wildcard csrc/*) $(wildcard router/*/*.pyx router/*/*.pxd)
 
-.PHONY: help setup demo test test-fast lint format bench fuzz sanitize wheel lock clean
+.PHONY: help setup demo test test-fast lint format imports bench fuzz sanitize wheel lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -37,6 +37,9 @@ format: $(READY)  ## rewrite to style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i csrc/*.hpp
+
+imports: $(READY)  ## the picture of all imports, docs/images/imports.svg
+	$(BIN)/python tests/house/draw_imports.py
 
 bench: $(READY)  ## micro-benchmarks; the figures of docs/performance.md have a command each
 	$(BIN)/python -P -m pytest bench --benchmark-only

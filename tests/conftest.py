@@ -2,6 +2,7 @@
 shared labels."""
 
 import asyncio
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,8 @@ hypothesis.settings.register_profile("headgate", deadline=None, suppress_health_
 hypothesis.settings.load_profile("headgate")
 
 ROOT = Path(__file__).resolve().parent.parent
+# What reads and draws the imports is no test, but a program beside them.
+sys.path.insert(0, str(ROOT / "tests" / "house"))
 
 #: An event is waited for as long as this. Only a test that fails waits so long, and a busy machine fails none.
 PATIENCE_S = 60.0

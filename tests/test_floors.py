@@ -1,21 +1,12 @@
 """The house: a module imports only from lower floors or from its own room; lazy and type-only imports count, and so do
 those of native modules (`import` and `cimport` of `.pyx` and `.pxd`) and of their types (`.pyi`)."""
 
-import ast
-import re
 from pathlib import Path
 
+import draw_imports
 import pytest
+from imports import FLOOR_OF, circles, graph, imported_names, may_import, modules, room_of, upward
 
-FLOORS: tuple[frozenset[str], ...] = (
-    frozenset({"types", "config", "errors", "files", "urls", "version", "checkpoints"}),
-    frozenset({"native", "kernels", "ipc", "observe"}),
-    frozenset({"gate", "features", "heads", "policy", "pool", "dialects"}),
-    frozenset({"pipeline", "host"}),
-    frozenset({"frontend", "learn"}),
-    frozenset({"cli", "cluster"}),
-)
-FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 #: Rooms of HTTP, of vLLM, of money-and-rules: what may be imported by whom, from outside the house.
 ONLY_IN = {
     "httptools": {"frontend"},
@@ -43,53 +34,13 @@ IMPURE = {
 }
 
 
-def room_of(path: Path, router: Path) -> str:
-    return path.relative_to(router).parts[0].split(".")[0]
-
-
-#: One import of a Cython module, which `ast` cannot read; parentheses may follow lines further.
-CYTHON_IMPORT = re.compile(
-    r"^[ \t]*(?:from[ \t]+([\w.]+)[ \t]+c?import[ \t]+(\([^)]*\)|[^\n]+)|c?import[ \t]+([^\n(]+))", re.MULTILINE
-)
-
-
-def python_imports(path: Path) -> ast.Module:
-    """What `ast` is to read: all of a Python module, the imports of a Cython one."""
-    text = path.read_text(encoding="utf-8")
-    if path.suffix in (".py", ".pyi"):
-        return ast.parse(text, str(path))
-    lines = []
-    for base, names, plain in CYTHON_IMPORT.findall(re.sub(r"#[^\n]*|\\\n", "", text)):
-        lines.append(f"from {base} import {names}" if base else f"import {plain}")
-    return ast.parse("\n".join(lines), str(path))
-
-
-def imported_modules(path: Path, package: str) -> set[str]:
-    """Absolute names of everything `path` imports, at any depth of nesting."""
-    names: set[str] = set()
-    for node in ast.walk(python_imports(path)):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            base = node.module or ""
-            if node.level:
-                parents = package.split(".")[: len(package.split(".")) - node.level + 1]
-                base = ".".join([*parents, base]).rstrip(".")
-            names |= {f"{base}.{alias.name}" for alias in node.names} if base == "router" else {base}
-    return names
-
-
-def modules(root: Path) -> list[Path]:
-    return sorted(path for path in (root / "router").rglob("*") if path.suffix in (".py", ".pyi", ".pyx", ".pxd"))
-
-
 def violations(path: Path, router: Path) -> list[str]:
     room = room_of(path, router)
     if room == "__init__":
         return []
     package = ".".join(["router", *path.relative_to(router).parts[:-1]])
     found = []
-    for name in sorted(imported_modules(path, package)):
+    for name in sorted(imported_names(path, package)):
         top, _, rest = name.partition(".")
         if top != "router":
             if top in ONLY_IN and room not in ONLY_IN[top]:
@@ -98,12 +49,11 @@ def violations(path: Path, router: Path) -> list[str]:
         target = rest.split(".")[0]
         if target in ("", room):
             continue
-        own, other = FLOOR_OF[room], FLOOR_OF.get(target)
-        if other is None:
+        if target not in FLOOR_OF:
             found.append(f"{name}: no such room")
-        elif other > own or (other == own and own > 0):
-            found.append(f"{room} (floor {own}) may not import {target} (floor {other})")
-    return found
+        elif not may_import(room, target):
+            found.append(f"{room} (floor {FLOOR_OF[room]}) may not import {target} (floor {FLOOR_OF[target]})")
+    return list(dict.fromkeys(found))
 
 
 def test_every_room_has_a_floor(root: Path) -> None:
@@ -116,9 +66,22 @@ def test_imports_go_down(root: Path) -> None:
     assert {path: why for path, why in broken.items() if why} == {}
 
 
+def test_no_import_runs_up_and_no_modules_import_one_another(root: Path) -> None:
+    arrows = graph(root)
+    assert upward(arrows) == []
+    assert circles(arrows) == []
+
+
+def test_the_picture_of_the_imports_has_a_line_down_for_each(root: Path) -> None:
+    arrows = graph(root)
+    picture = draw_imports.draw(arrows)
+    assert picture.count("<path ") == sum(map(len, arrows.values()))
+    assert 'class="up"' not in picture
+
+
 def test_policy_is_pure(root: Path) -> None:
     for path in (root / "router" / "policy").glob("*.py"):
-        tops = {name.split(".")[0] for name in imported_modules(path, "router.policy")}
+        tops = {name.split(".")[0] for name in imported_names(path, "router.policy")}
         assert not tops & IMPURE, path
 
 
@@ -154,3 +117,28 @@ def test_the_guard_reads_native_modules_too(tmp_path: Path, ending: str, text: s
     module.parent.mkdir(parents=True)
     module.write_text(text if ending == "pyi" else text.replace("import", "cimport"), encoding="utf-8")
     assert violations(module, tmp_path / "router") == expected
+
+
+CIRCLE = {
+    "pool/a.py": "def f():\n    from router.pool import b",
+    "pool/b.pyx": "from router.pool.c cimport C",
+    "pool/c.pxd": "from router.pool.a cimport (\n  A,\n)",
+    "cli/main.py": 'NAMES = ("serve",)\nmodule = import_module(f"router.cli.{name}")',
+    "cli/serve.py": "from router.cli.main import main",
+    "types.py": "from router.pool.a import f",
+}
+
+
+def test_the_guard_sees_circles_by_lazy_native_and_named_imports_and_what_runs_up(tmp_path: Path) -> None:
+    for name, text in CIRCLE.items():
+        module = tmp_path / "router" / name
+        module.parent.mkdir(parents=True, exist_ok=True)
+        module.write_text(text, encoding="utf-8")
+    arrows = graph(tmp_path)
+    assert circles(arrows) == [
+        ["router.cli.main", "router.cli.serve"],
+        ["router.pool.a", "router.pool.b", "router.pool.c"],
+    ]
+    assert upward(arrows) == [("router.types", "router.pool.a")]
+    picture = draw_imports.draw(arrows)
+    assert (picture.count("<path "), picture.count('class="up"')) == (6, 3)
