@@ -6,7 +6,6 @@ Called from one event loop's thread. The figures: csrc/load.hpp.
 from collections.abc import Callable
 from typing import Protocol, TypedDict
 
-from router.native.call import Call
 from router.native.pipe import Outbox
 from router.types import Timings, Usage
 
@@ -68,7 +67,7 @@ class Lane:
     """One engine's calls, and what a decision must know of it."""
 
     load: Load
-    calls: dict[int, Call]  #: by id: what is still owed an answer
+    calls: dict[int, object]  #: by id: what is still owed an answer
     last_id: int
     send: Callable[[bytes], None] | None  #: takes a whole frame; None while none can be sent
     ready: bool

@@ -9,6 +9,7 @@ import time
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import cast
 
 from router.config import Member, Supervision
 from router.errors import (
@@ -92,7 +93,7 @@ class EngineMember(Laned):
         self._load = LoadTracker(member, gpu_share)
         self.lane = Lane(self._load, self._load.usd_per_s)  #: what native steps need of us
         self._breaker = Breaker(supervision.breaker_failures, supervision.breaker_open_s, self.lane)
-        self._calls: dict[int, Call] = self.lane.calls  # type: ignore[assignment]
+        self._calls = cast(dict[int, Call], self.lane.calls)
         self._link: HostLink | None = None
         self._hello: Hello | None = None
         self._killed = ""  # why we ended it ourselves
