@@ -1,8 +1,8 @@
-"""What a number of the config may be, as part of its field's type: `keepalive_s: Seconds`.
+"""The bounds of the config's numbers, as part of each field's type: `keepalive_s: Seconds`.
 
     for key, value, allowed in outside(config): ...
 
-Whatever is not a finite number within its bounds is found, in a struct that a file, a flag or code has made.
+Finds every number that is not finite or not within its bounds, whether a file, a flag or code has made the struct.
 """
 
 import math

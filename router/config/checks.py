@@ -1,4 +1,4 @@
-"""What types alone cannot refuse: numbers out of bounds, names that mean something else, keys that contradict."""
+"""Checks of a config beyond types: numbers out of bounds, reserved or repeated names, keys that contradict."""
 
 import ipaddress
 import re

@@ -1,7 +1,7 @@
-"""A YAML text to plain objects: what JSON can say and no more, within bounds that no config comes near.
+"""Parses YAML to plain objects, restricted to what JSON can express and to bounds far above any real config.
 
-Refused with line and column: a key that stands twice or is no text, an alias to what holds it, a text that grows
-without end as its aliases are followed ("billion laughs"), one too deep or too long, tags.
+Refused with line and column: a repeated key or one that is no text, an alias within what it names, aliases that expand
+to a huge text ("billion laughs"), too deep or too long documents, tags.
 """
 
 import re

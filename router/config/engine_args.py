@@ -1,4 +1,4 @@
-"""vLLM's arguments by name, as far as Headgate itself has a say. What each of them does, vLLM knows."""
+"""The vLLM arguments that Headgate itself sets or refuses, by name. vLLM documents what each of them does."""
 
 from collections.abc import Iterable, Mapping
 from typing import Final

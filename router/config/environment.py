@@ -1,4 +1,4 @@
-"""The environment, as far as Headgate reads it. No other room does."""
+"""All environment variables that Headgate reads. No other room reads the environment."""
 
 import os
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""msgspec's refusals in the words of the file: the nearest right key, the value that stands there, what is allowed."""
+"""Rewrites msgspec's errors in the file's terms: the nearest right key, the value found, what is allowed."""
 
 import difflib
 import re

@@ -1,6 +1,7 @@
-"""What other tools write for a variable, where a secret stands: taken as it is, it would be a key that all can guess.
+"""Forms that other tools use for variables (`{{NAME}}`, `%NAME%`, ...). As a secret's value they are refused: taken
+literally they would be keys that anyone can guess.
 
-Knows texts only. A real secret that looks so can still be given, through a variable.
+Works on texts only. A real secret of such a form can still be given through a variable.
 """
 
 import re

@@ -1,4 +1,4 @@
-"""Whether a member's `model` can be one, as far as this machine's files tell: a hub id is the engine's to find."""
+"""Checks a member's `model` against this machine's files: a path must hold a model; a hub id is left to the engine."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Paths of a config and of flags: `~` is the home folder, relative ones of a file stand beside it."""
+"""Paths in a config and in flags: `~` is the home folder; a relative path in a file is relative to that file."""
 
 from pathlib import Path
 from typing import Any

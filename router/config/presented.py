@@ -1,4 +1,4 @@
-"""What a client presents in a header and the config lists: one that no client can present would be listed in vain."""
+"""Checks that a configured key or origin is one that a client can send in an HTTP header."""
 
 import re
 

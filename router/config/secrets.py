@@ -1,4 +1,4 @@
-"""References of a whole config: every text expanded, and stricter rules where a secret stands."""
+"""Expands the `${...}` references of a whole config, by stricter rules where a value is secret."""
 
 import re
 from collections.abc import Mapping

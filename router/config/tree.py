@@ -1,6 +1,6 @@
-"""`headgate.yaml` as one tree of frozen structs; each room gets its own branch.
+"""`headgate.yaml` as one tree of frozen structs, with one branch for each room.
 
-A number's type says what it may be (`bounds`); `checks` holds a config to it, whether a file, a flag or code gave it.
+A number's type gives its bounds (`bounds`); `checks` applies them, whether a file, a flag or code has set it.
 """
 
 from typing import Any, Literal

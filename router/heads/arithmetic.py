@@ -1,6 +1,6 @@
-"""Finds the sums that a text writes out (`3 packs * 30 = 90`) and works them out again. Knows no models.
+"""Finds the equations that a text writes out (`3 packs * 30 = 90`) and evaluates them. Knows no models.
 
-Reads linearly in the text's length; words after a number are taken for its unit. What does not parse is passed over.
+Time is linear in the text's length. A word after a number counts as its unit. What does not parse is skipped.
 """
 
 import re

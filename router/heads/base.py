@@ -1,4 +1,4 @@
-"""What a head is to the pipeline, and how a member of the pool says which model it is."""
+"""The protocol of a head, and how a member of the pool names the model that it is (`Claim`)."""
 
 from collections.abc import Sequence
 from typing import Literal, Protocol, runtime_checkable

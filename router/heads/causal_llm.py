@@ -1,11 +1,11 @@
-"""A language model's verdict as a head: how sure it is, from 1 to 5, that a small model answers well.
+"""Scores a query by a language model's verdict: how sure it is, from 1 to 5, that a small model answers well.
 
-RouteLLM's causal LLM router (Ong et al., 2024) reads P(score >= 4) off five tokens that Llama-3-8B was
-fine-tuned on. Here any model of the pool is asked as it is, and what its verdicts mean is fitted per reference model:
+RouteLLM's causal LLM router (Ong et al., 2024) reads P(score >= 4) from five tokens that Llama-3-8B was fine-tuned on.
+Here any model of the pool is asked without fine-tuning, and the meaning of its verdicts is fitted per reference model:
 
     e = sum_s s P(s) / sum_s P(s),  s = 1..5        logit q_m = bias_m + slope_m (e - unasked),  slope_m >= 0
 
-Makes the question and reads the answer; knows no pool and asks nobody.
+Builds the question and reads the answer; does not send it and knows no pool.
 
     slope, bias [models] F32        known.key [prompts] U64        known.verdict [prompts] F32
 """

@@ -1,4 +1,5 @@
-"""A head that was just made is asked a few plain questions: weights that are finite may still make no quality."""
+"""Scores a few plain questions with a new head and refuses it unless every quality is from 0 to 1: finite weights can
+still give NaN."""
 
 import numpy as np
 

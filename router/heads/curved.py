@@ -1,6 +1,6 @@
-"""A head whose log odds go through the models' curves before members are mixed: for heads that mix by themselves.
+"""Applies the models' calibration curves to a head that mixes reference models into members itself, before it mixes.
 
-It asks the wrapped head for the reference models that members are placed by, so it knows neither method nor scorer.
+Asks the wrapped head for the reference models that members are placed by, so it depends on neither method nor scorer.
 """
 
 import math

@@ -1,7 +1,7 @@
-"""A model's log odds made to mean what they say: one increasing curve per reference model, kept in the artefact.
+"""Calibrates a model's log odds: one increasing piecewise-linear curve per reference model, kept in the artefact.
 
-`calibration.x`, `calibration.y` [models, knots]: straight lines between knots, in logit space; the outermost lines go
-on beyond them. Applied before models are mixed, so that a member placed between references has calibrated ones.
+`calibration.x`, `calibration.y` [models, knots]: straight lines between knots, in logit space; the outermost lines are
+extended. Applied before models are mixed, so that a member placed between references has calibrated ones.
 """
 
 from bisect import bisect_right

@@ -1,6 +1,6 @@
-"""Queries to unit vectors: the native encoder's bag times a folded table. What the methods of neighbours stand on.
+"""Queries to unit vectors: the native encoder's bag of tokens times a folded table. For `knn`, `sw_ranking` and `mlp`.
 
-Knows no models. The table is linear in the bag, as the native head's is, so the native scorer's gather does the work.
+Knows no models. The table is linear in the bag, as the native head's is, so the native scorer computes the product.
 """
 
 from collections.abc import Sequence

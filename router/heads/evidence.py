@@ -1,6 +1,7 @@
-"""What is known of an answer, and the numbers that a verifier weighs: its statistics, its form, its sums.
+"""The evidence of one answer, and the numbers that a verifier weighs: token statistics, form, sums.
 
-A number is NaN where it is not known; nothing here guesses. English words; any Unicode, any length. Knows no weights.
+A number that is not known is NaN; none is guessed. Reads English words, and any Unicode of any length. Knows no
+weights.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""A placed head whose predictor wants a language model's verdict on a query. Knows no method, and asks nobody."""
+"""A placed head whose predictor needs a language model's verdict on the query. Knows no method and sends no request."""
 
 from collections.abc import Sequence
 

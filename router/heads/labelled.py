@@ -1,6 +1,5 @@
-"""Training prompts with their scores, kept in the artefact: one group a table of outcomes, whose models answered the
-same prompts. What `knn` and `sw_ranking` look up. Knows neither how prompts are found nor how they vote.
-"""
+"""Training prompts and their scores, kept in the artefact in groups: one for each table of outcomes, whose models all
+answered the same prompts. `knn` and `sw_ranking` read it. Knows neither the search nor the vote."""
 
 from collections.abc import Iterator
 

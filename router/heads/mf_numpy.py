@@ -1,4 +1,4 @@
-"""The same head in plain Python and NumPy: what the native one is tested and timed against."""
+"""The matrix-factorisation head in Python and NumPy: the native one is tested and timed against it."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""Knows the labels of a corpus by its texts: what no router can pass. For evaluation only; `heads.load` refuses it."""
+"""Returns the labels of a corpus by text: the upper bound of any router. Evaluation only; `heads.load` refuses it."""
 
 import hashlib
 from collections.abc import Sequence

@@ -1,6 +1,6 @@
-"""Any predictor as a head of one pool: reference models' logits, mixed into those of the members.
+"""Any predictor as a head of one pool: its logits for the reference models, mixed into logits of the members.
 
-Knows no method; `mf` folds the same mixture into its vectors instead.
+Knows no method. `mf` does the same by mixing vectors once, when it is loaded.
 """
 
 from collections.abc import Sequence

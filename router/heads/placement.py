@@ -1,7 +1,7 @@
-"""Gives a pool member its vector: that of a model in the checkpoint, or one interpolated by strength. Knows no labels.
+"""Gives a pool member its bias and vector: those of its model in the checkpoint, or interpolated by strength.
 
-Along the reference models, ordered by strength, bias and vector move smoothly; a local linear fit reads them off at the
-member's strength. docs/features.md says how well that works on models left out of training.
+Along the reference models, ordered by strength, bias and vector change smoothly; a local linear fit gives them at the
+member's strength. docs/features.md says how accurate that is for models left out of training. Reads no labels.
 """
 
 import difflib

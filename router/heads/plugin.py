@@ -1,4 +1,4 @@
-"""Heads of other distributions: found by entry point, and held to what a head promises. Knows no method."""
+"""Heads of other distributions: found by entry point, and checked against the protocol. Knows no method."""
 
 from collections.abc import Callable, Sequence
 from importlib.metadata import EntryPoint, entry_points

@@ -1,4 +1,4 @@
-"""Chance, drawn from the text: the same text gets the same answer, so that a decision can be reproduced."""
+"""A random quality drawn from the text's hash: the same text gets the same one, so that decisions can be reproduced."""
 
 import hashlib
 from collections.abc import Sequence

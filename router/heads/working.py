@@ -1,6 +1,6 @@
-"""An answer's working held against its prompt: do the sums add up, are all numbers used, what is the last word?
+"""Features of an answer's written working: do its sums hold, does it use all numbers of the prompt, its last word.
 
-Knows no models and no weights. What a teacher looks at; answers may carry GSM8K's marks (Cobbe et al., 2021).
+Knows no models and no weights. Answers may carry GSM8K's marks (Cobbe et al., 2021).
 """
 
 import math

@@ -1,6 +1,6 @@
-"""What the host's parts agree on: an engine that answers requests, and the one who hears an answer.
+"""The host's protocols: an engine that answers requests, and the receiver of one answer.
 
-Knows neither sockets nor vLLM; tests put a scripted engine behind the same words.
+Knows neither sockets nor vLLM; tests implement the engine by a script.
 """
 
 from collections.abc import Callable

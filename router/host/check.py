@@ -1,7 +1,7 @@
-"""`python -P -m router.host.check`: the engine arguments of a pool, read by vLLM's own parser without an engine.
+"""`python -P -m router.host.check`: checks the engine arguments of a pool by vLLM's own parser, without an engine.
 
-Standard input: `HostSpec`s as a JSON list. Standard output: the first `ArgumentRefusal` as JSON, or `null`. Names are
-looked at first, in a fraction of a second; values need vLLM, which takes seconds to import.
+Standard input: a JSON list of `HostSpec`s. Standard output: the first `ArgumentRefusal` as JSON, or `null`. Argument
+names are checked first, in a fraction of a second; checking values imports vLLM, which takes seconds.
 """
 
 import os

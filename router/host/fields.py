@@ -1,6 +1,6 @@
-"""The request fields that the fast way covers, as strict structs: whatever does not decode takes the slow way.
+"""The request fields that the fast way supports, as strict structs. A request that does not decode takes the slow way.
 
-Absent and null mean the engine's default, as with `vllm serve`. Knows nothing of rendering or sampling.
+An absent field and null both mean the engine's default, as with `vllm serve`. Knows nothing of rendering or sampling.
 """
 
 from typing import Annotated, Any, Literal, TypeAlias

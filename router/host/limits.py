@@ -1,4 +1,4 @@
-"""How long a prompt may be and how many tokens a request may generate. Pure arithmetic, as vLLM does it."""
+"""The longest prompt and the most generated tokens that a request may have. Arithmetic only, the same as vLLM's."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The engine's load as moving averages, from what its stat logger reports after each step. Pure: time is handed in."""
+"""The engine's load as moving averages of the statistics that vLLM logs after each step. Callers pass the time."""
 
 from router.ipc.messages import Load
 

@@ -1,6 +1,6 @@
-"""What one connection is about to send: the chunks of one event-loop tick leave together, ends right after them.
+"""Collects what one connection sends in a tick of the event loop: chunks of all streams as one frame, then the ends.
 
-While the peer reads too slowly, chunks are held per stream, and a stream over its bound loses its own answer only.
+While the peer reads too slowly, chunks are kept per stream; a stream over its bound is ended, the others go on.
 Knows frames, not engines.
 """
 

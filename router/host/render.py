@@ -1,6 +1,6 @@
-"""Conversation to prompt to token ids, with the model's own chat template and tokenizer.
+"""Renders a conversation to a prompt and to token ids, with the model's own chat template and tokenizer.
 
-The tokenizer is handed in; nothing of transformers or vLLM is imported here.
+The caller passes the tokenizer; this module imports neither transformers nor vLLM.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""The host's side of the wire: connections come and go, each with its own requests over the one engine.
+"""The host's server: accepts connections of frontends and runs their requests on the one engine.
 
 Knows frames and the `Engine` protocol; nothing of vLLM.
 """

@@ -1,6 +1,6 @@
-"""OpenAI response bytes without a tree of objects: per token only the text is encoded, the rest is laid out once.
+"""Writes the bytes of OpenAI answers from templates: per token only the text is encoded, all other bytes are made once.
 
-Knows the shapes of chat and text completions, not where their text comes from.
+Knows the JSON of chat and text completions, not where their text comes from.
 """
 
 import time

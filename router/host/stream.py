@@ -1,4 +1,4 @@
-"""One answer on its way from the engine to a connection: it ends exactly once, in time, or is aborted."""
+"""One answer from the engine to a connection. It ends exactly once: finished, failed, past its deadline, or aborted."""
 
 import asyncio
 from collections.abc import Callable

@@ -1,7 +1,7 @@
-"""The host and all its children form one process group that dies together, however the host dies.
+"""Kills the whole process group of a host once the host has ended, however it ended.
 
-A forked guard waits for the host's end and then kills what is left of the group: `kill -9` of the host must not leave
-an engine core behind that holds the GPU. Python's resource trackers go last: they free the shared memory of the dead.
+A forked guard process waits for the host's end and then kills what is left of the group, so that `kill -9` of the host
+leaves no engine core that holds GPU memory. Python's resource trackers are killed last: they free shared memory.
 """
 
 import contextlib

@@ -1,7 +1,7 @@
-"""The last words of this process and its children: standard error is copied on its way out, so that when the engine
-does not start, the one line that says why can be told from a thousand that do not.
+"""Keeps the last lines of standard error of this process and its children, to report why an engine did not start.
 
-vLLM prints the root cause in a child process and raises only `See root cause above` here.
+vLLM logs the root cause in a child process and raises only `See root cause above` in this one, among
+many other lines.
 """
 
 import os

@@ -1,8 +1,8 @@
-"""A new model for a trained `mf` router, from a few labels: its vector and bias are fitted, all else stays as it is.
+"""Adds a model to a trained `mf` router from a few labels: fits its vector and bias, and changes nothing else.
 
-The reference models say what vectors look like: along strength they make a line, and their scatter around it is the
-prior (empirical Bayes; Efron and Morris, 1973). Where the new model's strength is not told, its labels say it too. Then
-few labels move the model along the directions in which models are known to differ. Knows no server.
+The reference models give the prior: their vectors are regressed on strength, and the scatter around the line is the
+prior's covariance (empirical Bayes; Efron and Morris, 1973). Where the new model's strength is not given, it is fitted
+from the labels too. So few labels move the model along directions in which models are known to differ.
 """
 
 from collections.abc import Sequence

@@ -1,8 +1,8 @@
-"""Battles to the same weights as scores: who is preferred on a prompt, by the difference of the models' logits.
+"""Fits the same weights from battles as from scores: P(a preferred) is a logistic of the difference of two logits.
 
     P(a preferred to b | x) = sigmoid(logit_a(x) - logit_b(x))
 
-as in Bradley and Terry (1952), each logit linear in the prompt; a tie is half a win of either side. Knows matrices
+as in Bradley and Terry (1952), each logit linear in the prompt; a tie is half a win of either side. Works on matrices
 only.
 """
 

@@ -1,6 +1,5 @@
-"""Log odds that mean what they say, per model: a line (Platt, 1999), or an increasing curve (isotonic; Zadrozny and
-Elkan, 2002). Fitted on held-out logits; the artefact carries the result and every head applies it.
-"""
+"""Calibrates log odds per model: by a line (Platt, 1999), or by an increasing curve (isotonic; Zadrozny and Elkan,
+2002). Fitted on held-out logits; the artefact keeps the result and every head applies it."""
 
 from typing import Literal, get_args
 

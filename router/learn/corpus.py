@@ -1,4 +1,4 @@
-"""Several outcome tables as one: prompts one below the other, a column per model and table. Knows no features."""
+"""Joins outcome tables: a row for each prompt, a column for each model of each table. Knows no features."""
 
 from collections.abc import Sequence
 

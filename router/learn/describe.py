@@ -1,6 +1,5 @@
-"""What is in tables of outcomes or battles, and what is wrong with them: gaps, duplicates, leaks, labels that measure
-an answer's format rather than the model. Knows no screen and no router.
-"""
+"""Describes tables of outcomes or battles and their faults: gaps, duplicates, leaks, labels that measure an answer's
+format rather than the model. Prints nothing."""
 
 import re
 from collections import Counter

@@ -1,4 +1,4 @@
-"""A description for eyes: rich tables on a terminal, plain ones elsewhere; a heat map of models by tasks."""
+"""Prints a description: rich tables on a terminal, plain ones elsewhere; a heat map of models by tasks."""
 
 import sys
 from collections.abc import Iterator

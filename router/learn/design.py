@@ -1,8 +1,8 @@
-"""Texts to the matrix that training sees, and its weights back to rows of the folded table.
+"""Texts to the design matrix of training, and fitted weights back to rows of the folded table.
 
-A design has sparse columns, one a table row in use, and dense ones that are linear in table rows: the static embedding
-of the pieces, the topics of latent semantic analysis, and a slope over each shape family's buckets. So whatever is
-learnt folds into one table.
+A design has sparse columns, one for each table row in use, and dense ones that are linear in table rows: the static
+embedding of the pieces, the topics of latent semantic analysis, and a slope over each shape family's buckets. So all
+fitted weights fold into one table.
 """
 
 from collections.abc import Sequence

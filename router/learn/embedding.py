@@ -1,7 +1,7 @@
-"""The projection under `knn`, `sw_ranking` and `mlp`: what prompts are about, learnt from their texts without labels.
+"""Learns the projection of `knn`, `sw_ranking` and `mlp` from the texts of prompts, without labels.
 
-Latent semantic analysis (Deerwester et al., 1990) of WordPieces and word n-grams, weighed by how rare they are, beside
-a static table distilled from a sentence encoder. Both are linear in the native encoder's bag, so they are one table.
+Latent semantic analysis (Deerwester et al., 1990) of WordPieces and word n-grams with inverse document frequencies,
+beside a static table distilled from a sentence encoder. Both are linear in the native encoder's bag: one table.
 """
 
 import msgspec

@@ -1,4 +1,4 @@
-"""Held-out figures of a pair of models: APGR, CPT50 and CPT80, with an interval. Knows logits, not their origin."""
+"""Held-out figures of a pair of models: APGR, CPT50 and CPT80, with an interval. Reads logits of any router."""
 
 from collections.abc import Sequence
 

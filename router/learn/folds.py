@@ -1,4 +1,4 @@
-"""Which prompts are held out when. Grouped: one question, in whatever wording or table, is on one side only."""
+"""Assigns prompts to folds. All wordings of one question, in any table, are in the same fold."""
 
 import hashlib
 from collections.abc import Sequence

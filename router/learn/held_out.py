@@ -1,4 +1,4 @@
-"""Predictions by fits that have not seen the question, through the very head that would be exported."""
+"""Held-out predictions by fits that have not seen the question, through the same head that would be exported."""
 
 from collections.abc import Callable
 

@@ -1,6 +1,6 @@
-"""How well a model without labels is placed by its strength: leave reference models out, interpolate, compare.
+"""Measures how well strength alone places a model without labels: leaves reference models out, interpolates, compares.
 
-Knows no checkpoint: it works on the vectors that a fit has found.
+Works on fitted vectors; reads no checkpoint.
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Logistic regression of many models at once, with a prior that ties them. Newton's method. Knows only matrices."""
+"""Logistic regression of many models at once, with a prior that ties their weights. Newton's method. Matrices only."""
 
 from collections.abc import Callable
 from typing import Protocol

@@ -1,4 +1,4 @@
-"""The field's measures of a two-model router: PGR, APGR, CPT, and their bootstrap. Knows no models, only numbers.
+"""The published measures of a two-model router: PGR, APGR, CPT, and their bootstrap. Works on numbers only.
 
 From RouteLLM (Ong et al., 2024, section 2.2), with every rank a threshold and nothing clipped.
 """

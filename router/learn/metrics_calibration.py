@@ -1,4 +1,4 @@
-"""Whether predicted qualities mean what they say: reliability bins and the calibration error. Knows only numbers."""
+"""Measures of calibration: reliability bins and the calibration error. Works on numbers only."""
 
 import msgspec
 import numpy as np

@@ -1,4 +1,4 @@
-"""Measures of a router over many models: what quality costs. Knows only numbers.
+"""Measures of a router over many models: quality against cost. Works on numbers only.
 
 AIQ is that of RouterBench (Hu et al., 2024, section 3.3): the area under the non-decreasing convex hull of quality over
 cost, divided by the range of costs.

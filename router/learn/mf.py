@@ -1,7 +1,7 @@
-"""Trains the native head: a design of all prompts, one convex fit of all models, held-out logits by folds.
+"""Trains the native head: one design matrix of all prompts, one convex fit of all models, held-out logits by folds.
 
-Source: matrix factorisation as in RouteLLM (Ong et al., 2024), with a bias, with labels of all rows, and with the
-vectors of a table's models drawn from one prior (Evgeniou and Pontil, 2004), so that they teach each other.
+Source: matrix factorisation as in RouteLLM (Ong et al., 2024), with a bias, with labels of all rows, and with one prior
+for the vectors of a table's models (Evgeniou and Pontil, 2004), so that models with many labels help those with few.
 """
 
 from collections import Counter

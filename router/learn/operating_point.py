@@ -1,7 +1,7 @@
-"""Which price (lambda) or threshold sends the share, spends the dollars or keeps the quality that is asked for. Pure
-numbers: knows no config and no head; the best at a price is the native policy's.
+"""Finds the price (lambda) or threshold that gives an asked share, budget or quality. Works on numbers only: knows no
+config and no head; the native policy gives the best member at a price.
 
-A dial's steps are the prompts' own: between two of them nothing changes, so what can be reached is known exactly.
+The choice changes only at prices that the prompts themselves give, so the list of what can be reached is exact.
 """
 
 import math

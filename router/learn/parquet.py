@@ -1,7 +1,7 @@
-"""A Parquet file in batches, within bounds: what it claims is checked first, what it unfolds to is counted on the way.
+"""Reads a Parquet file in batches, within bounds: checks the sizes that it declares, then counts what it expands to.
 
-A few kilobytes may stand for a terabyte: a text that is stored once may be the cell of a million rows, and a million
-equal numbers are a few bytes. So texts are read with their dictionaries, and a batch is counted before it is unfolded.
+A few kilobytes may expand to a terabyte: a text stored once may be the cell of a million rows, and a million equal
+numbers take a few bytes. So texts are read with their dictionaries, and a batch is counted before it is expanded.
 """
 
 from collections.abc import Iterator, Sequence

@@ -1,4 +1,4 @@
-"""Prompts to choose an operating point on: tables of prompts, requests or outcomes, or plain text.
+"""Reads prompts to choose an operating point on, from tables of prompts, requests or outcomes, or from plain text.
 
 Labels are not needed and not read. Refuses broken rows by file and line. Knows no router.
 """

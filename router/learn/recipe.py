@@ -1,4 +1,4 @@
-"""The knobs of training the native head, and the sizes that `headgate train --size` offers. No behaviour."""
+"""The hyperparameters of the native head's training, and the sizes of `headgate train --size`. No behaviour."""
 
 import msgspec
 

@@ -1,6 +1,5 @@
-"""Rows of a file, one at a time: JSONL, JSON, CSV and Parquet. A broken row comes with its place and what is wrong with
-it, so that the caller refuses or counts it. Knows no column.
-"""
+"""Reads rows of JSONL, JSON, CSV and Parquet files, one at a time. A broken row is returned with its place and fault,
+so that the caller refuses or counts it. Knows no column."""
 
 import csv
 import hashlib

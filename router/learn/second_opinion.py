@@ -1,4 +1,4 @@
-"""A cheap model may be asked before a strong one, at a cost: when that pays, and what it comes to. Only numbers here.
+"""When asking a cheap second model before the strong one is worth its cost. Works on numbers only.
 
 Gains are what the strong model is expected to add to the weak one's score. At a price for one strong call,
 

@@ -1,4 +1,4 @@
-"""Predictions by the very head that would be served: what every held-out figure is made of. Knows no method."""
+"""Predictions by the same head that would be served; all held-out figures are made of them. Knows no method."""
 
 from collections.abc import Callable, Sequence
 

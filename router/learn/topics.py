@@ -1,6 +1,6 @@
-"""What prompts are about, learnt from their texts without labels: latent semantic analysis (Deerwester et al., 1990).
+"""Latent semantic analysis of prompts' texts, without labels (Deerwester et al., 1990).
 
-Randomised subspace iteration (Halko et al., 2011). Knows only matrices.
+Randomised subspace iteration (Halko et al., 2011). Works on matrices only.
 """
 
 import numpy as np

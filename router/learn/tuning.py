@@ -1,6 +1,5 @@
-"""A pool, prompts and an ask to the price or threshold that meets it: by the policy's own terms, checked by its own
-decisions. What a request costs and which members are open to it is never worked out here.
-"""
+"""Finds the price or threshold for a pool, prompts and a target, from the policy's own terms, and verifies it by the
+policy's own decisions. Computes neither costs nor hard rules itself."""
 
 from collections.abc import Callable, Sequence
 from typing import Literal

@@ -1,4 +1,4 @@
-"""The curve that an operating point was picked from, as a picture. Knows what `tuning` found, no config."""
+"""Plots the curve that an operating point was chosen from. Reads the result of `tuning`, no config."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Asks a judge about many prompts and keeps what it said as it comes, a line a prompt: a run cut short goes on.
+"""Asks a judge about many prompts and appends each verdict to a file at once, so that an interrupted run can continue.
 
 {"key": "16 hex digits", "verdict": 3.41}        null where the judge was asked and its answer held no score
 """

@@ -1,6 +1,6 @@
-"""What an upstream's answer, whole or one event of it, says: usage, finish reason, error; and whether it is an answer.
+"""Reads usage, finish reason and error from an upstream's answer or from one event of it, and whether it is an answer.
 
-Bytes in, small values out. Nothing in it is trusted: a field of another type or out of range says nothing.
+Input is not trusted: a field of a wrong type or out of range counts as absent.
 """
 
 from collections.abc import Mapping

@@ -1,6 +1,6 @@
-"""What an engine claims in its messages, brought into bounds: a wrong figure must neither raise nor teach.
+"""Clamps the numbers in an engine's messages to bounds, so that a wrong one neither raises nor spoils learnt rates.
 
-Out of bounds, or no number, is as unknown: 0. csrc/frame.hpp and csrc/load.hpp keep the same bounds for what is read
+A number out of bounds counts as 0, unknown. csrc/frame.hpp and csrc/load.hpp apply the same bounds to what is read
 natively. Knows no connection.
 """
 

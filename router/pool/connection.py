@@ -1,6 +1,7 @@
-"""HTTP connections to upstreams, and what is read from them: bounded, and never another request's answer.
+"""HTTP connections to upstreams, and bounded reads from them. Bytes left over from one answer are never read
+as part of another.
 
-Imports aiohttp, so it is itself imported late.
+Imports aiohttp, so this module is imported only when an upstream is configured.
 """
 
 import aiohttp

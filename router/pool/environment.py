@@ -1,6 +1,6 @@
-"""What engines need so as to live side by side on this machine: environment and engine-argument defaults.
+"""Environment variables and engine arguments that let several engines run on one machine.
 
-Defaults only: whatever the user set, in the environment or the config, stays.
+These are defaults: a value that the user set in the environment or the config is kept.
 """
 
 import os

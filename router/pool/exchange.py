@@ -1,11 +1,12 @@
-"""One request to an upstream, and what comes back: an answer, of which only whole events leave, an error, or neither.
+"""Sends one request to an upstream and classifies what comes: an answer, passed on in whole events; an error; neither.
 
     status 2xx -- first bytes: {  whole answer     asked for a stream: broken
                |               event stream        asked for a whole answer: broken
                +-              page, nothing ...   broken
     400..599   refused                             any other status: broken
 
-What is no answer is found out before anything leaves, so that another member may be tried. Knows no load, no breaker.
+A result that is no answer is detected before any byte is passed on, so that another member can be tried. Knows no load
+and no breaker.
 """
 
 import asyncio

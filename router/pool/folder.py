@@ -1,7 +1,7 @@
-"""The private folder of one running router: its sockets (0600) and, unless told otherwise, its engines' logs.
+"""The private folder of one running router: its sockets (0600) and, unless configured otherwise, its engines' logs.
 
-A folder that we made is locked for as long as its router runs. One whose lock nobody holds was left behind by a router
-that was killed: the next one removes it. Cleaners of temporary folders leave a locked one alone, too.
+A router locks its folder while it runs. A folder without a lock holder was left by a router that was killed; the next
+router removes it. The lock also keeps cleaners of temporary folders away.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""A member whose state native decisions read."""
+"""A member that has a `Lane`: the state that native decisions read."""
 
 from router.native.lane import Lane
 from router.pool.base import MemberPhase

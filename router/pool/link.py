@@ -1,6 +1,6 @@
-"""The way to one engine host: its process and its connection, from spawn to Hello to the end.
+"""One engine host's process and its connection, from the start of the process to `Hello` and to the end of either.
 
-A link lives as long as its host; a restarted engine gets a new one. Knows the greeting, no other message.
+A restarted engine gets a new link. Knows the greeting, no other message.
 """
 
 import asyncio

@@ -1,6 +1,5 @@
-"""How loaded a member is and how fast it works, as a decision sees it. The counting is native (csrc/load.hpp), shared
-with the common request's way; this is its face towards the rest. Knows no clock and no connection.
-"""
+"""A member's load and speed as a decision reads them. Counting is native (csrc/load.hpp) and shared with the native
+request path; this module is its Python interface. Knows no clock and no connection."""
 
 from router.config import Member, argument_name
 from router.native.lane import Load

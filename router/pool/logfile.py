@@ -1,7 +1,7 @@
-"""One engine's log file: opened so that no planted file is written to, read while its host lives and after.
+"""One engine's log file: opened without following links, read while the host runs and after it ended.
 
-It is read through the descriptor that the host writes to: a cleaner may have removed the file, or another taken its
-place. Knows no process.
+It is read through the descriptor that the host writes to, because the file may have been removed or replaced since.
+Knows no process.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""What an upstream says of itself at `/v1/models`: that it is there, its models, their context lengths."""
+"""Reads an upstream's `/v1/models`: whether it is ready, which models it has, and their context lengths."""
 
 import asyncio
 from typing import TYPE_CHECKING

@@ -1,11 +1,11 @@
-"""When a silent engine host is asked whether it lives, and when it is taken for hung. Pure: callers pass the time.
+"""When a silent engine host is pinged, and when it counts as hung. Callers pass the time.
 
     heard --nothing for about ping_s--> asked --anything is heard--> heard
                                           |
                                           +-- so many looks in a row hear nothing --> hung
 
-Looks are counted, not seconds: after our own process was stopped, or busy with something else, one look is late, and
-answers lie unread in the socket. However late it is, it counts for one. Knows no process, no frames and no clock.
+Looks are counted, not seconds: after our own process was stopped or busy, one look is late while answers lie unread in
+the socket. A late look counts once, however late it is. Knows no process, no frames and no clock.
 """
 
 import math

@@ -1,6 +1,7 @@
-"""A member's `engine_args` to the namespace that `vllm serve` would have parsed: vLLM's own names, checks and defaults.
+"""Turns a member's `engine_args` into the namespace that `vllm serve` would parse from its command line, with vLLM's
+own names, checks and defaults.
 
-Knows vLLM's argument parser, not its engine.
+Uses vLLM's argument parser only, not its engine.
 """
 
 import argparse

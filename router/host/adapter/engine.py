@@ -1,4 +1,5 @@
-"""vLLM behind the host's `Engine`: starts it, tells facts and load, picks the fast or the slow way per request."""
+"""Runs vLLM behind the host's `Engine` protocol: starts it, reports facts and load, chooses the fast or the slow way
+for each request."""
 
 import argparse
 import asyncio

@@ -1,7 +1,7 @@
-"""The fast way: plain chat and completions straight into the engine, token ids in, text deltas out, bytes to the wire.
+"""The fast way: plain chat and completion requests go into the engine as token ids; text deltas come back as SSE bytes.
 
-vLLM's own defaults and bounds, without its request objects. Whatever it would refuse goes the slow way, so that
-errors are vLLM's own.
+Applies vLLM's defaults and bounds without building its request objects. A request that vLLM would refuse takes the slow
+way, so that the error is vLLM's own.
 """
 
 import asyncio

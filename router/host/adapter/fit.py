@@ -1,6 +1,7 @@
-"""Whether and how the fast way fits this model: it must render exactly as vLLM does, and is tried at start.
+"""Tests at start whether the fast way renders this model's prompts exactly as vLLM does; otherwise it is not used.
 
-Not by knowing vLLM's renderers, which change with every version, but by comparing token ids over a few conversations.
+Compares token ids over a few conversations. It does not depend on vLLM's renderer classes, which change with every
+version.
 """
 
 import copy

@@ -1,4 +1,4 @@
-"""Modules that vLLM has moved between 0.25 and 0.33."""
+"""Finds vLLM modules whose import path changed between 0.25 and 0.33."""
 
 import importlib
 from typing import Any

@@ -1,8 +1,8 @@
-"""The engine's outputs on their shortest way: for the fast way's requests vLLM's output objects are never built.
+"""Passes the engine core's outputs of fast-way requests on without building vLLM's output objects.
 
-Takes the place of `OutputProcessor.process_outputs` and leaves every request that it does not know to the original. It
-leans on internals that are the same from 0.25 to 0.33; where they are not, `install` declines and the fast way hears
-its outputs from vLLM's collectors instead.
+Replaces `OutputProcessor.process_outputs` and calls the original for every other request. It depends on internals that
+are the same from 0.25 to 0.33; where they differ, `install` returns without a change and the fast way reads vLLM's
+collectors instead.
 """
 
 from typing import Any, Protocol

@@ -1,6 +1,5 @@
-"""What vLLM says of a request that it refuses, read and told in our shape: bodies of errors, error events of streams,
-and exceptions that come once a response has begun.
-"""
+"""Converts vLLM's refusals to ours: error bodies, error events in streams, and exceptions raised after a response has
+begun."""
 
 import re
 from typing import Any

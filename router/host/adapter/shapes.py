@@ -1,4 +1,5 @@
-"""The empty fields of vLLM's answers, read off its own models: the fast way sends them too, whatever version it is."""
+"""Reads from vLLM's response models which fields of an answer are always present but empty, so that the fast way sends
+the same fields in every vLLM version."""
 
 import logging
 from collections.abc import Mapping

@@ -1,6 +1,6 @@
-"""The slow way: a request goes through vLLM's own API application in this process, without HTTP or sockets.
+"""The slow way: a request goes through vLLM's own API application in this process, over ASGI, without HTTP or sockets.
 
-Whatever `vllm serve` answers is answered, in its words, at pydantic's price. Knows ASGI and vLLM's error bodies.
+The answer is exactly that of `vllm serve`, at the cost of its pydantic models. Knows ASGI and vLLM's error bodies.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""vLLM's stat logger interface to our load meter. Called in the host's process after each step of the engine."""
+"""Passes vLLM's statistics to our load meter. vLLM calls it in the host's process after each step of the engine."""
 
 from collections.abc import Callable
 from typing import Any

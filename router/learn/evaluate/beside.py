@@ -1,6 +1,5 @@
-"""What always stands beside: chance, the oracle, task means, nearest neighbours, RouteLLM's own head. They learn from
-the splits' training prompts as routers do, and see what no server would: a task's name, an answer's score.
-"""
+"""The baselines of every evaluation: chance, the oracle, task means, nearest neighbours, RouteLLM's own head. They are
+fitted on the splits' training prompts as routers are, and may read what a server cannot: a task's name, a score."""
 
 from collections.abc import Sequence
 

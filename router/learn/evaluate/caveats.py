@@ -1,4 +1,4 @@
-"""What a reader must know before believing a figure: said in sentences, from the figures themselves."""
+"""The caveats of an evaluation, as sentences made from its figures."""
 
 from collections.abc import Iterator, Sequence
 

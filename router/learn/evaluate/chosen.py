@@ -1,4 +1,4 @@
-"""What is measured: the tested part of a corpus, and its pairs of models."""
+"""Selects what is evaluated: the tested part of a corpus, and its pairs of models."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""How many labels are enough: the same figures from parts of the labels. Knows no method."""
+"""Learning curves: the same figures from parts of the labels. Knows no method."""
 
 from collections.abc import Callable, Iterator, Sequence
 

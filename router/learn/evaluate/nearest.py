@@ -1,4 +1,4 @@
-"""The name that a mistyped one may have meant."""
+"""The known name nearest to a mistyped one."""
 
 import difflib
 from collections.abc import Sequence

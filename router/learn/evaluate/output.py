@@ -1,4 +1,4 @@
-"""An evaluation for people and programs: a table on the terminal, JSON, a folder. Knows no figure's meaning."""
+"""Writes an evaluation: a table on the terminal, JSON, or a folder of files. Does not interpret the figures."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The evaluation as one HTML page that needs no other file and no network."""
+"""Writes the evaluation as one self-contained HTML page, which loads nothing from a network."""
 
 import base64
 from collections.abc import Callable, Sequence

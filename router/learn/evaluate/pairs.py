@@ -1,6 +1,6 @@
-"""Figures of a weak and a strong model: what sending prompts on recovers, and whether predictions mean what they say.
+"""Figures of a weak and a strong model: how much quality sending prompts to the strong one recovers, and calibration.
 
-Knows predictions, not their origin.
+Reads predictions; does not know which router made them.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""What an evaluation is asked to do. No behaviour."""
+"""The options of an evaluation. No behaviour."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""Qualities of held-out prompts, through the very head that would be served. Knows no method and no figure."""
+"""Predicts held-out prompts by the same head that would be served. Knows no method and no figure."""
 
 import time
 from collections.abc import Callable, Sequence

@@ -1,4 +1,4 @@
-"""What an evaluation found: the words of `headgate eval --json`. No behaviour. Fields are appended, never renamed.
+"""The results of an evaluation: the fields of `headgate eval --json`. No behaviour. Fields are appended, never renamed.
 
 Scores, qualities and shares are in 0..1, times in seconds unless a name says otherwise, costs in US dollars.
 """

@@ -1,4 +1,4 @@
-"""Tables in, evaluation out: reads, splits, asks every contestant, measures. Knows no output format."""
+"""Runs an evaluation: reads tables, splits prompts, fits and asks routers, computes the figures. Prints nothing."""
 
 import datetime
 import importlib.metadata

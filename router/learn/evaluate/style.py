@@ -1,4 +1,4 @@
-"""How plots look: colours that colour-blind eyes tell apart, sizes that are readable at 100 dpi, legends outside."""
+"""The style of plots: colours for colour-blind readers, sizes readable at 100 dpi, legends outside the axes."""
 
 import io
 import warnings

@@ -1,4 +1,4 @@
-"""The formats that can be imported, by name: one file each. `auto` asks each whether a file is its own."""
+"""The import formats by name, one file each. With `auto`, each format is asked in turn whether it can read the file."""
 
 from importlib import import_module
 from typing import cast

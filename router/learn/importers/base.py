@@ -1,6 +1,6 @@
-"""What a foreign format is to `headgate data import`: it knows its own files, and turns one record into rows.
+"""The protocol of an import format: recognises its files, and converts one record to rows.
 
-Knows no file and no format.
+Opens no file and knows no format.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""One cell of a record as the type it must have. Text files hold numbers as text; tables hold them as numbers."""
+"""Converts one cell of a record to the type it must have: text files hold numbers as text, tables as numbers."""
 
 import math
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Files of foreign formats to one table: sniffs, converts row by row, counts what is left out, and says so."""
+"""Imports files of any format into one table: detects the format, converts row by row, reports skipped rows."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack

@@ -1,4 +1,4 @@
-"""Writes rows to a table as they come: Parquet or JSONL, put in place only when all is well. Knows no format."""
+"""Writes rows to a Parquet or JSONL table as they come; the file appears at its path only when it is complete."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress

@@ -1,4 +1,4 @@
-"""The methods that can be trained, by name. The one that is asked for is imported, and only that one."""
+"""The methods that can be trained, by name. Only the one that is asked for is imported."""
 
 from collections.abc import Callable
 from importlib.metadata import entry_points

@@ -1,4 +1,4 @@
-"""What a method of routing is to training and evaluation. Knows no method."""
+"""The protocol of a routing method in training and evaluation. Knows no method."""
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType

@@ -1,7 +1,7 @@
-"""Trains the reading of a judge's verdicts: what 1 to 5 means for each reference model. The judge stays as it is.
+"""Fits what a judge's verdicts from 1 to 5 mean for each reference model. The judge itself is not trained.
 
-The judge is asked through the very code that serves (`router.pipeline.judge`), once a prompt; its verdicts are kept in
-a file, so that what was asked for is never asked for again.
+Verdicts come through the code that serves (`router.pipeline.judge`), one request for each prompt, and are kept in a
+file, so that no prompt is judged twice.
 """
 
 import numpy as np

@@ -1,7 +1,7 @@
-"""Trains the classifier: first its linear layer over the encoder as it is, then both, or the upper layers only.
+"""Trains the classifier: first its linear layer over the frozen encoder, then both, or the upper layers only.
 
-The linear layer first, so that the encoder's first steps follow a layer that knows its job: Kumar et al. (2022),
-"Fine-Tuning can Distort Pretrained Features and Underperform Out-of-Distribution", algorithm LP-FT.
+Training the linear layer first keeps the encoder's features intact: Kumar et al. (2022), "Fine-Tuning can Distort
+Pretrained Features and Underperform Out-of-Distribution", algorithm LP-FT.
 """
 
 import copy

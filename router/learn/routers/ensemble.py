@@ -1,7 +1,7 @@
-"""Trains `ensemble`: its parts, each by its own method, and how much each one's word counts.
+"""Trains `ensemble`: its parts, each by its own method, and the parts' weights.
 
-Weights that are not given are fitted on held-out predictions of inner folds (stacking; Wolpert, 1992; kept at least
-zero, Breiman, 1996), so that a part that only remembers its labels earns no trust by it.
+Weights that are not given are fitted on held-out predictions of inner folds (stacking; Wolpert, 1992), with a bound of
+at least zero (Breiman, 1996), so that a part that only memorises its labels gets no weight.
 """
 
 from collections.abc import Callable

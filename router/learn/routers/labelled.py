@@ -1,4 +1,4 @@
-"""What the methods of neighbours keep of a corpus: its prompts' scores, a group per table (`router.heads.labelled`)."""
+"""The part of a corpus that neighbour methods keep: prompts and scores, a group per table (`router.heads.labelled`)."""
 
 from collections.abc import Iterator
 from typing import Any

@@ -1,4 +1,4 @@
-"""The matrix-factorisation head as a method among others; its mathematics is in `router.learn.mf`."""
+"""The matrix-factorisation head as one of the methods; its fit is in `router.learn.mf`."""
 
 import numpy as np
 import numpy.typing as npt

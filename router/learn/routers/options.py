@@ -1,4 +1,4 @@
-"""A method's settings, from plain objects to its own Struct. Knows no method."""
+"""Converts a method's options from plain objects to its own Struct. Knows no method."""
 
 from collections.abc import Mapping
 from typing import Any, TypeVar

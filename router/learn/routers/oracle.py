@@ -1,4 +1,4 @@
-"""Makes `oracle`, which knows every label of the corpus, those held out too: the bound of what routing can reach."""
+"""Makes `oracle` from every label of the corpus, held-out ones included: the upper bound of routing."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Trains `random`, which learns nothing but the models' means: what every router must beat."""
+"""Makes `random`, which keeps only the models' mean scores: the lower baseline."""
 
 import msgspec
 

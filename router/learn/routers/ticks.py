@@ -1,4 +1,4 @@
-"""Progress of a fit whose work depends on how many rows it gets, as a number of steps that is known before."""
+"""Progress of a fit, as a number of steps that is known before the number of its rows is."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Logistic regression of right and wrong on evidence, missing numbers and all. Knows no tables."""
+"""Logistic regression of right and wrong on evidence, with indicators for missing numbers. Reads no tables."""
 
 from collections.abc import Sequence
 
