@@ -140,6 +140,8 @@ class Channel(asyncio.Protocol):
                 data = data[taken:]
             for message in self._decoder.feed(data):
                 self._handler.received(message)  # looked up anew: a handler may change it after its greeting
+            if self._decoder.error is not None:
+                raise self._decoder.error
         except ProtocolError as error:
             self._fail(error)
 

@@ -38,44 +38,50 @@ class FrameDecoder:
     anew for each read. Most reads hold whole frames; those are decoded where they lie.
     """
 
-    __slots__ = ("_frame", "_head", "_length", "_max_frame_bytes")
+    __slots__ = ("_frame", "_head", "_length", "_max_frame_bytes", "error")
 
     def __init__(self, max_frame_bytes: int = MAX_FRAME_BYTES) -> None:
         self._head = b""  # of a header that is not whole yet
         self._frame: bytearray | None = None  # what has come of a frame that is not whole yet
         self._length = 0  # of that frame
         self._max_frame_bytes = max_frame_bytes
+        self.error: ProtocolError | None = None  #: what came behind the messages that `feed` returned last
 
     def feed(self, data: bytes | bytearray) -> list[Message]:
         """Messages completed by `data`, in order. The end of one answer that cannot be read is a
         `Fail` of its id; load that cannot be read is left out.
 
-        Raises `ProtocolError` on a frame that is too large or malformed otherwise. After that the stream has no meaning
-        any more: drop the connection.
+        Raises `ProtocolError` on a frame that is too large or malformed otherwise, where no message comes before it;
+        else those are returned and it is `error`. After that the stream has no meaning any more: drop the connection.
         """
         messages: list[Message] = []
-        at, size = 0, len(data)
-        if self._frame is not None:
-            at = self._fill(self._frame, data, messages)
-        elif self._head:
-            data, self._head = self._head + data, b""
-            size = len(data)
-        view = memoryview(data)
-        while size - at >= HEADER_BYTES:
-            length: int = _length.unpack_from(data, at)[0]
-            if length > self._max_frame_bytes:
-                raise ProtocolError(f"frame of {length} bytes; at most {self._max_frame_bytes} are accepted")
-            begin = at + HEADER_BYTES
-            at = begin + length
-            if at > size:
-                self._frame, self._length = bytearray(view[begin:]), length
-                return messages
-            try:
-                messages.append(_decode(view[begin:at]))
-            except _UNREADABLE as error:
-                messages += _instead_of(view[begin:at], error)
-        if at < size:
-            self._head = bytes(view[at:])
+        try:
+            at, size = 0, len(data)
+            if self._frame is not None:
+                at = self._fill(self._frame, data, messages)
+            elif self._head:
+                data, self._head = self._head + data, b""
+                size = len(data)
+            view = memoryview(data)
+            while size - at >= HEADER_BYTES:
+                length: int = _length.unpack_from(data, at)[0]
+                if length > self._max_frame_bytes:
+                    raise ProtocolError(f"frame of {length} bytes; at most {self._max_frame_bytes} are accepted")
+                begin = at + HEADER_BYTES
+                at = begin + length
+                if at > size:
+                    self._frame, self._length = bytearray(view[begin:]), length
+                    return messages
+                try:
+                    messages.append(_decode(view[begin:at]))
+                except _UNREADABLE as error:
+                    messages += _instead_of(view[begin:at], error)
+            if at < size:
+                self._head = bytes(view[at:])
+        except ProtocolError as error:
+            if not messages:
+                raise
+            self.error = error
         return messages
 
     @property

@@ -11,7 +11,7 @@ import pytest
 import uvloop
 
 from router.errors import ProtocolError
-from router.ipc.channel import Channel
+from router.ipc.channel import Channel, encode_frame
 from router.ipc.messages import Abort, Chunks, Message, Submit
 from tests.conftest import patience, until
 
@@ -128,6 +128,16 @@ async def test_a_protocol_error_ends_the_connection_once(host: End, frontend: En
     assert not host.channel.open
     host.channel.send(Abort(1))
     assert host.channel.buffered_bytes() == 0
+
+
+@on_both_loops
+async def test_messages_before_a_malformed_frame_of_one_read_are_received(host: End, frontend: End) -> None:
+    """Else an answer whose `Done` came in one read with another's nonsense would be told that its engine was lost."""
+    frontend.channel._transport.write(encode_frame(Abort(1)) + encode_frame(Abort(2)) + b"\x01\x00\x00\x00\xc1")
+    await host.until(lambda: host.losses)
+    assert host.messages == [Abort(1), Abort(2)]
+    assert isinstance(host.losses[0], ProtocolError)
+    assert not host.channel.open
 
 
 @on_both_loops

@@ -121,6 +121,12 @@ def test_malformed_frames_are_protocol_errors(frame: bytes) -> None:
         FrameDecoder().feed(len(frame).to_bytes(4, "little") + frame)
 
 
+def test_messages_before_a_malformed_frame_are_returned_and_the_error_is_kept() -> None:
+    decoder = FrameDecoder()
+    assert decoder.feed(encode_frame(Abort(1)) + b"\x01\x00\x00\x00\xc1" + encode_frame(Abort(2))) == [Abort(1)]
+    assert str(decoder.error).startswith("malformed frame: ")
+
+
 def framed(content: bytes) -> bytes:
     return len(content).to_bytes(4, "little") + content
 
