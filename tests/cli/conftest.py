@@ -22,8 +22,7 @@ from router.native.vocab import build_vocab
 from tests.conftest import PATIENCE_S, wait_until
 
 
-@pytest.fixture(scope="session")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def write_checkpoint(path: Path) -> None:
     """Two models of the field's names; its scores mean nothing."""
     tokens = ["[UNK]", "what", "is", *map(chr, range(33, 127))]
     vocab, longest = build_vocab(tokens)
@@ -38,8 +37,13 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "vectors": np.zeros((2, 16), np.float32),
         "bias": np.array([-0.2, 1.5], np.float32),
     }
-    path = tmp_path_factory.mktemp("checkpoint") / "small.safetensors"
     write(path, Metadata(format=FORMAT, encoder=spec, models=models), arrays)
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("checkpoint") / "small.safetensors"
+    write_checkpoint(path)
     return path
 
 

@@ -157,7 +157,7 @@ class Client:
     async def chunk(self) -> bytes:
         """The next chunk of a chunked body; empty at its end."""
         async with patience():
-            size = int(await self.reader.readline(), 16)
+            size = int(await self.reader.readuntil(b"\r\n"), 16)
             data = await self.reader.readexactly(size)
             assert await self.reader.readexactly(2) == b"\r\n"
         return data

@@ -2,10 +2,11 @@
 
 `engine_args` script the start: `fail` (text for standard error, then exit 1), `slow_s`, `silent` (no Hello),
 `version`, `called` (what its Hello claims), `refuses` (why it lets nobody in), `grandchild` (a process that outlives a
-killed host), `deaf` (answers no ping). A request's `user` field holds its script, JSON: `["chunk", text]`, `["done"]`,
-`["fail", status, code, retryable]`, `["sleep", s]`, `["die"]`, `["garbage"]`, `["hang"]`, `["stranger"]` (frames of an
-id that does not exist), `["twice"]` (a second end), `["claim", usage, timings]` (an end of such figures),
-`["load", fields]`.
+killed host), `deaf` (answers no ping), `capabilities`, `core` (a process, by whose end the host fails all its requests
+and ends, as by that of an engine core). A request's `user` field holds its script, JSON: `["chunk", text, times]`,
+`["done"]`, `["fail", status, code, retryable]`, `["sleep", s]`, `["die"]`, `["garbage"]`, `["hang"]`, `["hang_up"]`
+(the connection), `["stranger"]` (frames of an id that does not exist), `["twice"]` (a second end), `["claim", usage,
+timings]` (an end of such figures), `["load", fields]`, `["handoff"]`, `["count", of]` (a chunk: how many others run).
 """
 
 import asyncio
@@ -18,9 +19,23 @@ from typing import Any
 import msgspec
 
 from router.ipc.channel import Channel
-from router.ipc.messages import PROTOCOL_VERSION, Abort, Chunks, Control, Done, Fail, Hello, Load, Message, Submit
+from router.ipc.messages import (
+    PROTOCOL_VERSION,
+    Abort,
+    Chunks,
+    Control,
+    Done,
+    Fail,
+    Handoff,
+    Hello,
+    Load,
+    Message,
+    Submit,
+)
 from router.ipc.spec import HostSpec
 from router.types import Timings, Usage
+
+CORE_DIED = b'{"error":{"message":"the engine died","type":"engine_error","code":"engine_failed"}}'
 
 
 class ScriptedHost:
@@ -39,7 +54,7 @@ class ScriptedHost:
         if self._args.get("silent") or "refuses" in self._args:
             return
         context_tokens = self._args.get("context_tokens", 1000)
-        able = ("chat", "completions")
+        able = tuple(self._args.get("capabilities", ("chat", "completions")))
         channel.send(
             Hello(
                 role="host",
@@ -60,7 +75,8 @@ class ScriptedHost:
                 assert self._channel is not None
                 self._channel.close()
         elif isinstance(message, Submit):
-            self._tasks[message.id] = asyncio.create_task(self._play(message))
+            self._tasks[message.id] = task = asyncio.create_task(self._play(message))
+            task.add_done_callback(lambda _: self._tasks.pop(message.id, None))
         elif isinstance(message, Abort):
             self._aborted += 1
             task = self._tasks.pop(message.id, None)
@@ -75,6 +91,13 @@ class ScriptedHost:
             task.cancel()
 
     def writable(self, writable: bool) -> None: ...
+
+    async def core_died(self) -> None:
+        """Fail all that runs, and let it leave."""
+        for id, task in list(self._tasks.items()):
+            task.cancel()
+            self._send(Fail(id=id, status=502, body=CORE_DIED, code="engine_failed", retryable=True))
+        await asyncio.sleep(0.05)
 
     def _send(self, message: Message) -> None:
         if self._channel is not None:
@@ -92,7 +115,8 @@ class ScriptedHost:
             answer = {"model": self._name, "hello": hello, "body": json.loads(submit.body), "aborted": self._aborted}
             self._send(Chunks([(id, json.dumps(answer).encode())]))
         elif what == "chunk":
-            self._send(Chunks([(id, step[1].encode())]))
+            text, times = step[1], step[2] if len(step) > 2 else 1
+            self._send(Chunks([(id, text.encode() * times)]))
         elif what == "done":
             self._send(Done(id=id, usage=Usage(10, 5, 2), timings=Timings(0.1, 0.3)))
         elif what == "claim":
@@ -118,6 +142,13 @@ class ScriptedHost:
             self._send(Done(id=id))
             self._send(Chunks([(id, b"late")]))
             self._send(Fail(id=id, status=500, body=b""))
+        elif what == "hang_up":
+            assert self._channel is not None
+            self._channel.close()
+        elif what == "handoff":
+            self._send(Handoff(id=id, text="", tokens=0, why="scripted"))
+        elif what == "count":
+            self._send(Chunks([(id, json.dumps({"of": step[1], "running": len(self._tasks) - 1}).encode())]))
         elif what == "hang":
             import time
 
@@ -135,11 +166,27 @@ async def serve(spec: HostSpec) -> None:
     if "fail" in args:
         print(args["fail"], file=sys.stderr)
         sys.exit(1)
-    server = await loop.create_unix_server(lambda: Channel(ScriptedHost(spec), loop), spec.socket)
+    hosts: list[ScriptedHost] = []
+
+    def connected() -> Channel:
+        hosts.append(ScriptedHost(spec))
+        return Channel(hosts[-1], loop)
+
+    server = await loop.create_unix_server(connected, spec.socket)
     os.chmod(spec.socket, 0o600)
+    if args.get("core"):
+        watching = asyncio.create_task(watch_core(hosts))
+        watching.add_done_callback(lambda _: os._exit(1))
     async with server:
         await loop.run_in_executor(None, sys.stdin.buffer.read)
         os._exit(0)
+
+
+async def watch_core(hosts: list[ScriptedHost]) -> None:
+    core = await asyncio.create_subprocess_exec("cat", stdin=asyncio.subprocess.PIPE)  # ends with us, too
+    await core.wait()
+    for host in hosts:
+        await host.core_died()
 
 
 if __name__ == "__main__":

@@ -1,0 +1,322 @@
+"""One storm: a real frontend on a real socket over real engine-host processes, which act by the script of each request;
+its clients; and what befalls its hosts."""
+
+import asyncio
+import contextlib
+import gc
+import logging
+import os
+import random
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import uvloop
+
+from router import Router, config
+from router.frontend.server import Frontend
+from router.heads import Head
+from router.observe.journal import Reader
+from router.observe.metrics import Metrics
+from router.observe.record import Record
+from router.pipeline.scoring import Scoring
+from router.types import Query, Scores
+from tests.cli.conftest import write_checkpoint
+from tests.conftest import ROOT, patience, until
+from tests.storm import arrows
+from tests.storm.books import Scrape, check, nothing_left, number
+from tests.storm.clients import Seen, call_library, call_on
+from tests.storm.plan import BODY_BYTES, KEY, MEMBERS, Act, Plan, Planner, Visit
+
+AT_ONCE = 28
+IN_FLIGHT = 20
+VISITS = 90  #: of one round
+ROUNDS = 2
+HOST = (sys.executable, "-P", str(ROOT / "tests" / "pool" / "scripted_host.py"))
+#: Objects of one request or connection, by the names of their classes: none is left once all have ended.
+_OF_REQUESTS = frozenset({"Request", "Passage", "EngineCall", "Connection", "Exchange", "Answer", "Reply"})
+
+
+def objects_of_requests() -> Counter[str]:
+    gc.collect()
+    return Counter(type(one).__name__ for one in gc.get_objects() if type(one).__name__ in _OF_REQUESTS)
+
+
+def open_sockets() -> int:
+    links = []
+    for fd in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            links.append(os.readlink(f"/proc/self/fd/{fd}"))
+    return sum(link.startswith("socket:") for link in links)
+
+
+def _signal(pid: int, number: int) -> None:
+    if pid:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+
+def _children(pid: int) -> list[int]:
+    with contextlib.suppress(OSError):
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return []
+
+
+def tree(folder: Path) -> dict[str, Any]:
+    """The config of a storm's server, its ports left to the system."""
+    checkpoint = folder / "small.safetensors"
+    write_checkpoint(checkpoint)
+    limits = {
+        "in_flight": IN_FLIGHT, "body_bytes": BODY_BYTES, "pending_bytes": 8 * BODY_BYTES, "drain_s": 0.3,
+        "stream_buffer_bytes": 1 << 16, "body_timeout_s": 1.0, "header_timeout_s": 1.0,
+    }  # fmt: skip
+    able = ["chat", "completions", "messages", "tools"]
+    return {
+        "server": {"port": 0, "admin_port": 0, "api_keys": [KEY], "limits": limits},
+        "pool": [
+            {"name": name, "model": "stub", "strength": 0.4 + 0.1 * i, "gpu_share": 0.3,
+             "engine_args": {"capabilities": able, "core": True}}
+            for i, name in enumerate(MEMBERS)
+        ],
+        "routing": {"checkpoint": str(checkpoint), "price": 0.0},
+        "supervision": {
+            "backoff_s": 0.05, "backoff_max_s": 0.1, "stop_timeout_s": 2.0, "breaker_failures": 3,
+            "breaker_open_s": 0.2, "ping_s": 0.5, "ping_timeout_s": 5.0,
+        },
+    }  # fmt: skip
+
+
+class Slowly(Scoring):
+    """On a thread it takes its time, so that requests end while they are scored."""
+
+    def __init__(self, head: Head, router: str) -> None:
+        super().__init__(head, router)
+        self._random = random.Random(0)
+
+    def score(self, query: Query) -> Scores:
+        if threading.current_thread() is not threading.main_thread():
+            time.sleep(self._random.choice((0.0, 0.05, 0.3)))
+        return super().score(query)
+
+
+class Bugs(logging.Handler):
+    """What was logged of an exception that nobody expected."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heard: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.exc_info and record.exc_info[0] is not None:
+            self.heard.append(f"{record.getMessage()}: {self.formatException(record)}")
+
+    def formatException(self, record: logging.LogRecord) -> str:
+        return logging.Formatter().formatException(record.exc_info)  # type: ignore[arg-type]
+
+    def loop_failed(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        self.heard.append(f"{context}")
+
+
+@contextlib.contextmanager
+def listening() -> Iterator[Bugs]:
+    bugs, heard = Bugs(), logging.getLogger()
+    heard.addHandler(bugs)
+    try:
+        yield bugs
+    finally:
+        heard.removeHandler(bugs)
+
+
+class House:
+    """One server. `seen` and `records` are of all its rounds."""
+
+    def __init__(self, seed: int, folder: Path) -> None:
+        settings = tree(folder)
+        self.journal = folder / "journal" if seed % 3 else None
+        if self.journal is not None:
+            settings["journal"] = {"path": str(self.journal), "sync": ("record", "tick")[seed % 2]}
+        made = config.build(settings)
+        loaded = Scoring.load(made.routing.checkpoint, made.pool)
+        scoring = Slowly(loaded.head, loaded.router)
+        self.router = Router(made, host_command=HOST, scoring=scoring, metrics=Metrics(process=False))
+        self.frontend = Frontend(made.server, self.router, self.router.metrics)
+        self.planner = Planner(seed)
+        self.moment: arrows.Moment = "open"
+        self.seen: list[Seen] = []
+        self.records: list[Record] = []
+        self.arrows: set[str] = set()
+        self._moments: dict[int, arrows.Moment] = {}
+        self._begun = 0  #: requests of this round
+        self._random = random.Random(seed)
+        self._objects = objects_of_requests()
+        self.router.ledger.subscribe(self._told)
+
+    def _told(self, records: Sequence[Record]) -> None:
+        for record in records:
+            self.records.append(record)
+            self._moments[number(record)] = self.moment
+
+    # Rounds
+
+    async def play(self, plan: Plan) -> None:
+        """All of a round at once; returns when every client has its end."""
+        self._begun = 0
+        free = asyncio.Semaphore(AT_ONCE)
+
+        async def one(visit: Visit) -> None:
+            async with free:
+                self.seen += await self._call(visit)
+
+        acting = asyncio.create_task(self._act_all(plan.acts))
+        await asyncio.gather(*map(one, plan.visits))
+        await acting
+
+    async def _call(self, visit: Visit) -> list[Seen]:
+        if self._random.random() < 0.8 and self.moment == "open":
+            await until(lambda: self._ready() or self.moment != "open", self.router.members)
+        if visit.asks[0].library:
+            self._begin()
+            return [await call_library(self.router, visit.asks[0])]
+        return await call_on(self.frontend.port, visit, self._begin, self._ended)
+
+    def _begin(self) -> None:
+        self._begun += 1
+
+    def _ready(self) -> bool:
+        return any(member.state.ready for member in self.router.members())
+
+    async def _ended(self, wanted: int) -> None:
+        await until(lambda: wanted in self._moments)
+
+    # Blows
+
+    async def _act_all(self, acts: Sequence[Act]) -> None:
+        for act in acts:
+            await until(lambda act=act: self._begun >= act.at, lambda: self._begun)
+            await self._act(act)
+
+    async def _act(self, act: Act) -> None:
+        members = self.router.members()
+        if act.blow == "kill all":
+            for member in members:
+                _signal(member.pid, signal.SIGKILL)
+            return
+        pid = members[act.member].pid
+        if not pid:
+            return
+        if act.blow == "kill core":
+            for core in _children(pid):
+                _signal(core, signal.SIGKILL)
+            return
+        if act.blow != "kill":
+            _signal(pid, signal.SIGSTOP)
+            await asyncio.sleep(act.for_s)
+        _signal(pid, signal.SIGCONT if act.blow == "freeze and thaw" else signal.SIGKILL)
+
+    # Accounts
+
+    async def settle(self) -> None:
+        """Until nothing is under way; then all accounts must agree, and nothing be left behind."""
+        await until(lambda: not self._left(), self._left)
+        check(self.seen, self.records, self._scrape())
+        self._note_arrows()
+
+    def _scrape(self) -> Scrape:
+        return Scrape(self.router.metrics.render().decode())
+
+    def _left(self) -> dict[str, Any]:
+        """What is under way, or left behind; empty where nothing is."""
+        router = self.router
+        left: dict[str, Any] = {
+            "requests": router.in_flight(),
+            "bytes of bodies": router.pending_bytes,
+            "scores": router.scoring_unfinished,
+            "connections": self.frontend.connections,
+            "calls": sum(len(member.lane.calls) for member in router.pool),  # type: ignore[attr-defined]
+            "running, by the members' load": sum(member.in_flight for member in router.members()),
+            "gauges": 0 if nothing_left(self._scrape()) else 1,
+        }
+        if not any(left.values()):
+            left["objects"] = objects_of_requests() - self._objects
+        return {name: value for name, value in left.items() if value}
+
+    async def hosts_are_idle(self) -> None:
+        """Every engine lives, and has ended what it ran: what clients left was aborted there."""
+        await until(lambda: all(member.phase == "ready" for member in self.router.members()), self.router.members)
+        for member in MEMBERS:
+            async with patience():
+                while await self._runs(member):
+                    await asyncio.sleep(0.01)
+
+    async def _runs(self, member: str) -> bool:
+        """Whether it runs any request; one that is not answered says nothing."""
+        (seen,) = await call_on(self.frontend.port, Visit((self.planner.count(member),)), self._begin, self._ended)
+        self.seen.append(seen)
+        return seen.running != 0
+
+    # The end
+
+    async def end(self, plan: Plan) -> None:
+        """In mid-round, in one of the ways in which servers are ended."""
+        playing = asyncio.create_task(self.play(plan))
+        await until(lambda: self._begun >= IN_FLIGHT or playing.done(), lambda: self._begun)
+        await asyncio.sleep(self._random.uniform(0.0, 0.1))
+        way = self._random.randrange(3)
+        if way == 0:
+            self.moment = "draining"
+            await self.frontend.drain()
+        self.moment = "stopping"
+        if way == 2:
+            await self.router.stop()
+        await self.frontend.stop()
+        await self.router.stop()
+        await playing
+        await self.settle()
+        if self.journal is not None:
+            written = [number(line) for line in Reader(self.journal) if isinstance(line, Record)]
+            assert sorted(written) == sorted(map(number, self.records)), "the journal is not the ledger"
+
+    def _note_arrows(self) -> None:
+        by_number = {number(record): record for record in self.records}
+        for each in self.seen:
+            moment = self._moments.get(each.ask.number, self.moment)
+            self.arrows |= arrows.taken(each, by_number.get(each.ask.number), moment)
+
+
+async def _storm(seed: int, folder: Path, bugs: Bugs) -> set[str]:
+    asyncio.get_running_loop().set_exception_handler(bugs.loop_failed)
+    house = House(seed, folder)
+    try:
+        await house.router.start()
+        await house.frontend.start()
+        for _ in range(ROUNDS):
+            await house.play(house.planner.round(VISITS))
+            await house.hosts_are_idle()
+            await house.settle()
+        await house.end(house.planner.round(VISITS, last=True))
+    finally:
+        await house.frontend.stop()
+        await house.router.stop()
+    return house.arrows
+
+
+def storm(seed: int) -> set[str]:
+    """All of one seed; the arrows that its requests took. Raises `AssertionError` telling how to repeat it."""
+    try:
+        with listening() as bugs, tempfile.TemporaryDirectory(prefix="hg-") as folder:
+            before = open_sockets()
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop if seed % 2 else None) as runner:
+                taken = runner.run(_storm(seed, Path(folder), bugs))
+            assert not bugs.heard, "\n".join(bugs.heard)
+            gc.collect()
+            assert open_sockets() == before, "sockets are left open"
+            return taken
+    except BaseException as error:
+        error.add_note(f"in the storm of seed {seed}; to repeat it: python -m tests.storm {seed}")
+        raise
