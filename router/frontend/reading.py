@@ -6,7 +6,7 @@ from time import perf_counter
 from typing import TypeAlias
 
 from router.dialects.decode import read
-from router.errors import DeadlineExceeded, RouterError
+from router.errors import ClientGone, DeadlineExceeded, RouterError
 from router.frontend.exchange import Exchange
 from router.gate.permit import Permit
 from router.pipeline.threads import Threads
@@ -48,7 +48,9 @@ class Reading:
         self._permit.settle()
         exchange = self._exchange
         route = "other" if exchange.route is None else exchange.route.name
-        exchange.connection.door.metrics.request(route, "", 499, perf_counter() - exchange.received_s)
+        metrics = exchange.connection.door.metrics
+        metrics.error(ClientGone.type)
+        metrics.request(route, "", ClientGone.status, perf_counter() - exchange.received_s)
 
     def cut(self, error: RouterError) -> None:
         if not self._over:

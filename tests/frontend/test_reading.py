@@ -99,7 +99,9 @@ async def test_a_client_that_leaves_while_its_body_is_read_is_not_answered(
     last.send(chat(padding=LARGE))
     assert (await last.response()).status == 200
     assert (len(replying.requests), gate.reads) == (1, 2)  # of those that left only the one that was begun is read
-    assert b'headgate_requests_total{model="",route="/v1/chat/completions",status="499"} 3' in frontend.metrics.page()
+    page = frontend.metrics.page()
+    assert b'headgate_requests_total{model="",route="/v1/chat/completions",status="499"} 3' in page
+    assert b'headgate_errors_total{type="client_closed_request"} 3' in page
 
 
 async def test_bodies_that_are_being_read_count_in_the_bound_on_all_bodies(
