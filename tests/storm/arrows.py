@@ -11,6 +11,7 @@ Moment = Literal["open", "draining", "stopping"]
 ALL = frozenset({
     "read -> refused 400", "read -> refused 401", "read -> refused 404", "read -> refused 408", "read -> refused 413",
     "read -> refused 429",
+    "read -> waiting for a slot", "waiting for a slot -> refused 429", "waiting for a slot -> admitted",
     "read -> admitted", "admitted -> scoring", "admitted -> decided", "scoring -> decided",
     "decided -> waiting", "decided -> failed: no member",
     "waiting -> answering", "waiting -> decided: retry", "waiting -> failed: leg",
@@ -26,8 +27,16 @@ def taken(seen: Seen, record: Record | None, moment: Moment) -> set[str]:
     """`moment`: the server's when the record came."""
     if record is None:
         return {f"read -> refused {seen.status}"} if seen.how == "error" else set()
-    arrows = {"read -> admitted", f"admitted -> {'scoring' if seen.ask.large else 'decided'}"}
-    at = "scoring"
+    arrows: set[str] = set()
+    at = "read"
+    if record.queue_s:
+        at = "waiting for a slot"
+        arrows.add(f"read -> {at}")
+        if record.error == "rate_limit_error":
+            return arrows | {f"{at} -> refused 429"}
+    if seen.ask.large or record.legs:
+        arrows |= {f"{at} -> admitted", f"admitted -> {'scoring' if seen.ask.large else 'decided'}"}
+        at = "scoring"
     if record.legs:
         at = "waiting"
         arrows |= {"decided -> waiting"} | ({"scoring -> decided"} if seen.ask.large else set())
@@ -50,4 +59,4 @@ def _end(record: Record, at: str, moment: Moment) -> str:
         return f"{at} -> failed: cut"
     if record.error == "engine_error" and moment == "stopping":
         return f"{at} -> failed: shutdown"
-    return "decided -> failed: no member" if at == "scoring" else f"{at} -> failed: leg"
+    return f"{at} -> failed: leg" if record.legs else "decided -> failed: no member"

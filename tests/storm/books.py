@@ -122,6 +122,9 @@ def _count(seen: Sequence[Seen], records: Sequence[Record], scrape: Scrape) -> N
         ("completion",): sum(r.completion_tokens for r in records),
         ("cached",): sum(r.cached_tokens for r in records),
     }), f"tokens_total says {tokens}"  # fmt: skip
+    refusals = scrape.by("refusals_total", "reason")
+    late = sum(record.error == "rate_limit_error" for record in records)
+    assert refusals["queue_time",] == late, f"{late} records of requests that waited for too long: {refusals}"
     retries = sum(leg.retried for record in records for leg in record.legs)
     assert scrape.by("decisions_total", "reason")["retry",] == retries, f"{retries} legs were retried"
 
@@ -134,5 +137,5 @@ def _wanted(name: str, counted: Counter[Sample], wanted: Counter[Sample]) -> Cou
 
 def nothing_left(scrape: Scrape) -> bool:
     """The gauges of what is under way."""
-    gauges = ("requests_in_flight", "member_in_flight", "connections")
+    gauges = ("queue_length", "requests_in_flight", "member_in_flight", "connections")
     return not any(scrape.by(name) for name in gauges)

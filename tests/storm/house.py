@@ -73,8 +73,9 @@ def tree(folder: Path) -> dict[str, Any]:
     checkpoint = folder / "small.safetensors"
     write_checkpoint(checkpoint)
     limits = {
-        "in_flight": IN_FLIGHT, "body_bytes": BODY_BYTES, "pending_bytes": 8 * BODY_BYTES, "drain_s": 0.3,
-        "stream_buffer_bytes": 1 << 16, "body_timeout_s": 1.0, "header_timeout_s": 1.0,
+        "in_flight": IN_FLIGHT, "queue_requests": 5, "queue_s": 0.15, "body_bytes": BODY_BYTES,
+        "pending_bytes": 8 * BODY_BYTES, "stream_buffer_bytes": 1 << 16, "drain_s": 0.3, "body_timeout_s": 1.0,
+        "header_timeout_s": 1.0,
     }  # fmt: skip
     able = ["chat", "completions", "messages", "tools"]
     return {
@@ -101,7 +102,7 @@ class Slowly(Scoring):
 
     def score(self, query: Query) -> Scores:
         if threading.current_thread() is not threading.main_thread():
-            time.sleep(self._random.choice((0.0, 0.05, 0.3)))
+            time.sleep(self._random.choice((0.0, 0.3)))
         return super().score(query)
 
 
@@ -138,7 +139,7 @@ class House:
 
     def __init__(self, seed: int, folder: Path) -> None:
         settings = tree(folder)
-        self.journal = folder / "journal" if seed % 3 else None
+        self.journal = folder / "journal" if seed % 4 else None
         if self.journal is not None:
             settings["journal"] = {"path": str(self.journal), "sync": ("record", "tick")[seed % 2]}
         made = config.build(settings)
@@ -152,6 +153,7 @@ class House:
         self.records: list[Record] = []
         self.arrows: set[str] = set()
         self._moments: dict[int, arrows.Moment] = {}
+        self._way = seed % 3  #: in which the server ends: all are taken by three seeds that follow one another
         self._begun = 0  #: requests of this round
         self._random = random.Random(seed)
         self._objects = objects_of_requests()
@@ -265,14 +267,13 @@ class House:
     async def end(self, plan: Plan) -> None:
         """In mid-round, in one of the ways in which servers are ended."""
         playing = asyncio.create_task(self.play(plan))
-        await until(lambda: self._begun >= IN_FLIGHT or playing.done(), lambda: self._begun)
-        await asyncio.sleep(self._random.uniform(0.0, 0.1))
-        way = self._random.randrange(3)
-        if way == 0:
+        await until(lambda: self._begun >= AT_ONCE or playing.done(), lambda: self._begun)
+        await asyncio.sleep(self._random.uniform(0.0, 0.4))
+        if self._way == 0:
             self.moment = "draining"
             await self.frontend.drain()
         self.moment = "stopping"
-        if way == 2:
+        if self._way == 2:
             await self.router.stop()
         await self.frontend.stop()
         await self.router.stop()

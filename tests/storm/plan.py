@@ -118,7 +118,8 @@ class Planner:
 
     def round(self, visits: int, *, last: bool = False) -> Plan:
         """`last`: the server ends meanwhile, so answers may take for ever."""
-        plan = Plan([self._visit(last=last) for _ in range(visits)])
+        plan = Plan([*self._rare(), *(self._visit(last=last) for _ in range(visits))])
+        self._random.shuffle(plan.visits)
         count = len(plan.asks)
         blows: tuple[Blow, ...] = ("kill", "kill", "freeze and kill", "freeze and thaw", "kill core", "kill all")
         plan.acts = sorted(
@@ -141,11 +142,16 @@ class Planner:
         headers = (f"x-api-key: {KEY}", f"x-request-id: storm-{number}")
         return Ask(number, "chat", member, False, [["count", number], ["done"]], 1, headers)
 
+    def _rare(self) -> list[Visit]:
+        """What drawing alone would seldom bring about."""
+        asks = [self._refused(status) for status in (400, 401, 404, 408, 413)]
+        asks += [self._ask(large=True, leave="waiting"), self._ask(large=True, deadline_s=0.1)]
+        asks += [self._ask(large=True), self._ask(stream=True, deadline_s=0.3, held_at=1)]
+        return [Visit((ask,)) for ask in asks]
+
     def _visit(self, *, last: bool) -> Visit:
         draw = self._random.random()
-        if draw < 0.05 and not last:
-            return Visit((self._refused(),))
-        if draw < 0.15 and self._library:
+        if draw < 0.1 and self._library:
             return Visit((self._ask(library=True, last=last),))
         asks = [self._ask(last=last) for _ in range(1 if draw < 0.7 else self._random.randint(2, 4))]
         # Only the last one's client leaves, or does not read: with it goes its connection.
@@ -156,36 +162,56 @@ class Planner:
         self._number += 1
         return self._number
 
-    def _refused(self) -> Ask:
-        number, draw = self._next(), self._random
-        told: dict[str, Any] = draw.choice([
-            {"refused": 401, "headers": (f"x-api-key: {WRONG_KEY}", f"x-request-id: storm-{number}")},
-            {"refused": 400, "raw": b'{"model": "auto", "messages"'},
-            {"refused": 413, "raw": b" " * (BODY_BYTES + 1)},
-            {"refused": 404, "model": "nobody"},
-            {"refused": 408, "leave": "body", "after_s": HOLD_S},
-        ])  # fmt: skip
-        told.setdefault("headers", (f"x-api-key: {KEY}", f"x-request-id: storm-{number}"))
-        told.setdefault("model", "auto")
-        return Ask(number=number, kind="chat", stream=draw.random() < 0.5, steps=[], events=0, **told)
+    def _refused(self, status: int) -> Ask:
+        number = self._next()
+        told: dict[int, dict[str, Any]] = {
+            401: {"headers": (f"x-api-key: {WRONG_KEY}", f"x-request-id: storm-{number}")},
+            400: {"raw": b'{"model": "auto", "messages"'},
+            413: {"raw": b" " * (BODY_BYTES + 1)},
+            404: {"model": "nobody"},
+            408: {"leave": "body"},
+        }
+        usual = {"headers": (f"x-api-key: {KEY}", f"x-request-id: storm-{number}"), "model": "auto"}
+        fields = usual | told[status]
+        return Ask(
+            number=number, kind="chat", stream=number % 2 == 0, steps=[], events=0, refused=status, **fields
+        )  # fmt: skip
 
-    def _ask(self, *, library: bool = False, last: bool = False) -> Ask:
+    def _ask(
+        self,
+        *,
+        library: bool = False,
+        last: bool = False,
+        stream: bool | None = None,
+        large: bool | None = None,
+        leave: Leave | None = None,
+        deadline_s: float | None = None,
+        held_at: int | None = None,
+    ) -> Ask:
+        """What is not told is drawn. `held_at`: the step before which the engine waits for ever."""
         draw, number = self._random, self._next()
         kinds: tuple[Kind, ...] = ("chat",) if library else ("chat",) * 8 + ("completions", "messages")
         kind = draw.choice(kinds)
-        stream, large = draw.random() < 0.6, draw.random() < 0.08
-        slow = stream and not library and draw.random() < 0.02
-        leave = self._leave(stream=stream, library=library) if not slow and draw.random() < 0.25 else ""
-        deadline_s = draw.choice([0.02, 0.1, 0.3]) if draw.random() < 0.08 else None
-        if slow:
-            steps, events = _flood(), 0
-        else:
-            held = leave in ("waiting", "half", "answer") or deadline_s is not None or (last and draw.random() < 0.5)
-            steps, events = self._steps(number, kind, stream=stream, held=held)
-        model, headers = self._told(number, kind, library=library, deadline_s=deadline_s)
+        drawn = stream is large is leave is deadline_s is None
+        stream = draw.random() < 0.6 if stream is None else stream
+        large = draw.random() < 0.05 if large is None else large
+        slow = drawn and stream and not library and draw.random() < 0.02
+        if drawn and not slow and draw.random() < 0.25:
+            leave = self._leave(stream=stream, library=library)
+        if drawn and draw.random() < 0.08:
+            deadline_s = draw.choice([0.02, 0.1, 0.3])
+        steps, events = (_flood(), 0) if slow else self._steps(number, kind, stream=stream)
+        if held_at is None and not slow:
+            if leave in ("waiting", "half", "answer") or deadline_s is not None or (last and draw.random() < 0.5):
+                held_at = draw.randrange(len(steps))
+            elif draw.random() < 0.25:
+                self._spoil(steps)
+        if held_at is not None:
+            steps.insert(held_at, ["sleep", HOLD_S])
+        model, headers = self._told(number, library=library, deadline_s=deadline_s)
         return Ask(
-            number, kind, model, stream, steps, events, headers, leave, draw.random() < 0.5, draw.uniform(0, 0.1),
-            deadline_s, large, slow, library,
+            number, kind, model, stream, steps, events, headers, leave or "", draw.random() < 0.5,
+            draw.uniform(0, 0.1), deadline_s, large, slow, library,
         )  # fmt: skip
 
     def _leave(self, *, stream: bool, library: bool) -> Leave:
@@ -193,7 +219,7 @@ class Planner:
             return self._random.choice(("waiting", "answer") if stream else ("waiting",))
         return self._random.choice(("head", "body", "waiting", "half", *(("answer", "answer") if stream else ())))
 
-    def _told(self, number: int, kind: Kind, *, library: bool, deadline_s: float | None) -> tuple[str, tuple[str, ...]]:
+    def _told(self, number: int, *, library: bool, deadline_s: float | None) -> tuple[str, tuple[str, ...]]:
         """The model asked for and the header lines, one of which tells the number."""
         draw = self._random
         model = draw.choice(("auto", "auto", "auto", *MEMBERS))
@@ -215,23 +241,16 @@ class Planner:
             lines.append(f"x-headgate-deadline: {deadline_s}")
         return model, tuple(lines)
 
-    def _steps(self, number: int, kind: Kind, *, stream: bool, held: bool) -> tuple[list[Step], int]:
+    def _steps(self, number: int, kind: Kind, *, stream: bool) -> tuple[list[Step], int]:
         """What the engine does, and how many events a whole answer has."""
         draw = self._random
         events = draw.randint(1, 4) if stream else 1
         steps: list[Step] = []
         for n in range(1, events + 1):
-            if draw.random() < 0.5:
+            if n > 1 and draw.random() < 0.5:
                 steps.append(["sleep", draw.uniform(0, 0.05)])
             steps.append(["chunk", event(number, kind, n) if stream else whole(number, kind)])
-        if stream:
-            steps.append(["chunk", tail(kind)])
-        steps.append(["done"])
-        if held:
-            steps.insert(draw.randrange(len(steps)), ["sleep", HOLD_S])
-        elif draw.random() < 0.25:
-            self._spoil(steps)
-        return steps, events
+        return [*steps, *([["chunk", tail(kind)]] if stream else []), ["done"]], events
 
     def _spoil(self, steps: list[Step]) -> None:
         draw = self._random
