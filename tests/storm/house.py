@@ -1,5 +1,5 @@
-"""One storm: a real frontend on a real socket over real engine-host processes, which act by the script of each request;
-its clients; and what befalls its hosts."""
+"""One storm: a real frontend on a real socket over real engine-host processes, which act by the script of each request.
+Its accounts are compared while it stands still between its rounds, and after its end."""
 
 import asyncio
 import contextlib
@@ -7,7 +7,6 @@ import gc
 import logging
 import os
 import random
-import signal
 import sys
 import tempfile
 import threading
@@ -25,17 +24,17 @@ from router.heads import Head
 from router.observe.journal import Reader
 from router.observe.metrics import Metrics
 from router.observe.record import Record
+from router.pipeline.base import MemberStatus
 from router.pipeline.scoring import Scoring
 from router.types import Query, Scores
 from tests.cli.conftest import write_checkpoint
-from tests.conftest import ROOT, patience, until
+from tests.conftest import ROOT, until
 from tests.storm import arrows
 from tests.storm.books import Scrape, check, nothing_left, number
-from tests.storm.clients import Seen, call_library, call_on
-from tests.storm.plan import BODY_BYTES, KEY, MEMBERS, Act, Plan, Planner, Visit
+from tests.storm.plan import BODY_BYTES, KEY, MEMBERS
+from tests.storm.rounds import Rounds
 
-AT_ONCE = 28
-IN_FLIGHT = 20
+IN_FLIGHT = 20  #: fewer than there are clients
 VISITS = 90  #: of one round
 ROUNDS = 2
 HOST = (sys.executable, "-P", str(ROOT / "tests" / "pool" / "scripted_host.py"))
@@ -54,18 +53,6 @@ def open_sockets() -> int:
         with contextlib.suppress(OSError):
             links.append(os.readlink(f"/proc/self/fd/{fd}"))
     return sum(link.startswith("socket:") for link in links)
-
-
-def _signal(pid: int, number: int) -> None:
-    if pid:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, number)
-
-
-def _children(pid: int) -> list[int]:
-    with contextlib.suppress(OSError):
-        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    return []
 
 
 def tree(folder: Path) -> dict[str, Any]:
@@ -135,7 +122,7 @@ def listening() -> Iterator[Bugs]:
 
 
 class House:
-    """One server. `seen` and `records` are of all its rounds."""
+    """A server in this process, and its rounds. `records`: of all that ended so far."""
 
     def __init__(self, seed: int, folder: Path) -> None:
         settings = tree(folder)
@@ -147,15 +134,13 @@ class House:
         scoring = Slowly(loaded.head, loaded.router)
         self.router = Router(made, host_command=HOST, scoring=scoring, metrics=Metrics(process=False))
         self.frontend = Frontend(made.server, self.router, self.router.metrics)
-        self.planner = Planner(seed)
+        self.port = 0  #: once started
         self.moment: arrows.Moment = "open"
-        self.seen: list[Seen] = []
         self.records: list[Record] = []
         self.arrows: set[str] = set()
         self._moments: dict[int, arrows.Moment] = {}
         self._way = seed % 3  #: in which the server ends: all are taken by three seeds that follow one another
-        self._begun = 0  #: requests of this round
-        self._random = random.Random(seed)
+        self.rounds = Rounds(self, seed)
         self._objects = objects_of_requests()
         self.router.ledger.subscribe(self._told)
 
@@ -164,69 +149,20 @@ class House:
             self.records.append(record)
             self._moments[number(record)] = self.moment
 
-    # Rounds
+    # Server
 
-    async def play(self, plan: Plan) -> None:
-        """All of a round at once; returns when every client has its end."""
-        self._begun = 0
-        free = asyncio.Semaphore(AT_ONCE)
+    async def hosts(self) -> Sequence[MemberStatus]:
+        return self.router.members()
 
-        async def one(visit: Visit) -> None:
-            async with free:
-                self.seen += await self._call(visit)
-
-        acting = asyncio.create_task(self._act_all(plan.acts))
-        await asyncio.gather(*map(one, plan.visits))
-        await acting
-
-    async def _call(self, visit: Visit) -> list[Seen]:
-        if self._random.random() < 0.8 and self.moment == "open":
-            await until(lambda: self._ready() or self.moment != "open", self.router.members)
-        if visit.asks[0].library:
-            self._begin()
-            return [await call_library(self.router, visit.asks[0])]
-        return await call_on(self.frontend.port, visit, self._begin, self._ended)
-
-    def _begin(self) -> None:
-        self._begun += 1
-
-    def _ready(self) -> bool:
-        return any(member.state.ready for member in self.router.members())
-
-    async def _ended(self, wanted: int) -> None:
-        await until(lambda: wanted in self._moments)
-
-    # Blows
-
-    async def _act_all(self, acts: Sequence[Act]) -> None:
-        for act in acts:
-            await until(lambda act=act: self._begun >= act.at, lambda: self._begun)
-            await self._act(act)
-
-    async def _act(self, act: Act) -> None:
-        members = self.router.members()
-        if act.blow == "kill all":
-            for member in members:
-                _signal(member.pid, signal.SIGKILL)
-            return
-        pid = members[act.member].pid
-        if not pid:
-            return
-        if act.blow == "kill core":
-            for core in _children(pid):
-                _signal(core, signal.SIGKILL)
-            return
-        if act.blow != "kill":
-            _signal(pid, signal.SIGSTOP)
-            await asyncio.sleep(act.for_s)
-        _signal(pid, signal.SIGCONT if act.blow == "freeze and thaw" else signal.SIGKILL)
+    async def ended(self, number: int) -> None:
+        await until(lambda: number in self._moments)
 
     # Accounts
 
     async def settle(self) -> None:
         """Until nothing is under way; then all accounts must agree, and nothing be left behind."""
         await until(lambda: not self._left(), self._left)
-        check(self.seen, self.records, self._scrape())
+        check(self.rounds.seen, self.records, self._scrape())
         self._note_arrows()
 
     def _scrape(self) -> Scrape:
@@ -237,6 +173,7 @@ class House:
         router = self.router
         left: dict[str, Any] = {
             "requests": router.in_flight(),
+            "slots": (slots := router.gate.slots).running + slots.waiting,
             "bytes of bodies": router.pending_bytes,
             "scores": router.scoring_unfinished,
             "connections": self.frontend.connections,
@@ -248,27 +185,12 @@ class House:
             left["objects"] = objects_of_requests() - self._objects
         return {name: value for name, value in left.items() if value}
 
-    async def hosts_are_idle(self) -> None:
-        """Every engine lives, and has ended what it ran: what clients left was aborted there."""
-        await until(lambda: all(member.phase == "ready" for member in self.router.members()), self.router.members)
-        for member in MEMBERS:
-            async with patience():
-                while await self._runs(member):
-                    await asyncio.sleep(0.01)
-
-    async def _runs(self, member: str) -> bool:
-        """Whether it runs any request; one that is not answered says nothing."""
-        (seen,) = await call_on(self.frontend.port, Visit((self.planner.count(member),)), self._begin, self._ended)
-        self.seen.append(seen)
-        return seen.running != 0
-
     # The end
 
-    async def end(self, plan: Plan) -> None:
+    async def end(self) -> None:
         """In mid-round, in one of the ways in which servers are ended."""
-        playing = asyncio.create_task(self.play(plan))
-        await until(lambda: self._begun >= AT_ONCE or playing.done(), lambda: self._begun)
-        await asyncio.sleep(self._random.uniform(0.0, 0.4))
+        playing = asyncio.create_task(self.rounds.play(self.rounds.planner.round(VISITS, last=True)))
+        await self.rounds.under_way(playing)
         if self._way == 0:
             self.moment = "draining"
             await self.frontend.drain()
@@ -285,7 +207,7 @@ class House:
 
     def _note_arrows(self) -> None:
         by_number = {number(record): record for record in self.records}
-        for each in self.seen:
+        for each in self.rounds.seen:
             moment = self._moments.get(each.ask.number, self.moment)
             self.arrows |= arrows.taken(each, by_number.get(each.ask.number), moment)
 
@@ -296,11 +218,12 @@ async def _storm(seed: int, folder: Path, bugs: Bugs) -> set[str]:
     try:
         await house.router.start()
         await house.frontend.start()
+        house.port = house.frontend.port
         for _ in range(ROUNDS):
-            await house.play(house.planner.round(VISITS))
-            await house.hosts_are_idle()
+            await house.rounds.play(house.rounds.planner.round(VISITS))
+            await house.rounds.hosts_are_idle()
             await house.settle()
-        await house.end(house.planner.round(VISITS, last=True))
+        await house.end()
     finally:
         await house.frontend.stop()
         await house.router.stop()
