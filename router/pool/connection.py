@@ -4,7 +4,11 @@ as part of another.
 Imports aiohttp, so this module is imported only when an upstream is configured.
 """
 
+from functools import partial
+from typing import Any
+
 import aiohttp
+from aiohttp.client_proto import ResponseHandler
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 #: Less than the 5 s after which `vllm serve` and most others close an idle connection: a request that crosses their
@@ -14,8 +18,30 @@ _KEPT_S = 4.0
 _MOST_TRIES = 16
 
 
+class Handler(ResponseHandler):  # type: ignore[misc]
+    """Tells whoever reads a body that its framing is broken, by a malformed chunk for example: aiohttp ends the
+    connection then, and leaves the reader of the body waiting."""
+
+    _body: aiohttp.StreamReader | None = None
+
+    def feed_data(self, data: Any, size: int = 0) -> None:
+        """The head and the body of an answer, as they begin."""
+        self._body = data[1]
+        super().feed_data(data, size)
+
+    def set_exception(self, exc: BaseException, *cause: BaseException) -> None:
+        super().set_exception(exc, *cause)
+        body, self._body = self._body, None
+        if body is not None and not body.is_eof() and body.exception() is None:
+            body.set_exception(aiohttp.ClientPayloadError(f"the answer broke off: {exc!r}"))
+
+
 class Connector(aiohttp.TCPConnector):  # type: ignore[misc]
     """Drops a kept connection on which bytes came that no request asked for: they would be read as the next answer."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._factory = partial(Handler, loop=self._loop)
 
     async def connect(
         self,

@@ -361,3 +361,25 @@ async def test_a_query_and_a_login_in_the_url_go_with_every_call(raw: RawUpstrea
     assert member.status().engine_version == f"http://127.0.0.1:{raw.port}"
     assert raw.models == answer(MODELS)
     await member.stop()
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("nonsense", [b"zz\r\n", b"\x05\x00\x00\x00garbage"])
+async def test_a_malformed_chunk_within_an_answer_ends_it_at_once(asked: Asked, stream: bool, nonsense: bytes) -> None:
+    """And not only when the member gives up its silence, or the answer's time is over."""
+
+    async def break_off(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        await read_body(asked.raw.heads[-1], reader)
+        begun = event("1") if stream else b'{"id": "c",'
+        writer.write(chunked(begun, end=b""))
+        await writer.drain()
+        await asyncio.sleep(0.1)  # in a read of its own
+        writer.write(nonsense)
+        await writer.drain()
+        return False
+
+    passed, end = await asked(break_off, stream=stream)
+    assert passed.count(b"data: ") == stream
+    assert isinstance(end, Failure)
+    assert "the answer broke off: <HttpProcessingError: 400" in str(end.error)
+    assert end.retryable
