@@ -202,6 +202,8 @@ class Router:
     def _submit(self, query: Query, body: bytes, sink: Sink, traceparent: str, permit: Permit) -> Request:
         if not self.pool:
             raise NoEngine("this router only decides: it was made with start=False")
+        if self._closed:  # since the permit was taken, while its body was read
+            raise NoEngine("the server is shutting down", retry_after_s=5.0)
         request = Request(self._requests, query, self.settings_of(query), body, sink, traceparent, permit)
         if permit.waiting:
             request.go("queued")

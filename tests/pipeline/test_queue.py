@@ -8,6 +8,7 @@ from router.config import Limits, Server
 from router.errors import DeadlineExceeded, NoEngine, Overloaded
 from router.ipc.messages import Done
 from tests.conftest import until
+from tests.pipeline.conftest import query
 
 ONE_SLOT = Server(limits=Limits(in_flight=1, queue_requests=2))
 
@@ -90,6 +91,17 @@ async def test_a_stop_ends_those_that_wait_with_an_error(two: Any) -> None:
     with pytest.raises(NoEngine, match="the server is shutting down"):
         waits.submit()
     await pool.router.stop()
+
+
+async def test_a_permit_from_before_the_stop_starts_nothing_after_it(two: Any) -> None:
+    """A large body is read in a thread meanwhile; a request accepted then would be in no journal."""
+    pool = two()
+    permit = pool.router.gate.take("", b"{}")
+    await pool.router.stop()
+    with pytest.raises(NoEngine, match="the server is shutting down") as refused:
+        pool.router.submit(query("auto"), b"{}", pool.sink, permit=permit)
+    assert refused.value.retry_after_s == 5.0
+    assert (pool.router.in_flight(), pool.large.calls, pool.small.calls) == (0, [], [])
 
 
 async def test_a_request_that_has_waited_too_long_is_refused(two: Any) -> None:
