@@ -18,6 +18,7 @@ from router.observe.record import Record
 from tests.conftest import PATIENCE_S
 from tests.storm.books import Scrape, check, nothing_left, number
 from tests.storm.house import tree
+from tests.storm.plan import Planner
 from tests.storm.rounds import Rounds
 
 VISITS = 60
@@ -60,6 +61,9 @@ class Served:
             while all(number(record) != wanted for record in self.records()):
                 await asyncio.sleep(0.1)
 
+    def reload(self) -> None:
+        self._server.signal(signal.SIGHUP)
+
     def records(self) -> list[Record]:
         return [line for line in Reader(self._journal) if isinstance(line, Record)]
 
@@ -86,7 +90,7 @@ class Served:
 async def play(server: Any, journal: Path, seed: int, end: signal.Signals) -> None:
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=1)) as session:
         served = Served(server, journal, session)
-        rounds = Rounds(served, seed)
+        rounds = Rounds(served, Planner(seed, library=False, url=False), seed)
         await rounds.play(rounds.planner.round(VISITS))
         await rounds.hosts_are_idle()
         await served.accounts_agree(rounds)

@@ -5,7 +5,7 @@ import contextlib
 import json
 import socket
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -42,28 +42,26 @@ async def call_on(port: int, visit: Visit, begun: Callable[[], None], ended: End
     """The ends of the requests of one connection, in order. `begun` is called before each; `ended` waits until the
     server has ended a request of that number."""
     try:
-        async with _connected(port, visit) as client:
-            return await _converse(client, visit, begun, ended)
+        client = await _connect(port, slow=any(ask.slow for ask in visit.asks))
     except OSError:  # the door is shut
         return [Seen(ask, "unsent") for ask in visit.asks]
+    try:
+        return await _converse(client, visit, begun, ended)
+    finally:
+        await client.close()
 
 
-@contextlib.asynccontextmanager
-async def _connected(port: int, visit: Visit) -> AsyncIterator[Client]:
+async def _connect(port: int, *, slow: bool) -> Client:
     made = socket.socket()
-    if any(ask.slow for ask in visit.asks):
+    if slow:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     made.setblocking(False)
     try:
         await asyncio.get_running_loop().sock_connect(made, ("127.0.0.1", port))
-        client = Client(*await asyncio.open_connection(sock=made, limit=1 << 16))
+        return Client(*await asyncio.open_connection(sock=made, limit=1 << 16))
     except BaseException:
         made.close()
         raise
-    try:
-        yield client
-    finally:
-        await client.close()
 
 
 async def _converse(client: Client, visit: Visit, begun: Callable[[], None], ended: Ended) -> list[Seen]:
@@ -84,6 +82,9 @@ async def _converse(client: Client, visit: Visit, begun: Callable[[], None], end
             open = await _end_of(client, told, ended)
         except _BROKEN:
             open = False
+        except Exception as error:
+            error.add_note(f"of {told}")
+            raise
     return seen
 
 
@@ -115,7 +116,7 @@ async def _end_of(client: Client, told: Seen, ended: Ended) -> bool:
 async def _leave(client: Client, told: Seen) -> bool:
     told.how = "left"
     if told.ask.leave == "half":
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, RuntimeError):  # the server has closed
             client.writer.write_eof()
         await client.rest()
     elif told.ask.reset:

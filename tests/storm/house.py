@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import uvloop
 
 from router import Router, config
@@ -31,8 +32,9 @@ from tests.cli.conftest import write_checkpoint
 from tests.conftest import ROOT, until
 from tests.storm import arrows
 from tests.storm.books import Scrape, check, nothing_left, number
-from tests.storm.plan import BODY_BYTES, KEY, MEMBERS
+from tests.storm.plan import BODY_BYTES, KEY, MEMBERS, URL, Planner
 from tests.storm.rounds import Rounds
+from tests.storm.upstream import Upstream
 
 IN_FLIGHT = 20  #: fewer than there are clients
 VISITS = 90  #: of one round
@@ -124,23 +126,30 @@ def listening() -> Iterator[Bugs]:
 class House:
     """A server in this process, and its rounds. `records`: of all that ended so far."""
 
-    def __init__(self, seed: int, folder: Path) -> None:
+    def __init__(self, seed: int, folder: Path, upstream: Upstream) -> None:
         settings = tree(folder)
+        url = f"http://127.0.0.1:{upstream.port}/v1"
+        settings["pool"].append({"name": URL, "kind": "openai", "url": url, "strength": 0.35})
         self.journal = folder / "journal" if seed % 4 else None
         if self.journal is not None:
-            settings["journal"] = {"path": str(self.journal), "sync": ("record", "tick")[seed % 2]}
+            settings["journal"] = {
+                "path": str(self.journal),
+                "sync": ("record", "tick")[seed % 2],
+                "prompts": seed % 5 < 2,
+            }
         made = config.build(settings)
         loaded = Scoring.load(made.routing.checkpoint, made.pool)
         scoring = Slowly(loaded.head, loaded.router)
         self.router = Router(made, host_command=HOST, scoring=scoring, metrics=Metrics(process=False))
         self.frontend = Frontend(made.server, self.router, self.router.metrics)
+        self._upstream = upstream
         self.port = 0  #: once started
         self.moment: arrows.Moment = "open"
         self.records: list[Record] = []
         self.arrows: set[str] = set()
         self._moments: dict[int, arrows.Moment] = {}
         self._way = seed % 3  #: in which the server ends: all are taken by three seeds that follow one another
-        self.rounds = Rounds(self, seed)
+        self.rounds = Rounds(self, Planner(seed), seed)
         self._objects = objects_of_requests()
         self.router.ledger.subscribe(self._told)
 
@@ -152,10 +161,15 @@ class House:
     # Server
 
     async def hosts(self) -> Sequence[MemberStatus]:
-        return self.router.members()
+        return self.router.members()[: len(MEMBERS)]
 
     async def ended(self, number: int) -> None:
         await until(lambda: number in self._moments)
+
+    def reload(self) -> None:
+        routing = self.router.config.routing
+        other = None if routing.threshold else 0.5
+        self.router.reload(msgspec.structs.replace(routing, threshold=other))
 
     # Accounts
 
@@ -178,7 +192,9 @@ class House:
             "scores": router.scoring_unfinished,
             "connections": self.frontend.connections,
             "calls": sum(len(member.lane.calls) for member in router.pool),  # type: ignore[attr-defined]
-            "running, by the members' load": sum(member.in_flight for member in router.members()),
+            "in flight, by the members": sum(member.in_flight for member in router.members()),
+            "in flight, by their loads": sum(member.lane.load.in_flight for member in router.pool),  # type: ignore[attr-defined]
+            "running in the upstream": self._upstream.running,
             "gauges": 0 if nothing_left(self._scrape()) else 1,
         }
         if not any(left.values()):
@@ -202,8 +218,13 @@ class House:
         await playing
         await self.settle()
         if self.journal is not None:
-            written = [number(line) for line in Reader(self.journal) if isinstance(line, Record)]
-            assert sorted(written) == sorted(map(number, self.records)), "the journal is not the ledger"
+            self._compare_journal(self.journal)
+
+    def _compare_journal(self, folder: Path) -> None:
+        written = Counter(number(line) for line in Reader(folder) if isinstance(line, Record))
+        missing = [record for record in self.records if number(record) not in written]
+        assert not missing, f"in the ledger and not in the journal: {missing}"
+        assert written == Counter(map(number, self.records)), "the journal has what the ledger has not"
 
     def _note_arrows(self) -> None:
         by_number = {number(record): record for record in self.records}
@@ -214,7 +235,9 @@ class House:
 
 async def _storm(seed: int, folder: Path, bugs: Bugs) -> set[str]:
     asyncio.get_running_loop().set_exception_handler(bugs.loop_failed)
-    house = House(seed, folder)
+    upstream = Upstream()
+    await upstream.start()
+    house = House(seed, folder, upstream)
     try:
         await house.router.start()
         await house.frontend.start()
@@ -227,6 +250,7 @@ async def _storm(seed: int, folder: Path, bugs: Bugs) -> set[str]:
     finally:
         await house.frontend.stop()
         await house.router.stop()
+        await upstream.stop()
     return house.arrows
 
 

@@ -8,7 +8,8 @@ from typing import Any, Literal
 from router.types import API_PATHS, Kind
 
 KEY, WRONG_KEY = "storm", "calm"
-MEMBERS = ("small", "large", "other")
+MEMBERS = ("small", "large", "other")  #: engines
+URL = "url"  #: a member beside them
 #: A body of more is scored on a thread.
 LARGE_BYTES = 300 * 1024
 #: What the frontend allows, so small that clients meet it.
@@ -19,8 +20,8 @@ HOLD_S = 600.0  #: a script that waits for its end: its client's, a deadline's, 
 
 Step = list[Any]
 Leave = Literal["", "head", "body", "waiting", "half", "answer"]
-#: Ways to act on a host from without.
-Blow = Literal["kill", "freeze and kill", "freeze and thaw", "kill core", "kill all"]
+#: Ways to act on a host from without; or the server reads its routing settings again.
+Blow = Literal["kill", "freeze and kill", "freeze and thaw", "kill core", "kill all", "reload"]
 
 
 @dataclass(frozen=True)
@@ -111,9 +112,11 @@ def number_of(request_id: str, session_id: str, asked: str) -> int:
 class Planner:
     """Draws rounds from one seed. Numbers go on from round to round."""
 
-    def __init__(self, seed: int, *, library: bool = True) -> None:
+    def __init__(self, seed: int, *, library: bool = True, url: bool = True) -> None:
+        """`library`, `url`: whether the router is asked without HTTP too; whether the pool has a URL member."""
         self._random = random.Random(seed)
         self._library = library
+        self._pinned = (*MEMBERS, URL) if url else MEMBERS
         self._number = 100_000  # six digits: none is the start of another
 
     def round(self, visits: int, *, last: bool = False) -> Plan:
@@ -121,7 +124,15 @@ class Planner:
         plan = Plan([*self._rare(), *(self._visit(last=last) for _ in range(visits))])
         self._random.shuffle(plan.visits)
         count = len(plan.asks)
-        blows: tuple[Blow, ...] = ("kill", "kill", "freeze and kill", "freeze and thaw", "kill core", "kill all")
+        blows: tuple[Blow, ...] = (
+            "kill",
+            "kill",
+            "freeze and kill",
+            "freeze and thaw",
+            "kill core",
+            "kill all",
+            "reload",
+        )
         plan.acts = sorted(
             (
                 Act(
@@ -138,16 +149,24 @@ class Planner:
 
     def count(self, member: str) -> Ask:
         """Asks a host how many other requests it runs."""
+        return self._plain(member, [["count"], ["done"]])
+
+    def _plain(self, model: str, steps: list[Step]) -> Ask:
         number = self._next()
         headers = (f"x-api-key: {KEY}", f"x-request-id: storm-{number}")
-        return Ask(number, "chat", member, False, [["count", number], ["done"]], 1, headers)
+        steps = [[*step, number] if step == ["count"] else step for step in steps]
+        return Ask(number, "chat", model, False, steps, 1, headers)
 
     def _rare(self) -> list[Visit]:
         """What drawing alone would seldom bring about."""
         asks = [self._refused(status) for status in (400, 401, 404, 408, 413)]
         asks += [self._ask(large=True, leave="waiting"), self._ask(large=True, deadline_s=0.1)]
         asks += [self._ask(large=True), self._ask(stream=True, deadline_s=0.3, held_at=1)]
-        return [Visit((ask,)) for ask in asks]
+        return [Visit((ask,)) for ask in asks] + [self._sick(self._random.choice(MEMBERS))]
+
+    def _sick(self, member: str) -> Visit:
+        """Makes `member` fail so often that its breaker may open."""
+        return Visit(tuple(self._plain(member, [["fail", 500, "broken", False]]) for _ in range(5)))
 
     def _visit(self, *, last: bool) -> Visit:
         draw = self._random.random()
@@ -200,7 +219,7 @@ class Planner:
             leave = self._leave(stream=stream, library=library)
         if drawn and draw.random() < 0.08:
             deadline_s = draw.choice([0.02, 0.1, 0.3])
-        steps, events = (_flood(), 0) if slow else self._steps(number, kind, stream=stream)
+        steps, events = (_flood(number, kind), 0) if slow else self._steps(number, kind, stream=stream)
         if held_at is None and not slow:
             if leave in ("waiting", "half", "answer") or deadline_s is not None or (last and draw.random() < 0.5):
                 held_at = draw.randrange(len(steps))
@@ -208,7 +227,7 @@ class Planner:
                 self._spoil(steps)
         if held_at is not None:
             steps.insert(held_at, ["sleep", HOLD_S])
-        model, headers = self._told(number, library=library, deadline_s=deadline_s)
+        model, headers = self._told(number, kind, library=library, deadline_s=deadline_s)
         return Ask(
             number, kind, model, stream, steps, events, headers, leave or "", draw.random() < 0.5,
             draw.uniform(0, 0.1), deadline_s, large, slow, library,
@@ -219,10 +238,10 @@ class Planner:
             return self._random.choice(("waiting", "answer") if stream else ("waiting",))
         return self._random.choice(("head", "body", "waiting", "half", *(("answer", "answer") if stream else ())))
 
-    def _told(self, number: int, *, library: bool, deadline_s: float | None) -> tuple[str, tuple[str, ...]]:
+    def _told(self, number: int, kind: Kind, *, library: bool, deadline_s: float | None) -> tuple[str, tuple[str, ...]]:
         """The model asked for and the header lines, one of which tells the number."""
         draw = self._random
-        model = draw.choice(("auto", "auto", "auto", *MEMBERS))
+        model = draw.choice(("auto", "auto", "auto", *(MEMBERS if kind == "messages" else self._pinned)))
         if library:
             return f"router-mf-0.{number}", ()
         lines = [f"x-api-key: {KEY}"]
@@ -266,10 +285,10 @@ class Planner:
         steps.insert(len(steps) if spoilt == ["twice"] else draw.randint(0, len(steps)), spoilt)
 
 
-def _flood() -> list[Step]:
-    """Comments, which are no events."""
+def _flood(number: int, kind: Kind) -> list[Step]:
+    """Behind the first event comments, which are no events."""
     count, size = FLOOD
-    return [["chunk", ": flood\n\n", size // 9]] * count + [["sleep", HOLD_S]]
+    return [["chunk", event(number, kind, 1)], *[["chunk", ": flood\n\n", size // 9]] * count, ["sleep", HOLD_S]]
 
 
 def event(number: int, kind: Kind, n: int) -> str:

@@ -33,19 +33,23 @@ class Server(Protocol):
     router: Router | None  #: for requests of the library, where it is in this process
 
     async def hosts(self) -> Sequence[Host]:
-        """In the pool's order."""
+        """Its engines, in the pool's order."""
         ...
 
     async def ended(self, number: int) -> None:
         """Returns once the server has ended that request."""
         ...
 
+    def reload(self) -> None:
+        """Have it read its routing settings again."""
+        ...
+
 
 class Rounds:
     """`seen`: the ends of all requests so far, as their clients saw them."""
 
-    def __init__(self, server: Server, seed: int) -> None:
-        self.planner = Planner(seed, library=server.router is not None)
+    def __init__(self, server: Server, planner: Planner, seed: int) -> None:
+        self.planner = planner
         self.seen: list[Seen] = []
         self.begun = 0  #: requests of this round
         self.ending = False  #: the server ends: no client waits for an engine any more
@@ -121,7 +125,9 @@ class Rounds:
     async def _act(self, act: Act) -> None:
         hosts = await self._server.hosts()
         pid = hosts[act.member].pid
-        if act.blow == "kill all":
+        if act.blow == "reload":
+            self._server.reload()
+        elif act.blow == "kill all":
             for host in hosts:
                 _signal(host.pid, signal.SIGKILL)
         elif act.blow == "kill core":
