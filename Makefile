@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.headgate-ready
 NATIVE := $(wildcard csrc/*) $(wildcard router/*/*.pyx router/*/*.pxd)
 
-.PHONY: help setup demo test test-fast lint format imports bench fuzz sanitize wheel lock clean
+.PHONY: help setup demo test test-fast lint format imports bench fuzz storm sanitize wheel lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -47,6 +47,9 @@ bench: $(READY)  ## micro-benchmarks; the figures of docs/performance.md have a 
 fuzz: $(READY)  ## minutes of mutated frames and HTTP requests; a failure prints the seed that repeats it
 	HEADGATE_FUZZ_ROUNDS=$${HEADGATE_FUZZ_ROUNDS:-200000} HEADGATE_FUZZ_SEED=$${HEADGATE_FUZZ_SEED:-$$(date +%s)} \
 	  $(BIN)/python -P -m pytest tests/fuzz --timeout 0
+
+storm: $(READY)  ## minutes of killed hosts, leaving clients and ending servers; a failure prints the seed that repeats it
+	$(BIN)/python -P -m tests.storm $${HEADGATE_STORM_SEEDS:-$$(seq 1 20)}
 
 sanitize: $(READY)  ## the tests of all native code, the request path too, on an AddressSanitizer + UBSan build (gcc)
 	HEADGATE_BUILD=sanitize $(BIN)/python setup.py -q build --build-base build/sanitize --build-lib build/sanitize/lib
