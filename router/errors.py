@@ -142,6 +142,22 @@ class NoEngine(RouterError):
     code = "no_engine"
 
 
+class FeedbackOff(RouterError):
+    """The server writes no journal, so there is nowhere to write feedback to."""
+
+    status = 501
+    type = "not_supported_error"
+    code = "feedback_off"
+
+
+class NotWritten(RouterError):
+    """The journal could not take a line that somebody waits for."""
+
+    status = 503
+    type = "service_unavailable"
+    code = "feedback_not_written"
+
+
 class DeadlineExceeded(RouterError):
     status = 504
     type = "timeout_error"

@@ -98,10 +98,15 @@ def _print(lines: Iterable[Line], json: bool) -> None:
         sys.stdout.flush()
 
 
+def _said(line: FeedbackLine) -> str:
+    score = "" if line.score is None else f" {line.score:g}"
+    return score + (f" {line.better} {'as good as' if line.tie else 'over'} {line.worse}" if line.better else "")
+
+
 def _text(line: Line) -> str:
     at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(line.time_s))
     if isinstance(line, FeedbackLine):
-        return f"{at}  {line.id}  feedback {line.score:g}"
+        return f"{at}  {line.id}  feedback{_said(line)}"
     ended = line.finish_reason or line.end if line.end == "finish" else f"{line.status} {line.error}".strip()
     way = " -> ".join(leg.model for leg in line.legs) or line.model or "-"
     cost = "" if line.cost_usd is None else f"  ${line.cost_usd:.3g}"

@@ -33,6 +33,7 @@ Bytes = Annotated[int, Between(1, 1 << 40, "bytes")]
 HeadBytes = Annotated[int, Between(256, 1 << 24, "bytes")]  #: a request's headers: fewer, and none fits
 Count = Annotated[int, Between(1, 1_000_000)]
 Places = Annotated[int, Between(0, 1_000_000)]  #: may be none at all
+Ids = Annotated[int, Between(0, 10_000_000)]  #: held in memory
 Tokens = Annotated[int, Between(0, 1_000_000_000, "tokens")]
 OutputTokens = Annotated[float, Between(1, 1_000_000_000, "tokens")]
 Port = Annotated[int, Between(0, 65_535)]

@@ -12,6 +12,7 @@ from router.config.bounds import (
     Bytes,
     Count,
     HeadBytes,
+    Ids,
     OutputTokens,
     Pause,
     Places,
@@ -142,6 +143,8 @@ class Journal(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     keep_bytes: SegmentBytes = 1 << 30  #: of all files; over it the oldest are removed
     keep_s: Age = 30 * 86_400.0  #: older files are removed
     queue_bytes: Bytes = 16 * 1024 * 1024  #: waiting for the disk; over it records are dropped and counted
+    #: So many of the last answers can be rated (`/v1/feedback`), some 250 bytes each; 0: none.
+    feedback_ids: Ids = 100_000
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -1,4 +1,4 @@
-"""The public routes: inference in four dialects, models, tokenizer, health, metrics, version."""
+"""The public routes: inference in four dialects, feedback, models, tokenizer, health, metrics, version."""
 
 from collections.abc import Callable
 from time import perf_counter
@@ -11,6 +11,7 @@ from router.errors import BadRequest, DeadlineExceeded, ModelNotFound
 from router.frontend.answer import Answer
 from router.frontend.exchange import Exchange, Handler
 from router.frontend.failure import Dialect
+from router.frontend.feedback import feedback_route
 from router.frontend.reading import Reading
 from router.frontend.routes import Route, Routes
 from router.gate.permit import Permit
@@ -49,6 +50,7 @@ class Public:
     def routes(self) -> Routes:
         return Routes((
             *(self._inference(kind, path) for kind, path in API_PATHS.items()),
+            feedback_route(self._service, self._metrics),
             Route(_MODELS, {"GET": self._list_models}),
             Route(_MODELS + "/", {"GET": self._show_model}, prefix=True),
             *probes(self._service, self._metrics, self._draining),

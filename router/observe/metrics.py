@@ -58,6 +58,15 @@ class JournalCounts(Protocol):
     def dropped(self) -> int: ...
 
 
+class FeedbackCounts(Protocol):
+    """Of the answers that can be rated."""
+
+    forgotten: int
+
+    @property
+    def open_ids(self) -> int: ...
+
+
 class Histogram:
     """Counts per bucket and the sum of what was observed. `bounds` are upper bounds, ascending, without infinity.
 
@@ -136,6 +145,8 @@ class Metrics(Collector):
         self._members: Callable[[], Iterable[MemberGauges]] = tuple
         self._journal: JournalCounts | None = None
         self._steps: Callable[[], Iterable[tuple[str, str, str, int]]] = tuple
+        self._open: FeedbackCounts | None = None
+        self._feedback: dict[str, int] = {}
         self._page = b""
         self._page_made_s = -inf
         self._registry = CollectorRegistry()
@@ -157,6 +168,13 @@ class Metrics(Collector):
     def watch_queue(self, length: Callable[[], int]) -> None:
         """`length` is asked at each scrape: requests that wait for a slot."""
         self._queue_length = length
+
+    def watch_feedback(self, counts: "FeedbackCounts") -> None:
+        self._open = counts
+
+    def feedback(self, result: str) -> None:
+        """A client's word on an answer: written, or the code of the error that it was given."""
+        self._feedback[result] = self._feedback.get(result, 0) + 1
 
     def request(self, route: str, model: str, status: int, seconds: float) -> None:
         """A request was answered, or ended without an answer; `seconds` from its last byte in to its end."""
@@ -276,6 +294,8 @@ class Metrics(Collector):
         yield _labelled("time_per_output_token_seconds", "Mean of an answer.", "model", self._output_token)
         if self._journal is not None:
             yield from _journal_families(self._journal)
+        if self._open is not None:
+            yield from _feedback_families(self._open, self._feedback)
         yield _labelled("request_seconds", "Last byte in to last byte out.", "route", self._seconds_by_route())
         yield _gauge("connections", "Open client connections.", self.connections)
         yield _gauge("requests_in_flight", "Accepted and unfinished.", sum(member.in_flight for member in members))
@@ -327,6 +347,14 @@ def _journal_families(counts: JournalCounts) -> Iterator[Metric]:
         family.add_metric([], count)
         yield family
     yield _gauge("journal_queued_bytes", "Waiting for the disk.", counts.queued_bytes - counts.taken_bytes)
+
+
+def _feedback_families(counts: FeedbackCounts, results: dict[str, int]) -> Iterator[Metric]:
+    yield _counter("feedback", "What clients said of answers, and what became of it.", ("result",), results)
+    yield _gauge("feedback_open_ids", "Answers that can be rated.", counts.open_ids)
+    forgotten = CounterMetricFamily(_PREFIX + "feedback_forgotten", "Answers that cannot be rated any more.")
+    forgotten.add_metric([], counts.forgotten)
+    yield forgotten
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:

@@ -10,6 +10,7 @@ import msgspec
 from router.errors import RouterError
 from router.gate.gate import Gate
 from router.gate.permit import Permit
+from router.observe.feedback import Feedback
 from router.pipeline.intake import Intake
 from router.pipeline.sink import Sink
 from router.pool.base import MemberPhase, MemberStatus
@@ -57,6 +58,11 @@ class Service(Protocol):
     @property
     def intake(self) -> Intake | None:
         """Takes plain chats natively, where the pool allows it."""
+        ...
+
+    @property
+    def feedback(self) -> Feedback | None:
+        """What clients say of answers; None where it is written nowhere."""
         ...
 
     def decide(self, query: Query) -> Decision:

@@ -23,6 +23,7 @@ from router.gate.permit import Permit
 from router.heads import Placement
 from router.heads.base import JudgedHead
 from router.native.request import Requests
+from router.observe.feedback import Feedback
 from router.observe.journal import Journal
 from router.observe.ledger import Ledger
 from router.observe.metrics import Metrics
@@ -80,6 +81,7 @@ class Router:
         self._decider = Decider(config, scoring)
         self.gate = Gate(config.server.limits, self.metrics)
         self.journal: Journal | None = None
+        self.feedback: Feedback | None = None
         self._start = start
         self._on_event = on_event
         self._created = int(time.time())
@@ -151,11 +153,15 @@ class Router:
             return
         self.journal = Journal(settings, self.ledger)
         self.metrics.watch_journal(self.journal.counts)
+        if settings.feedback_ids:
+            names = [member.name for member in self.config.pool]
+            self.feedback = Feedback(self.journal, self.ledger, names, settings.feedback_ids)
+            self.metrics.watch_feedback(self.feedback)
         self._requests.keeps_bodies = settings.prompts
         self._requests.holds_ends = self.ledger.holds
 
     async def _close_journal(self) -> None:
-        journal, self.journal = self.journal, None
+        journal, self.journal, self.feedback = self.journal, None, None
         if journal is not None:
             await journal.close()
 

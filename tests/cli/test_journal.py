@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from router.cli.main import main
-from router.observe.journal import Reader
+from router.observe.journal import FeedbackLine, Reader
 from router.observe.record import Record
 from tests.conftest import wait_until
 
@@ -100,6 +100,38 @@ def test_with_the_default_every_answered_request_is_in_the_journal_after_an_orde
     assert shown["decision"]["numbers"]["models"][0] == "small"
     assert main(["journal", "show", "nothing", str(folder)]) == 2
     assert "no record has the id 'nothing'" in capsys.readouterr().err
+
+
+def test_feedback_on_native_and_ordinary_answers_is_in_the_file_once_acknowledged_and_becomes_outcomes(
+    serve: Callable[..., Any], config: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "journal"
+    server = serve(config(journal={"path": str(folder), "prompts": True, "feedback_ids": 2}))
+    ids = []
+    for number, headers in enumerate((None, None, {"x-headgate-debug": "true"})):
+        body = {"model": "small", "messages": [{"role": "user", "content": f"What is {number} + 2?"}]}
+        with server.post(body, headers) as response:
+            response.read()
+            ids.append(response.headers["x-headgate-decision-id"])
+    with pytest.raises(urllib.error.HTTPError, match="404"):
+        server.open("/v1/feedback", {"id": ids[0], "score": 1})
+    for id, score in ((ids[1], 0.25), (ids[2], 1), (ids[1], 0.75)):
+        with server.open("/v1/feedback", {"id": id, "score": score, "preferred": "large"}) as response:
+            assert json.loads(response.read())["model"] == "small"
+    server.signal(signal.SIGKILL)
+    server.end()
+    server.wait_childless()
+    said = [(line.id, line.score, line.better) for line in Reader(folder) if isinstance(line, FeedbackLine)]
+    assert said == [(ids[1], 0.25, "large"), (ids[2], 1.0, "large"), (ids[1], 0.75, "large")]
+    assert main(["journal", "tail", "-n", "1", str(folder)]) == 0
+    assert f"{ids[1]}  feedback 0.75 large over small" in capsys.readouterr().out
+    table = tmp_path / "outcomes.jsonl"
+    assert main(["data", "import", str(folder), "--out", str(table), "--as-scores"]) == 0
+    rows = [json.loads(line) for line in table.read_text().splitlines()]
+    assert [(row["prompt"], row["model"], row["score"]) for row in rows] == [
+        ("What is 1 + 2?", "small", 0.75), ("What is 1 + 2?", "large", 1.0),
+        ("What is 2 + 2?", "small", 1.0), ("What is 2 + 2?", "large", 1.0),
+    ]  # fmt: skip
 
 
 def test_validate_refuses_a_journal_that_cannot_be_written(

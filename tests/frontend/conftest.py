@@ -15,6 +15,7 @@ from router.config import Limits, Server
 from router.errors import ClientGone, RouterError
 from router.frontend.server import Frontend
 from router.ipc.messages import Done
+from router.observe.feedback import Feedback
 from router.observe.metrics import Metrics
 from router.observe.record import SCHEMA_VERSION, Record
 from router.pipeline.base import MemberStatus, ModelCard
@@ -89,6 +90,7 @@ class ScriptedService:
     ready: bool = True
     requests: list[Request] = field(default_factory=list)
     intake: None = None
+    feedback: Feedback | None = None
     metrics: Metrics | None = None
     gate: None = None
 

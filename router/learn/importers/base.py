@@ -5,7 +5,7 @@ Opens no file and knows no format.
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import msgspec
 
@@ -73,9 +73,18 @@ class Importer(Protocol):
         ...
 
 
+@runtime_checkable
+class Rest(Protocol):
+    """An importer of rows that only all files together tell."""
+
+    def rest(self) -> Iterable[Row]:
+        """After the last record of all files."""
+        ...
+
+
 class Format(Protocol):
-    """A module of this folder. It may have `ACROSS_FILES = True`: one importer reads all its files; and `TORN_LINES =
-    True`: broken lines are left out and counted."""
+    """A module of this folder. It may have `ACROSS_FILES = True`: one importer reads all its files, and is asked for
+    the `Rest` of its rows after the last one; and `TORN_LINES = True`: broken lines are left out and counted."""
 
     ABOUT: str
 

@@ -1,4 +1,5 @@
-"""A journal: records of requests, and what clients said of the answers. A record without feedback is no outcome.
+"""A journal: records of requests, and what clients said of the answers, scores and preferences; the last word counts.
+A record without feedback is no outcome.
 
 The lines are `router.observe.journal`'s, of any version; feedback may stand in a later file than its request.
 """
@@ -9,14 +10,14 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from router.learn.importers import cells
-from router.learn.importers.base import Broken, Importer, Options, Outcome, Source
+from router.learn.importers.base import Battle, Broken, Importer, Options, Outcome, Source
 from router.learn.outcomes import prompt_id
 from router.learn.records import Record as Row
 from router.observe.journal.lines import FeedbackLine, Unknown, migrate
 from router.observe.record import Record
 
 LONGEST = 300  #: characters of what is wrong with a line
-ABOUT = "Headgate's journal: records of requests, and the scores that clients gave the answers (docs/ledger.md)"
+ABOUT = "Headgate's journal: records of requests, and what clients said of the answers (docs/ledger.md)"
 #: One importer for all files: what a later one says may be about a request of an earlier one.
 ACROSS_FILES = True
 #: What broke off as its process was killed is left out and counted, as every reader of a journal does.
@@ -28,14 +29,31 @@ def takes(source: Source) -> bool:
 
 
 def importer(source: Source, options: Options) -> Importer:
-    return _Journal(options.task)
+    return _Journal(options)
+
+
+class _Said:
+    """What was said of one answer last."""
+
+    def __init__(self, line: Record) -> None:
+        self.line = line
+        self.score: float | None = None
+        self.preference: FeedbackLine | None = None
+
+    def take(self, said: FeedbackLine) -> None:
+        if said.score is not None:
+            self.score = said.score
+        if said.better:
+            self.preference = said
 
 
 class _Journal:
-    def __init__(self, task: str) -> None:
-        self._task = task
+    """All rows come at the end: what is said of an answer may be taken back in any later line."""
+
+    def __init__(self, options: Options) -> None:
+        self._task, self._scores = options.task, options.scores
         self._open: dict[str, Record] = {}  # no feedback yet
-        self._scored: dict[str, Record] = {}
+        self._said: dict[str, _Said] = {}
         self._why: Counter[str] = Counter()
 
     def rows(self, record: Row) -> Iterable[Outcome]:
@@ -43,13 +61,29 @@ class _Journal:
             line = migrate(record.values)
         except Unknown as error:
             self._why[f"a line of another kind: {str(error)[:LONGEST]}"] += 1
-            return
+            return ()
         except msgspec.ValidationError as error:
             raise Broken(f"expected a line of the journal: {str(error)[:LONGEST]}") from error
         if isinstance(line, FeedbackLine):
-            yield from self._said(line)
+            self._hear(line)
         else:
             self._ended(line)
+        return ()
+
+    def rest(self) -> Iterable[Outcome | Battle]:
+        """Outcomes of the scores; of preferences too where they are asked for, or else battles where no score is."""
+        scored = any(said.score is not None for said in self._said.values())
+        for said in self._said.values():
+            if said.score is not None:
+                yield self._outcome(said.line, said.line.model, said.score)
+            if said.preference is None:
+                continue
+            if self._scores:
+                yield from self._outcomes(said, said.preference)
+            elif not scored:
+                yield self._battle(said.line, said.preference)
+            else:
+                self._why["a preference beside scores (--as-scores takes both)"] += 1
 
     def left_out(self) -> Mapping[str, int]:
         return dict(self._why) | ({"a decision without feedback": len(self._open)} if self._open else {})
@@ -64,22 +98,41 @@ class _Journal:
         else:
             self._open[line.id] = line
 
-    def _said(self, line: FeedbackLine) -> Iterable[Outcome]:
-        if not 0 <= line.score <= 1:
+    def _hear(self, line: FeedbackLine) -> None:
+        if line.score is not None and not 0 <= line.score <= 1:
             raise Broken(f"score: expected a number from 0 to 1, got {line.score}")
-        found = self._open.pop(line.id, None) or self._scored.get(line.id)
-        if found is None:
+        if line.score is None and not (line.better and line.worse and line.better != line.worse):
+            raise Broken("score: expected a number from 0 to 1, or two models as `better` and `worse`, got none")
+        found = self._open.pop(line.id, None)
+        if found is not None:
+            self._said[line.id] = _Said(found)
+        elif line.id not in self._said:
             self._why["feedback on no decision above that could be used"] += 1
             return
-        self._scored[line.id] = found
-        yield self._outcome(found, line.score)
+        self._said[line.id].take(line)
 
-    def _outcome(self, line: Record, score: float) -> Outcome:
+    def _outcomes(self, said: _Said, preference: FeedbackLine) -> Iterable[Outcome]:
+        """A preference as scores, as of other battles; the answer's own score stands where there is one."""
+        won = 0.5 if preference.tie else 1.0
+        for model, score in ((preference.better, won), (preference.worse, 1 - won)):
+            if said.score is None or model != said.line.model:
+                yield self._outcome(said.line, model, score)
+
+    def _outcome(self, line: Record, model: str, score: float) -> Outcome:
+        prompt = _prompt(line)
+        own, answered = prompt_id(prompt), model == line.model
+        return Outcome(
+            prompt_id=own, group=line.session_id or own, task=self._task or line.task, prompt=prompt, model=model,
+            score=score, output_tokens=(line.completion_tokens or None) if answered else None,
+            cost_usd=line.cost_usd if answered else None,
+        )  # fmt: skip
+
+    def _battle(self, line: Record, preference: FeedbackLine) -> Battle:
         prompt = _prompt(line)
         own = prompt_id(prompt)
-        return Outcome(
-            prompt_id=own, group=line.session_id or own, task=self._task or line.task, prompt=prompt, model=line.model,
-            score=score, output_tokens=line.completion_tokens or None, cost_usd=line.cost_usd,
+        return Battle(
+            prompt_id=own, group=line.session_id or own, task=self._task or line.task, prompt=prompt,
+            model_a=preference.better, model_b=preference.worse, winner="tie" if preference.tie else "a",
         )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ import msgspec
 from router.errors import ConfigError
 from router.learn import importers, output, records
 from router.learn.importers import sink
-from router.learn.importers.base import Broken, Importer, Options, Outcome, Row, Source
+from router.learn.importers.base import Broken, Importer, Options, Outcome, Rest, Row, Source
 
 OnStage = Callable[[str, int], None]
 OnStep = Callable[[], None]
@@ -68,7 +68,9 @@ def run(
             for row in job.rows(path, format, options):
                 table = table or stack.enter_context(sink.opened(out, sink.kind_of(row)))
                 table.add(row)
-        job.finish(files[-1])
+        for row in job.rest(files[-1]):
+            table = table or stack.enter_context(sink.opened(out, sink.kind_of(row)))
+            table.add(row)
         if table is None:
             raise ConfigError(f"{paths[0]}: expected at least one row, got none{job.reasons()}")
     return job.report(out)
@@ -128,9 +130,12 @@ class _Job:
         if not across:
             self._leave_out_of(importer, path)
 
-    def finish(self, last: Path) -> None:
-        """After all files."""
+    def rest(self, last: Path) -> Iterator[Row]:
+        """After all files: what only all of them tell."""
         for importer in self._across.values():
+            if isinstance(importer, Rest):
+                for row in importer.rest():
+                    yield self._counted(row)
             self._leave_out_of(importer, last)
 
     def _leave_out_of(self, importer: Importer, path: Path) -> None:

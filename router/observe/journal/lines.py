@@ -19,11 +19,16 @@ _STATUS: dict[str, int] = {"finish": 200, "error": 500, "cancel": 499}
 
 
 class FeedbackLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="feedback"):
-    """What a client said of an answer. Comes after its request's line, and may come again."""
+    """What a client said of an answer: a score, a preference, or both. Comes after its request's line, and may come
+    again: the last score and the last preference count."""
 
     id: str  #: the decision's
-    score: float  #: 0..1
+    score: float | None = None  #: 0..1
     time_s: float = 0.0  #: seconds since the epoch
+    #: Of two models, of which one gave the answer, the one that was or would have been better; empty: no preference.
+    better: str = ""
+    worse: str = ""
+    tie: bool = False  #: the two were, or would have been, as good
 
 
 Line = Record | FeedbackLine

@@ -83,7 +83,6 @@ class Writer:
         while going:
             items, going = self._next()
             self._write_all(items)
-            self._sync()
         self._end_segment()
 
     def _next(self) -> tuple[list[_Item], bool]:
@@ -111,6 +110,7 @@ class Writer:
         counts.written += whole
         counts.failed += lines - whole
         counts.taken_bytes += len(data)
+        self._sync()  # before anybody is told
         at = 0
         for item in items:
             at += len(item.data)

@@ -172,7 +172,7 @@ def test_arena_of_the_55k(tmp_path: Path) -> None:
         imported(path)
 
 
-def test_journal_joins_feedback_to_decisions(tmp_path: Path) -> None:
+def test_journal_joins_the_last_feedback_to_its_decision(tmp_path: Path) -> None:
     lines = [
         {"type": "decision", "id": "d1", "prompt": "1 + 1?", "model": "small", "completion_tokens": 7, "cost_usd": 0.5},
         {"type": "decision", "id": "d2", "model": "small"},
@@ -184,7 +184,7 @@ def test_journal_joins_feedback_to_decisions(tmp_path: Path) -> None:
     ]
     report, made = imported(write_jsonl(tmp_path / "journal.jsonl", lines))
     assert [(row["prompt"], row["model"], row["score"], row["output_tokens"]) for row in made] == [
-        ("1 + 1?", "small", 1, 7), ("1 + 1?", "small", 0, 7),
+        ("1 + 1?", "small", 0, 7),
     ]  # fmt: skip
     assert {one.why: one.count for one in report.left_out} == {
         "a decision whose prompt was not kept": 1, "an answer that did not finish": 1,
@@ -214,6 +214,45 @@ def test_a_journals_feedback_may_stand_in_a_later_file_and_torn_lines_are_left_o
     assert {one.why: one.count for one in report.left_out} == {
         "a line that is not whole": 1, "a decision without feedback": 1,
     }  # fmt: skip
+
+
+PREFERENCES = [
+    {"type": "decision", "id": "d1", "prompt": "1?", "model": "small", "completion_tokens": 7},
+    {"type": "decision", "id": "d2", "prompt": "2?", "model": "big"},
+    {"type": "decision", "id": "d3", "prompt": "3?", "model": "big"},
+    {"type": "feedback", "id": "d1", "better": "small", "worse": "big"},
+    {"type": "feedback", "id": "d1", "better": "big", "worse": "small"},
+    {"type": "feedback", "id": "d2", "better": "big", "worse": "small", "tie": True},
+]
+
+
+def test_preferences_alone_in_a_journal_become_battles(tmp_path: Path) -> None:
+    report, made = imported(write_jsonl(tmp_path / "journal.jsonl", PREFERENCES))
+    assert [(row["prompt"], row["model_a"], row["model_b"], row["winner"]) for row in made] == [
+        ("1?", "big", "small", "a"), ("2?", "big", "small", "tie"),
+    ]  # fmt: skip
+    assert (report.kind, report.models) == ("battles", ("big", "small"))
+    assert {one.why: one.count for one in report.left_out} == {"a decision without feedback": 1}
+
+
+def test_preferences_beside_scores_are_counted_or_become_scores_where_that_is_asked_for(tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "journal.jsonl", [*PREFERENCES, {"type": "feedback", "id": "d1", "score": 0.3}])
+    report, made = imported(path)
+    assert [(row["prompt"], row["model"], row["score"]) for row in made] == [("1?", "small", 0.3)]
+    assert {one.why: one.count for one in report.left_out} == {
+        "a preference beside scores (--as-scores takes both)": 2, "a decision without feedback": 1,
+    }  # fmt: skip
+    made = imported(path, scores=True)[1]
+    assert [(row["prompt"], row["model"], row["score"], row.get("output_tokens")) for row in made] == [
+        ("1?", "small", 0.3, 7), ("1?", "big", 1, None), ("2?", "big", 0.5, None), ("2?", "small", 0.5, None),
+    ]  # fmt: skip
+
+
+def test_feedback_that_says_nothing_is_refused(tmp_path: Path) -> None:
+    for said in ({}, {"better": "big"}, {"better": "big", "worse": "big"}):
+        path = write_jsonl(tmp_path / "journal.jsonl", [*PREFERENCES[:3], {"type": "feedback", "id": "d1", **said}])
+        with pytest.raises(ConfigError, match="score: expected a number from 0 to 1, or two models as `better` and"):
+            imported(path)
 
 
 def test_own_tables_are_merged_and_rewritten(tmp_path: Path) -> None:

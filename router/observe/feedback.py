@@ -1,0 +1,175 @@
+"""What clients say of answers: which answers they may still rate, what makes sense of them, and the journal's line.
+
+The ids of the last answers are held in memory, up to a bound; the oldest leaves first. Knows no HTTP.
+"""
+
+import asyncio
+import difflib
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from router.errors import BadRequest, DeadlineExceeded, NotFound, NotWritten, RouterError
+from router.observe.journal import FeedbackLine, Journal
+from router.observe.ledger import Ledger
+from router.observe.record import Record
+
+#: A client waits no longer than this for the disk.
+LONGEST_WAIT_S = 5.0
+
+#: Called once, from the event loop: None once the line is in the journal's file, else why that is not sure.
+Told = Callable[[RouterError | None], None]
+
+
+class Said(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The body of `POST /v1/feedback`: a score, a preference, or both."""
+
+    id: str  #: of the decision, as in `x-headgate-decision-id`
+    score: float | None = None  #: of the answer, 0 (useless) to 1 (perfect)
+    preferred: str | None = None  #: the model that was, or would have been, better
+    tie_with: str | None = None  #: the model that was, or would have been, as good
+    over: str | None = None  #: the model that `preferred` is better than; by default the one that answered
+
+
+class Given(msgspec.Struct, frozen=True):
+    """What will be written, and of which answer."""
+
+    line: FeedbackLine
+    model: str  #: that answered
+    again: bool  #: something had been said of it before: this replaces it
+
+
+class _Open(msgspec.Struct, frozen=True):
+    """What is known of an answer that may be rated; one object for all that are alike."""
+
+    key_id: str
+    model: str
+    rated: bool
+
+
+class Feedback:
+    """Called from the event loop's thread."""
+
+    def __init__(self, journal: Journal, ledger: Ledger, models: Sequence[str], most_ids: int) -> None:
+        """`models`: the pool's names. At most `most_ids` answers can be rated, some 250 bytes each."""
+        self._journal = journal
+        self._models = tuple(models)
+        self._most = most_ids
+        self._open: OrderedDict[str, _Open] = OrderedDict()
+        self._alike: dict[_Open, _Open] = {}
+        self.forgotten = 0  #: ids that left to make room, since the start
+        self._end = ledger.subscribe(self._ended)
+
+    @property
+    def open_ids(self) -> int:
+        return len(self._open)
+
+    def close(self) -> None:
+        self._end()
+
+    def read(self, said: Said, key_id: str) -> Given:
+        """What `said` means of an answer that `key_id` was given. Raises `BadRequest`, `NotFound`."""
+        if said.score is not None and not 0 <= said.score <= 1:
+            raise BadRequest(f"`score`: expected a number from 0 to 1, got {said.score:g}", param="score")
+        if (said.score, said.preferred, said.tie_with, said.over) == (None, None, None, None):
+            raise BadRequest("expected `score`, `preferred` or `tie_with`", param="score")
+        for name in ("preferred", "tie_with", "over"):
+            self._check_model(name, getattr(said, name))
+        found = self._open.get(said.id)
+        if found is None or found.key_id != key_id:
+            raise NotFound(
+                f"no answer with the decision id {said.id[:100]!r} can be rated: it is not the `x-headgate-decision-id`"
+                f" of an answer that has ended, belongs to another key, is older than the last {self._most:,} answers,"
+                " or the server was started anew since",
+                param="id",
+                code="unknown_decision",
+            )
+        better, worse = self._preference(said, found.model)
+        tie = said.tie_with is not None
+        line = FeedbackLine(id=said.id, score=said.score, better=better, worse=worse, tie=tie, time_s=time.time())
+        return Given(line, found.model, found.rated)
+
+    def write(self, given: Given, told: Told) -> None:
+        """Put it down, and tell once it is in the file; or after a while that it is not known to be."""
+        _Writing(self, given, told).begin(self._journal)
+
+    def written(self, given: Given) -> None:
+        found = self._open.get(given.line.id)
+        if found is not None and not found.rated:
+            self._open[given.line.id] = self._one(msgspec.structs.replace(found, rated=True))
+
+    def _preference(self, said: Said, answered: str) -> tuple[str, str]:
+        """The better model and the worse one, of a tie both; empty where none is told. Raises `BadRequest`."""
+        first, name = (said.tie_with, "tie_with") if said.preferred is None else (said.preferred, "preferred")
+        if said.preferred is not None and said.tie_with is not None:
+            raise BadRequest("`tie_with`: expected none beside `preferred`", param="tie_with")
+        if said.over is not None and said.preferred is None:
+            raise BadRequest("`over`: expected `preferred` beside it", param="over")
+        if first is None:
+            return "", ""
+        second = said.over
+        if second is None:
+            others = [model for model in self._models if model != first]
+            second = others[0] if name == "preferred" and first == answered and len(others) == 1 else answered
+        if first == second:
+            hint = "; `over` names the model that it is better than" if name == "preferred" else ""
+            raise BadRequest(f"`{name}`: expected two different models, got {first!r} twice{hint}", param=name)
+        if answered not in (first, second):
+            what = f"expected {answered!r}, which answered, to be one of the two, got {first!r} and {second!r}"
+            raise BadRequest(f"`{name}`: {what}", param=name)
+        return first, second
+
+    def _check_model(self, name: str, model: str | None) -> None:
+        if model is None or model in self._models:
+            return
+        near = difflib.get_close_matches(model[:200], self._models, n=1, cutoff=0.6)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise BadRequest(f"`{name}`: {hint}expected one of {', '.join(self._models)}; got {model[:200]!r}", param=name)
+
+    def _ended(self, records: Sequence[Record]) -> None:
+        """Of every answer of which something had come: one that a client stopped can be rated too."""
+        opened = self._open
+        for record in records:
+            if record.id and record.model:
+                opened[record.id] = self._one(_Open(record.key_id, record.model, False))
+        while len(opened) > self._most:
+            opened.popitem(last=False)
+            self.forgotten += 1
+
+    def _one(self, kind: _Open) -> _Open:
+        return self._alike.setdefault(kind, kind)
+
+
+class _Writing:
+    """One line on its way to the disk; tells once."""
+
+    def __init__(self, feedback: Feedback, given: Given, told: Told) -> None:
+        self._feedback = feedback
+        self._given = given
+        self._told: Told | None = told
+        self._timer: asyncio.TimerHandle | None = None
+
+    def begin(self, journal: Journal) -> None:
+        self._timer = asyncio.get_running_loop().call_later(LONGEST_WAIT_S, self._late)
+        journal.put(self._given.line, self._written)
+
+    def _written(self, written: bool) -> None:
+        if written:
+            self._feedback.written(self._given)
+            self._tell(None)
+        else:
+            why = "the journal could not take it: nothing was written; send it again"
+            self._tell(NotWritten(why, retry_after_s=1.0))
+
+    def _late(self) -> None:
+        why = f"the disk did not take it within {LONGEST_WAIT_S:g} s, and may yet; send it again: the last one counts"
+        self._tell(DeadlineExceeded(why, code="feedback_late", retry_after_s=1.0))
+
+    def _tell(self, error: RouterError | None) -> None:
+        told, self._told = self._told, None
+        if self._timer is not None:
+            self._timer.cancel()
+        if told is not None:
+            told(error)
