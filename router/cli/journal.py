@@ -1,4 +1,4 @@
-"""`headgate journal`: the last records (`tail`), and one of them whole (`show`)."""
+"""`headgate journal`: the last records (`tail`), one of them whole (`show`), all decisions again (`replay`)."""
 
 import argparse
 import contextlib
@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 
 from router import config as configuration
+from router.cli import journal_replay
 from router.cli.paths import home_path
 from router.errors import ConfigError
 from router.observe.journal import FeedbackLine, Line, Reader
@@ -20,7 +21,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    verbs = parser.add_subparsers(metavar="tail|show", required=True)
+    verbs = parser.add_subparsers(metavar="tail|show|replay", required=True)
     tail = verbs.add_parser("tail", help="the last lines, the newest last")
     tail.add_argument("journal", type=home_path, metavar="JOURNAL", help="its folder, a file of it, or a headgate.yaml")
     tail.add_argument("-n", "--lines", type=_count, default=10, metavar="N", help="how many (default: 10)")
@@ -32,6 +33,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     show.set_defaults(work=_show)
     for verb in (tail, show):
         verb.add_argument("--json", action="store_true", help="lines as they are in the journal")
+    replay = verbs.add_parser("replay", help="decide again, offline, by another config: what changes")
+    replay.add_argument(
+        "journal", type=home_path, metavar="JOURNAL", help="its folder, a file of it, or a headgate.yaml"
+    )
+    journal_replay.add_arguments(replay)
+    replay.set_defaults(work=lambda args: journal_replay.run(args, place(args.journal)))
 
 
 def run(args: argparse.Namespace) -> int:

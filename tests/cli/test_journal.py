@@ -3,6 +3,7 @@
 import concurrent.futures
 import http.client
 import json
+import re
 import signal
 import threading
 import urllib.error
@@ -132,6 +133,57 @@ def test_feedback_on_native_and_ordinary_answers_is_in_the_file_once_acknowledge
         ("What is 1 + 2?", "small", 0.75), ("What is 1 + 2?", "large", 1.0),
         ("What is 2 + 2?", "small", 1.0), ("What is 2 + 2?", "large", 1.0),
     ]  # fmt: skip
+
+
+def test_replay_of_native_and_ordinary_decisions_is_alike_by_the_same_config_and_tells_what_another_changes(
+    serve: Callable[..., Any], config: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "journal"
+    path = config(journal={"path": str(folder)})
+    server = serve(path)
+    asked = ("auto", "small", "router-mf-0.2", "router-mf-0.99")
+    for number in range(24):
+        body = {"model": asked[number % 4], "messages": [{"role": "user", "content": f"What is {number} + 2?"}]}
+        headers = {"x-headgate-debug": "true"} if number % 3 == 0 else None
+        with server.post(body | {"stream": number % 2 == 0}, headers) as response:
+            assert (response.headers["x-headgate-terms"] is None) is (headers is None)
+            response.read()
+    server.signal(signal.SIGTERM)
+    assert server.end()[0] == 0
+    assert main(["journal", "replay", str(folder), "--config", str(path), "--json"]) == 0
+    same = json.loads(capsys.readouterr().out)
+    assert (same["decisions"], same["alike"], same["changes"], same["refused"], same["undecidable"]) == (
+        24, 24, [], {}, {},
+    )  # fmt: skip
+    with next(folder.glob("*.jsonl")).open("ab") as file:
+        file.write(b'{"type":"request","version":9}\n{"type":"request","id":"torn')
+    assert main(["journal", "replay", str(path), "--config", str(path), "--threshold", "1", "--changed", "1"]) == 0
+    captured = capsys.readouterr()
+    assert "24 decisions made again by" in captured.out
+    assert re.search(r"before +after +decisions +quality each +USD each\n  large +small +6 +-0\.", captured.out)
+    assert "quality, mean" in captured.out
+    assert f"{records(folder)[0].id}  large -> small" in captured.out
+    assert "lines that are not whole: 1\nlines of a later version: 1" in captured.out
+    assert str(folder) in captured.err  # how far it is
+    only = [{"name": "other", "model": "stub", "strength": 0.5}]
+    assert main(["journal", "replay", str(folder), "--config", str(config(pool=only))]) == 2
+    error = capsys.readouterr().err
+    assert "no decision can be made again by" in error
+    assert "24: the config has none of its models (small, large)" in error
+
+
+def test_replay_without_a_config_or_a_journal_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["journal", "replay", str(tmp_path)])
+    assert "--config" in capsys.readouterr().err
+    config = tmp_path / "headgate.yaml"
+    config.write_text('{"pool": [{"name": "a", "model": "m", "strength": 0.5}]}')
+    assert main(["journal", "replay", str(tmp_path / "none"), "--config", str(config)]) == 2
+    assert "expected a journal's folder or a file of it, got nothing" in capsys.readouterr().err
+    assert main(["journal", "replay", str(tmp_path), "--config", str(config)]) == 2
+    assert "no decision can be made again by" in capsys.readouterr().err
+    assert main(["journal", "replay", str(tmp_path), "--config", str(config), "--price", "-1"]) == 2
+    assert "--price, --threshold: expected 0 to" in capsys.readouterr().err
 
 
 def test_validate_refuses_a_journal_that_cannot_be_written(

@@ -30,6 +30,14 @@ class Reader:
         self._path = path
         self.torn = 0
         self.unknown = 0
+        self.read_bytes = 0  #: so far
+
+    def total_bytes(self) -> int:
+        """Of all its files, as they are now. Raises `ConfigError`."""
+        try:
+            return sum(path.stat().st_size for path in self._files())
+        except OSError as error:
+            raise ConfigError(f"{self._path}: cannot be read: {error.strerror}") from error
 
     def __iter__(self) -> Iterator[Line]:
         for path in self._files():
@@ -67,6 +75,7 @@ class Reader:
                     return
                 self._pass_over(path, "its end is missing")
                 continue
+            self.read_bytes += len(data)
             line = self._line(path, data)
             if line is not None:
                 yield line
