@@ -35,21 +35,25 @@ def run(
     stub: bool = False,
     routing: Mapping[str, Any] | None = None,
     limits: Mapping[str, Any] | None = None,
+    branches: Mapping[str, Any] | None = None,
+    program: Sequence[str] = ("-m", "router.cli.main"),
     env: Mapping[str, str] | None = None,
     timeout_s: float = 900,
 ) -> Iterator[launch.Server]:
     """The server, ready. With `stub` it starts `stub_host.py` in the place of `router.host`; nothing else differs.
 
-    `routing` and `limits` are branches of the config. The bundled checkpoint scores every query.
+    `routing`, `limits` and `branches` are branches of the config. The bundled checkpoint scores every query. `program`
+    is the `headgate` command, as Python is told it.
     """
     port, admin_port = launch.free_port(), launch.free_port()
     with tempfile.TemporaryDirectory(prefix="headgate-bench-") as folder:
         server = {"port": port, "admin_port": admin_port, "limits": dict(limits or {})}
         supervision = {"runtime_dir": folder}
         config = {"server": server, "pool": list(members), "routing": dict(routing or {}), "supervision": supervision}
+        config |= branches or {}
         path = Path(folder) / "headgate.yaml"  # JSON is YAML
         path.write_text(json.dumps(config), encoding="utf-8")
-        command = [sys.executable, "-P", "-m", "router.cli.main", "serve", str(path)]
+        command = [sys.executable, "-P", *program, "serve", str(path)]
         if stub:
             command += ["--host-command", shlex.join([sys.executable, "-P", str(_STUB)])]
         with launch.started(

@@ -64,6 +64,16 @@ def test_memory(root):
     }
 
 
+def test_journal(root):
+    result = run(root, "journal.py")
+    assert result["journal_missing"] == result["feedback_missing"] == result["readers_failed"] == 0
+    assert result["journal_missing_ticks"] <= 2
+    for mode in ("tick", "record"):
+        of = result["modes"][mode]
+        assert (of["kills"], of["answers"] >= 400, of["feedback"] > 0) == (2, True, True)
+        assert is_spread(of["tick_ms"])
+
+
 @pytest.mark.engine
 def test_engine(root):
     result = run(root, "engine.py")
@@ -75,7 +85,16 @@ def test_engine(root):
 
 
 def test_help_says_what_each_is_for(root):
-    for name in ("overhead.py", "streaming.py", "memory.py", "loss.py", "engine.py", "judge.py", "gpu/drive.py"):
+    for name in (
+        "overhead.py",
+        "streaming.py",
+        "memory.py",
+        "loss.py",
+        "journal.py",
+        "engine.py",
+        "judge.py",
+        "gpu/drive.py",
+    ):
         command = [sys.executable, str(root / "bench" / name), "--help"]
         said = subprocess.run(command, capture_output=True, text=True, timeout=WORK_S, check=True).stdout
         assert "--quick" in said
