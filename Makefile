@@ -56,7 +56,7 @@ sanitize: $(READY)  ## the tests of all native code, the request path too, on an
 	export LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so)" \
 	  ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=build/sanitize/lib; \
 	$(BIN)/python -P -c "import router.native.scorer as s; assert 'sanitize' in s.__file__, s.__file__" && \
-	$(BIN)/python -P -m pytest tests/native tests/heads tests/features tests/dialects tests/frontend tests/pipeline tests/pool tests/ipc tests/fuzz
+	$(BIN)/python -P -m pytest tests/native tests/observe tests/heads tests/features tests/dialects tests/frontend tests/pipeline tests/pool tests/ipc tests/fuzz
 
 wheel: $(READY)  ## a wheel in dist/
 	$(BIN)/python -P -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .

@@ -135,7 +135,7 @@ def compare(seen: Acknowledged, killed_s: float, files: Sequence[Path], ticks: S
     return Sample(
         answers=len(seen.answers), missing=len(missing),
         ticks=max((len(ticks) - told.get(id, len(ticks) - 1) for id in missing), default=0),
-        missing_ms=max((killed_s - at_s for at_s in missing.values()), default=0.0) * 1e3,
+        missing_ms=max(killed_s - at_s for at_s in (killed_s, *missing.values())) * 1e3,
         feedback=len(seen.rated), feedback_missing=len(seen.rated - rated), torn=torn,
         tick_ms=report.quantile(spans_s, 0.5) * 1e3 if spans_s else 0.0,
     )  # fmt: skip

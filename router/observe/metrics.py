@@ -49,10 +49,16 @@ class MemberGauges(msgspec.Struct, frozen=True, kw_only=True):
 class JournalCounts(Protocol):
     """Of the journal, since the start."""
 
-    queued_bytes: int
-    taken_bytes: int
-    written: int
     late: int
+
+    @property
+    def queued_bytes(self) -> int: ...
+
+    @property
+    def taken_bytes(self) -> int: ...
+
+    @property
+    def written(self) -> int: ...
 
     @property
     def dropped(self) -> int: ...

@@ -67,7 +67,7 @@ def test_memory(root):
 def test_journal(root):
     result = run(root, "journal.py")
     assert result["journal_missing"] == result["feedback_missing"] == result["readers_failed"] == 0
-    assert result["journal_missing_ticks"] <= 2
+    assert result["journal_missing_ticks"] <= 1
     for mode in ("tick", "record"):
         of = result["modes"][mode]
         assert (of["kills"], of["answers"] >= 400, of["feedback"] > 0) == (2, True, True)

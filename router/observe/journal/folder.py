@@ -1,5 +1,6 @@
 """The folder of a journal: whose it is, who writes in it now, its segments, and which of them are too many."""
 
+import contextlib
 import fcntl
 import os
 import re
@@ -47,6 +48,7 @@ class Folder:
             why = "another process writes its journal here; expected a folder for each"
             raise ConfigError(f"{path}: {why} - at `{_AT}`") from error
         self._number = 0
+        self._last: Path | None = None
 
     def close(self) -> None:
         os.close(self._lock)
@@ -56,11 +58,19 @@ class Folder:
         flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
         while True:
             self._number += 1
-            name = f"headgate-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{self._number:06d}.jsonl"
+            path = self.path / f"headgate-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{self._number:06d}.jsonl"
             try:
-                return os.open(self.path / name, flags, 0o600)
+                segment = os.open(path, flags, 0o600)
             except FileExistsError:  # of a process before us, in this very second
                 continue
+            self._last = path
+            return segment
+
+    def drop_if_empty(self) -> None:
+        """The last segment, where nothing was written to it."""
+        with contextlib.suppress(OSError):
+            if self._last is not None and not self._last.stat().st_size:
+                self._last.unlink()
 
     def holds(self, segment: int) -> bool:
         """Whether `segment` still has a name: what is written to a removed file is lost."""

@@ -11,7 +11,7 @@ import msgspec
 
 from router.config import Journal as Settings
 from router.observe.journal.folder import Folder
-from router.observe.journal.writer import Counts, Writer
+from router.observe.journal.writer import Writer
 from router.observe.ledger import Ledger, release
 from router.observe.record import Record
 
@@ -29,12 +29,15 @@ class Journal:
 
     def __init__(self, settings: Settings, ledger: Ledger) -> None:
         """Raises `ConfigError` where the folder cannot be written, or another process writes there."""
-        self.counts = Counts()
         self._folder = Folder(Path(settings.path))
-        self._writer = Writer(settings, self._folder, self.counts)
+        self._writer = Writer(settings, self._folder)
+        self.counts = self._writer.counts
         self._encode = msgspec.json.Encoder().encode_lines
         self._loop = asyncio.get_running_loop()
+        self._told: dict[int, Callable[[bool], None]] = {}  # whom to tell of a block
+        self._loop.add_reader(self._writer.fileno(), self._tell)
         self._waiting: set[_Held] = set()
+        self._on_disk = settings.fsync_s == 0
         self._ledger = ledger
         self._end = ledger.subscribe(self._records)
         if settings.sync == "record":
@@ -42,9 +45,7 @@ class Journal:
 
     def put(self, line: msgspec.Struct, written: Callable[[bool], None] | None = None) -> None:
         """A line that is no record. `written` is called from the event loop: whether the line is in the file."""
-        told = None if written is None else self._in_loop(written)
-        if not self._writer.put(self._encode([line]), 1, told) and written is not None:
-            self._loop.call_soon(written, False)
+        self._put(self._encode([line]), 1, written)
 
     async def close(self) -> None:
         """Write what the ledger has told so far. What a disk cannot take in time is lost, and said so."""
@@ -53,16 +54,36 @@ class Journal:
         if not await asyncio.to_thread(self._writer.close, _CLOSE_S):
             left = self.counts.queued_bytes - self.counts.taken_bytes
             log.error("%s: the disk did not take the last %d bytes within %g s", self._folder.path, left, _CLOSE_S)
+        self._loop.remove_reader(self._writer.fileno())
+        self._tell()
         for held in tuple(self._waiting):
             held.release()
         self._folder.close()
 
+    def _put(self, data: bytes, lines: int, written: Callable[[bool], None] | None = None) -> None:
+        block = self._writer.put(data, lines, told=written is not None)
+        if written is None:
+            return
+        if block:
+            self._told[block] = written
+        else:
+            self._loop.call_soon(written, False)
+
+    def _tell(self) -> None:
+        for block, written in self._writer.done():
+            try:
+                self._told.pop(block)(written)
+            except Exception:  # the others are told too
+                log.exception("what waited for a line of the journal failed")
+
     def _records(self, records: Sequence[Record]) -> None:
+        """Within this very tick they are in the file, unless the disk is slow."""
         try:
             data = self._encode(records)
         except Exception:  # one that is no JSON must not take the others along
             data = b"".join([self._one(record) for record in records])
-        self._writer.put(data, data.count(b"\n"))
+        self._put(data, data.count(b"\n"))
+        self._writer.settle()
 
     def _one(self, record: Record) -> bytes:
         try:
@@ -74,19 +95,13 @@ class Journal:
 
     def _keep(self, acts: list[Act]) -> None:
         """The records that `acts` wait for were put just before: what is put now comes after them."""
+        if not self._on_disk and self._writer.settle():
+            release(acts)
+            return
         held = _Held(acts, self)
         self._waiting.add(held)
         held.timer = self._loop.call_later(LONGEST_WAIT_S, held.late)
-        self._writer.put(b"", 0, self._in_loop(lambda written: held.release()))
-
-    def _in_loop(self, act: Callable[[bool], None]) -> Callable[[bool], None]:
-        def call(written: bool) -> None:
-            try:
-                self._loop.call_soon_threadsafe(act, written)
-            except RuntimeError:  # the loop has ended
-                log.debug("a line was written after the end of the event loop")
-
-        return call
+        self._put(b"", 0, lambda written: held.release())
 
     def released(self, held: "_Held") -> None:
         self._waiting.discard(held)

@@ -1,12 +1,15 @@
 """The journal: what the ledger tells is in the folder, in whole lines, within bounds, and nobody waits for the disk."""
 
 import asyncio
+import contextlib
 import errno
+import fcntl
 import logging
 import os
+import shutil
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +41,7 @@ class Kit:
         self.folder = folder
         self.ledger = Ledger(Metrics(process=False))
         self.journals: list[Journal] = []
+        self.seen: tuple[int, ...] = ()
 
     def open(self, **settings: Any) -> Journal:
         self.journals.append(Journal(Settings(path=str(self.folder), **settings), self.ledger))
@@ -99,9 +103,11 @@ async def test_an_old_segment_is_followed_by_a_new_one_and_one_past_its_age_is_r
     real = time.monotonic
     monkeypatch.setattr(time, "monotonic", lambda: real() + 10)
     kit.ledger.ended(record("b"))
-    await until(lambda: journal.counts.written == 2)
-    assert len(segments(kit.folder)) == 2
-    assert kit.ids() == ["a", "b"]
+    await until(lambda: len(segments(kit.folder)) == 2)
+    kit.ledger.ended(record("c"))
+    await until(lambda: journal.counts.written == 3)
+    assert segments(kit.folder)[1].stat().st_size > 0
+    assert kit.ids() == ["a", "b", "c"]
 
 
 async def test_a_process_never_writes_to_an_earlier_ones_segment(kit: Kit) -> None:
@@ -148,70 +154,130 @@ def test_a_path_under_a_file_is_refused_and_a_missing_folder_is_not(tmp_path: Pa
 
 
 class Disk:
-    """Writes as told: `error` for a failure, `gate` for a disk that hangs."""
+    """In a segment's place a pipe of one page. What does not fit waits for room; with `full` it is refused."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.error = 0
-        self.most = 1 << 30
-        self.gate = threading.Event()
-        self.gate.set()
-        real = os.write
+    BYTES = 4096
 
-        def write(fd: int, data: bytes) -> int:
-            if threading.current_thread().name != "headgate-journal":
-                return real(fd, data)
-            self.gate.wait(60)
-            if self.error and self.most <= 0:
-                raise OSError(self.error, os.strerror(self.error))
-            done = real(fd, bytes(data[: self.most]))
-            if self.error:
-                self.most -= done
-            return done
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, *, full: bool = False) -> None:
+        self._file = folder / "headgate-20260101T000000-000001.jsonl"
+        self._ours, theirs = os.pipe2(os.O_NONBLOCK)
+        fcntl.fcntl(theirs, fcntl.F_SETPIPE_SZ, self.BYTES)
+        self._fill = os.dup(theirs)
+        # Another description of the same pipe: whether it blocks is its own.
+        self._theirs = os.open(f"/proc/self/fd/{theirs}", os.O_WRONLY | (os.O_NONBLOCK if full else 0))
+        os.close(theirs)
+        monkeypatch.setattr(folders.Folder, "new_segment", lambda folder: os.dup(self._theirs))
 
-        monkeypatch.setattr(os, "write", write)
+    def fill(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                os.write(self._fill, b"\n")
+
+    def read(self) -> None:
+        """Makes room: what is there goes to a file in the journal's folder."""
+        with self._file.open("ab") as file, contextlib.suppress(BlockingIOError):
+            while data := os.read(self._ours, 1 << 16):
+                file.write(data)
+
+    def close(self) -> None:
+        """What still waits is refused."""
+        for file in (self._ours, self._fill, self._theirs):
+            os.close(file)
+
+
+@pytest.fixture
+def disk(kit: Kit, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Disk]]:
+    made: list[Disk] = []
+
+    def make(**options: bool) -> Disk:
+        made.append(Disk(kit.folder, monkeypatch, **options))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
 
 
 async def test_on_a_full_disk_records_are_dropped_and_counted_and_said_once(
-    kit: Kit, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    kit: Kit, disk: Callable[..., Disk], caplog: pytest.LogCaptureFixture
 ) -> None:
-    disk = Disk(monkeypatch)
+    full = disk(full=True)
     journal = kit.open()
     kit.ledger.ended(record("a"))
     await until(lambda: journal.counts.written == 1)
-    disk.error, disk.most = errno.ENOSPC, 20
-    for i in range(1, 4):
-        kit.ledger.ended(record(f"lost{i}"))
+    for i, text in enumerate(("long" * Disk.BYTES, "", ""), 1):
+        if not text:
+            full.fill()
+        kit.ledger.ended(record(f"lost{i}", turns=(Turn("user", text),)))
         await until(lambda: journal.counts.failed == i)
-    disk.error, disk.most = 0, 1 << 30
+    full.read()
     kit.ledger.ended(record("b"))
     await until(lambda: journal.counts.written == 2)
+    full.read()
     reader = Reader(kit.folder)
     assert [line.id for line in reader] == ["a", "b"]
     assert reader.torn == 1
+    await until(lambda: "is written again" in caplog.text)
     said = [each.getMessage() for each in caplog.records if each.name == "headgate.journal" and "cannot be" in each.msg]
     assert len(said) == 1
-    assert "No space left on device; requests go on, their records are dropped" in said[0]
+    assert "Resource temporarily unavailable; requests go on, their records are dropped" in said[0]
     assert "the journal is written again; 3 records were dropped" in caplog.text
 
 
 async def test_a_removed_segment_is_followed_by_a_new_one(kit: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("router.observe.journal.writer._LOOK_S", 0.0)
+    monkeypatch.setattr("router.observe.journal.writer._LOOK_S", 0.01)
     journal = kit.open()
     kit.ledger.ended(record("a"))
     await until(lambda: journal.counts.written == 1)
     segments(kit.folder)[0].unlink()
+    await until(lambda: len(segments(kit.folder)) == 1)
     kit.ledger.ended(record("b"))
     await until(lambda: journal.counts.written == 2)
     assert kit.ids() == ["b"]
 
 
-async def test_a_disk_that_hangs_holds_nobody_up_and_what_the_queue_cannot_take_is_counted(
-    kit: Kit, monkeypatch: pytest.MonkeyPatch
+async def test_without_its_folder_records_are_dropped_until_it_is_there_again(
+    kit: Kit, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    disk = Disk(monkeypatch)
+    monkeypatch.setattr("router.observe.journal.writer._LOOK_S", 0.01)
+    journal = kit.open()
+    kit.folder.rename(kit.folder.with_name("elsewhere"))
+    shutil.rmtree(kit.folder.with_name("elsewhere"))
+    await until(lambda: "cannot be written: No such file or directory" in caplog.text)
+    kit.ledger.ended(record("a"))
+    await until(lambda: journal.counts.failed == 1)
+    kit.folder.mkdir(mode=0o700)
+    await until(lambda: len(segments(kit.folder)) == 1)
+    kit.ledger.ended(record("b"))
+    await until(lambda: journal.counts.written == 1)
+    assert kit.ids() == ["b"]
+    await until(lambda: "the journal is written again; 1 records were dropped" in caplog.text)
+
+
+async def test_where_no_segment_can_be_begun_the_start_is_refused(kit: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(folder: folders.Folder) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(folders.Folder, "new_segment", refuse)
+    with pytest.raises(ConfigError, match=r"No space left on device - at `\$\.journal\.path`"):
+        kit.open()
+
+
+async def test_a_journal_without_a_line_leaves_no_segment(kit: Kit) -> None:
+    journal = kit.open()
+    assert len(segments(kit.folder)) == 1
+    await journal.close()
+    kit.journals.remove(journal)
+    assert segments(kit.folder) == []
+
+
+async def test_a_disk_that_hangs_holds_nobody_up_and_what_the_queue_cannot_take_is_counted(
+    kit: Kit, disk: Callable[..., Disk]
+) -> None:
+    slow = disk()
     journal = kit.open(queue_bytes=1000)
     kit.ledger._metrics.watch_journal(journal.counts)
-    disk.gate.clear()
+    slow.fill()
     done: list[int] = []
     for i in range(100):
         kit.ledger.ended(record(f"d{i}"))
@@ -221,55 +287,146 @@ async def test_a_disk_that_hangs_holds_nobody_up_and_what_the_queue_cannot_take_
     assert journal.counts.refused > 80
     page = kit.ledger._metrics.render().decode()
     assert f"headgate_journal_dropped_total {journal.counts.refused}.0" in page
-    disk.gate.set()
-    await until(lambda: journal.counts.written == 100 - journal.counts.refused)
+
+    def written() -> bool:
+        slow.read()
+        return journal.counts.written == 100 - journal.counts.refused
+
+    await until(written)
     assert "headgate_journal_queued_bytes 0.0" in kit.ledger._metrics.render().decode()
 
 
-async def test_with_sync_record_an_end_waits_until_its_record_is_in_the_file(
-    kit: Kit, monkeypatch: pytest.MonkeyPatch
+async def test_a_disk_that_hangs_is_waited_for_once_and_then_not_for_a_while(
+    kit: Kit, disk: Callable[..., Disk], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    disk = Disk(monkeypatch)
-    journal = kit.open(sync="record", fsync_s=0.0)
+    monkeypatch.setattr("router.observe.journal.writer._SETTLE_PAUSE_S", 60.0)
+    waited: list[float] = []
+    slow = disk()
+    kit.open()
+    slow.fill()
+    for i in range(50):
+        begun = time.perf_counter()
+        kit.ledger.ended(record(f"d{i}"))
+        kit.ledger.tell()
+        waited.append(time.perf_counter() - begun)
+    slow.read()
+    assert waited[0] >= 0.02
+    assert sorted(waited[1:])[25] < 0.02
+
+
+async def test_within_the_tick_that_told_of_it_a_record_is_in_the_file(kit: Kit) -> None:
+    kit.open()
+    for i in range(200):
+        kit.ledger.ended(record(f"d{i}"))
+        kit.ledger.tell()
+        kit.seen += (Reader(kit.folder).total_bytes(),)
+    assert len(set(kit.seen)) > 190  # a machine that gives no processor for 20 ms is not waited for
+    await until(lambda: len(kit.ids()) == 200)
+
+
+async def test_with_sync_record_an_end_waits_until_its_record_is_in_the_file(
+    kit: Kit, disk: Callable[..., Disk]
+) -> None:
+    slow = disk()
+    journal = kit.open(sync="record")
     seen: list[list[str]] = []
-    disk.gate.clear()
+
+    def see() -> None:
+        slow.read()
+        seen.append(kit.ids())
+
+    slow.fill()
     kit.ledger.ended(record("a"))
-    kit.ledger.hold(lambda: seen.append(kit.ids()))
+    kit.ledger.hold(see)
     kit.ledger.tell()
     await asyncio.sleep(0.05)
     assert seen == []
-    disk.gate.set()
+    slow.read()
     await until(lambda: bool(seen))
     assert seen == [["a"]]
     assert journal.counts.late == 0
 
 
-async def test_with_sync_record_an_end_waits_no_longer_than_the_limit(
+async def test_with_sync_record_and_a_fast_disk_an_end_leaves_in_the_same_tick(kit: Kit) -> None:
+    kit.open(sync="record")
+    seen: list[list[str]] = []
+    at_once = 0
+    for i in range(20):
+        kit.ledger.ended(record(f"d{i}"))
+        kit.ledger.hold(lambda: seen.append(kit.ids()))
+        kit.ledger.tell()
+        at_once += len(seen) == i + 1
+        await until(lambda: len(seen) == i + 1)
+        assert seen[-1][-1] == f"d{i}"
+    assert at_once > 10
+
+
+async def test_with_fsync_0_an_end_waits_until_its_record_is_on_the_disk(
     kit: Kit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    synced = threading.Event()
+    real = os.fdatasync
+
+    def fdatasync(file: int) -> None:
+        synced.wait(60)
+        real(file)
+
+    monkeypatch.setattr(os, "fdatasync", fdatasync)
+    journal = kit.open(sync="record", fsync_s=0.0)
+    done: list[int] = []
+    told: list[bool] = []
+    kit.ledger.ended(record("a"))
+    kit.ledger.hold(lambda: done.append(1))
+    kit.ledger.tell()
+    journal.put(FeedbackLine(id="a", score=1), told.append)
+    await until(lambda: journal.counts.written == 2)  # a sync holds up no write
+    await asyncio.sleep(0.05)
+    assert (done, told) == ([], [])
+    synced.set()
+    await until(lambda: (done, told) == ([1], [True]))
+
+
+async def test_what_the_disk_does_not_take_at_a_sync_is_told_as_not_written(
+    kit: Kit, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fdatasync(file: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "fdatasync", fdatasync)
+    journal = kit.open(fsync_s=0.0)
+    told: list[bool] = []
+    journal.put(FeedbackLine(id="a", score=1), told.append)
+    await until(lambda: told == [False])
+    assert "the disk does not take what was written: Input/output error" in caplog.text
+
+
+async def test_with_sync_record_an_end_waits_no_longer_than_the_limit(
+    kit: Kit, disk: Callable[..., Disk], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("router.observe.journal.journal.LONGEST_WAIT_S", 0.02)
-    disk = Disk(monkeypatch)
+    slow = disk()
     journal = kit.open(sync="record")
-    disk.gate.clear()
+    slow.fill()
     done: list[int] = []
     kit.ledger.ended(record("a"))
     kit.ledger.hold(lambda: done.append(1))
     await until(lambda: bool(done))
-    disk.gate.set()
+    slow.read()
     await until(lambda: journal.counts.written == 1)
     assert (done, journal.counts.late) == ([1], 1)
 
 
 async def test_a_line_that_is_no_record_is_told_when_it_is_written_and_when_it_is_not(
-    kit: Kit, monkeypatch: pytest.MonkeyPatch
+    kit: Kit, disk: Callable[..., Disk]
 ) -> None:
-    disk = Disk(monkeypatch)
+    full = disk(full=True)
     journal = kit.open()
     told: list[bool] = []
     journal.put(FeedbackLine(id="d1", score=0.5), told.append)
     await until(lambda: told == [True])
+    full.read()
     assert list(Reader(kit.folder)) == [FeedbackLine(id="d1", score=0.5)]
-    disk.error, disk.most = errno.EIO, 0
+    full.fill()
     journal.put(FeedbackLine(id="d2", score=0.5), told.append)
     await until(lambda: told == [True, False])
 
