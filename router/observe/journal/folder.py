@@ -89,4 +89,11 @@ class Folder:
 
 def segments(path: Path) -> list[Path]:
     """Those of a folder, the oldest first."""
-    return sorted(one for one in path.iterdir() if NAME.fullmatch(one.name) and stat.S_ISREG(one.lstat().st_mode))
+    return sorted(one for one in path.iterdir() if NAME.fullmatch(one.name) and _is_regular(one))
+
+
+def _is_regular(path: Path) -> bool:
+    try:
+        return stat.S_ISREG(path.lstat().st_mode)
+    except FileNotFoundError:  # removed since it was listed: it was old
+        return False

@@ -3,6 +3,7 @@
 A last line without its end was being written as its process was killed; one in the middle, as the disk was full.
 """
 
+import io
 import logging
 import time
 from collections.abc import Iterator
@@ -35,13 +36,13 @@ class Reader:
     def total_bytes(self) -> int:
         """Of all its files, as they are now. Raises `ConfigError`."""
         try:
-            return sum(path.stat().st_size for path in self._files())
+            return sum(_size(path) for path in self._files())
         except OSError as error:
             raise ConfigError(f"{self._path}: cannot be read: {error.strerror}") from error
 
     def __iter__(self) -> Iterator[Line]:
         for path in self._files():
-            with _opened(path) as file:
+            with self._opened(path) as file:
                 yield from self._lines(path, file, last=True)
 
     def follow(self, pause_s: float = 0.2) -> Iterator[Line | None]:
@@ -50,7 +51,7 @@ class Reader:
         while True:
             files, found = self._files(), False
             for i, path in enumerate(files):
-                with _opened(path) as file:
+                with self._opened(path) as file:
                     file.seek(at.get(path, 0))
                     for line in self._lines(path, file, last=i + 1 < len(files) and path not in at):
                         found = True
@@ -65,6 +66,17 @@ class Reader:
             return segments(self._path) if self._path.is_dir() else [self._path]
         except OSError as error:
             raise ConfigError(f"{self._path}: cannot be read: {error.strerror}") from error
+
+    def _opened(self, path: Path) -> BinaryIO:
+        """Nothing where a segment was removed, as too old, since it was listed."""
+        try:
+            return path.open("rb")
+        except FileNotFoundError as error:
+            if path != self._path:
+                return io.BytesIO()
+            raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+        except OSError as error:
+            raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
 
     def _lines(self, path: Path, file: BinaryIO, *, last: bool) -> Iterator[Line]:
         """`last`: nothing more will be written after a line without its end; else it is left for the next time."""
@@ -101,8 +113,8 @@ class Reader:
         log.warning("%s: a line that is not whole is passed over: %s", path, why)
 
 
-def _opened(path: Path) -> BinaryIO:
+def _size(path: Path) -> int:
     try:
-        return path.open("rb")
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+        return path.stat().st_size
+    except FileNotFoundError:  # removed since it was listed
+        return 0

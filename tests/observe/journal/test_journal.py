@@ -72,6 +72,20 @@ async def test_each_tick_is_written_without_a_close_and_read_back_whole(kit: Kit
     assert segment.read_bytes().startswith(b'{"type":"request","version":1,"id":"d0",')
 
 
+def test_a_segment_that_is_removed_while_a_reader_reads_is_passed_over(
+    kit: Kit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kit.folder.mkdir()
+    for number in range(3):
+        (kit.folder / f"headgate-20260101T00000{number}-000001.jsonl").write_bytes(b"")
+    listed = segments(kit.folder)
+    assert len(listed) == 3
+    reader = Reader(kit.folder)
+    monkeypatch.setattr(reader, "_files", lambda: listed)
+    listed[0].unlink()
+    assert (reader.total_bytes(), list(reader)) == (0, [])
+
+
 async def test_a_full_segment_is_followed_by_a_new_one_and_the_oldest_are_removed(kit: Kit) -> None:
     journal = kit.open(segment_bytes=4096, keep_bytes=20_000)
     for i in range(400):
