@@ -1,4 +1,4 @@
-"""How long the ordinary way may work in one turn of the event loop, and which connections go on in the next one.
+"""How long Python may work on requests in one turn of the event loop, and which connections go on in the next one.
 
 Of many requests that come at once a few are answered in each turn; other streams get their tokens in between. In the
 next turn connections that wait for their first answer come before those that have had some.

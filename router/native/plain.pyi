@@ -1,6 +1,6 @@
-"""The parts of the common request's way as functions of Python values, to compare with those of the ordinary way.
+"""Native readers as functions of Python values, for tests that compare them with those in Python.
 
-None always means: not plain, left to the ordinary way.
+None always means: not plain, left to Python.
 """
 
 from router.config import Limits

@@ -1,4 +1,4 @@
-"""The parts of the common request's way as functions of Python values, to compare with those of the ordinary way. See plain.pyi."""
+"""Native readers as functions of Python values, for tests that compare them with those in Python. See plain.pyi."""
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdint cimport int64_t, uint8_t, uint64_t

@@ -1,6 +1,6 @@
 """Which steps of requests were native, and why others were not: one count a request and step, or where it left them.
 
-A request that leaves at a step takes that step and all after it the ordinary way, and is counted once, at that step.
+A request that leaves the native steps at one of them is counted once, at that step; it and all after it are in Python.
 """
 
 STEPS: tuple[str, ...]  #: in a request's order

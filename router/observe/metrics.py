@@ -1,7 +1,7 @@
 """Counters and histograms as plain integers, turned into Prometheus families only when scraped.
 
 prometheus-client's own objects cost several microseconds an update; these cost a dictionary look-up. Counts lie in
-buffers, which the common request's way counts in natively (`*_of`). Knows no request.
+buffers, which native code counts in (`*_of`). Knows no request.
 """
 
 from array import array
