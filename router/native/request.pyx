@@ -57,6 +57,36 @@ cdef class BaseRequest(Call):
     def body(self):
         return self.data[len(self.data) - self.body_bytes:]
 
+    # Made when first read, in Python: here, as a property of Python costs three times as much.
+
+    @property
+    def desk(self):
+        return self.requests.desk
+
+    @property
+    def query(self):
+        if self.known_query is None:
+            self.known_query = self.read_query()
+        return self.known_query
+
+    @property
+    def settings(self):
+        if self.known_settings is None:
+            self.known_settings = self.find_settings()
+        return self.known_settings
+
+    @property
+    def decision(self):
+        if self.known_decision is None and self.numbers is not None:
+            self.known_decision = self.numbers.decision(self.decision_id)
+        return self.known_decision
+
+    @property
+    def legs(self):
+        if self.known_legs is None:
+            self.known_legs = self.first_leg()
+        return self.known_legs
+
     @property
     def first_s(self):
         return self.begun_s - self.received_s if self.begun_s > 0 else None

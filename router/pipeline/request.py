@@ -62,6 +62,11 @@ class Request(BaseRequest):
 
     __slots__ = ()  # fields are those of the native base: more would cost each request a dictionary
 
+    desk: Desk
+    query: Query  #: without turns once its body is gone, or where the Python decoder refuses the body
+    settings: Settings
+    decision: Decision | None  #: the last one
+    legs: list[Leg]  #: the last one is under way
     known_query: Query | None
     known_settings: Settings | None
     known_scores: Scores | None
@@ -86,49 +91,36 @@ class Request(BaseRequest):
         self.permit = permit
         self.traceparent = traceparent.encode()
 
-    # Made when first read, of a request that native code began
+    # Of a request that native code began, when first read
 
-    @property
-    def desk(self) -> Desk:
-        return cast(Desk, self.requests.desk)
+    def read_query(self) -> Query:
+        if self.body and not self.started and not self.ended:
+            try:
+                query = decode("chat", self.body, self.told_id, self.key_id)
+                return query if not self.session_id else msgspec.structs.replace(query, session_id=self.session_id)
+            except RouterError:
+                pass
+        return Query(
+            kind="chat",
+            model=self.asked.decode() or AUTO,
+            turns=(),
+            stream=self.stream,
+            request_id=self.told_id,
+            key_id=self.key_id,
+            session_id=self.session_id,
+        )
 
-    @property
-    def query(self) -> Query:
-        """Without its turns once its body is gone, or where the Python decoder refuses the body: its end can still be
-        told."""
-        query = self.known_query
-        if query is None:
-            query = self.known_query = self._query()
-        return query
+    def find_settings(self) -> Settings:
+        if self.query.turns:
+            with contextlib.suppress(RouterError):  # a reload may have taken away the name it asked for
+                return self.desk.settings_of(self.query)
+        return Settings(rule="pinned", pinned=self.member)  # it cannot be decided again
 
-    @property
-    def settings(self) -> Settings:
-        settings = self.known_settings
-        if settings is None:
-            settings = Settings(rule="pinned", pinned=self.member)  # where it cannot be decided again
-            if self.query.turns:
-                with contextlib.suppress(RouterError):  # a reload may have taken away the name it asked for
-                    settings = self.desk.settings_of(self.query)
-            self.known_settings = settings
-        return settings
-
-    @property
-    def decision(self) -> Decision | None:
-        """The last one."""
-        if self.known_decision is None and self.numbers is not None:
-            self.known_decision = self.numbers.decision(self.decision_id)
-        return self.known_decision
-
-    @property
-    def legs(self) -> list[Leg]:
-        """The last one is under way."""
-        legs = self.known_legs
-        if legs is None:
-            assert self.decision is not None
-            leg = Leg(self.decision)
-            leg.begun_s = self.received_s + self.overhead_s
-            legs = self.known_legs = [leg]
-        return legs
+    def first_leg(self) -> list[Leg]:
+        assert self.decision is not None
+        leg = Leg(self.decision)
+        leg.begun_s = self.received_s + self.overhead_s
+        return [leg]
 
     @property
     def message(self) -> Done:
@@ -224,23 +216,6 @@ class Request(BaseRequest):
         log.exception("request %s: its receiver failed at the end", self.query.request_id)
 
     # Within
-
-    def _query(self) -> Query:
-        if self.body and not self.started and not self.ended:
-            try:
-                query = decode("chat", self.body, self.told_id, self.key_id)
-                return query if not self.session_id else msgspec.structs.replace(query, session_id=self.session_id)
-            except RouterError:
-                pass
-        return Query(
-            kind="chat",
-            model=self.asked.decode() or AUTO,
-            turns=(),
-            stream=self.stream,
-            request_id=self.told_id,
-            key_id=self.key_id,
-            session_id=self.session_id,
-        )
 
     def _retry(self, failure: Failure) -> bool:
         """Whether another member has it now."""

@@ -170,7 +170,8 @@ class House:
         self._wire = wire
         self.loop = asyncio.new_event_loop()
         self.members = [
-            EngineMember(one, Supervision(breaker_failures=2), Path("/none"), gpu_share=0.5) for one in POOL
+            EngineMember(one, Supervision(breaker_failures=2, breaker_open_s=3600.0), Path("/none"), gpu_share=0.5)
+            for one in POOL
         ]
         self.wires = [self._start(member) for member in self.members]
         pool = POOL + tuple(URL if i == 0 else msgspec.structs.replace(URL, name=f"url-{i}") for i in range(urls))
@@ -206,7 +207,7 @@ class House:
         return channel, wire, FrameDecoder()
 
     def _start_url(self, member: Member) -> OpenAIMember:
-        made = OpenAIMember(member, Supervision(breaker_failures=2), gpu_share=0.5)
+        made = OpenAIMember(member, Supervision(breaker_failures=2, breaker_open_s=3600.0), gpu_share=0.5)
 
         async def nothing(*_: Any) -> None: ...
 
