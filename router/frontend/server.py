@@ -60,7 +60,7 @@ class Frontend:
         open_intake(self._public, service)
         shown = config if shown_config is None else shown_config
         admin = Admin(service, self.metrics, shown, self.begin_drain, self.draining)
-        # Never draining itself: it stays open, to watch the drain.
+        # Not draining itself before the end: it stays open, to watch the drain.
         self._admin = Door(admin.routes(), Keys(()), limits, self.metrics, guard=refuse_pages)
         self._listeners: dict[str, Listener] = {}
         self._ports: dict[str, int] = {}
@@ -140,6 +140,7 @@ class Frontend:
         for listener in self._listeners.values():
             listener.close()
         for door in (self._public, self._admin):
+            door.draining = True  # those that the system has accepted and we have not seen yet are closed as they come
             door.tell(tuple(door.connections), lambda connection: connection.abort()).finish()
         self._routes.close()
         for listener in self._listeners.values():
