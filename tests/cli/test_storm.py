@@ -101,7 +101,7 @@ async def play(server: Any, journal: Path, seed: int, end: signal.Signals) -> No
         code, said = await asyncio.to_thread(server.end)
         assert code == (0 if end == signal.SIGTERM else -signal.SIGKILL), said
         assert "Traceback" not in said, said
-        check(rounds.seen, served.records(), None)
+        check(rounds.seen, served.records(), None, ended=True)
 
 
 @pytest.mark.parametrize(

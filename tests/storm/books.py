@@ -52,9 +52,9 @@ def number(record: Record) -> int:
     return number_of(record.request_id, record.session_id, record.asked)
 
 
-def check(seen: Sequence[Seen], records: Sequence[Record], scrape: Scrape | None) -> None:
-    """Raises `AssertionError` saying which accounts differ on what. `scrape` is of after the last record; None: of a
-    server that was killed, which answers nobody."""
+def check(seen: Sequence[Seen], records: Sequence[Record], scrape: Scrape | None, *, ended: bool = False) -> None:
+    """Raises `AssertionError` saying which accounts differ on what. `scrape` is of after the last record; None where
+    nobody can be asked any more. `ended`: the server was, with requests under way."""
     told = Counter(number(record) for record in records)
     twice = [number for number, times in told.items() if times > 1]
     assert not twice, f"more than one record: {[r for r in records if number(r) in twice]}"
@@ -62,13 +62,13 @@ def check(seen: Sequence[Seen], records: Sequence[Record], scrape: Scrape | None
     assert not ids or max(ids.values()) == 1, f"one decision id for two requests: {ids.most_common(2)}"
     by_number = {number(record): record for record in records}
     for each in seen:
-        _agree(each, by_number.pop(each.ask.number, None), killed=scrape is None)
+        _agree(each, by_number.pop(each.ask.number, None), ended=ended)
     assert not by_number, f"records of requests that nobody made: {list(by_number.values())}"
     if scrape is not None:
         _count(seen, records, scrape)
 
 
-def _agree(seen: Seen, record: Record | None, *, killed: bool) -> None:
+def _agree(seen: Seen, record: Record | None, *, ended: bool) -> None:
     """What a client saw, and the record of its request."""
     ask, both = seen.ask, f"the client saw {seen}; the ledger has {record}"
     if record is None:
@@ -91,7 +91,8 @@ def _agree(seen: Seen, record: Record | None, *, killed: bool) -> None:
     elif seen.how == "error event":
         assert (record.end, record.streamed) == ("error", True), both
     elif seen.how == "closed":
-        assert killed or record.end != "finish" or seen.ask.slow, both
+        # Where the server ends between the two, the record was written and the last bytes did not leave.
+        assert ended or record.end != "finish" or seen.ask.slow, both
     if record.end == "finish":
         usage = (record.prompt_tokens, record.completion_tokens, record.cached_tokens)
         assert usage in (_SCRIPTED_USAGE, (0, 0, 0)), both

@@ -151,17 +151,22 @@ class Planner:
         """Asks a host how many other requests it runs."""
         return self._plain(member, [["count"], ["done"]])
 
-    def _plain(self, model: str, steps: list[Step]) -> Ask:
+    def _plain(self, model: str, steps: list[Step], *, leave: Leave = "", stream: bool = False) -> Ask:
+        """One that may take native steps only."""
         number = self._next()
         headers = (f"x-api-key: {KEY}", f"x-request-id: storm-{number}")
         steps = [[*step, number] if step == ["count"] else step for step in steps]
-        return Ask(number, "chat", model, False, steps, 1, headers)
+        after_s = self._random.uniform(0, 0.1)
+        return Ask(number, "chat", model, stream, steps, 1, headers, leave, self._random.random() < 0.5, after_s)
 
     def _rare(self) -> list[Visit]:
         """What drawing alone would seldom bring about."""
         asks = [self._refused(status) for status in (400, 401, 404, 408, 413)]
         asks += [self._ask(large=True, leave="waiting"), self._ask(large=True, deadline_s=0.1)]
         asks += [self._ask(large=True), self._ask(stream=True, deadline_s=0.3, held_at=1)]
+        asks += [self._plain(member, [["sleep", HOLD_S]], leave="waiting") for member in MEMBERS]
+        held = [["chunk", event(0, "chat", 1)], ["sleep", HOLD_S]]
+        asks += [self._plain(member, held, leave="answer", stream=True) for member in MEMBERS]
         return [Visit((ask,)) for ask in asks] + [self._sick(self._random.choice(MEMBERS))]
 
     def _sick(self, member: str) -> Visit:

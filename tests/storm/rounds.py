@@ -5,12 +5,13 @@ import contextlib
 import os
 import random
 import signal
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
 from router import Router
-from tests.conftest import PATIENCE_S
+from tests.conftest import PATIENCE_S, until
 from tests.storm.clients import Seen, call_library, call_on
 from tests.storm.plan import MEMBERS, Act, Plan, Planner, Visit
 
@@ -71,31 +72,36 @@ class Rounds:
 
     async def under_way(self, playing: "asyncio.Task[None]") -> None:
         """Until so many requests of a round were begun as run at once, and a random while longer."""
-        async with asyncio.timeout(PATIENCE_S):
-            while self.begun < AT_ONCE and not playing.done():
-                await asyncio.sleep(_LOOK_S)
+        await until(lambda: self.begun >= AT_ONCE or playing.done(), lambda: self.begun)
         await asyncio.sleep(self._random.uniform(0.0, 0.4))
         self.ending = True
 
     async def hosts_are_idle(self) -> None:
         """Until every engine lives, and has ended what it ran: what clients left was aborted there."""
-        async with asyncio.timeout(PATIENCE_S):
-            while any(host.phase != "ready" for host in await self._server.hosts()):
+        await self._until_hosts(lambda phases: phases == {"ready"})
+        for member in MEMBERS:
+            give_up = time.monotonic() + PATIENCE_S
+            while running := await self._running(member):
+                assert time.monotonic() < give_up, f"{member!r} still runs {running} requests, which all have ended"
                 await asyncio.sleep(_LOOK_S)
-            for member in MEMBERS:
-                while await self._runs(member):
-                    await asyncio.sleep(_LOOK_S)
 
-    async def _runs(self, member: str) -> bool:
-        """Whether it runs any request; one that is not answered says nothing."""
+    async def _running(self, member: str) -> int:
+        """Requests that it runs; -1 where it could not be asked."""
         self.seen += (told := await self._call_on(Visit((self.planner.count(member),))))
-        return told[0].running != 0
+        return told[0].running
+
+    async def _until_hosts(self, true: Callable[[set[str]], bool]) -> None:
+        """Until `true` of the phases that there are."""
+        give_up = time.monotonic() + PATIENCE_S
+        while not true({host.phase for host in await self._server.hosts()}):
+            assert time.monotonic() < give_up, f"not within {PATIENCE_S:g} s: {await self._server.hosts()}"
+            await asyncio.sleep(_LOOK_S)
 
     # Clients
 
     async def _call(self, visit: Visit) -> list[Seen]:
         if self._random.random() < 0.8:
-            await self._until_one_is_ready()
+            await self._until_hosts(lambda phases: "ready" in phases or self.ending)
         if not visit.asks[0].library:
             return await self._call_on(visit)
         assert self._server.router is not None
@@ -108,18 +114,11 @@ class Rounds:
     def _begin(self) -> None:
         self.begun += 1
 
-    async def _until_one_is_ready(self) -> None:
-        async with asyncio.timeout(PATIENCE_S):
-            while not self.ending and all(host.phase != "ready" for host in await self._server.hosts()):
-                await asyncio.sleep(_LOOK_S)
-
     # Blows
 
     async def _act_all(self, acts: Sequence[Act]) -> None:
         for act in acts:
-            async with asyncio.timeout(PATIENCE_S):
-                while self.begun < act.at:
-                    await asyncio.sleep(_LOOK_S)
+            await until(lambda act=act: self.begun >= act.at, lambda: self.begun)
             await self._act(act)
 
     async def _act(self, act: Act) -> None:
