@@ -41,7 +41,9 @@ VISITS = 90  #: of one round
 ROUNDS = 2
 HOST = (sys.executable, "-P", str(ROOT / "tests" / "pool" / "scripted_host.py"))
 #: Objects of one request or connection, by the names of their classes: none is left once all have ended.
-_OF_REQUESTS = frozenset({"Request", "Passage", "EngineCall", "Connection", "Exchange", "Answer", "Reply"})
+_OF_REQUESTS = frozenset({
+    "Request", "EngineCall", "HttpCall", "Permit", "Connection", "Exchange", "Reading", "Answer", "Reply",
+})  # fmt: skip
 
 
 def objects_of_requests() -> Counter[str]:
