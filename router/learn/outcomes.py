@@ -113,7 +113,7 @@ def _parquet(path: Path) -> Iterator[tuple[str, Values]]:
     for first, batch in parquet.batches(path, BATCH, keys):
         try:
             told = [_values(batch.column(key)) for key in keys]
-        except UnicodeDecodeError:
+        except records.UNREADABLE:
             yield from _one_by_one(path, first, batch)
             continue
         for i, values in enumerate(zip(*told, strict=True), first):
@@ -121,7 +121,7 @@ def _parquet(path: Path) -> Iterator[tuple[str, Values]]:
 
 
 def _one_by_one(path: Path, first: int, batch: Any) -> Iterator[tuple[str, Values]]:
-    """The same of a batch in which some text is not UTF-8: refuses the row."""
+    """The same of a batch in which some cell cannot be read: refuses the row."""
     for record in records.of_batch(path, first, batch):
         if record.broken:
             raise ConfigError(f"{record.where}: {record.broken}")

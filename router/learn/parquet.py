@@ -2,6 +2,7 @@
 
 A few kilobytes may expand to a terabyte: a text stored once may be the cell of a million rows, and a million equal
 numbers take a few bytes. So texts are read with their dictionaries, and a batch is counted before it is expanded.
+What the footer claims of the columns comes from `footer`: pyarrow's own call for it may end the process.
 """
 
 from collections.abc import Iterator, Sequence
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from router.errors import ConfigError
+from router.learn import footer
 
 MOST_COLUMNS = 4096
 MOST_ROWS = 1 << 26
@@ -16,7 +18,8 @@ ROOM = 256 << 20  #: bytes that any file may unfold to
 RATIO = 1000  #: bytes that each byte of a file may unfold to, where that is more
 PART = 64 << 20  #: bytes unfolded at once; a row that has more is refused
 _NUMBER = 8  #: bytes that a cell counts at least
-_DELTA = "DELTA_"  #: encodings that cannot be read with a dictionary; some tell what a text shares with the last one
+
+_Groups = list[list[footer.Chunk]]  #: the chunks of each row group
 
 
 def batches(path: Path, rows: int, columns: Sequence[str] | None = None) -> Iterator[tuple[int, Any]]:
@@ -28,10 +31,11 @@ def batches(path: Path, rows: int, columns: Sequence[str] | None = None) -> Iter
 
     row = 0
     try:
-        with pq.ParquetFile(path) as told, _opened(path, told) as file:
+        groups = footer.read(path)
+        with pq.ParquetFile(path) as told:
             room = max(ROOM, RATIO * path.stat().st_size)
-            _check(path, told, room)
-            for batch in file.iter_batches(_rows(told, rows), columns=columns):
+            _check(path, told, groups, room)
+            for batch in _batches(path, told, groups, rows, columns):
                 for part in _parts(path, row, batch):
                     room -= unfolded(part)
                     if room < 0:
@@ -88,22 +92,28 @@ def _is_text(kind: Any) -> bool:
     return any(is_one(kind) for is_one in texts)
 
 
-def _opened(path: Path, told: Any) -> Any:
-    """The same file, its texts with their dictionaries."""
+def _batches(path: Path, told: Any, groups: _Groups, rows: int, columns: Sequence[str] | None) -> Iterator[Any]:
+    """Record batches as pyarrow makes them, texts with their dictionaries."""
     import pyarrow.parquet as pq
 
-    meta = told.metadata
-    groups = [meta.row_group(i) for i in range(meta.num_row_groups)]
-    columns = {i: told.schema.column(i) for i in range(meta.num_columns)}
-    texts = [
-        column.path
-        for i, column in columns.items()
-        if column.physical_type == "BYTE_ARRAY" and not any(_is_delta(group.column(i)) for group in groups)
-    ]
-    return pq.ParquetFile(path, metadata=told.metadata, read_dictionary=texts)
+    texts = _texts(told)
+    # Those of differences cannot be read with a dictionary, and some say what a text shares with the one before.
+    deltas = {j: [group[j] for group in groups if group[j].is_delta] for j in texts}
+    dictionaries = [path for j, path in texts.items() if not deltas[j]]
+    largest = max((chunk.unpacked_bytes for chunks in deltas.values() for chunk in chunks), default=0)
+    if largest:
+        rows = max(1, min(rows, 32 * PART // largest))
+    with pq.ParquetFile(path, metadata=told.metadata, read_dictionary=dictionaries) as file:
+        yield from file.iter_batches(rows, columns=columns)
 
 
-def _check(path: Path, told: Any, room: int) -> None:
+def _texts(told: Any) -> dict[int, str]:
+    """Number and path of the columns that hold texts or bytes."""
+    columns = {j: told.schema.column(j) for j in range(told.metadata.num_columns)}
+    return {j: column.path for j, column in columns.items() if column.physical_type == "BYTE_ARRAY"}
+
+
+def _check(path: Path, told: Any, groups: _Groups, room: int) -> None:
     meta, columns = told.metadata, told.schema_arrow.names
     double = twice(columns)
     if double is not None:
@@ -112,19 +122,13 @@ def _check(path: Path, told: Any, room: int) -> None:
         raise ConfigError(f"{path}: expected at most {MOST_COLUMNS} columns, got {meta.num_columns}")
     if not 0 <= meta.num_rows <= MOST_ROWS:
         raise ConfigError(f"{path}: expected at most {MOST_ROWS} rows, got {meta.num_rows}")
-    for i in range(meta.num_row_groups):
-        for chunk in (meta.row_group(i).column(j) for j in range(meta.num_columns)):
-            room -= max(chunk.total_uncompressed_size, _NUMBER * chunk.num_values)
-            if min(chunk.total_uncompressed_size, chunk.num_values) < 0 or room < 0:
-                raise _too_large(f"{path}: {chunk.path_in_schema}", "it claims to hold more")
-
-
-def _rows(told: Any, rows: int) -> int:
-    """Rows of a batch: few where texts are told by what they have in common with the one before."""
-    meta = told.metadata
-    chunks = [meta.row_group(i).column(j) for i in range(meta.num_row_groups) for j in range(meta.num_columns)]
-    largest = max((one.total_uncompressed_size for one in chunks if _is_delta(one)), default=0)
-    return max(1, min(rows, 32 * PART // largest)) if largest else rows
+    if len(groups) != meta.num_row_groups or any(len(group) != meta.num_columns for group in groups):
+        raise footer.FooterError(f"expected {meta.num_columns} columns in each of {meta.num_row_groups} row groups")
+    for group in groups:
+        for j, chunk in enumerate(group):
+            room -= max(chunk.unpacked_bytes, _NUMBER * chunk.values)
+            if min(chunk.unpacked_bytes, chunk.values) < 0 or room < 0:
+                raise _too_large(f"{path}: {told.schema.column(j).path}", "it claims to hold more")
 
 
 def _parts(path: Path, first: int, batch: Any) -> Iterator[Any]:
@@ -137,10 +141,6 @@ def _parts(path: Path, first: int, batch: Any) -> Iterator[Any]:
         half = batch.num_rows // 2
         yield from _parts(path, first, batch.slice(0, half))
         yield from _parts(path, first + half, batch.slice(half))
-
-
-def _is_delta(chunk: Any) -> bool:
-    return chunk.physical_type == "BYTE_ARRAY" and any(name.startswith(_DELTA) for name in chunk.encodings)
 
 
 def twice(columns: Sequence[str]) -> str | None:

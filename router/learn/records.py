@@ -18,6 +18,7 @@ Kind = Literal["parquet", "csv", "jsonl", "json"]
 MAX_LINE = 64 << 20  #: bytes; a longer line is refused before it is read whole
 SHOWN = 120  #: characters of a value in an error
 BATCH = 1024  #: rows of a Parquet file in memory at once
+UNREADABLE = (ValueError, OverflowError, NotImplementedError)  #: of a cell: no UTF-8, a date that Python cannot hold
 MAX_JSON = 256 << 20  #: bytes of a `.json`, which is read whole
 BOM = b"\xef\xbb\xbf"
 _SUFFIXES: dict[str, Kind] = {
@@ -218,10 +219,10 @@ def _parquet(path: Path) -> Iterator[Record]:
 
 
 def of_batch(path: Path, first: int, batch: Any) -> Iterator[Record]:
-    """A batch's rows; one by one where a text in it is not UTF-8."""
+    """A batch's rows; one by one where a cell in it cannot be read."""
     try:
         rows: Iterable[Any] = batch.to_pylist()
-    except UnicodeDecodeError:
+    except UNREADABLE:
         rows = (batch.slice(i, 1) for i in range(batch.num_rows))
     for i, one in enumerate(rows, first):
         where = f"{path}: row {i}"
@@ -232,6 +233,8 @@ def of_batch(path: Path, first: int, batch: Any) -> Iterator[Record]:
             yield Record(where, one.to_pylist()[0])
         except UnicodeDecodeError:
             yield Record(where, {}, "expected UTF-8 text")
+        except UNREADABLE as error:
+            yield Record(where, {}, f"a cell cannot be read: {error}")
 
 
 def _lines(path: Path, file: BinaryIO) -> Iterator[bytes]:

@@ -1,12 +1,16 @@
-"""Files of every format with anything changed in them: rows, a refusal or a count, soon; never a traceback."""
+"""Files of every format with anything changed in them: rows, a refusal or a count, soon; never a traceback, and never
+the end of the process. Each is read by `hostile_reader`, so what ends a process fails one test."""
 
 import csv
 import io
 import json
+import os
 import random
+import signal
+import subprocess
+import sys
 import tempfile
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +20,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from router.errors import ConfigError
-from router.learn import battles, importers, outcomes, queries
-from router.learn.importers.run import run
-
 FEW = settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-SECONDS = 60  #: bounds what would not end; a file takes milliseconds
 #: A row or two of every format, as text files have them.
 ROWS: dict[str, list[dict[str, Any]]] = {
     "headgate": [
@@ -106,42 +105,50 @@ WRITERS: dict[str, Callable[[list[dict[str, Any]]], bytes]] = {
 }  # fmt: skip
 
 
-def said(read: Callable[[], object]) -> str:
-    """What refuses; empty where nothing does. Anything but ConfigError is a failure."""
-    begun = time.monotonic()
-    try:
-        read()
-    except ConfigError as error:
-        return str(error)
-    finally:
-        assert time.monotonic() - begun < SECONDS
-    return ""
+class Reader:
+    """Runs `hostile_reader`, again where a file has ended it."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[str] | None = None
+
+    def __call__(self, folder: Path, suffix: str, content: bytes, format: str) -> None:
+        """Fails with what went wrong when the file of these bytes was read."""
+        path = folder / f"x{suffix}"
+        path.write_bytes(content)
+        self._process = process = self._process or self._started()
+        assert process.stdin
+        assert process.stdout
+        process.stdin.write(json.dumps({"path": str(path), "format": format}) + "\n")
+        process.stdin.flush()
+        if not (answer := process.stdout.readline()):
+            rc = self.close()
+            name = signal.Signals(-rc).name if rc < 0 else f"exit status {rc}"
+            pytest.fail(f"reading {path.name} ended the process: {name} (its standard error tells more)")
+        assert not json.loads(answer), json.loads(answer)
+
+    def close(self) -> int:
+        if self._process is None:
+            return 0
+        with self._process as process:  # closes its pipes and waits for it
+            self._process = None
+        return process.returncode
+
+    def _started(self) -> subprocess.Popen[str]:
+        program = [sys.executable, "-P", "-W", "error", str(Path(__file__).with_name("hostile_reader.py"))]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        return subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
 
 
-def tried(folder: Path, suffix: str, content: bytes, format: str) -> None:
-    path = folder / f"x{suffix}"
-    path.write_bytes(content)
-    for out in (folder / "out.jsonl", folder / "out.parquet"):
-        for name in ("auto", format) if format in importers.NAMES else ("auto",):
-            for skip in (False, True):
-                out.write_bytes(b"before")
-                refused = said(lambda out=out, name=name, skip=skip: run([path], out, name, skip_broken=skip))  # type: ignore[misc]
-                assert (out.read_bytes() == b"before") == bool(refused)
-                assert len(refused) < 3000
-                assert not refused or str(path) in refused
-                if not refused:
-                    read = battles.read if battles.is_battles(out) else outcomes.read
-                    assert "Parquet" not in said(lambda read=read, out=out: read(out))  # type: ignore[misc]
-    for read in (outcomes.read, battles.read, queries.read):
-        refused = said(lambda read=read: read(path))  # type: ignore[misc]
-        assert len(refused) < 3000
-        assert not refused or str(path) in refused
-    assert {one.name for one in folder.iterdir()} == {path.name, "out.jsonl", "out.parquet"}
+@pytest.fixture(scope="module")
+def tried() -> Iterator[Reader]:
+    reader = Reader()
+    yield reader
+    assert reader.close() == 0
 
 
 @pytest.mark.parametrize("suffix", WRITERS)
 @pytest.mark.parametrize("format", ROWS)
-def test_every_odd_value_in_every_column(tmp_path: Path, format: str, suffix: str) -> None:
+def test_every_odd_value_in_every_column(tmp_path: Path, tried: Reader, format: str, suffix: str) -> None:
     rng = random.Random(f"{format}{suffix}")
     for value in rng.sample(ODD, 7):
         rows = json.loads(json.dumps(ROWS[format]))
@@ -152,7 +159,7 @@ def test_every_odd_value_in_every_column(tmp_path: Path, format: str, suffix: st
 
 @pytest.mark.parametrize("suffix", WRITERS)
 @pytest.mark.parametrize("format", ROWS)
-def test_columns_left_out_added_and_renamed(tmp_path: Path, format: str, suffix: str) -> None:
+def test_columns_left_out_added_and_renamed(tmp_path: Path, tried: Reader, format: str, suffix: str) -> None:
     rng = random.Random(f"{suffix}{format}")
     keys = [*ROWS[format][0], "Unnamed: 0", "id", "", "prompt", "model", "winner", "score", "m|total_cost", "a" * 9999]
     for key in rng.sample(keys, 2):
@@ -169,7 +176,7 @@ def test_columns_left_out_added_and_renamed(tmp_path: Path, format: str, suffix:
 @pytest.mark.parametrize("suffix", WRITERS)
 @FEW
 @given(st.data())
-def test_bytes_changed_anywhere(suffix: str, data: st.DataObject) -> None:
+def test_bytes_changed_anywhere(tried: Reader, suffix: str, data: st.DataObject) -> None:
     format = data.draw(st.sampled_from(list(ROWS)))
     content = bytearray(WRITERS[suffix](ROWS[format] * 3))
     for _ in range(data.draw(st.integers(1, 4))):
