@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from router.errors import ConfigError
-from router.heads import embedding
+from router.heads import embedding, graph
 from router.heads.artefact import Artefact
 from router.heads.labelled import Group, groups, log_odds, means
 from router.types import Segment
@@ -96,19 +96,27 @@ def usearch() -> Any:
     return usearch.index
 
 
+def _kinds() -> tuple[Any, Any]:
+    """How `router.learn` makes the graphs: halves, and the inner product."""
+    module = usearch()
+    return module.ScalarKind.F16, module.MetricKind.IP
+
+
 def _index(artefact: Artefact, group: Group, settings: Settings) -> Any:
     """The group's graph, where it lies."""
     name = f"{group.prefix}index"
     stored = artefact.array(name, np.uint8, (None,))
     effort = max(settings.effort, settings.neighbours)
+    dimensions = artefact.arrays["table"].shape[1]
     try:
+        graph.check(stored, len(group.scores), dimensions)
         index = usearch().Index.restore(stored.data, view=True, expansion_search=effort)
     except (ValueError, RuntimeError) as error:
         raise ConfigError(f"{artefact.path}: {name}: expected an index of usearch: {error}") from error
-    dimensions = artefact.arrays["table"].shape[1]
-    if len(index) != len(group.scores) or index.ndim != dimensions:
+    kinds = (index.dtype, index.metric_kind)
+    if len(index) != len(group.scores) or index.ndim != dimensions or kinds != _kinds():
         raise ConfigError(
-            f"{artefact.path}: {name}: expected {len(group.scores)} prompts of {dimensions} dimensions, "
-            f"got {len(index)} of {index.ndim}"
+            f"{artefact.path}: {name}: expected {len(group.scores)} prompts of {dimensions} dimensions, of halves and "
+            f"their inner product, got {len(index)} of {index.ndim}, {kinds}"
         )
     return index
