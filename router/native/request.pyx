@@ -141,8 +141,10 @@ cdef class BaseRequest(Call):
         self._finish(&finish)
 
     cdef int _chunk(self, string_view data) except -1:
+        cdef Receiver receiver
         if self.at == <int>phases.kAnswering or (self.at == <int>phases.kWaiting and self._answering()):
-            self.receiver._chunk(data)
+            receiver = self.receiver  # held: it may end the request, which then lets go of it
+            receiver._chunk(data)
         return 0
 
     cdef bint _ends_natively(self) except -1:
@@ -176,6 +178,7 @@ cdef class BaseRequest(Call):
 
     cdef int _answering(self) except -1:
         """The first bytes are due; whether they are still wanted."""
+        cdef Receiver receiver = self.receiver  # held, as in `_chunk`
         self._go(phases.kAnswering)
         self.begun_s = now()
         if not self.requests.keeps_bodies or self.body_bytes > MOST_KEPT_BODY_BYTES:
@@ -183,7 +186,7 @@ cdef class BaseRequest(Call):
             self.data, self.body_bytes = b"", 0  # no retry will need it, and an answer may take long
         if self.known_query is not None:
             self.forget_turns()
-        self.receiver._begin(self)
+        receiver._begin(self)
         if self.native:
             self.requests.steps.begun += 1
         return self.at == <int>phases.kAnswering
