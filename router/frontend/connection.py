@@ -11,7 +11,7 @@ from typing import Protocol
 from router.errors import Overloaded, RequestTimeout, RouterError
 from router.frontend import wire
 from router.frontend.door import Door
-from router.frontend.exchange import ClientPipe, Exchange, failing
+from router.frontend.exchange import ClientPipe, Exchange, exchange_of
 from router.frontend.reader import BODY, DEAF, HEAD, IDLE, Reader
 from router.frontend.stall import Stall
 from router.frontend.waiting import Waiting
@@ -104,8 +104,10 @@ class Connection(ClientPipe, asyncio.Protocol):
                 except Exception as error:  # of a head in Python, for example; the connection goes on
                     self._count_left(SCORING)
                     route = self.door.routes.find(data.split(b" ", 2)[1])
-                    exchange = self._active = failing(self, route, intake.given_id, error)
-                    exchange.run()
+                    exchange = self._active = exchange_of(self, route)
+                    if intake.given_id is not None:
+                        exchange.request_id = intake.given_id.decode()
+                    exchange.answer_error(error)
                     return
                 if answer is not None:  # of a plain request, under way
                     self._active = answer  # type: ignore[assignment]

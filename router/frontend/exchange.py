@@ -154,11 +154,15 @@ class Exchange:
         """What `handler` raises becomes the answer."""
         try:
             handler(self)
-        except RouterError as error:
-            self.refuse(error)
         except Exception as error:
+            self.answer_error(error)
+
+    def answer_error(self, error: Exception) -> None:
+        """An error that is none of ours to tell clients of is logged."""
+        if not isinstance(error, RouterError):
             self.connection.door.bug(error)
-            self.refuse(RouterError("internal error; the server's log says more"))
+            error = RouterError("internal error; the server's log says more")
+        self.refuse(error)
 
     def respond(
         self, status: int, body: bytes, content_type: str = wire.JSON, headers: str = "", model: str = ""
@@ -213,17 +217,5 @@ def exchange_of(connection: ClientPipe, route: tuple[Named, bytes]) -> Exchange:
     """Of a plain POST request that native code has read. `route`: and the path."""
     exchange = Exchange(connection, b"POST", {}, keep_alive=True, old_client=False)
     exchange.route, exchange.path = route
-    return exchange
-
-
-def failing(connection: ClientPipe, route: tuple[Named, bytes], request_id: bytes | None, error: Exception) -> Exchange:
-    """A plain request that native code could not begin: run, it answers what a handler that raises `error` does.
-    `route`: and the path. `request_id`: as it is echoed, where the client gave one."""
-    exchange = exchange_of(connection, route)
-    exchange.request_id = "" if request_id is None else request_id.decode()
-
-    def fail(_: Exchange) -> None:
-        raise error
-
-    exchange.handler = fail
+    exchange.received_s = perf_counter()
     return exchange

@@ -68,27 +68,28 @@ class Reading:
         return read(self._kind, body, exchange.request_id, exchange.key_id, exchange.received_s)
 
     def _go_on(self, future: "asyncio.Future[tuple[Query, bytes] | None]") -> None:
-        error = future.exception()
+        exchange, error = self._exchange, future.exception()
         if self._over:
             return
         self._end()
-
-        def handle(exchange: Exchange) -> None:
-            try:
-                if error is not None:
-                    raise error
-                found = future.result()
-                assert found is not None
-                self._then(exchange, *found, self._permit)
-            except BaseException:
-                self._permit.settle()
-                raise
-
-        exchange = self._exchange
         try:
-            exchange.answer_by(handle)
+            if isinstance(error, Exception):
+                # Not raised once more: it, and the body with its frames, would wait for the cycle collector.
+                self._permit.settle()
+                exchange.answer_error(error)
+            else:
+                exchange.answer_by(lambda _: self._submit(future))
         except Exception as bug:  # whatever it is, the connection ends with it
             exchange.connection.broke(bug)
+
+    def _submit(self, future: "asyncio.Future[tuple[Query, bytes] | None]") -> None:
+        try:
+            found = future.result()
+            assert found is not None
+            self._then(self._exchange, *found, self._permit)
+        except BaseException:
+            self._permit.settle()
+            raise
 
     def _end(self) -> None:
         self._over = True

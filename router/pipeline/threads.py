@@ -34,8 +34,9 @@ class Threads:
         """Call `function` in a thread; what it returns or raises. Raises `RuntimeError` where no thread can be had."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[R] = loop.create_future()
+        waiting = [future]  # none once it is done
 
-        def end(result: R | None, error: BaseException | None) -> None:
+        def end(future: "asyncio.Future[R]", result: R | None, error: BaseException | None) -> None:
             self.unfinished -= 1
             if future.done():  # cancelled
                 return
@@ -50,7 +51,10 @@ class Threads:
             except BaseException as caught:
                 result, error = None, caught
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-                loop.call_soon_threadsafe(end, result, error)
+                loop.call_soon_threadsafe(end, waiting.pop(), result, error)
+            # An error holds this frame. That one must hold neither it nor the future: they, and the bodies of megabytes
+            # in the frames below, would wait for the cycle collector.
+            error = None
 
         if self._threads < min(self.unfinished + 1, self._most):
             self._start_thread()

@@ -5,6 +5,7 @@ with the way, over sockets.
 """
 
 import asyncio
+import gc
 import json
 import re
 import socket
@@ -1260,6 +1261,31 @@ def test_a_head_that_raises_costs_its_request_an_error_and_the_connection_goes_o
         head.error = None
     both.play(("ask", post(stream=stream), 0))
     assert both.native.passages == 1
+
+
+def test_a_request_whose_head_raised_is_freed_without_the_cycle_collector() -> None:
+    house = House(express=True)
+    scoring = house.router._decider.scoring
+    scoring.head = head = Raising(scoring.head.score)  # type: ignore[assignment]
+    house.router.reload(house.router.config.routing)
+
+    def exchanges() -> int:
+        return sum(isinstance(each, Exchange) for each in gc.get_objects())
+
+    gc.collect()
+    gc.disable()
+    before = exchanges()
+    try:
+        head.error = NoEngine("nothing is left")
+        house.play(("ask", post()))
+        assert house.clients[0][1].sent.startswith(b"HTTP/1.1 503 ")
+        head.error = None  # its traceback is longer than ours
+        house.play(("leave", 0))
+        house.clients.clear()
+        assert exchanges() == before
+    finally:
+        gc.enable()
+        house.close()
 
 
 def test_a_client_that_is_cut_as_its_answer_goes_out_is_counted_once() -> None:

@@ -1,9 +1,11 @@
 """Large bodies are read in a thread: the event loop goes on, and whoever waits for one can still leave or be ended."""
 
 import asyncio
+import gc
 import json
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -258,3 +260,27 @@ async def test_what_reading_raises_is_the_answer_however_late(
     client.send(chat(padding=LARGE) + chat())
     assert (await client.response()).error["message"] == "expected another body"
     assert (await client.response()).status == 200
+
+
+async def test_a_large_body_that_is_refused_is_freed_without_the_cycle_collector(
+    house: House, replying: ScriptedService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Body:
+        """Kept by the frame that raises."""
+
+    kept: list[weakref.ref[Body]] = []
+
+    def refuse(*arguments: object) -> Any:
+        body = Body()
+        kept.append(weakref.ref(body))
+        raise BadRequest(f"expected another {type(body).__name__}", param="messages")
+
+    monkeypatch.setattr(reading, "read", refuse)
+    client = await house.connect(await house.start(replying))
+    gc.disable()
+    try:
+        client.send(chat(padding=LARGE))
+        assert (await client.response()).error["message"] == "expected another Body"
+        await until(lambda: kept[0]() is None)
+    finally:
+        gc.enable()

@@ -1,6 +1,7 @@
 """Threads for slow scores: results and errors come back to the loop, and the end of the process waits for none."""
 
 import asyncio
+import gc
 import subprocess
 import sys
 import threading
@@ -138,3 +139,25 @@ async def test_a_thread_that_waits_holds_nothing_of_its_last_work() -> None:
     del text
     await until(lambda: gone() is None)
     threads.stop()
+
+
+async def test_an_error_and_what_it_was_made_of_are_freed_without_the_cycle_collector() -> None:
+    class Body:
+        """Of megabytes."""
+
+    def refuse(body: Body) -> None:
+        raise ValueError(f"a bad {type(body).__name__}")
+
+    threads, body = Threads(most=1), Body()
+    kept = weakref.ref(body)
+    gc.disable()
+    try:
+        future = threads.run(refuse, body)
+        del body
+        with pytest.raises(ValueError, match="a bad Body"):
+            await future
+        del future
+        await until(lambda: kept() is None)
+    finally:
+        gc.enable()
+        threads.stop()
