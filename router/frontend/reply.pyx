@@ -13,13 +13,14 @@ from router.native.meters import NAMES_OF_REASONS
 cimport way as native
 from router.native.call cimport Call, Receiver
 from router.native.meters cimport REASONS
-from router.native.pipe cimport Pipe
+from router.native.pipe cimport Outbox, Pipe
 from router.native.request cimport MOST_ID_BYTES, BaseRequest, HeadNumbers, Receivers, Requests, new_of, write_id
 from router.native.steps cimport kAnswer
 from router.native.views cimport bytes_of, view_of
 from way cimport string_view
 
 cdef bytes LAST_CHUNK = wire.LAST_CHUNK
+cdef Py_ssize_t MOST_GATHERED_BYTES = 32 * 1024  # of a whole answer; with its head that is less than an outbox takes
 
 
 cdef class Reply(Receiver):
@@ -95,6 +96,11 @@ cdef class Reply(Receiver):
             self.head = None
             self.under_way = True
         return 0
+
+    cdef bint _gathers(self) except -1:
+        cdef Outbox outbox = self.connection.outbox
+        return (outbox is not None and outbox.gathering and not self.connection.stalled and not self.heads.door.draining
+                and (self.stream or self.body is None or len(self.body) <= MOST_GATHERED_BYTES))
 
     cdef int _finish(self, Call call) except -1:
         cdef BaseRequest request = <BaseRequest?>call

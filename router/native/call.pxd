@@ -13,6 +13,7 @@ cdef class Call
 cdef class Receiver:
     cdef int _begin(self, Call call) except -1
     cdef int _chunk(self, string_view data) except -1
+    cdef bint _gathers(self) except -1
     cdef int _finish(self, Call call) except -1
 
 

@@ -35,6 +35,10 @@ cdef class Receiver:
         self.chunk(bytes_of(data))
         return 0
 
+    cdef bint _gathers(self) except -1:
+        """Whether its last bytes will go to the outbox, and nowhere else."""
+        return False
+
     cdef int _finish(self, Call call) except -1:
         """All chunks have come."""
         self.done(call.message)

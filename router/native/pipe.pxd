@@ -12,6 +12,7 @@ cdef class Outbox:
     cdef list pipes  # of the parcels in use
     cdef native.Ring ring
     cdef bint gathering
+    cdef public object before
     cdef int _add(self, Pipe pipe) except -1
     cdef int begin(self) except -1
     cdef int end(self) except -1

@@ -4,6 +4,7 @@ Called from one event loop's thread. Sending releases the GIL. The one call for 
 """
 
 import asyncio
+from collections.abc import Callable
 
 class Outbox:
     """What one read from an engine host brings for clients: gathered, then sent together, at the end of that read.
@@ -12,6 +13,7 @@ class Outbox:
     """
 
     io_uring: bool  #: all is sent in one system call
+    before: Callable[[], None] | None  #: called before anything that was gathered leaves; must not raise
     def __init__(self, io_uring: bool = True) -> None:
         """Without `io_uring`, or where the system does not let us, each client's bytes are a call of their own."""
 

@@ -38,6 +38,8 @@ cdef class Outbox:
         return <int>len(self.pipes) - 1
 
     cdef int flush(self) except -1:
+        if self.before is not None and len(self.pipes):
+            self.before()
         cdef list pipes = self.pipes, late = []
         cdef native.Parcel* parcels = self.parcels.data()
         cdef size_t i, sent, n = len(pipes)

@@ -59,6 +59,7 @@ cdef class Requests:
     cdef readonly bytes request_prefix
     cdef readonly bytes decision_prefix
     cdef public bint holds_ends
+    cdef public bint keeps_pace
     cdef public bint keeps_bodies
     cdef public object wake
     cdef set open

@@ -151,7 +151,9 @@ cdef class BaseRequest(Call):
         return True
 
     cdef int _finish(self, const way.Finish* finish) except -1:
+        cdef Requests requests = self.requests
         cdef Receiver receiver
+        cdef bint held
         if self.at == <int>phases.kWaiting:
             self._leave(causes.kAnswer)
             self._answering()
@@ -160,10 +162,11 @@ cdef class BaseRequest(Call):
         self.finish, self.finished = finish[0], True
         self.finish_reason = PyUnicode_DecodeUTF8(finish.reason.data(), finish.reason.size(), b"replace")
         self.finish.reason = string_view()  # its bytes are the frame's
-        if self.requests.holds_ends:
+        held = requests.holds_ends and not (self.native and requests.keeps_pace and self.receiver._gathers())
+        if held:
             self._leave(causes.kJournal)
         receiver = self._end(phases.kFinished)
-        if self.requests.holds_ends:
+        if held:
             self.tell_later(receiver)
         else:
             try:

@@ -47,6 +47,11 @@ class Ledger:
         return bool(self._subscribers)
 
     @property
+    def due(self) -> bool:
+        """There is something to tell."""
+        return self._due
+
+    @property
     def holds(self) -> bool:
         """The last byte of an answer waits for its record."""
         return self.keeper is not None

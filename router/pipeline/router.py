@@ -159,6 +159,8 @@ class Router:
             self.metrics.watch_feedback(self.feedback)
         self._requests.keeps_bodies = settings.prompts
         self._requests.holds_ends = self.ledger.holds
+        if self.intake is not None:
+            self.intake.outbox.before = self.journal.pace(self._requests)
 
     async def _close_journal(self) -> None:
         journal, self.journal, self.feedback = self.journal, None, None

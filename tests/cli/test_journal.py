@@ -5,18 +5,20 @@ import http.client
 import json
 import re
 import signal
+import socket
 import threading
 import urllib.error
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
 from router.cli.main import main
 from router.observe.journal import FeedbackLine, Reader
 from router.observe.record import Record
-from tests.conftest import wait_until
+from tests.conftest import PATIENCE_S, wait_until
 
 KILLS = 3
 CLIENTS = 8
@@ -67,6 +69,59 @@ def test_after_a_sigkill_under_load_no_acknowledged_record_is_missing_with_sync_
     assert reader.torn <= KILLS
 
 
+class Native:
+    """A client whose requests are common ones: they go the native way, over one connection."""
+
+    def __init__(self, server: Any) -> None:
+        where = urlsplit(server.url)
+        self._socket = socket.create_connection((where.hostname or "", where.port or 0), PATIENCE_S)
+        self._server = server
+
+    def post(self, body: dict[str, Any], headers: dict[str, str] | None = None) -> http.client.HTTPResponse:
+        """Read to its end. `headers` that ask for something make it an ordinary request."""
+        data = json.dumps(body).encode()
+        lines = {"host": "h", "content-type": "application/json", "content-length": str(len(data)), **(headers or {})}
+        head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
+        # In one packet: what comes in pieces is no common request.
+        self._socket.sendall(f"POST /v1/chat/completions HTTP/1.1\r\n{head}\r\n".encode() + data)
+        response = http.client.HTTPResponse(self._socket, method="POST")
+        response.begin()
+        response.read()
+        assert response.status == 200
+        return response
+
+    def steps(self) -> dict[str, float]:
+        """How many requests ended natively, as `true end`, and at which step others left, and why."""
+        found = {}
+        with self._server.open("/metrics", admin=True) as response:
+            for line in response.read().decode().splitlines():
+                if line.startswith("headgate_steps_total"):
+                    labels = dict(re.findall(r'(\w+)="(\w*)"', line))
+                    key = f"{labels['native']} {labels['step']} {labels['why']}".strip()
+                    found[key] = float(line.rpartition(" ")[2])
+        return found
+
+    def wait_for(self, **steps: int) -> None:
+        """By `steps`' keys, with `_` for blanks. Closes the connection."""
+        self._socket.close()
+        wanted = {key.replace("_", " "): count for key, count in steps.items()}
+        wait_until(lambda: {key: self.steps().get(key, 0) for key in wanted} == wanted, self.steps)
+
+
+def test_with_sync_record_answers_end_natively_and_a_large_one_waits_by_itself(
+    serve: Callable[..., Any], config: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = tmp_path / "journal"
+    server = serve(config(journal={"path": str(folder), "sync": "record"}))
+    client = Native(server)
+    body = {"model": "auto", "messages": [{"role": "user", "content": "2 + 2?"}]}
+    large = json.dumps([["chunk", "x" * 40_000], ["done"]])
+    for more in ({"stream": True}, {"stream": False}, {"stream": False, "user": large}):
+        id = client.post(body | more).headers["x-headgate-decision-id"]
+        assert records(folder)[-1].id == id  # at once
+    client.wait_for(true_end=2, false_end_journal=1)
+
+
 def test_with_the_default_every_answered_request_is_in_the_journal_after_an_orderly_end(
     serve: Callable[..., Any], config: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -109,11 +164,11 @@ def test_feedback_on_native_and_ordinary_answers_is_in_the_file_once_acknowledge
     folder = tmp_path / "journal"
     server = serve(config(journal={"path": str(folder), "prompts": True, "feedback_ids": 2}))
     ids = []
+    client = Native(server)
     for number, headers in enumerate((None, None, {"x-headgate-debug": "true"})):
         body = {"model": "small", "messages": [{"role": "user", "content": f"What is {number} + 2?"}]}
-        with server.post(body, headers) as response:
-            response.read()
-            ids.append(response.headers["x-headgate-decision-id"])
+        ids.append(client.post(body, headers).headers["x-headgate-decision-id"])
+    client.wait_for(true_end=2, false_head_header=1)
     with pytest.raises(urllib.error.HTTPError, match="404"):
         server.open("/v1/feedback", {"id": ids[0], "score": 1})
     for id, score in ((ids[1], 0.25), (ids[2], 1), (ids[1], 0.75)):
@@ -141,13 +196,12 @@ def test_replay_of_native_and_ordinary_decisions_is_alike_by_the_same_config_and
     folder = tmp_path / "journal"
     path = config(journal={"path": str(folder)})
     server = serve(path)
-    asked = ("auto", "small", "router-mf-0.2", "router-mf-0.99")
+    asked, client = ("auto", "small", "router-mf-0.2", "router-mf-0.99"), Native(server)
     for number in range(24):
         body = {"model": asked[number % 4], "messages": [{"role": "user", "content": f"What is {number} + 2?"}]}
         headers = {"x-headgate-debug": "true"} if number % 3 == 0 else None
-        with server.post(body | {"stream": number % 2 == 0}, headers) as response:
-            assert (response.headers["x-headgate-terms"] is None) is (headers is None)
-            response.read()
+        client.post(body | {"stream": number % 2 == 0}, headers)
+    client.wait_for(true_end=16, false_head_header=8)
     server.signal(signal.SIGTERM)
     assert server.end()[0] == 0
     assert main(["journal", "replay", str(folder), "--config", str(path), "--json"]) == 0

@@ -249,6 +249,27 @@ def test_a_client_that_reads_slowly_goes_the_slow_way(town: Town) -> None:
     assert client.received() == b"a<b>"
 
 
+def test_nothing_that_was_gathered_leaves_before_who_asked_for_it_was_called(town: Town) -> None:
+    one, other = town.client(socket.SOCK_DGRAM), town.client(socket.SOCK_DGRAM)
+    seen: list[list[bytes]] = []
+    town.outbox.before = lambda: seen.append(one.reads() + other.reads())
+    town.tell([(0, b"a"), (1, b"b")], [(0, b"c")])
+    assert seen == [[]]
+    assert (one.reads(), other.reads()) == ([b"ac"], [b"b"])
+    town.tell()
+    assert len(seen) == 1  # nothing was gathered
+
+    def ask(data: bytes) -> None:
+        one.write(data)
+        assert one.flushed() is not None
+        one.write(b"!")
+
+    one.chunk = ask
+    town.tell([(0, b"d")])
+    assert seen[1:] == [[], [b"d"]]
+    assert one.reads() == [b"!"]
+
+
 def test_without_an_outbox_each_is_sent_at_once() -> None:
     town = Town(False)
     client = town.client(socket.SOCK_DGRAM)

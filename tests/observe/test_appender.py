@@ -140,24 +140,27 @@ def test_with_synced_first_a_fate_is_told_after_the_sync_and_what_it_refused_cou
     assert fates(appender, 2) == [(second, False), (third, False)]
 
 
-def threads() -> int:
-    return len(list(Path("/proc/self/task").iterdir()))
+def threads() -> set[str]:
+    return {path.name for path in Path("/proc/self/task").iterdir()}
 
 
 @pytest.mark.parametrize("ended", [True, False])
 def test_the_thread_ends_once_all_is_written_or_nobody_is_left(tmp_path: Path, ended: bool) -> None:
     before, file = threads(), opened(tmp_path / "a")
 
-    def work() -> None:
+    def work() -> set[str]:
         appender = Appender(BIG)
+        own = threads() - before
         appender.use(file)
         appender.put(b"a\n", 1)
         if ended:
             appender.end()
             wait_until(lambda: appender.attend(0.01)[4])
+        return own
 
-    work()
-    wait_until(lambda: threads() == before)
+    own = work()
+    assert own
+    wait_until(lambda: not own & threads())
     assert (tmp_path / "a").read_bytes() == b"a\n"
     os.close(file)
 

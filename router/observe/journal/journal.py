@@ -6,12 +6,13 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 
 from router.config import Journal as Settings
 from router.observe.journal.folder import Folder
-from router.observe.journal.writer import Writer
+from router.observe.journal.writer import SETTLE_PAUSE_S, Writer
 from router.observe.ledger import Ledger, release
 from router.observe.record import Record
 
@@ -20,8 +21,17 @@ log = logging.getLogger("headgate.journal")
 #: An answer waits no longer than this for its record: a disk that hangs must not hold clients for ever.
 LONGEST_WAIT_S = 5.0
 _CLOSE_S = 5.0
+#: With `sync: record` what one read from an engine brings waits so long for its records, for all clients. Where that
+#: was in vain, ends wait each by itself for a while.
+_LEAVE_S = 0.25
 
 Act = Callable[[], None]
+
+
+class Ends(Protocol):
+    """Of the requests that end natively."""
+
+    keeps_pace: bool  #: they may, for `Journal.pace`'s call comes before their last bytes leave
 
 
 class Journal:
@@ -38,6 +48,9 @@ class Journal:
         self._loop.add_reader(self._writer.fileno(), self._tell)
         self._waiting: set[_Held] = set()
         self._on_disk = settings.fsync_s == 0
+        self._ends: Ends | None = None
+        self._leaving = False  #: bytes are about to leave whose records are being told
+        self._resuming: asyncio.TimerHandle | None = None
         self._ledger = ledger
         self._end = ledger.subscribe(self._records)
         if settings.sync == "record":
@@ -47,8 +60,20 @@ class Journal:
         """A line that is no record. `written` is called from the event loop: whether the line is in the file."""
         self._put(self._encode([line]), 1, written)
 
+    def pace(self, ends: Ends) -> Act | None:
+        """With `sync: record`: to be called before what native code has gathered leaves: what has ended is written down
+        first. As long as the disk is fast `ends` are told that they may rely on it. None: they may not."""
+        if self._ledger.keeper is None or self._on_disk:
+            return None
+        self._ends, ends.keeps_pace = ends, True
+        return self._before_leaving
+
     async def close(self) -> None:
         """Write what the ledger has told so far. What a disk cannot take in time is lost, and said so."""
+        if self._ends is not None:
+            self._ends.keeps_pace = False
+        if self._resuming is not None:
+            self._resuming.cancel()
         self._end()
         self._ledger.keeper = None
         if not await asyncio.to_thread(self._writer.close, _CLOSE_S):
@@ -83,7 +108,33 @@ class Journal:
         except Exception:  # one that is no JSON must not take the others along
             data = b"".join([self._one(record) for record in records])
         self._put(data, data.count(b"\n"))
-        self._writer.settle()
+        if not self._leaving:
+            self._writer.settle()
+        elif not self._writer.settle(_LEAVE_S):
+            self.counts.late += len(records)
+            self._fall_behind()
+
+    def _before_leaving(self) -> None:
+        if not self._ledger.due:
+            return
+        self._leaving = True
+        try:
+            self._ledger.tell()
+        except Exception:  # what leaves must not be held up for ever
+            log.exception("what has ended could not be told before its last bytes left")
+        self._leaving = False
+
+    def _fall_behind(self) -> None:
+        """From now on ends wait each by itself, until the disk has caught up."""
+        if self._ends is not None and self._ends.keeps_pace:
+            self._ends.keeps_pace = False
+            self._resuming = self._loop.call_later(SETTLE_PAUSE_S, self._catch_up)
+
+    def _catch_up(self) -> None:
+        if self._ends is not None and self._writer.settle():
+            self._ends.keeps_pace = True
+        else:
+            self._resuming = self._loop.call_later(SETTLE_PAUSE_S, self._catch_up)
 
     def _one(self, record: Record) -> bytes:
         try:

@@ -23,8 +23,8 @@ log = logging.getLogger("headgate.journal")
 _LOOK_S = 1.0  #: how often it is made sure that the segment has not been removed
 #: A tick waits so long until its lines are in the file; a disk that is slower is not waited for again for a while, so
 #: that it costs other requests two hundredths of their time at most.
-_SETTLE_S = 0.02
-_SETTLE_PAUSE_S = 1.0
+SETTLE_S = 0.02
+SETTLE_PAUSE_S = 1.0
 
 Written = Callable[[bool], None]
 
@@ -96,9 +96,9 @@ class Writer:
             return 0
         return self._appender.put(data, lines, told=told)
 
-    def settle(self) -> bool:
+    def settle(self, most_s: float | None = None) -> bool:
         """Whether all that was handed over is in the file or dropped. Waits for that, unless the disk is slow."""
-        return self._appender.settle(_SETTLE_S, _SETTLE_PAUSE_S)
+        return self._appender.settle(SETTLE_S if most_s is None else most_s, SETTLE_PAUSE_S)
 
     def done(self) -> list[tuple[int, bool]]:
         """Blocks put with `told`, once each: whether they are in the file; with `fsync_s: 0` on the disk."""
