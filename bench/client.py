@@ -13,9 +13,10 @@ from urllib.parse import urlsplit
 import httptools
 
 
-def post(path: str, body: bytes, *, host: str = "bench") -> bytes:
-    """A whole POST request of JSON."""
-    lines = (f"POST {path} HTTP/1.1", f"host: {host}", "content-type: application/json", f"content-length: {len(body)}")
+def post(path: str, body: bytes, *, host: str = "bench", headers: Sequence[str] = ()) -> bytes:
+    """A whole POST request of JSON. `headers`: further lines of its head, without their ends."""
+    lines = [f"POST {path} HTTP/1.1", f"host: {host}", "content-type: application/json"]
+    lines += [f"content-length: {len(body)}", *headers]
     return "".join(f"{line}\r\n" for line in lines).encode() + b"\r\n" + body
 
 

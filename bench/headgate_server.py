@@ -35,6 +35,7 @@ def run(
     stub: bool = False,
     routing: Mapping[str, Any] | None = None,
     limits: Mapping[str, Any] | None = None,
+    api_keys: Sequence[str] = (),
     branches: Mapping[str, Any] | None = None,
     program: Sequence[str] = ("-m", "router.cli.main"),
     env: Mapping[str, str] | None = None,
@@ -47,7 +48,8 @@ def run(
     """
     port, admin_port = launch.free_port(), launch.free_port()
     with tempfile.TemporaryDirectory(prefix="headgate-bench-") as folder:
-        server = {"port": port, "admin_port": admin_port, "limits": dict(limits or {})}
+        ports = {"port": port, "admin_port": admin_port}
+        server = {**ports, "api_keys": list(api_keys), "limits": dict(limits or {})}
         supervision = {"runtime_dir": folder}
         config = {"server": server, "pool": list(members), "routing": dict(routing or {}), "supervision": supervision}
         config |= branches or {}

@@ -70,7 +70,8 @@ def start(stack: contextlib.ExitStack, name: str, peer_python: Path) -> Contesta
 
 def measure(contestant: Contestant, bodies: Sequence[bytes], args: Any, seconds: float) -> Sample:
     before = contestant.cpu_s()
-    load = wrk.run(contestant.server.url, http_apps.PATH, bodies, connections=args.connections, seconds=seconds)
+    requests = [client.post(http_apps.PATH, body) for body in bodies]
+    load = wrk.run(contestant.server.url, requests, connections=args.connections, seconds=seconds)
     spent = contestant.cpu_s() - before
     if load.errors or not load.requests:
         raise RuntimeError(f"{contestant.name}: {load.errors} errors in {load.requests} requests")

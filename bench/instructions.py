@@ -11,13 +11,34 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import report
 
 GOALS = (report.Goal("largest_ratio", 1.03),)
 _WORK = Path(__file__).resolve().parent / "instruction_work.py"
 _SUMMARY = re.compile(r"^(?:summary|totals): (\d+)", re.MULTILINE)
+
+
+class Compared(NamedTuple):
+    """Instructions of one unit of work."""
+
+    ours: float
+    base: float
+
+    @property
+    def ratio(self) -> float:
+        return self.ours / self.base
+
+
+def missing_tools() -> str:
+    """What must be installed first; empty when it is here."""
+    return "" if shutil.which("valgrind") else "valgrind is missing: apt-get install valgrind"
+
+
+def compare(base: Path, kind: str) -> Compared:
+    """One kind of work in this checkout and in the one at `base`."""
+    return Compared(*(found[kind] for found in measure([report.ROOT, base.resolve()], kind, None)))
 
 
 def begin(root: Path, folder: Path, kinds: str) -> "subprocess.Popen[str]":
@@ -81,8 +102,8 @@ def main() -> None:
     parser.add_argument("--kinds", default="", help="only the kinds of work whose name contains this")
     parser.add_argument("--keep", type=Path, help="keep callgrind's dumps in this folder, for callgrind_annotate")
     args = parser.parse_args()
-    if shutil.which("valgrind") is None:
-        parser.exit(2, "valgrind is missing: apt-get install valgrind\n")
+    if missing := missing_tools():
+        parser.exit(2, f"{missing}\n")
     roots = [report.ROOT, *([] if args.base is None else [args.base.resolve()])]
     kinds = args.kinds or ("chat_plain" if args.quick else "")
     ours, *others = measure(roots, kinds, args.keep)

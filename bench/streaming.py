@@ -1,24 +1,29 @@
-"""CPU of the frontend process per streamed token, and whether every token arrives once and in order.
+"""CPU of the frontend process per streamed token, and whether every token arrives once and in order. With `--base`,
+also its machine instructions, to those of another checkout.
 
 Two stub engine hosts emit numbered tokens in ticks, one for every running stream, as an engine's steps do. The client
 checks each stream's numbers. CPU counts everything that the frontend does for a stream: request, decision, tokens, end.
+Instructions are those of a token alone, at 64 streams, as `instructions.py` counts them.
 """
 
 import asyncio
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import client
 import cpu
 import headgate_server
+import instructions
 import launch
 import prompts
 import report
 
-GOALS = (report.Goal("cpu_us_per_token", 8), report.Goal("lost", 0))
+GOALS = (report.Goal("cpu_us_per_token", 8), report.Goal("lost", 0), report.Goal("instructions_ratio", 1.02))
 AT_STREAMS = 64  #: where `cpu_us_per_token` is read
-LOSS_STREAMS = 512  #: where `lost` is read
+LOSS_STREAMS = 512  #: where tokens may be lost as well as at `AT_STREAMS`: `lost` is of both
+COUNTED = f"token_of_{AT_STREAMS}_streams"  #: the work whose instructions are compared
 
 
 class Sample(NamedTuple):
@@ -62,7 +67,12 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=256, help="of each answer")
     parser.add_argument("--tick-ms", type=float, default=10.0, help="time between two tokens of a stream")
     parser.add_argument("--words", type=int, default=100, help="words of a prompt")
+    parser.add_argument(
+        "--base", type=Path, help="another checkout, built, to compare instructions with; needs valgrind"
+    )
     args = parser.parse_args()
+    if args.base is not None and (missing := instructions.missing_tools()):
+        parser.exit(2, f"{missing}\n")
     launch.prefer(args.priority)
     runs, tokens = (2, 32) if args.quick else (args.runs, args.tokens)
     levels = sorted({16, AT_STREAMS, LOSS_STREAMS} if args.quick else {*args.streams, AT_STREAMS, LOSS_STREAMS})
@@ -80,19 +90,24 @@ def main() -> None:
                     f"run {run + 1}/{runs}, {level} streams: {sample.cpu_us:.2f} us a token, "
                     f"{sample.per_s:.0f} tokens/s, lost {sample.lost}"
                 )
-    report.finish(args, "streaming", figures(samples, tokens), goals=GOALS)
+    counted = None if args.base is None else instructions.compare(args.base, COUNTED)
+    report.finish(args, "streaming", figures(samples, tokens, counted), goals=GOALS)
 
 
-def figures(samples: dict[int, list[Sample]], tokens: int) -> dict[str, Any]:
+def figures(
+    samples: dict[int, list[Sample]], tokens: int, counted: instructions.Compared | None = None
+) -> dict[str, Any]:
     levels = {
         str(level): {field: report.spread([getattr(sample, field) for sample in of]) for field in Sample._fields}
         for level, of in samples.items()
     }
     return {
         "cpu_us_per_token": levels[str(AT_STREAMS)]["cpu_us"]["median"],
-        "lost": sum(sample.lost for sample in samples[LOSS_STREAMS]),
+        "instructions_ratio": None if counted is None else round(counted.ratio, 4),
+        "lost": sum(sample.lost for level in (AT_STREAMS, LOSS_STREAMS) for sample in samples[level]),
         "lost_any_level": sum(sample.lost for of in samples.values() for sample in of),
         "tokens_per_answer": tokens,
+        "instructions": None if counted is None else counted._asdict(),
         "streams": levels,
     }
 

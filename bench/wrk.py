@@ -1,6 +1,6 @@
-"""Runs wrk with a rotating set of POST bodies and reads what it says.
+"""Runs wrk with a rotating set of whole requests and reads what it says.
 
-Every body differs from the next, so that nothing is answered from a cache of the last one.
+Every request differs from the next, so that nothing is answered from a cache of the last one.
 """
 
 import shutil
@@ -14,10 +14,10 @@ import upstream
 
 _SCRIPT = """
 local requests, at = {}, 0
-wrk.headers["content-type"] = "application/json"
 function init(args)
-  for line in io.lines("%(bodies)s") do
-    requests[#requests + 1] = wrk.format("POST", "%(path)s", nil, line)
+  local whole = io.open("%(requests)s", "rb")
+  for size in io.lines("%(sizes)s") do
+    requests[#requests + 1] = whole:read(tonumber(size))
   end
 end
 function request()
@@ -46,20 +46,20 @@ class Load(NamedTuple):
         return self.requests / self.seconds
 
 
-def run(url: str, path: str, bodies: Sequence[bytes], *, connections: int, seconds: float) -> Load:
-    """One thread of wrk posting `bodies` in turn. Raises `RuntimeError` when wrk fails."""
+def run(url: str, requests: Sequence[bytes], *, connections: int, seconds: float) -> Load:
+    """One thread of wrk sending `requests`, head and body, in turn. Raises `RuntimeError` when wrk fails."""
     program = shutil.which("wrk")
     if program is None:
         raise SystemExit(upstream.missing_tools())
     with tempfile.TemporaryDirectory(prefix="headgate-bench-") as folder:
-        lines = Path(folder) / "bodies"
-        lines.write_bytes(b"\n".join(bodies) + b"\n")
-        script = Path(folder) / "post.lua"
-        script.write_text(_SCRIPT % {"bodies": lines, "path": path}, encoding="utf-8")
+        whole, sizes, script = (Path(folder) / name for name in ("requests", "sizes", "send.lua"))
+        whole.write_bytes(b"".join(requests))
+        sizes.write_text("".join(f"{len(request)}\n" for request in requests), encoding="ascii")
+        script.write_text(_SCRIPT % {"requests": whole, "sizes": sizes}, encoding="utf-8")
         shape = ["-t", "1", "-c", str(connections), "-d", f"{max(1, round(seconds))}s", "--timeout", "30s"]
         done = subprocess.run([program, *shape, "-s", str(script), url], capture_output=True, text=True, check=False)
     marked = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
     if done.returncode != 0 or not marked:
         raise RuntimeError(f"wrk against {url} failed: {done.stdout}{done.stderr}")
-    requests, micros, errors, p50, p99 = (float(field) for field in marked[0].split()[1:])
-    return Load(int(requests), micros / 1e6, int(errors), p50 / 1e3, p99 / 1e3)
+    answered, micros, errors, p50, p99 = (float(field) for field in marked[0].split()[1:])
+    return Load(int(answered), micros / 1e6, int(errors), p50 / 1e3, p99 / 1e3)

@@ -25,11 +25,16 @@ def is_spread(value):
 @pytest.mark.skipif(bool(upstream.missing_tools()), reason=upstream.missing_tools() or "nginx and wrk are here")
 def test_overhead(root):
     result = run(root, "overhead.py", "--peers", "")
-    assert result["headgate_cpu_us"] > 0
-    assert result["ratio"] is None
+    assert 0 < result["headgate_cpu_us"] < 1e6
+    assert 0 < result["headgate_full_cpu_us"] < 1e6
+    assert result["ratio"] is result["ratio_full"] is None
     assert result["peers"] == {}
     assert is_spread(result["headgate"]["cpu_us"])
+    assert is_spread(result["headgate_full"]["cpu_us"])
     assert sum(result["answered_by"].values()) == 64
+    assert result["journal_missing"] == 0
+    assert result["journal_records"] > 64
+    assert result["native_share_full"] == 1
 
 
 def test_streaming(root):
@@ -38,6 +43,14 @@ def test_streaming(root):
     assert result["lost"] == result["lost_any_level"] == 0
     assert is_spread(result["streams"]["512"]["cpu_us"])
     assert result["streams"]["512"]["tokens"]["median"] == 2 * 512 * 32
+    assert result["instructions_ratio"] is None
+
+
+def test_after_one_500_of_one_member_the_native_share_of_the_others_requests_is_1(root):
+    result = run(root, "native_share.py")
+    assert result["native_share"] == 1
+    assert result["requests"] == 200
+    assert result["steps"] == dict.fromkeys(("head", "body", "admit", "score", "decide", "frame", "pass_on", "end"), 1)
 
 
 def test_loss(root):
@@ -90,6 +103,7 @@ def test_help_says_what_each_is_for(root):
         "streaming.py",
         "memory.py",
         "loss.py",
+        "native_share.py",
         "journal.py",
         "engine.py",
         "judge.py",

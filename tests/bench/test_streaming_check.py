@@ -1,8 +1,11 @@
 """The check that `lost` rests on: every way in which a stream can be wrong is counted."""
 
 import json
+import subprocess
+import sys
 
 import client
+import instructions
 import pytest
 import streaming
 
@@ -35,3 +38,35 @@ def test_tokens_out_of_place_are_lost(numbers, received, lost):
 def test_a_stream_that_does_not_end_well_has_lost_something():
     assert streaming.check(answer([0, 1, 2, 3], done=False), 4) == (4, 1)
     assert streaming.check(answer([0, 1, 2, 3], status=500), 4) == (4, 1)
+
+
+def samples(**lost):
+    return {int(level[1:]): [streaming.Sample(10, each, 5.0, 1.0, 1.0, 1.0)] for level, each in lost.items()}
+
+
+def test_lost_is_what_64_and_512_streams_lost_together():
+    found = streaming.figures(samples(_16=100, _64=2, _512=3), 32)
+    assert (found["lost"], found["lost_any_level"]) == (5, 105)
+    assert found["instructions_ratio"] is None
+
+
+def test_the_ratio_of_instructions_is_ours_to_the_other_checkouts(tmp_path, monkeypatch):
+    asked = []
+
+    def measure(roots, kinds, keep):
+        asked.append((roots, kinds))
+        return [{"token_of_64_streams": 918.0, "host_token_of_64_streams": 1.0}, {"token_of_64_streams": 900.0}]
+
+    monkeypatch.setattr(instructions, "measure", measure)
+    counted = instructions.compare(tmp_path, streaming.COUNTED)
+    assert asked == [([streaming.report.ROOT, tmp_path], "token_of_64_streams")]
+    assert streaming.figures(samples(_64=0, _512=0), 32, counted)["instructions_ratio"] == 1.02
+
+
+def test_without_valgrind_a_comparison_of_instructions_is_refused_before_anything_is_measured(root, tmp_path):
+    command = [sys.executable, str(root / "bench" / "streaming.py"), "--quick", "--base", str(tmp_path)]
+    done = subprocess.run(
+        command, env={"PATH": str(tmp_path), "PYTHONPATH": str(root)}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert "valgrind is missing: apt-get install valgrind" in done.stderr
