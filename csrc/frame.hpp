@@ -2,6 +2,7 @@
 // and Load from it. Fields appended by a newer peer are skipped, missing ones have their defaults. What is of another
 // type or form than expected is left to the full decoder.
 #pragma once
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -103,10 +104,13 @@ class FrameReader {
   explicit FrameReader(std::string_view frame)
       : at_(reinterpret_cast<const uint8_t*>(frame.data())), end_(at_ + frame.size()) {}
 
+  static constexpr size_t kLeastItemBytes = 4;  // array, id, and the head of its bytes
+
   bool chunks(std::vector<Chunk>* out) {
     size_t left = 0, items = 0;
     if (!message(3, &left) || !more(&left) || !array(&items)) return false;
     out->clear();
+    out->reserve(std::min(items, static_cast<size_t>(end_ - at_) / kLeastItemBytes));
     for (; items; --items) {
       Chunk chunk;
       if (!item(&chunk)) return false;

@@ -5,6 +5,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <string>
 #include <string_view>
 
@@ -191,8 +192,14 @@ inline int hex_digits(size_t value) {
 
 // `data` as one chunk of the chunked transfer encoding, appended.
 inline void add_framed(std::string* out, std::string_view data) {
-  for (int i = hex_digits(data.size()); i-- > 0;) out->push_back("0123456789abcdef"[data.size() >> (4 * i) & 15]);
-  out->append("\r\n").append(data).append("\r\n");
+  const int digits = hex_digits(data.size());
+  const size_t before = out->size(), framed = static_cast<size_t>(digits) + data.size() + 4;
+  out->resize(before + framed);  // once: three appends cost more than the zeros that this writes
+  char* at = out->data() + before;
+  for (int i = digits; i-- > 0;) *at++ = "0123456789abcdef"[data.size() >> (4 * i) & 15];
+  std::memcpy(at, "\r\n", 2);
+  if (!data.empty()) std::memcpy(at + 2, data.data(), data.size());
+  std::memcpy(at + 2 + data.size(), "\r\n", 2);
 }
 
 }  // namespace headgate
