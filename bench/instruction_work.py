@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import client
 import decision
+import msgspec
 import prompts
 import uvloop
 from links import Deaf, Link
@@ -93,6 +94,16 @@ class Front:
         self.door.sweep(self.loop.time())
         self.wires: list[Wire] = []
         self.clients = [self.connect() for _ in range(CONNECTIONS)]
+
+    def keep_lines(self) -> None:
+        """From now on the ledger's records are written as a journal has them."""
+        encode = msgspec.json.Encoder().encode_lines
+
+        def write(told: Any) -> None:
+            told.lines(encode) if hasattr(told, "lines") else encode(told)  # versions before had a list of records
+
+        if self.ledger is not None:
+            self.ledger.subscribe(write)
 
     def _link(self, member: EngineMember) -> Link:
         link = Link(member, self.loop, natively=True)
@@ -259,7 +270,8 @@ class Hosted:
 
 
 def frontend_kinds(texts: list[str]) -> Iterator[Kind]:
-    front, guarded = Front(), Front(api_keys=("sk-0123456789abcdef0123456789abcdef",))
+    front, guarded, kept = Front(), Front(api_keys=("sk-0123456789abcdef0123456789abcdef",)), Front()
+    kept.keep_lines()
     bodies = [prompts.chat(text) for text in texts]
     plain = [client.post(CHAT, body) for body in bodies]
 
@@ -277,6 +289,7 @@ def frontend_kinds(texts: list[str]) -> Iterator[Kind]:
         "chat_plain_with_key", with_header(b"authorization: Bearer sk-0123456789abcdef0123456789abcdef")
     )
     yield front.requests("chat_request_id", with_header(b"x-request-id: 0123456789abcdef"))
+    yield kept.requests("chat_journal", plain)
     yield front.requests("chat_parts", parts)
     yield front.requests("chat_tools", tools)
     yield front.requests("completion", [client.post("/v1/completions", completion(text)) for text in texts])

@@ -13,6 +13,8 @@ from router.errors import ConfigError, Unauthorized
 
 _BEARER = b"bearer "
 _ID_DIGITS = 8
+_NONE = (bytes(32), "")  # in the place of a digest that is not there: the comparison takes its time all the same
+_sha256 = hashlib.sha256
 
 
 class Keys:
@@ -25,7 +27,7 @@ class Keys:
         for i, key in enumerate(keys):
             if why := fault_of_api_key(key):
                 raise ConfigError(f"{why} - at `$.server.api_keys[{i}]`")
-        digests = [hashlib.sha256(key.encode()).digest() for key in keys]
+        digests = [_sha256(key.encode()).digest() for key in keys]
         self._ids = {digest: (digest, digest.hex()[:_ID_DIGITS]) for digest in digests}
 
     def __bool__(self) -> bool:
@@ -52,8 +54,8 @@ class Keys:
         return str(found)
 
     def _id_of(self, key: bytes) -> str:
-        digest = hashlib.sha256(key).digest()
-        kept, id = self._ids.get(digest, (bytes(len(digest)), ""))
+        digest = _sha256(key).digest()
+        kept, id = self._ids.get(digest, _NONE)
         return id if compare_digest(kept, digest) else ""
 
 

@@ -7,6 +7,9 @@ cimport way as native
 cdef enum:
     OTHER = 1 << 30  # among capabilities: one that we do not know
 
+cdef tuple CAPABILITIES  # by their bit
+cdef tuple RULES  # in the order of `Rule`
+
 
 cdef class Fields:
     """Names and places of the numbers of one C++ struct; `out` and `source` are such structs, `rows` many in a row."""

@@ -14,7 +14,7 @@ import msgspec
 from router.errors import BadRequest, DeadlineExceeded, NotFound, NotWritten, RouterError
 from router.observe.journal import FeedbackLine, Journal
 from router.observe.ledger import Ledger
-from router.observe.record import Record
+from router.observe.tick import Tick
 
 #: A client waits no longer than this for the disk.
 LONGEST_WAIT_S = 5.0
@@ -59,6 +59,7 @@ class Feedback:
         self._most = most_ids
         self._open: OrderedDict[str, _Open] = OrderedDict()
         self._alike: dict[_Open, _Open] = {}
+        self._unrated: dict[tuple[str, str], _Open] = {}  # of them, by key and model
         self.forgotten = 0  #: ids that left to make room, since the start
         self._end = ledger.subscribe(self._ended)
 
@@ -128,12 +129,14 @@ class Feedback:
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise BadRequest(f"`{name}`: {hint}expected one of {', '.join(self._models)}; got {model[:200]!r}", param=name)
 
-    def _ended(self, records: Sequence[Record]) -> None:
+    def _ended(self, tick: Tick) -> None:
         """Of every answer of which something had come: one that a client stopped can be rated too."""
-        opened = self._open
-        for record in records:
-            if record.id and record.model:
-                opened[record.id] = self._one(_Open(record.key_id, record.model, False))
+        opened, unrated = self._open, self._unrated
+        for id, model, key_id in tick.answered():
+            kind = unrated.get((key_id, model))
+            if kind is None:
+                kind = unrated[key_id, model] = self._one(_Open(key_id, model, False))
+            opened[id] = kind
         while len(opened) > self._most:
             opened.popitem(last=False)
             self.forgotten += 1

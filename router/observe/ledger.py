@@ -14,17 +14,18 @@ from typing import Protocol
 
 from router.observe.metrics import Metrics
 from router.observe.record import Record
+from router.observe.tick import Tick
 
 log = logging.getLogger("headgate.ledger")
 
-Subscriber = Callable[[Sequence[Record]], None]
+Subscriber = Callable[[Tick], None]
 
 
 class Source(Protocol):
     """Ends that native code has gathered since the last tick."""
 
-    def take(self, *, wanted: bool) -> list[Record]:
-        """Count them in the metrics; where they are `wanted`, return their records."""
+    def take(self, *, wanted: bool) -> Tick:
+        """Count them in the metrics; where they are `wanted`, return them."""
         ...
 
 
@@ -88,16 +89,14 @@ class Ledger:
     def tell(self) -> None:
         """All that ended so far, now."""
         self._due = False
-        records, self._ended = self._ended, []
-        self._tell(records, (self._count,))
+        told, self._ended = Tick(self._ended), []
+        self._tell(told, (self._count,))
         for source in self._sources:
             try:
-                records += source.take(wanted=self.wanted)
+                told = told.joined(source.take(wanted=self.wanted))
             except Exception:
                 log.exception("the ends that were gathered natively could not be read: they are in no record")
-        if self._subscribers:
-            records.sort(key=_ended_s)
-            self._tell(records, tuple(self._subscribers))
+        self._tell(told, tuple(self._subscribers))
         held, self._held = self._held, []
         if not held:
             return
@@ -106,18 +105,18 @@ class Ledger:
         else:
             self.keeper(held)
 
-    def _count(self, records: Sequence[Record]) -> None:
-        for record in records:
+    def _count(self, told: Tick) -> None:
+        for record in told.made:
             self._metrics.ended(record)
 
-    def _tell(self, records: Sequence[Record], subscribers: Sequence[Subscriber]) -> None:
-        if not records:
+    def _tell(self, told: Tick, subscribers: Sequence[Subscriber]) -> None:
+        if not subscribers or not told:
             return
         for subscriber in subscribers:
             try:
-                subscriber(records)
+                subscriber(told)
             except Exception:
-                log.exception("a subscriber of the ledger failed on %d records; the others are told", len(records))
+                log.exception("a subscriber of the ledger failed on %d records; the others are told", len(told))
 
 
 def release(held: Sequence[Callable[[], None]]) -> None:
@@ -127,7 +126,3 @@ def release(held: Sequence[Callable[[], None]]) -> None:
             act()
         except Exception:
             log.exception("the end of an answer could not be sent")
-
-
-def _ended_s(record: Record) -> float:
-    return record.time_s + record.total_s

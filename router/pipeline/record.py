@@ -13,6 +13,8 @@ from router.native.request import Requests
 from router.observe.metrics import Metrics
 from router.observe.record import SCHEMA_VERSION, Decided, End, Record, tpot_s
 from router.observe.record import Leg as LegRecord
+from router.observe.tick import Tick
+from router.pipeline.ends import FinishedEnds
 from router.pipeline.intake import Intake
 from router.pipeline.leg import Leg
 from router.pipeline.request import Request
@@ -74,19 +76,27 @@ class Ended:
         self._intake = intake
         self._metrics = metrics
 
-    def take(self, *, wanted: bool) -> list[Record]:
+    def take(self, *, wanted: bool) -> Tick:
         ended = cast(list[Request], self._requests.take_ended())
         if self._intake is not None:
             self._intake.count(ended)
-        records = []
+        made: list[Record] = []
+        finished: list[Request] = []
         for request in ended:
-            counted = request.native and request.finished  # natively, by now
-            if wanted or not counted:
-                record = record_of(request, wanted=wanted)
-                records.append(record)
-                if not counted:
-                    self._metrics.ended(record)
-        return records
+            if request.native and request.finished:  # counted natively, by now
+                finished.append(request)
+            else:
+                made.append(record_of(request, wanted=wanted))
+                self._metrics.ended(made[-1])
+        if not wanted:
+            return Tick(made)
+        if self._requests.keeps_bodies:
+            return Tick(made + [_wanted(request) for request in finished])
+        return Tick(made, [FinishedEnds(finished, _wanted)])
+
+
+def _wanted(request: Request) -> Record:
+    return record_of(request, wanted=True)
 
 
 def _legs(request: Request, decided: Sequence[Decided]) -> tuple[LegRecord, ...]:

@@ -76,6 +76,10 @@ def _comparable(value: Any) -> Any:
     return [_comparable(each) for each in value] if isinstance(value, list | tuple) else value
 
 
+_encode_lines = msgspec.json.Encoder().encode_lines
+_decode_lines = msgspec.json.Decoder(Record).decode_lines
+
+
 class Wire:
     """A transport that keeps what is written. `full`: the client does not read."""
 
@@ -192,6 +196,8 @@ class House:
         self.clients: list[tuple[Connection, Wire]] = []
         self.records: list[Record] = []
         self.router.ledger.subscribe(self.records.extend)
+        self.lines: list[Record] = []  #: the same, as a journal has them
+        self.router.ledger.subscribe(lambda told: self.lines.extend(_decode_lines(told.lines(_encode_lines))))
         self.submitted: list[str] = []  #: the ids that engines were told, of which they make those of answers
 
     def _start(self, member: EngineMember) -> tuple[Channel, Wire, FrameDecoder]:
@@ -312,6 +318,7 @@ class House:
             "frames": frames,
             "metrics": sorted(scrape),
             "records": sorted(str(_comparable(msgspec.to_builtins(record))) for record in self.records),
+            "lines": sorted(str(_comparable(msgspec.to_builtins(record))) for record in self.lines),
             "observed": sorted(line for line in counts if not line.endswith(" 0.0")),
             "in_flight": (self.router.in_flight(), self.door.running, self.router.pending_bytes, self.door.body_bytes),
             "states": [member.state() for member in (*self.members, *self.urls)],

@@ -15,6 +15,7 @@ from router.observe.journal.folder import Folder
 from router.observe.journal.writer import SETTLE_PAUSE_S, Writer
 from router.observe.ledger import Ledger, release
 from router.observe.record import Record
+from router.observe.tick import Tick
 
 log = logging.getLogger("headgate.journal")
 
@@ -101,12 +102,9 @@ class Journal:
             except Exception:  # the others are told too
                 log.exception("what waited for a line of the journal failed")
 
-    def _records(self, records: Sequence[Record]) -> None:
+    def _records(self, told: Tick) -> None:
         """Within this very tick they are in the file, unless the disk is slow."""
-        try:
-            data = self._encode(records)
-        except Exception:  # one that is no JSON must not take the others along
-            data = b"".join([self._one(record) for record in records])
+        data = told.lines(self._lines)
         self._put(data, data.count(b"\n"))
         if not self._leaving:
             self._writer.settle()
@@ -135,6 +133,12 @@ class Journal:
             self._ends.keeps_pace = True
         else:
             self._resuming = self._loop.call_later(SETTLE_PAUSE_S, self._catch_up)
+
+    def _lines(self, records: Sequence[Record]) -> bytes:
+        try:
+            return self._encode(records)
+        except Exception:  # one that is no JSON must not take the others along
+            return b"".join([self._one(record) for record in records])
 
     def _one(self, record: Record) -> bytes:
         try:
