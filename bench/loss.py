@@ -11,6 +11,7 @@ import time
 from typing import Any, NamedTuple
 
 import client
+import launch
 import msgspec
 import prompts
 import report
@@ -107,6 +108,7 @@ def main() -> None:
     parser.add_argument("--streams", type=int, default=1000, help="requests in flight in the engine that is lost")
     parser.add_argument("--words", type=int, default=100, help="words of a prompt")
     args = parser.parse_args()
+    launch.prefer(args.priority)
     streams, runs = (100, 1) if args.quick else (args.streams, args.runs)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, 2 * streams + 256)), hard))
