@@ -105,11 +105,12 @@ class Journal:
     def _records(self, told: Tick) -> None:
         """Within this very tick they are in the file, unless the disk is slow."""
         data = told.lines(self._lines)
-        self._put(data, data.count(b"\n"))
+        count = data.count(b"\n")
+        self._put(data, count)
         if not self._leaving:
             self._writer.settle()
         elif not self._writer.settle(_LEAVE_S):
-            self.counts.late += len(records)
+            self.counts.late += count
             self._fall_behind()
 
     def _before_leaving(self) -> None:
