@@ -84,13 +84,16 @@ class Appender {
     return last_;
   }
 
-  // Whether the block is taken. Waits for that, but no longer than `most_ns`; once in vain, not again for `pause_ns`.
+  // Whether the block is taken. Waits for that, but no longer than `most_ns`; in vain five times at once, and
+  // then once in `pause_ns`.
   bool settle(uint64_t block, int64_t most_ns, int64_t pause_ns) {
     std::unique_lock<std::mutex> lock(mutex_);
     if (taken_ >= block) return true;
-    if (std::chrono::steady_clock::now() < waits_from_) return false;
+    const std::chrono::nanoseconds pause(pause_ns);
+    const auto now = std::chrono::steady_clock::now();
+    if (waits_from_ > now + (kVainWaits - 1) * pause) return false;
     const bool taken = wait(&lock, block, most_ns);
-    if (!taken) waits_from_ = std::chrono::steady_clock::now() + std::chrono::nanoseconds(pause_ns);
+    if (!taken) waits_from_ = std::max(waits_from_, now) + pause;
     return taken;
   }
 
@@ -157,6 +160,7 @@ class Appender {
 
  private:
   static constexpr size_t kMostAtOnce = size_t{1} << 20;
+  static constexpr int kVainWaits = 5;  // a thread that gets no processor for a moment is no slow disk
 
   struct Block {
     std::string data;  // whole lines

@@ -18,8 +18,8 @@ class Appender:
         """`data` holds so many whole lines. The block's number, from 1 on; with `told`, `done` will tell of it."""
 
     def settle(self, most_s: float, pause_s: float) -> bool:
-        """Whether all that was put is written or dropped. Waits for that without the GIL, no longer than `most_s`; once
-        that was in vain, not again for `pause_s`."""
+        """Whether all that was put is written or dropped. Waits for that without the GIL, no longer than `most_s`; in
+        vain five times at once, and then once in `pause_s`."""
 
     def drained(self, most_s: float) -> bool:
         """The same, whatever happened before."""

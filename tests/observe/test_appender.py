@@ -106,7 +106,7 @@ def test_another_file_is_used_from_the_next_block_on_and_the_keeper_is_woken_for
     assert appender.attend(0)[0] == 2
 
 
-def test_a_file_that_hangs_is_waited_for_as_long_as_is_said_and_then_not_for_a_while() -> None:
+def test_a_file_that_hangs_is_waited_for_as_long_as_is_said_and_after_five_times_not_for_a_while() -> None:
     ours, theirs = os.pipe()
     appender = Appender(BIG)
     appender.use(theirs)
@@ -114,11 +114,13 @@ def test_a_file_that_hangs_is_waited_for_as_long_as_is_said_and_then_not_for_a_w
     begun = time.perf_counter()
     assert not appender.settle(0.05, 60.0)
     assert time.perf_counter() - begun >= 0.05
-    begun = time.perf_counter()
+    waited = 1
     for _ in range(100):
         appender.put(b"y\n", 1)
-        assert not appender.settle(10.0, 60.0)
-    assert time.perf_counter() - begun < 10.0
+        begun = time.perf_counter()
+        assert not appender.settle(0.25, 600.0)
+        waited += time.perf_counter() - begun >= 0.25
+    assert 5 <= waited < 50  # a busy machine may hold up a call that does not wait
     read = 0
     while read < (1 << 20) + 201:
         read += len(os.read(ours, 1 << 16))

@@ -21,8 +21,8 @@ from router.observe.journal.folder import Folder
 log = logging.getLogger("headgate.journal")
 
 _LOOK_S = 1.0  #: how often it is made sure that the segment has not been removed
-#: A tick waits so long until its lines are in the file; a disk that is slower is not waited for again for a while, so
-#: that it costs other requests two hundredths of their time at most.
+#: A tick waits so long until its lines are in the file. A disk that is slower is waited for a few times, and then once
+#: in a while, so that it costs other requests two hundredths of their time.
 SETTLE_S = 0.02
 SETTLE_PAUSE_S = 1.0
 

@@ -310,7 +310,7 @@ async def test_a_disk_that_hangs_holds_nobody_up_and_what_the_queue_cannot_take_
     assert "headgate_journal_queued_bytes 0.0" in kit.ledger._metrics.render().decode()
 
 
-async def test_a_disk_that_hangs_is_waited_for_once_and_then_not_for_a_while(
+async def test_a_disk_that_hangs_is_waited_for_a_few_times_and_then_not_for_a_while(
     kit: Kit, disk: Callable[..., Disk], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("router.observe.journal.writer.SETTLE_PAUSE_S", 60.0)
