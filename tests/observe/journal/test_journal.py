@@ -489,6 +489,34 @@ async def test_with_sync_record_an_end_waits_no_longer_than_the_limit(
     assert (done, journal.counts.late) == ([1], 1)
 
 
+async def test_of_a_disk_that_hangs_no_more_than_a_bounded_number_of_blocks_is_to_be_told(
+    kit: Kit, disk: Callable[..., Disk], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("router.observe.journal.journal.LONGEST_WAIT_S", 0.02)
+    monkeypatch.setattr("router.observe.journal.journal.MOST_TOLD", 10)
+    slow = disk()
+    journal = kit.open(sync="record")
+    slow.fill()
+    done: list[int] = []
+    told: list[bool] = []
+    for i in range(50):
+        journal.put(FeedbackLine(id=f"d{i}", score=0.5), told.append)
+    for i in range(50):
+        kit.ledger.ended(record(f"d{i}"))
+        kit.ledger.hold(lambda: done.append(1))
+        kit.ledger.tell()
+    assert len(journal._told) == 10
+    await until(lambda: len(done) == 50 and len(told) == 45)
+    assert (journal.counts.late, journal.counts.refused, told) == (50, 45, [False] * 45)
+
+    def written() -> bool:
+        slow.read()
+        return journal.counts.written == 55 and not journal._told
+
+    await until(written)
+    assert told[45:] == [True] * 5
+
+
 async def test_a_line_that_is_no_record_is_told_when_it_is_written_and_when_it_is_not(
     kit: Kit, disk: Callable[..., Disk]
 ) -> None:
