@@ -5,6 +5,7 @@ A record's decision is its first one; retries are not replayed. Models that the 
 the record lacks cannot be chosen.
 """
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 
@@ -131,6 +132,8 @@ class Replay:
         quality, cost = (decision.numbers.column(name) for name in ("quality", "cost_usd"))
         before, after = decided.member, decision.member
         pairs = [float(column[at] or 0.0) for column in (quality, cost) for at in (before, after)]
+        if not all(map(math.isfinite, pairs)):  # one of these would leave nothing of all sums
+            raise Undecidable("its quality or its cost is no finite number")
         self._decisions += 1
         self._sums = [total + one for total, one in zip(self._sums, pairs, strict=True)]
         if before != after:

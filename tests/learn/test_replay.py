@@ -146,6 +146,23 @@ def test_records_that_do_not_tell_enough_are_counted_by_reason(lines: list[Line]
     assert unkept.undecidable == {"its prompt was not kept, and cannot be scored again": 1}
 
 
+@pytest.mark.parametrize(
+    ("column", "value"), [("scores", {"quality": ("nan", 0.5, 0.5)}), ("members", {"usd_per_s": ("inf", 0.1, 0.1)})]
+)
+def test_a_record_whose_quality_or_cost_is_not_finite_leaves_the_sums_as_they_are(
+    lines: list[Line], column: str, value: dict[str, Any]
+) -> None:
+    good = next(line for line in lines if isinstance(line, Record) and line.decision and line.decision.member == 0)
+    assert good.decision is not None
+    assert good.decision.numbers is not None
+    numbers = good.decision.numbers
+    bad = msgspec.structs.replace(numbers, **{column: getattr(numbers, column) | value})
+    hostile = msgspec.structs.replace(good, decision=msgspec.structs.replace(good.decision, numbers=bad))
+    found = replay([good, hostile], config())
+    assert (found.decisions, found.undecidable) == (1, {"its quality or its cost is no finite number": 1})
+    assert found == msgspec.structs.replace(replay([good], config()), undecidable=found.undecidable)
+
+
 def test_what_no_model_may_take_by_the_other_config_is_refused(lines: list[Line]) -> None:
     found = replay(lines, config(server=Server(limits=Limits(waiting=1))))
     assert found.refused == {"overloaded": 45}
