@@ -20,8 +20,8 @@ _encode = msgspec.json.Encoder().encode_lines
 class FinishedEnds:
     """Of one tick (`observe.tick.Ends`). Read before the loop's next turn, from its thread."""
 
-    def __init__(self, finished: Sequence[Request], record_of: Callable[[Request], Record]) -> None:
-        """`finished`: complete answers, of whose body nothing is kept."""
+    def __init__(self, finished: Sequence[Request], record_of: Callable[[Request], Record | None]) -> None:
+        """`finished`: complete answers, of whose body nothing is kept. `record_of`: None where it has none."""
         self._finished = finished
         self._record_of = record_of
 
@@ -29,7 +29,7 @@ class FinishedEnds:
         return len(self._finished)
 
     def records(self) -> list[Record]:
-        return [self._record_of(each) for each in self._finished]
+        return self._records(self._finished)
 
     def lines(self) -> bytes:
         epoch_s = time.time() - time.perf_counter()
@@ -41,7 +41,10 @@ class FinishedEnds:
             except Exception:
                 log.exception("the line of request %s could not be written natively", each.told_id)
                 slow.append(each)
-        return _writer.take() + _encode([self._record_of(each) for each in slow]) if slow else _writer.take()
+        return _writer.take() + _encode(self._records(slow)) if slow else _writer.take()
+
+    def _records(self, requests: Sequence[Request]) -> list[Record]:
+        return [record for each in requests if (record := self._record_of(each)) is not None]
 
     def answered(self) -> list[Answered]:
         return [

@@ -2,6 +2,7 @@
 are wanted.
 """
 
+import logging
 import time
 from collections.abc import Sequence
 from time import perf_counter
@@ -19,6 +20,8 @@ from router.pipeline.intake import Intake
 from router.pipeline.leg import Leg
 from router.pipeline.request import Request
 from router.types import Kind, Turn, Usage
+
+log = logging.getLogger("headgate.ledger")
 
 #: Longer bodies are kept by no journal: its lines are held in memory until they are written.
 MOST_KEPT_BODY_BYTES = 256 * 1024
@@ -85,18 +88,26 @@ class Ended:
         for request in ended:
             if request.native and request.finished:  # counted natively, by now
                 finished.append(request)
-            else:
-                made.append(record_of(request, wanted=wanted))
-                self._metrics.ended(made[-1])
+            elif (record := _read(request, wanted=wanted)) is not None:
+                made.append(record)
+                self._metrics.ended(record)
         if not wanted:
             return Tick(made)
         if self._requests.keeps_bodies:
-            return Tick(made + [_wanted(request) for request in finished])
+            return Tick(made + [record for request in finished if (record := _wanted(request)) is not None])
         return Tick(made, [FinishedEnds(finished, _wanted)])
 
 
-def _wanted(request: Request) -> Record:
-    return record_of(request, wanted=True)
+def _read(request: Request, *, wanted: bool) -> Record | None:
+    try:
+        return record_of(request, wanted=wanted)
+    except Exception:  # the others of this tick still have to be told of
+        log.exception("the end of a request could not be read: it is in no record")
+        return None
+
+
+def _wanted(request: Request) -> Record | None:
+    return _read(request, wanted=True)
 
 
 def _legs(request: Request, decided: Sequence[Decided]) -> tuple[LegRecord, ...]:

@@ -9,6 +9,7 @@ from router.errors import EngineFailed, Overloaded
 from router.ipc.messages import Done
 from router.native.policy import numbers_of
 from router.observe.record import Record
+from router.pipeline.record import record_of
 from router.policy import decide_again
 from router.pool.base import Failure
 from router.types import Timings, Usage
@@ -120,3 +121,25 @@ async def test_engine_seconds_are_the_answers_tokens_at_the_members_rates(two: A
     kit.router.ledger.tell()
     assert records[0].engine_s == pytest.approx(6 / 1000 + 5 * 0.03)
     assert records[0].cost_usd == (pytest.approx(records[0].engine_s * usd_per_s) if usd_per_s else None)
+
+
+async def test_a_request_whose_end_cannot_be_read_does_not_take_the_others_of_its_tick_along(
+    two: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    kit = two()
+    records = told(kit)
+
+    def record_or_raise(request: Any, *, wanted: bool) -> Record:
+        if request.query.request_id == "1":
+            raise ValueError("a scripted bug")
+        return record_of(request, wanted=wanted)
+
+    monkeypatch.setattr("router.pipeline.record.record_of", record_or_raise)
+    for number in range(3):
+        kit.sink = type(kit.sink)()
+        kit.submit(request_id=str(number))
+        kit.large.calls[-1].receiver.chunk(b"{}")
+        kit.large.calls[-1].receiver.done(DONE)
+    kit.router.ledger.tell()
+    assert [record.request_id for record in records] == ["0", "2"]
+    assert "the end of a request could not be read: it is in no record" in caplog.text
