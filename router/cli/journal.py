@@ -111,7 +111,19 @@ def _said(line: FeedbackLine) -> str:
 
 
 def _text(line: Line) -> str:
-    at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(line.time_s))
+    """One line; of what others wrote nothing that a terminal obeys."""
+    return "".join(c if c.isprintable() else "?" for c in _told(line))
+
+
+def _time(time_s: float) -> str:
+    try:
+        return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(time_s))
+    except (OverflowError, OSError, ValueError):  # of no calendar
+        return f"{time_s:g} s"
+
+
+def _told(line: Line) -> str:
+    at = _time(line.time_s)
     if isinstance(line, FeedbackLine):
         return f"{at}  {line.id}  feedback{_said(line)}"
     ended = line.finish_reason or line.end if line.end == "finish" else f"{line.status} {line.error}".strip()

@@ -254,3 +254,18 @@ def test_validate_refuses_a_journal_that_cannot_be_written(
     tight = {"path": "x", "segment_bytes": 1 << 20, "keep_bytes": 1 << 20}
     assert main(["validate", str(config(pool=pool, journal=tight))]) == 2
     assert "twice `segment_bytes`, got 1048576 - at `$.journal.keep_bytes`" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("time_s", "shown"), [(1e300, "1e+300 s"), (-1e18, "-1e+18 s")])
+def test_tail_shows_a_line_of_no_calendars_time_and_nothing_that_a_terminal_obeys(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], time_s: float, shown: str
+) -> None:
+    line = {
+        "type": "request", "version": 1, "id": "d\u001b[2J\u009b", "request_id": "r", "time_s": time_s,
+        "kind": "chat", "asked": "größe\n", "end": "finish", "status": 200,
+    }  # fmt: skip
+    (tmp_path / "one.jsonl").write_text(json.dumps(line) + "\n")
+    assert main(["journal", "tail", str(tmp_path / "one.jsonl")]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith(f"{shown}  d?[2J?  größe?: ")
+    assert out.count("\n") == 1
