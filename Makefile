@@ -55,8 +55,9 @@ sanitize: $(READY)  ## the tests of all native code, the request path too, on an
 	HEADGATE_BUILD=sanitize $(BIN)/python setup.py -q build --build-base build/sanitize --build-lib build/sanitize/lib
 	export LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so)" \
 	  ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=build/sanitize/lib; \
-	$(BIN)/python -P -c "import router.native.scorer as s; assert 'sanitize' in s.__file__, s.__file__" && \
-	$(BIN)/python -P -m pytest tests/native tests/observe tests/heads tests/features tests/dialects tests/frontend tests/pipeline tests/pool tests/ipc tests/fuzz
+	$(BIN)/python -P -c "from router.frontend import reply; from router.native import scorer; from router.observe import appender; from router.pipeline import intake; \
+	  assert all('sanitize' in each.__file__ for each in (reply, scorer, appender, intake))" && \
+	$(BIN)/python -P -m pytest tests/native tests/observe tests/heads tests/features tests/dialects tests/frontend tests/gate tests/pipeline tests/policy tests/pool tests/ipc tests/storm tests/fuzz
 
 wheel: $(READY)  ## a wheel in dist/
 	$(BIN)/python -P -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
