@@ -103,7 +103,15 @@ class Answer(Reply):
             self._close()
 
     def cut(self, error: RouterError) -> None:
-        if not self.over:
+        if self.over:
+            return
+        request = self.request if self._ticket is None else self._ticket
+        if isinstance(request, Request) and request.ended:  # and its record says how: only that was waited for
+            if request.finished:
+                self.done(request.message)
+            else:
+                self.fail(request.error or error)
+        else:
             self._cancel(error)
             self.fail(error)
 

@@ -1419,3 +1419,29 @@ def test_the_full_parser_reads_a_plain_request_alike(door: Any, lines: list[byte
     assert exchange.route.name == "/v1/chat/completions"
     assert not reader.continue_due
     reader.close()
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("end", [done(), ("tell", LARGE, Fail(id=1, status=400, body=b'{"message":"too hot"}'))])
+def test_a_cut_while_an_end_waits_for_its_record_ends_the_answer_as_the_record_says(
+    pair: Any, stream: bool, end: tuple[Any, ...]
+) -> None:
+    both = pair(price=0.0)
+    held: list[Callable[[], None]] = []
+    for house in (both.native, both.ordinary):
+        house.hold_ends()
+        house.router.ledger.keeper = held.extend
+    both.play(asked(stream=stream), chunks(EVENT if stream else ANSWER), end)
+    client, wire = both.native.clients[0]
+    before = wire.sent
+    assert before.endswith(EVENT + b"\r\n") if stream else before == b""
+    both.play(("cut", 0))
+    (record,) = both.native.records
+    after = wire.sent
+    assert (b"too hot" in after, b"shutting down" in after) == (record.end == "error", False)
+    assert (client._active, wire.closed) == (None, True)
+    for house in (both.native, both.ordinary):
+        house.router.ledger.keeper = None
+    for act in held:
+        act()
+    assert wire.sent == after
