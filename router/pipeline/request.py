@@ -151,15 +151,16 @@ class Request(BaseRequest):
 
     def scored(self, future: "asyncio.Future[Scores]") -> None:
         """Begin with scores made elsewhere."""
+        failed = None if future.cancelled() else future.exception()
         if self.ended:
+            return
+        if failed is not None:  # not raised once more: its frames would hold the future, and that it
+            self._refuse_by(failed)
             return
         try:
             self.begin(future.result())
-        except RouterError as error:
-            self.refuse(error)
-        except Exception:
-            log.exception("request %s could not be scored", self.query.request_id)
-            self.refuse(RouterError(_OUR_FAULT))
+        except Exception as error:
+            self._refuse_by(error)
 
     def refuse(self, error: RouterError) -> None:
         """End in an error that arose before or outside the member."""
@@ -255,6 +256,13 @@ class Request(BaseRequest):
         self.handed_over(decision.member)
         self.known_decision = decision
 
+    def _refuse_by(self, error: BaseException) -> None:
+        """What scoring or deciding raised."""
+        if not isinstance(error, RouterError):
+            log.error("request %s could not be scored", self.query.request_id, exc_info=error)
+            error = RouterError(_OUR_FAULT)
+        self.refuse(error)
+
     def _expire(self) -> None:
         self.refuse(DeadlineExceeded(f"the answer was not complete within {self.query.deadline_s:.3g} s"))
 
@@ -267,7 +275,7 @@ class Request(BaseRequest):
             log.exception("request %s could not be aborted", self.query.request_id)
 
     def _tell_failure(self, error: RouterError) -> None:
-        self.error = error
+        self.error = error.with_traceback(None)  # its frames hold us: we would wait for the cycle collector
         sink = self.end("failed")
 
         def tell() -> None:
