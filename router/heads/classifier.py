@@ -24,11 +24,12 @@ try:
     import transformers
     from tokenizers import Tokenizer
 
-    from router.heads.encoder import EncoderRecipe, TextEncoder
+    from router.heads.encoder import EncoderRecipe, TextEncoder, panics_as_errors
 except ModuleNotFoundError as error:
     raise ConfigError(f"a classifier needs {error.name}: pip install torch transformers") from error
 
 PREFIX = "encoder."
+_SAMPLE = "The cat: 1 + 1? é 北"  #: a damaged tokenizer may fail at the first text alone
 
 Floats = npt.NDArray[np.float32]
 
@@ -118,6 +119,9 @@ def _tokenizer(artefact: Artefact) -> Tokenizer:
     text = artefact.array("tokenizer", np.uint8, (None,)).tobytes()
     try:
         json.loads(text)
-        return Tokenizer.from_str(text.decode())
+        with panics_as_errors():
+            tokenizer = Tokenizer.from_str(text.decode())
+            tokenizer.encode(_SAMPLE)
+        return tokenizer
     except Exception as error:  # tokenizers raises bare `Exception`
         raise ConfigError(f"{artefact.path}: tokenizer: expected a tokenizer.json: {error}") from error

@@ -5,6 +5,7 @@ BERT for Text Classification", section 5.3.1). Needs torch and tokenizers; knows
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -23,6 +24,17 @@ class EncoderRecipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     config: dict[str, Any]  #: transformers' own, with `model_type`
     pooling: Literal["mean", "cls"] = "mean"  #: of the last layer: the mean over the tokens, or the first one
     max_tokens: Annotated[int, msgspec.Meta(ge=4)] = 256  #: special tokens included
+
+
+@contextmanager
+def panics_as_errors() -> Iterator[None]:
+    """Raises RuntimeError for a panic of Rust code, whose own class is no Exception and can be imported nowhere."""
+    try:
+        yield
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":
+            raise
+        raise RuntimeError(f"tokenizers: {error}") from error
 
 
 class TextEncoder:
@@ -44,11 +56,13 @@ class TextEncoder:
 
     def count(self, text: str) -> int:
         """Tokens of the whole text, special ones left out."""
-        return len(self.tokenizer.encode(_clean(text)).ids) - self._specials
+        with panics_as_errors():
+            return len(self.tokenizer.encode(_clean(text)).ids) - self._specials
 
     def ids(self, texts: Sequence[str]) -> list[Ids]:
         """Each text's tokens, cut to `max_tokens`."""
-        encoded = self.tokenizer.encode_batch([_clean(text) for text in texts])
+        with panics_as_errors():
+            encoded = self.tokenizer.encode_batch([_clean(text) for text in texts])
         return [self._cut(one.ids) or [self._pad] for one in encoded]
 
     def embed(self, texts: Sequence[Ids]) -> torch.Tensor:

@@ -14,7 +14,9 @@ from router.heads.artefact import FORMAT, Metadata, ModelRecord
 
 pytest.importorskip("transformers")
 
-from router.heads.classifier import arrays_of
+from tokenizers import Tokenizer
+
+from router.heads.classifier import arrays_of, encoder_of
 from router.learn.routers.classifier import ClassifierOptions, pretrained
 
 CLAIMS = [Claim(name="a", like="tiny"), Claim(name="b", like="big")]
@@ -130,3 +132,22 @@ def test_without_its_libraries_it_says_what_is_missing(artefact, monkeypatch):
     monkeypatch.delitem(sys.modules, "router.heads.classifier")
     with pytest.raises(ConfigError, match="a classifier needs transformers: pip install"):
         make(artefact, CLAIMS)
+
+
+@pytest.mark.parametrize("charsmap", ["", "AAAA", "BAAAAAAAAABh"])
+def test_a_tokenizer_that_panics_is_refused_when_it_is_loaded(artefact, charsmap):
+    found = json.loads(artefact.arrays["tokenizer"].tobytes())
+    found["normalizer"] = {"type": "Precompiled", "precompiled_charsmap": charsmap}
+    text = np.frombuffer(json.dumps(found).encode(), np.uint8)
+    with pytest.raises(ConfigError, match=r"tokenizer: expected a tokenizer\.json: (tokenizers: |.*Precompiled)"):
+        make(Artefact(meta=artefact.meta, arrays={**artefact.arrays, "tokenizer": text}), CLAIMS)
+
+
+def test_a_panic_on_a_text_is_an_error_of_this_text(artefact):
+    encoder = encoder_of(artefact)
+    regex = {"type": "Replace", "pattern": {"Regex": "(a*)*$"}, "content": ""}
+    encoder.tokenizer = Tokenizer.from_str(json.dumps(json.loads(encoder.tokenizer.to_str()) | {"normalizer": regex}))
+    assert encoder.count("what is 1 + 2 ?") > 0
+    for encode in (encoder.count, lambda text: encoder.ids([text])):
+        with pytest.raises(RuntimeError, match=r"tokenizers: .*retry-limit"):
+            encode("a" * 30 + "b")
