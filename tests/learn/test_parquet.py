@@ -83,9 +83,8 @@ def test_a_row_group_with_fewer_columns_than_the_schema_is_refused(tmp_path: Pat
     [
         pa.array([0, 10**7], pa.date32()),
         pa.array([0, 2**62], pa.timestamp("us")),
-        pa.array([0, 2**50], pa.timestamp("ms", "UTC")),
     ],
-    ids=["date", "time", "time in a zone"],
+    ids=["date", "time"],
 )
 def test_a_date_that_python_has_not_is_a_broken_row(tmp_path: Path, column: pa.Array) -> None:
     path = tmp_path / "x.parquet"
