@@ -6,12 +6,11 @@ Knows neither HTTP's grammar (`reader`) nor what an answer says (`exchange`).
 import asyncio
 from math import inf
 from time import perf_counter
-from typing import Protocol
 
 from router.errors import Overloaded, RequestTimeout, RouterError
 from router.frontend import wire
 from router.frontend.door import Door
-from router.frontend.exchange import ClientPipe, Exchange, exchange_of
+from router.frontend.exchange import Active, ClientPipe, Exchange, exchange_of
 from router.frontend.reader import BODY, DEAF, HEAD, IDLE, Reader
 from router.frontend.stall import Stall
 from router.frontend.waiting import Waiting
@@ -19,17 +18,6 @@ from router.native.steps import NO_ENGINE, PIPELINED, SCORING
 
 #: How long we go on reading after an answer that closes the connection: closing at once would destroy the answer.
 LINGER_S = 2.0
-
-
-class Active(Protocol):
-    """The answer under way: an `Exchange`, or an `Answer` that native code began."""
-
-    @property
-    def keep_alive(self) -> bool: ...
-
-    def exchange(self) -> Exchange: ...
-
-    def gone(self) -> None: ...
 
 
 class Connection(ClientPipe, asyncio.Protocol):

@@ -209,6 +209,17 @@ class Exchange:
             stream.gone()
 
 
+class Active(Protocol):
+    """The answer under way: an `Exchange`, or an `Answer` that native code began."""
+
+    @property
+    def keep_alive(self) -> bool: ...
+
+    def exchange(self) -> Exchange: ...
+
+    def gone(self) -> None: ...
+
+
 #: Answers an exchange, now or later.
 Handler: TypeAlias = Callable[[Exchange], None]
 
