@@ -21,11 +21,13 @@ import numpy.typing as npt
 import report
 
 from router.heads import Artefact, checkpoint
-from router.learn import add_model, metrics, mf, outcomes
-from router.learn.corpus import Corpus, join
-from router.learn.export import artefact, head
-from router.learn.folds import by_group
-from router.learn.recipe import SIZES, Recipe
+from router.learn.data import outcomes
+from router.learn.data.corpus import Corpus, join
+from router.learn.data.folds import by_group
+from router.learn.evaluate import metrics
+from router.learn.fit import add_model, mf
+from router.learn.fit.export import artefact, head
+from router.learn.fit.recipe import SIZES, Recipe
 
 Doubles = npt.NDArray[np.float64]
 HELD_OUT = (

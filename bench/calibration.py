@@ -20,16 +20,17 @@ import report
 from router import heads
 from router.heads import Claim
 from router.heads.curves import Curves, X, Y, uncurved
-from router.learn import operating_point as op
-from router.learn import outcomes, served
-from router.learn.calibration import Method, knots
-from router.learn.corpus import Corpus, join
-from router.learn.folds import by_group, training_rows
-from router.learn.logistic import sigmoid
-from router.learn.metrics import brier
-from router.learn.metrics_calibration import ece, equal_mass
-from router.learn.recipe import SIZES
+from router.learn.data import outcomes
+from router.learn.data.corpus import Corpus, join
+from router.learn.data.folds import by_group, training_rows
+from router.learn.evaluate import served
+from router.learn.evaluate.metrics import brier
+from router.learn.evaluate.metrics_calibration import ece, equal_mass
+from router.learn.fit.calibration import Method, knots
+from router.learn.fit.logistic import sigmoid
+from router.learn.fit.recipe import SIZES
 from router.learn.routers.mf import MfTrainer
+from router.learn.tune import operating_point as op
 
 Floats = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.bool_]

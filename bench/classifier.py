@@ -21,12 +21,13 @@ import report
 
 from router import heads
 from router.heads import Artefact, Claim
-from router.learn import outcomes, routers
-from router.learn.corpus import Corpus, join
-from router.learn.evaluation import Pair, figures, pair, preference, within
-from router.learn.folds import training_rows
-from router.learn.recipe import SIZES
-from router.learn.served import fitted, predict
+from router.learn import routers
+from router.learn.data import outcomes
+from router.learn.data.corpus import Corpus, join
+from router.learn.data.folds import training_rows
+from router.learn.evaluate.evaluation import Pair, figures, pair, preference, within
+from router.learn.evaluate.served import fitted, predict
+from router.learn.fit.recipe import SIZES
 
 PAIR = ("mixtral-8x7b-instruct-v0.1", "gpt-4-1106-preview")
 TOKENS = (20, 100, 250)

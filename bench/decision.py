@@ -27,11 +27,19 @@ import report
 from router.config import Limits
 from router.features import segments
 from router.heads import Claim, Head, load
-from router.heads.mf import MfHead
 from router.native import scorer
-from router.native.lane import Lane, Load
 from router.policy import Settings, decide
 from router.types import Decision, MemberState, Query, Snapshot, Turn
+
+try:
+    from router.heads.methods.mf import MfHead
+except ModuleNotFoundError:  # an earlier commit, of `--base`
+    from router.heads.mf import MfHead
+try:
+    from router.native.lane import Lane, LaneLoad
+except ImportError:
+    from router.native.lane import Lane
+    from router.native.lane import Load as LaneLoad
 
 GOALS = (
     report.Goal("p50_us", 20),
@@ -107,7 +115,7 @@ def served(checkpoint: str, models: int) -> Callable[[bytes], str | None]:
     lanes = []
     for state in states:
         rates = state.mean_output_tokens, state.prefill_tokens_per_s, state.time_per_output_token_s
-        lane = Lane(Load(*rates), state.usd_per_s)
+        lane = Lane(LaneLoad(*rates), state.usd_per_s)
         lane.ready = True
         if hasattr(lane, "described"):
             lane.described(frozenset({"chat"}), state.context_tokens)
@@ -147,7 +155,7 @@ _LOAD = """
 import sys, time
 import numpy
 from router.heads import Claim, load
-import router.heads.mf
+import router.heads.methods.mf
 started = time.perf_counter()
 load(sys.argv[1], [Claim(name="s", strength=0.3), Claim(name="l", strength=0.6)])
 print((time.perf_counter() - started) * 1e3)

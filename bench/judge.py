@@ -12,7 +12,7 @@ from typing import Any
 import report
 
 from router.config import Config, Member
-from router.heads.causal_llm import Question, verdict
+from router.heads.methods.causal_llm import Question, verdict
 from router.pipeline.judge import ask
 from router.pipeline.router import Router
 

@@ -12,14 +12,14 @@ import time
 from pathlib import Path
 from typing import Any
 
+import answers
 import msgspec
 import quality_pairs as pairs
 import quality_pools as pools
 import report
 from quality_labels import Labels
 
-from router.learn import answers
-from router.learn.recipe import SIZES
+from router.learn.fit.recipe import SIZES
 
 #: what each measures, as fields' first words; `--only` takes these names
 ROWS = {

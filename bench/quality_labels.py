@@ -8,12 +8,13 @@ import numpy as np
 import numpy.typing as npt
 import report
 
-from router.learn import outcomes, served
-from router.learn.corpus import Corpus, join
-from router.learn.evaluation import Pair, pair
-from router.learn.folds import by_group
-from router.learn.mf import Features
-from router.learn.recipe import Recipe
+from router.learn.data import outcomes
+from router.learn.data.corpus import Corpus, join
+from router.learn.data.folds import by_group
+from router.learn.evaluate import served
+from router.learn.evaluate.evaluation import Pair, pair
+from router.learn.fit.mf import Features
+from router.learn.fit.recipe import Recipe
 from router.learn.routers.mf import MfTrainer
 
 Floats = npt.NDArray[np.float32]

@@ -2,15 +2,16 @@
 
 from typing import Any
 
+import baselines
 import msgspec
 import numpy as np
 import numpy.typing as npt
+from leave_models import held_out_models
 from quality_labels import LLAMA, Floats, Labels, Rows
 
-from router.learn import baselines, metrics
-from router.learn.evaluation import Pair, labels, preference, within
-from router.learn.folds import by_task, training_rows, waits
-from router.learn.leave_models import held_out_models
+from router.learn.data.folds import by_task, training_rows, waits
+from router.learn.evaluate import metrics
+from router.learn.evaluate.evaluation import Pair, labels, preference, within
 
 Figures = dict[str, Any]
 DRAWS = 200

@@ -14,12 +14,11 @@ from quality_labels import LLAMA, ROUTELLM, TABLES, Labels
 
 from router import heads
 from router.heads import Claim
-from router.learn import metrics
-from router.learn.evaluate import costs, many, splits
-from router.learn.evaluation import preference, within
-from router.learn.logistic import sigmoid
-from router.learn.metrics_cost import cost_of
-from router.learn.operating_point import share_errors
+from router.learn.evaluate import costs, many, metrics, splits
+from router.learn.evaluate.evaluation import preference, within
+from router.learn.evaluate.metrics_cost import cost_of
+from router.learn.fit.logistic import sigmoid
+from router.learn.tune.operating_point import share_errors
 
 Figures = dict[str, Any]
 DRAWS = 200

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import report
 
-from router.heads.artefact import FORMAT, Artefact, Metadata, ModelRecord
-from router.heads.evidence import Evidence
-from router.heads.verifier import NAMES, LinearVerifier
+from router.artefacts.artefact import FORMAT, Artefact, Metadata, ModelRecord
+from router.verify.evidence import Evidence
+from router.verify.verifier import NAMES, LinearVerifier
 
 PROMPT = (
     "Mia bakes 12 trays of 30 rolls a day and sells half of them for $2 each. She gives 15 rolls away every evening, "

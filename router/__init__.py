@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 from router.version import __version__
 
 if TYPE_CHECKING:
-    from router.pipeline.chat import ChatChunk as ChatChunk
-    from router.pipeline.chat import ChatStream as ChatStream
-    from router.pipeline.chat import Completion as Completion
     from router.pipeline.decider import Decider as Decider
+    from router.pipeline.library import ChatChunk as ChatChunk
+    from router.pipeline.library import ChatStream as ChatStream
+    from router.pipeline.library import Completion as Completion
     from router.pipeline.router import Router as Router
 
 _HOMES = {
-    "ChatChunk": "router.pipeline.chat",
-    "ChatStream": "router.pipeline.chat",
-    "Completion": "router.pipeline.chat",
+    "ChatChunk": "router.pipeline.library",
+    "ChatStream": "router.pipeline.library",
+    "Completion": "router.pipeline.library",
     "Decider": "router.pipeline.decider",
     "Router": "router.pipeline.router",
 }

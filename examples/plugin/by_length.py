@@ -2,11 +2,11 @@
 
 import numpy as np
 
+from router.artefacts.artefact import FORMAT, Metadata
 from router.heads import Artefact
-from router.heads.artefact import FORMAT, Metadata
 from router.heads.placed import PlacedHead
-from router.learn.calibration import platt
-from router.learn.export import records
+from router.learn.fit.calibration import platt
+from router.learn.fit.export import records
 
 
 def length(text):

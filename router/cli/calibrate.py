@@ -12,8 +12,8 @@ from router.cli.paths import home_path
 from router.errors import ConfigError
 
 if TYPE_CHECKING:
-    from router.learn.operating_point import Point
-    from router.learn.tuning import Ask, Found
+    from router.learn.tune.operating_point import Point
+    from router.learn.tune.tuning import Ask, Found
     from router.pipeline.decider import Decider
     from router.types import Snapshot
 
@@ -73,8 +73,8 @@ def _found(args: argparse.Namespace) -> "Found":
     from router import config as configuration
     from router import heads
     from router.learn import output as files
-    from router.learn import queries, records
-    from router.learn.tuning import tune
+    from router.learn.data import queries, records
+    from router.learn.tune.tuning import tune
     from router.pipeline.decider import Decider
 
     if args.plot:
@@ -89,7 +89,7 @@ def _found(args: argparse.Namespace) -> "Found":
         bar.stage(f"score {len(prompts)} prompts", len(prompts))
         found = tune(decider, prompts, _ask(args), threshold=args.threshold, snapshot=pool, on_step=bar.step)
     if args.plot:
-        from router.learn.tuning_plot import draw
+        from router.learn.tune.tuning_plot import draw
 
         draw(found, args.plot)
     data = heads.servable(decider.routing.checkpoint).meta.data
@@ -127,7 +127,7 @@ def _budget(text: str) -> float:
 
 
 def _ask(args: argparse.Namespace) -> "Ask":
-    from router.learn.tuning import Ask
+    from router.learn.tune.tuning import Ask
 
     if args.large_share is not None:
         return Ask("share", args.large_share)
@@ -184,7 +184,7 @@ def _text(found: "Found", args: argparse.Namespace) -> str:
 
 
 def _few(found: "Found") -> str:
-    from router.learn.operating_point import FEW
+    from router.learn.tune.operating_point import FEW
 
     count = "one prompt says" if found.prompts == 1 else f"{found.prompts} prompts say"
     return f"Warning: {count} little of others; the setting may be far off. Expected {FEW} or more."

@@ -9,7 +9,7 @@ from router.cli.bar import Bar
 from router.cli.paths import home_path
 
 if TYPE_CHECKING:
-    from router.learn.importers.run import Imported
+    from router.learn.data.importers.run import Imported
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -60,7 +60,7 @@ class _ListFormats(argparse.Action):
     """As `--version` does: whatever else stands on the line."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        from router.learn import importers
+        from router.learn.data import importers
 
         for name in importers.NAMES:
             print(f"{name:15} {importers.find(name).ABOUT}")
@@ -71,8 +71,8 @@ def _import(args: argparse.Namespace) -> int:
     import msgspec
 
     from router.errors import ConfigError
-    from router.learn.importers.base import Options
-    from router.learn.importers.run import run as import_
+    from router.learn.data.importers.base import Options
+    from router.learn.data.importers.run import run as import_
 
     if not args.files or args.out is None:
         raise ConfigError("expected FILE... --out TABLE")
@@ -101,7 +101,8 @@ def _text(report: "Imported") -> str:
 def _describe(args: argparse.Namespace) -> int:
     import msgspec
 
-    from router.learn import describe, describe_view, output
+    from router.learn import output
+    from router.learn.data import describe, describe_view
 
     if args.plot is not None:
         output.check_picture("--plot", args.plot, args.tables)

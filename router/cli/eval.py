@@ -133,7 +133,7 @@ def _plan(args: argparse.Namespace) -> "Plan":
     from router.learn.evaluate import costs
     from router.learn.evaluate.pairs import Asked
     from router.learn.evaluate.plan import Plan
-    from router.learn.recipe import SIZES
+    from router.learn.fit.recipe import SIZES
 
     train_on, test_on = _transfer(args)
     return Plan(
@@ -190,7 +190,7 @@ def _transfer(args: argparse.Namespace) -> tuple[tuple[str, ...], tuple[str, ...
 
 def _command(args: argparse.Namespace) -> str:
     """The command again, without paths of this machine."""
-    from router.learn.records import told
+    from router.learn.data.records import told
 
     parts = ["headgate eval", *(table.name for table in args.tables)]
     for flag in ("router", "option", "train_on", "test_on", "pair", "price"):
@@ -225,7 +225,7 @@ def _sizes(text: str) -> tuple[int, ...]:
 
 
 def _names(text: str) -> tuple[str, ...]:
-    from router.learn.outcomes import model_name
+    from router.learn.data.outcomes import model_name
 
     return tuple(model_name(name) for name in text.split(",") if name)
 

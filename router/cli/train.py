@@ -11,7 +11,7 @@ from router.cli.bar import Bar
 from router.cli.paths import home_path
 
 if TYPE_CHECKING:
-    from router.learn.training import Report
+    from router.learn.fit.training import Report
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -62,8 +62,8 @@ def run(args: argparse.Namespace) -> int:
     if train_verifier.wanted(args):
         return train_verifier.run(args)
     try:
-        from router.learn.recipe import SIZES
-        from router.learn.training import run as train
+        from router.learn.fit.recipe import SIZES
+        from router.learn.fit.training import run as train
     except ModuleNotFoundError as error:
         raise ConfigError(f"training needs {error.name}: pip install 'headgate-router[train]'") from error
     recipe = SIZES[args.size]
@@ -111,7 +111,7 @@ def _options(args: argparse.Namespace) -> dict[str, object]:
 
 def pairs_of(texts: Sequence[str]) -> list[tuple[str, str]]:
     from router.errors import ConfigError
-    from router.learn.outcomes import model_name
+    from router.learn.data.outcomes import model_name
 
     out = []
     for text in texts:
@@ -124,7 +124,7 @@ def pairs_of(texts: Sequence[str]) -> list[tuple[str, str]]:
 
 def _command(args: argparse.Namespace) -> str:
     """The command again, without paths of this machine: what the checkpoint says it was made by."""
-    from router.learn.records import told
+    from router.learn.data.records import told
 
     parts = ["headgate train", *(table.name for table in args.tables), "--size", args.size, "--folds", str(args.folds)]
     if args.router != "mf":

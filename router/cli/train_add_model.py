@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from router.cli.paths import checkpoint
 
 if TYPE_CHECKING:
-    from router.learn.add_model import Added
+    from router.learn.fit.add_model import Added
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     from router.errors import ConfigError
 
     try:
-        from router.learn.add_model import run as add
+        from router.learn.fit.add_model import run as add
     except ModuleNotFoundError as error:
         raise ConfigError(f"training needs {error.name}: pip install 'headgate-router[train]'") from error
     report = add(args.tables, args.base, args.add_model, args.out, strength=args.strength, command=_command(args))
@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _command(args: argparse.Namespace) -> str:
     """Without paths of this machine."""
-    from router.learn.records import told
+    from router.learn.data.records import told
 
     base = args.base.rpartition("/")[2]
     parts = ["headgate train", *(table.name for table in args.tables), "--add-model", shlex.quote(args.add_model)]

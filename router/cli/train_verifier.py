@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _command(args: argparse.Namespace) -> str:
     """Without paths of this machine."""
-    from router.learn.records import told
+    from router.learn.data.records import told
 
     parts = ["headgate train --router", NAME, *(table.name for table in args.tables)]
     parts += [word for path in args.responses for word in ("--responses", path.name)]

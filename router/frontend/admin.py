@@ -11,7 +11,7 @@ from router.frontend.public import probes
 from router.frontend.redact import redacted
 from router.frontend.routes import Route, Routes
 from router.observe.metrics import Metrics
-from router.pipeline.base import Service
+from router.pipeline.service import Service
 
 _encode = msgspec.json.Encoder().encode
 #: What `sec-fetch-site` says of a request that no page of another origin has caused.

@@ -16,8 +16,8 @@ from router.frontend.reply import Reply, lines
 from router.gate.permit import Permit
 from router.ipc.messages import Done
 from router.native.steps import CUT
-from router.pipeline.base import Service, Ticket
 from router.pipeline.request import Request
+from router.pipeline.service import Service, Ticket
 from router.types import API_PATHS, Decision, Query
 
 #: Of the requests that native code begins.
@@ -36,8 +36,8 @@ class Answer(Reply):
     _overhead_s = 0.0
 
     def __init__(self, exchange: Exchange, query: Query) -> None:
-        door = exchange.connection.door
-        super().__init__(exchange.connection, query.stream, exchange.old_client, door.limits.body_bytes)
+        listener = exchange.connection.listener
+        super().__init__(exchange.connection, query.stream, exchange.old_client, listener.limits.body_bytes)
         self._exchange = exchange
 
     def submit(self, service: Service, query: Query, permit: Permit) -> None:
@@ -48,7 +48,7 @@ class Answer(Reply):
         exchange.stream, exchange.accepted = self, True
         exchange.body = b""  # the pipeline keeps its own reference for as long as a retry may need it
         self._overhead_s = perf_counter() - exchange.received_s
-        exchange.connection.door.metrics.overhead(self._overhead_s)
+        exchange.connection.listener.metrics.overhead(self._overhead_s)
 
     # Sink
 
@@ -128,7 +128,7 @@ class Answer(Reply):
             assert isinstance(request, Request)
             request.leave(CUT)
             connection = self._connection
-            exchange = self._exchange = exchange_of(connection, connection.door.routes.find(TARGET.encode()))
+            exchange = self._exchange = exchange_of(connection, connection.listener.routes.find(TARGET.encode()))
             exchange.key_id, exchange.request_id = request.key_id, request.told_id
             exchange.received_s = request.received_s
             exchange.stream, exchange.accepted = self, True
@@ -160,10 +160,10 @@ class Answer(Reply):
 
     def _stream_head(self, decision: Decision) -> bytes:
         exchange = self.exchange()
-        door = exchange.connection.door
+        listener = exchange.connection.listener
         # Without chunks only the connection's end can end the answer.
-        exchange.keep_alive = exchange.keep_alive and not exchange.old_client and not door.draining
-        extra = door.date + self._headers(decision) + exchange.cors
+        exchange.keep_alive = exchange.keep_alive and not exchange.old_client and not listener.draining
+        extra = listener.date + self._headers(decision) + exchange.cors
         return wire.stream_head(extra, keep_alive=exchange.keep_alive, old_client=exchange.old_client)
 
     def _headers(self, decision: Decision) -> str:

@@ -9,8 +9,8 @@ from time import perf_counter
 
 from router.errors import Overloaded, RequestTimeout, RouterError
 from router.frontend import wire
-from router.frontend.door import Door
-from router.frontend.exchange import Active, ClientPipe, Exchange, exchange_of
+from router.frontend.exchange import Active, ClientWriter, Exchange, exchange_of
+from router.frontend.listener import Listener
 from router.frontend.reader import BODY, DEAF, HEAD, IDLE, Reader
 from router.frontend.stall import Stall
 from router.frontend.waiting import Waiting
@@ -20,8 +20,8 @@ from router.native.steps import NO_ENGINE, PIPELINED, SCORING
 LINGER_S = 2.0
 
 
-class Connection(ClientPipe, asyncio.Protocol):
-    """`asyncio` protocol of a door. Answers one exchange at a time."""
+class Connection(ClientWriter, asyncio.Protocol):
+    """`asyncio` protocol of a listener. Answers one exchange at a time."""
 
     __slots__ = (
         "_active",
@@ -35,22 +35,22 @@ class Connection(ClientPipe, asyncio.Protocol):
         "_unread_bytes",
         "_waiting",
         "deadline",
-        "door",
+        "listener",
     )
-    door: Door
+    listener: Listener
 
-    def __init__(self, door: Door) -> None:
-        self.door = door
+    def __init__(self, listener: Listener) -> None:
+        self.listener = listener
         self.deadline = inf
         self._reader: Reader | None = None  # made with the first byte: idle connections stay small
         self._active: Active | None = None
-        self._waiting = Waiting(door)
+        self._waiting = Waiting(listener)
         self._left = PIPELINED  #: why the next request that is run did not take the native steps
         self._timed = IDLE  #: the reader's phase whose clock runs
         self._reading = True
         self._running = False
         self._turn_due = False  #: `go_on` will be called in a later turn of the loop
-        self._unread_bytes = 0  #: that the door counts
+        self._unread_bytes = 0  #: that the listener counts
         self._stall: Stall | None = None
 
     # asyncio.Protocol
@@ -60,18 +60,18 @@ class Connection(ClientPipe, asyncio.Protocol):
         socket = transport.get_extra_info("socket")
         if socket is not None:
             self.socket = socket.fileno()
-        door = self.door
-        if door.intake is not None:
-            self.outbox = door.intake.outbox
-        door.entered(self)
-        if len(door.connections) > door.limits.connections:
-            self._reader = Reader(self, door)
-            self._reader.refuse(Overloaded(f"more than {door.limits.connections} connections are open"))
+        listener = self.listener
+        if listener.intake is not None:
+            self.batch = listener.intake.batch
+        listener.entered(self)
+        if len(listener.connections) > listener.limits.connections:
+            self._reader = Reader(self, listener)
+            self._reader.refuse(Overloaded(f"more than {listener.limits.connections} connections are open"))
             self._go_on()
-        elif door.draining:
+        elif listener.draining:
             transport.close()
         else:
-            self.deadline = door.now + door.tick_s + door.limits.keepalive_s
+            self.deadline = listener.now + listener.tick_s + listener.limits.keepalive_s
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Also called ahead of asyncio, as soon as we know."""
@@ -79,19 +79,19 @@ class Connection(ClientPipe, asyncio.Protocol):
             return
         self.attach(None)
         self.stalled = False
-        self.door.left(self)
+        self.listener.left(self)
         self._let_go()
 
     def data_received(self, data: bytes) -> None:
         reader = self._reader
         if self._active is None and (reader is None or reader.phase == IDLE) and self._reading and self.open:
-            intake = self.door.intake
+            intake = self.listener.intake
             if intake is not None:
                 try:
                     answer = intake.take(self, data)
                 except Exception as error:  # of a head in Python, for example; the connection goes on
                     self._count_left(SCORING)
-                    route = self.door.routes.find(data.split(b" ", 2)[1])
+                    route = self.listener.routes.find(data.split(b" ", 2)[1])
                     exchange = self._active = exchange_of(self, route)
                     if intake.given_id is not None:
                         exchange.request_id = intake.given_id.decode()
@@ -107,7 +107,7 @@ class Connection(ClientPipe, asyncio.Protocol):
         if reader is None:
             if not self.open:
                 return
-            reader = self._reader = Reader(self, self.door)
+            reader = self._reader = Reader(self, self.listener)
         reader.read(data)
         self._go_on()
 
@@ -118,14 +118,14 @@ class Connection(ClientPipe, asyncio.Protocol):
             self.connection_lost(None)
         else:  # what is out may still be read, and counts as long as it is not
             self._let_go()
-            self._flush_within(self.door.limits.write_timeout_s)
+            self._flush_within(self.listener.limits.write_timeout_s)
 
     def pause_writing(self) -> None:
         """The client does not keep up: nothing more of it is read or run before it has read what is there."""
         self.stalled = True
         if self._stall is None:
             self._stall = Stall()
-        self._stall.begin(self.door.now + self.door.tick_s + self.door.limits.write_timeout_s)
+        self._stall.begin(self.listener.now + self.listener.tick_s + self.listener.limits.write_timeout_s)
         if not self._running:
             self._pace()
 
@@ -147,14 +147,14 @@ class Connection(ClientPipe, asyncio.Protocol):
     def stream_slowly(self, data: bytes) -> None:
         """Keep up to `stream_buffer_bytes` for a client that reads slowly; beyond, the client is cut."""
         transport = self.flushed()
-        if transport is not None and transport.get_write_buffer_size() > self.door.limits.stream_buffer_bytes:
+        if transport is not None and transport.get_write_buffer_size() > self.listener.limits.stream_buffer_bytes:
             self.cut_slow()
         else:
             self.write(data)
 
     def broke(self, error: Exception) -> None:
         """The transport did not take what was written."""
-        self.door.bug(error)
+        self.listener.bug(error)
         self.abort()
 
     def replace(self, answer: Active, exchange: Exchange) -> None:
@@ -174,7 +174,7 @@ class Connection(ClientPipe, asyncio.Protocol):
         elif self.open and not self._running:
             self._settle()
 
-    # What the door uses
+    # What the listener uses
 
     def left(self) -> None:
         """The sweep's call: the client closed its side while reading was paused."""
@@ -187,7 +187,7 @@ class Connection(ClientPipe, asyncio.Protocol):
         return 0 if transport is None else transport.get_write_buffer_size()
 
     def cut_slow(self) -> None:
-        self.door.metrics.error("slow_client")
+        self.listener.metrics.error("slow_client")
         self.abort()
 
     def go_on(self) -> None:
@@ -202,7 +202,7 @@ class Connection(ClientPipe, asyncio.Protocol):
             return
         if self.stalled:
             taken = self.written - transport.get_write_buffer_size()
-            if self._stall is not None and self._stall.over(taken, now, self.door.limits.write_timeout_s):
+            if self._stall is not None and self._stall.over(taken, now, self.listener.limits.write_timeout_s):
                 self.cut_slow()
             return
         if now < self.deadline:
@@ -250,7 +250,7 @@ class Connection(ClientPipe, asyncio.Protocol):
         """Parse and answer what was read, as far as the answer under way, the client and this turn's time allow."""
         if self._running or self._turn_due or not self.open:
             return
-        reader, waiting, turns = self._reader, self._waiting, self.door.turns
+        reader, waiting, turns = self._reader, self._waiting, self.listener.turns
         exchanges = waiting.exchanges
         if self._active is None and not exchanges:
             waiting.parsed_bytes = 0  # the bound on them starts anew
@@ -292,8 +292,8 @@ class Connection(ClientPipe, asyncio.Protocol):
 
     def _count_left(self, cause: int) -> None:
         self._left = PIPELINED
-        if self.door.steps is not None:
-            self.door.steps.count(cause)
+        if self.listener.steps is not None:
+            self.listener.steps.count(cause)
 
     def _pace(self) -> None:
         """Read more once all is parsed, and while the client reads its answers. With nothing to do, wait for it."""
@@ -303,7 +303,7 @@ class Connection(ClientPipe, asyncio.Protocol):
         unread = 0 if reader is None else reader.unread.size
         if unread or self._unread_bytes:
             self._count_unread(unread)
-            if reader is not None and unread and self.door.body_bytes > self.door.limits.pending_bytes:
+            if reader is not None and unread and self.listener.body_bytes > self.listener.limits.pending_bytes:
                 reader.refuse(Overloaded("the requests that are being read fill their share of memory"))
                 unread = 0
                 self._count_unread(0)
@@ -315,7 +315,7 @@ class Connection(ClientPipe, asyncio.Protocol):
 
     def _count_unread(self, size: int) -> None:
         """In the bound on all bodies: the reader holds what was read and not parsed."""
-        self.door.body_bytes += size - self._unread_bytes
+        self.listener.body_bytes += size - self._unread_bytes
         self._unread_bytes = size
 
     def _let_go(self) -> None:
@@ -324,7 +324,7 @@ class Connection(ClientPipe, asyncio.Protocol):
         if reader is not None:
             reader.close()
         self.deadline = inf
-        self.door.held.discard(self)
+        self.listener.held.discard(self)
         if self._unread_bytes:
             self._count_unread(0)
         if self._waiting.exchanges:
@@ -335,14 +335,14 @@ class Connection(ClientPipe, asyncio.Protocol):
 
     def _flush_within(self, seconds: float) -> None:
         """What is out has to be read by then."""
-        self.deadline = self.door.now + self.door.tick_s + seconds
+        self.deadline = self.listener.now + self.listener.tick_s + seconds
 
     def _settle(self) -> None:
         """All answers are out: wait for the next request, or for the rest of one."""
-        reader, door = self._reader, self.door
+        reader, listener = self._reader, self.listener
         if reader is None or reader.phase == IDLE:
-            self.deadline = door.now + door.tick_s + door.limits.keepalive_s
-            if door.draining:
+            self.deadline = listener.now + listener.tick_s + listener.limits.keepalive_s
+            if listener.draining:
                 self.drain()
         elif reader.phase != DEAF:
             self._await_rest(reader)
@@ -352,9 +352,9 @@ class Connection(ClientPipe, asyncio.Protocol):
         if self._timed == reader.phase:
             return
         self._timed = reader.phase
-        limits = self.door.limits
+        limits = self.listener.limits
         allowed_s = limits.header_timeout_s if reader.phase == HEAD else limits.body_timeout_s
-        self.deadline = self.door.now + self.door.tick_s + allowed_s
+        self.deadline = self.listener.now + self.listener.tick_s + allowed_s
         if reader.phase == BODY and reader.continue_due:
             reader.continue_due = False
             self.write(wire.CONTINUE)
@@ -364,10 +364,10 @@ class Connection(ClientPipe, asyncio.Protocol):
             return
         self._reading = reading
         if reading:
-            self.door.held.discard(self)
+            self.listener.held.discard(self)
             transport.resume_reading()
         else:
-            self.door.held.add(self)
+            self.listener.held.add(self)
             transport.pause_reading()
 
     def _close_after(self, exchange: Exchange) -> None:
@@ -379,7 +379,7 @@ class Connection(ClientPipe, asyncio.Protocol):
         if transport is None:
             return
         if exchange.error is None:
-            self._flush_within(self.door.limits.write_timeout_s)
+            self._flush_within(self.listener.limits.write_timeout_s)
             transport.close()
             return
         # The client may still be sending: end our side, and discard its bytes until it has seen the answer.

@@ -10,7 +10,7 @@ from router.errors import BadRequest, RouterError
 from router.frontend import failure, wire
 from router.frontend.failure import Dialect
 from router.gate.gate import Gate
-from router.native.pipe import Pipe
+from router.native.writer import Writer
 from router.observe.metrics import Metrics
 from router.pipeline.ids import next_id
 
@@ -38,7 +38,7 @@ class Stream(Protocol):
 
 
 class Port(Protocol):
-    """What an exchange uses of the port that its connection came in by (`door.Door`)."""
+    """What an exchange uses of the port that its connection came in by (`listener.Listener`)."""
 
     limits: Limits
     metrics: Metrics
@@ -51,11 +51,11 @@ class Port(Protocol):
         ...
 
 
-class ClientPipe(Pipe):
+class ClientWriter(Writer):
     """What the reader and exchanges use of a connection (`connection.Connection`)."""
 
     __slots__ = ()
-    door: Port
+    listener: Port
 
     def take(self, exchange: "Exchange") -> None:
         """A complete request, or a refusal: run it when its turn comes."""
@@ -96,7 +96,7 @@ class Exchange:
     accepted = False  #: by the pipeline: its end is in the ledger, by which it is counted in the metrics
 
     def __init__(
-        self, connection: ClientPipe, method: bytes, headers: dict[bytes, bytes], keep_alive: bool, old_client: bool
+        self, connection: ClientWriter, method: bytes, headers: dict[bytes, bytes], keep_alive: bool, old_client: bool
     ) -> None:
         self.connection = connection
         self.method = method
@@ -160,7 +160,7 @@ class Exchange:
     def answer_error(self, error: Exception) -> None:
         """An error that is none of ours to tell clients of is logged."""
         if not isinstance(error, RouterError):
-            self.connection.door.bug(error)
+            self.connection.listener.bug(error)
             error = RouterError("internal error; the server's log says more")
         self.refuse(error)
 
@@ -169,18 +169,18 @@ class Exchange:
     ) -> None:
         """Send a whole answer."""
         connection = self.connection
-        door = connection.door
-        if door.draining:
+        listener = connection.listener
+        if listener.draining:
             self.keep_alive = False
         ending = "" if self.keep_alive and not self.old_client else wire.connection(self.keep_alive, self.old_client)
-        head = wire.head(status, content_type, len(body), f"{door.date}{headers}{self.cors}{ending}")
+        head = wire.head(status, content_type, len(body), f"{listener.date}{headers}{self.cors}{ending}")
         connection.write(head if self.method == b"HEAD" else head + body)
         self.finish(status, model)
 
     def refuse(self, error: RouterError, headers: str = "", model: str = "") -> None:
         """Send `error` as the whole answer."""
         if not self.accepted:
-            self.connection.door.metrics.error(error.type)
+            self.connection.listener.metrics.error(error.type)
         self.respond(
             error.status,
             failure.body(error, self.dialect),
@@ -196,7 +196,7 @@ class Exchange:
         self.stream = None
         if not self.accepted:
             name = "other" if self.route is None else self.route.name
-            self.connection.door.metrics.request(name, model, status, perf_counter() - self.received_s)
+            self.connection.listener.metrics.request(name, model, status, perf_counter() - self.received_s)
         self.connection.answered(self)
 
     def exchange(self) -> "Exchange":
@@ -224,7 +224,7 @@ class Active(Protocol):
 Handler: TypeAlias = Callable[[Exchange], None]
 
 
-def exchange_of(connection: ClientPipe, route: tuple[Named, bytes]) -> Exchange:
+def exchange_of(connection: ClientWriter, route: tuple[Named, bytes]) -> Exchange:
     """Of a plain POST request that native code has read. `route`: and the path."""
     exchange = Exchange(connection, b"POST", {}, keep_alive=True, old_client=False)
     exchange.route, exchange.path = route

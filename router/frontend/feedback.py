@@ -8,7 +8,7 @@ from router.frontend.exchange import Exchange
 from router.frontend.routes import Route
 from router.observe.feedback import Given
 from router.observe.metrics import Metrics
-from router.pipeline.base import Service
+from router.pipeline.service import Service
 
 _encode = msgspec.json.Encoder().encode
 

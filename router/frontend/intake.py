@@ -1,18 +1,18 @@
 """Opens the native steps of plain chat requests on a port, where the pipeline has them."""
 
 from router.frontend.answer import TARGET, Answer, describe
-from router.frontend.door import Door
+from router.frontend.listener import Listener
 from router.frontend.reply import Heads
 from router.native.steps import Steps
-from router.pipeline.base import Service
+from router.pipeline.service import Service
 
 
-def open_intake(door: Door, service: Service) -> None:
-    """Take plain chat requests of `door` natively from now on, and count which steps were native."""
+def open_intake(listener: Listener, service: Service) -> None:
+    """Take plain chat requests of `listener` natively from now on, and count which steps were native."""
     intake = service.intake
-    door.steps = Steps() if intake is None else intake.requests.steps
-    door.metrics.watch_steps(door.steps.rows)
+    listener.steps = Steps() if intake is None else intake.requests.steps
+    listener.metrics.watch_steps(listener.steps.rows)
     if intake is not None:
-        heads = Heads(door, Answer, intake.requests, intake.names, describe)
-        intake.open(door.metrics, TARGET, heads, door.keys.find if door.keys else None)
-    door.intake = intake
+        heads = Heads(listener, Answer, intake.requests, intake.names, describe)
+        intake.open(listener.metrics, TARGET, heads, listener.keys.find if listener.keys else None)
+    listener.intake = intake

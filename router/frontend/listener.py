@@ -1,70 +1,207 @@
-"""One listening port: opened, told apart by its addresses, closed. Knows no HTTP."""
+"""What all connections of one port share: its routes, keys, limits, metrics and clock."""
 
 import asyncio
-import contextlib
-import ipaddress
-import os
-import socket
-from collections.abc import Callable
+import logging
+import select
+from collections.abc import Callable, Iterable
+from email.utils import formatdate
+from typing import Protocol
 
-from router.errors import ConfigError
+from router.config import Limits
+from router.errors import RouterError, Unauthorized
+from router.frontend.origins import Origins
+from router.frontend.rounds import Round
+from router.frontend.routes import Routes
+from router.frontend.turns import Turns
+from router.gate.gate import Gate
+from router.gate.keys import Keys
+from router.native.steps import Steps
+from router.observe.metrics import Metrics
+from router.pipeline.intake import Intake
 
-#: The kernel caps it at `net.core.somaxconn`; uvloop's own 100 drops connections of a burst.
-_BACKLOG = 4096
-#: Servers on one socket. libuv accepts one connection in a turn of the event loop for each: with one of them, whoever
-#: opens hundreds of connections and keeps the loop busy has all other new clients wait for seconds.
-_ACCEPTED_A_TURN = 16
+#: Errors and hang-ups are always told; this is the end of what a client sends, whatever of it is still unread.
+_LEFT = getattr(select, "POLLRDHUP", 0)
+_log = logging.getLogger("headgate.frontend")
+
+
+class Timed(Protocol):
+    """What a sweep calls of a connection."""
+
+    def overdue(self, now: float) -> None:
+        """A deadline has passed, or the client reads too slowly."""
+        ...
+
+    def unsent_bytes(self) -> int: ...
+
+    def cut_slow(self) -> None:
+        """The client reads too slowly: close at once."""
+        ...
+
+    def left(self) -> None:
+        """The client closed its side."""
+        ...
+
+
+class Closable(Protocol):
+    """Three ways to end a connection."""
+
+    def drain(self) -> None:
+        """After the answer under way."""
+        ...
+
+    def cut(self, error: RouterError) -> None:
+        """After ending the answer under way with `error`."""
+        ...
+
+    def abort(self) -> None:
+        """At once."""
+        ...
+
+
+class Client(Timed, Closable, Protocol):
+    """A connection (`connection.Connection`), as the listener sees it."""
+
+    deadline: float
+    stalled: bool
+    socket: int  #: file descriptor, or -1
+
+    def __hash__(self) -> int: ...
 
 
 class Listener:
-    """Made by `listen`."""
+    """State of one listening port."""
 
-    def __init__(self, servers: list[asyncio.Server]) -> None:
-        self._servers = servers
+    __slots__ = (
+        "_sweeping",
+        "body_bytes",
+        "connections",
+        "date",
+        "draining",
+        "emptied",
+        "gate",
+        "guard",
+        "held",
+        "intake",
+        "keys",
+        "limits",
+        "metrics",
+        "now",
+        "origins",
+        "routes",
+        "steps",
+        "tick_s",
+        "turns",
+    )
+
+    def __init__(
+        self,
+        routes: Routes,
+        keys: Keys,
+        limits: Limits,
+        metrics: Metrics,
+        *,
+        origins: Origins | None = None,
+        gate: Gate | None = None,
+        guard: Callable[[dict[bytes, bytes]], None] | None = None,
+    ) -> None:
+        """`gate`: that of the service, else one of our own. `guard` is called with the headers of every request, before
+        its route is looked up; it raises."""
+        self.routes = routes
+        self.keys = keys
+        self.origins = Origins() if origins is None else origins
+        self.guard = guard
+        self.limits = limits
+        self.metrics = metrics
+        self.connections: set[Client] = set()
+        self.held: set[Client] = set()  #: of which nothing is read at present
+        self.draining = False
+        self.emptied = asyncio.Event()  #: set when the last connection of a draining listener has closed
+        self.body_bytes = 0  #: of requests that are being read, or wait for an answer before theirs; and what is unread
+        self.gate = Gate(limits, metrics) if gate is None else gate
+        self.intake: Intake | None = None  #: takes plain chats natively
+        self.steps: Steps | None = None  #: which were native; of the public port
+        self.tick_s = sweep_interval_s(limits)
+        self.now = 0.0  #: the clock at the last sweep; all deadlines are counted from it
+        self.date = ""
+        self.turns = Turns()
+        self._sweeping: Round[Client] = Round(self.turns, (), lambda connection: None, self._broke)
 
     @property
-    def port(self) -> int:
-        port: int = self._servers[0].sockets[0].getsockname()[1]
-        return port
+    def running(self) -> int:
+        """Requests that were let in and are not over."""
+        return self.gate.slots.running
 
-    @property
-    def on_loopback(self) -> bool:
-        """By the addresses that it really listens on: a name, or an empty host, does not tell."""
-        names = [socket.getsockname()[0] for socket in self._servers[0].sockets]
-        return all(ipaddress.ip_address(name).is_loopback for name in names)
+    def identify(self, headers: dict[bytes, bytes]) -> str:
+        """The id of the key that `headers` present. Raises `Unauthorized`."""
+        try:
+            return self.keys.identify(headers)
+        except Unauthorized:
+            self.metrics.refused("key")
+            raise
 
-    def close(self) -> None:
-        """No new connections."""
-        for server in self._servers:
-            server.close()
+    def entered(self, connection: Client) -> None:
+        self.connections.add(connection)
+        self.metrics.connections += 1
 
-    async def wait_closed(self, within_s: float) -> None:
-        with contextlib.suppress(asyncio.TimeoutError):
-            async with asyncio.timeout(within_s):
-                for server in self._servers:
-                    await server.wait_closed()
+    def left(self, connection: Client) -> None:
+        self.connections.discard(connection)
+        self.metrics.connections -= 1
+        if self.draining and not self.connections:
+            self.emptied.set()
+
+    def sweep(self, now: float) -> None:
+        """End what has run out of time. One pass over all connections stands in for a timer each."""
+        self.now = now
+        self.date = f"date: {formatdate(usegmt=True)}\r\n"
+        if not self._sweeping.over:
+            return  # thousands of connections ran out of time at one moment
+        late = [each for each in self.connections if now >= each.deadline or each.stalled]
+        self._sweeping = self.tell(late, lambda connection: connection.overdue(now))
+        self._bound_unsent([each for each in late if each.stalled])
+        if self.held:
+            self._find_gone()
+
+    def tell(self, connections: Iterable[Client], what: Callable[[Client], None]) -> Round[Client]:
+        """Call `what` with each connection, of many in several turns. One that raises is logged and closed; the others
+        are called too."""
+        round = Round(self.turns, connections, what, self._broke)
+        round.begin()
+        return round
+
+    def _broke(self, connection: Client, error: Exception) -> None:
+        self.bug(error)
+        self._close(connection)
+
+    def _close(self, connection: Client) -> None:
+        try:
+            connection.abort()
+        except Exception as error:  # what has failed may be this very step
+            _log.error("a connection could not be closed in order: %s", type(error).__name__)
+
+    def _bound_unsent(self, stalled: Iterable[Client]) -> None:
+        """What clients do not read stays, for all together, within the bound on pending bytes: the largest are cut.
+        Those that have ended their side, of which nothing is read any more, count too."""
+        unsent = {each: each.unsent_bytes() for each in stalled}
+        excess = sum(unsent.values()) - self.limits.pending_bytes
+        cut: list[Client] = []
+        for connection in sorted(unsent, key=unsent.__getitem__, reverse=True):
+            if excess > 0:
+                cut.append(connection)
+                excess -= unsent[connection]
+        self.tell(cut, lambda connection: connection.cut_slow())
+
+    def _find_gone(self) -> None:
+        """Where reading is paused, asyncio does not report that the client has left: ask the sockets."""
+        poll, held = select.poll(), {each.socket: each for each in self.held if each.socket >= 0}
+        for fd in held:
+            poll.register(fd, _LEFT)
+        self.tell([held[fd] for fd, _ in poll.poll(0)], lambda connection: connection.left())
+
+    def bug(self, error: BaseException) -> None:
+        _log.error("internal error while answering a request", exc_info=error)
 
 
-async def listen(make: Callable[[], asyncio.Protocol], host: str, port: int, setting: str) -> Listener:
-    """Raises `ConfigError` naming the settings `$.server.{setting}host` and `port`, whose address cannot be had."""
-    loop = asyncio.get_running_loop()
-    try:
-        servers = [await loop.create_server(make, host, port, backlog=_BACKLOG)]
-        for _ in range(_ACCEPTED_A_TURN - 1):
-            servers.extend([await loop.create_server(make, sock=_same(one), backlog=_BACKLOG)
-                            for one in servers[0].sockets])  # fmt: skip
-    except OSError as error:
-        at = f"`$.server.{setting}port`, `$.server.{setting}host`"
-        raise ConfigError(f"cannot listen on {host}, port {port}: {_reason(error)} - at {at}") from error
-    except OverflowError as error:
-        raise ConfigError(f"a port is 0 to 65535, got {port} - at `$.server.{setting}port`") from error
-    return Listener(servers)
-
-
-def _same(one: socket.socket) -> socket.socket:
-    """Another descriptor of it: uvloop keeps each for one server."""
-    return socket.socket(fileno=os.dup(one.fileno()))
-
-
-def _reason(error: OSError) -> str:
-    return (error.strerror or str(error)).lower()
+def sweep_interval_s(limits: Limits) -> float:
+    """Often enough that a time-out is at most a quarter late."""
+    least = min(limits.header_timeout_s, limits.body_timeout_s, limits.keepalive_s, limits.write_timeout_s)
+    return min(1.0, max(0.02, least / 4))

@@ -16,7 +16,7 @@ from router.frontend.reading import Reading
 from router.frontend.routes import Route, Routes
 from router.gate.permit import Permit
 from router.observe.metrics import CONTENT_TYPE, Metrics
-from router.pipeline.base import ModelCard, Service
+from router.pipeline.service import ModelCard, Service
 from router.pipeline.threads import LARGE_BODY_BYTES, Threads
 from router.types import API_PATHS, Kind, Query
 from router.version import __version__
@@ -65,7 +65,7 @@ class Public:
 
         def handle(exchange: Exchange) -> None:
             exchange.identify()
-            permit = exchange.connection.door.gate.take(exchange.key_id, exchange.body)
+            permit = exchange.connection.listener.gate.take(exchange.key_id, exchange.body)
             try:
                 if len(exchange.body) > LARGE_BODY_BYTES:
                     Reading(exchange, kind, permit, submit).begin(threads, _known_time_left(exchange))

@@ -10,8 +10,8 @@ from time import perf_counter
 import httptools
 
 from router.errors import BadRequest, ContentTooLarge, Forbidden, HeadersTooLarge, Overloaded, RouterError
-from router.frontend.door import Door
-from router.frontend.exchange import EXPLAINED, ClientPipe, Exchange
+from router.frontend.exchange import EXPLAINED, ClientWriter, Exchange
+from router.frontend.listener import Listener
 from router.frontend.origins import is_preflight
 from router.frontend.routes import shown
 from router.native.fields import Fields
@@ -46,10 +46,10 @@ class Reader:
         "_body",
         "_body_bytes",
         "_connection",
-        "_door",
         "_fields",
         "_host",
         "_incoming",
+        "_listener",
         "_parser",
         "_quiet_bytes",
         "_read_s",
@@ -61,9 +61,9 @@ class Reader:
         "unread",
     )
 
-    def __init__(self, connection: ClientPipe, door: Door) -> None:
+    def __init__(self, connection: ClientWriter, listener: Listener) -> None:
         self._connection = connection
-        self._door = door
+        self._listener = listener
         self.phase = IDLE
         self.continue_due = False  #: the client waits for `100 Continue` before it sends its body
         self._incoming: Exchange | None = None
@@ -103,7 +103,7 @@ class Reader:
             self._decline_upgrades(memoryview(piece)[upgrade.args[0] :])
         except httptools.HttpParserError as error:
             self._unreadable(error)
-        if self._quiet_bytes > self._door.limits.header_bytes and self.phase != DEAF:
+        if self._quiet_bytes > self._listener.limits.header_bytes and self.phase != DEAF:
             self.refuse(self._head_too_large())
         return size
 
@@ -111,7 +111,7 @@ class Reader:
         """The last exchange of this connection is `error`: the rest of the input cannot be trusted, or used."""
         exchange = self._incoming or Exchange(self._connection, b"", {}, False, False)
         if exchange.route is None:
-            exchange.dialect = self._door.routes.dialect_of(self._target)
+            exchange.dialect = self._listener.routes.dialect_of(self._target)
         self._incoming = None
         self._let_go_of_body()
         self.phase = DEAF
@@ -140,7 +140,7 @@ class Reader:
         if self.phase != HEAD:
             return
         self._target = self._target + url if self._target else url
-        if len(self._target) > self._door.limits.header_bytes:
+        if len(self._target) > self._listener.limits.header_bytes:
             self.refuse(self._head_too_large())
 
     def on_headers_complete(self) -> None:
@@ -158,7 +158,7 @@ class Reader:
             self._connection, parser.get_method(), headers, parser.should_keep_alive(), version == "1.0"
         )
         if b"origin" in headers:
-            exchange.cors = self._door.origins.lines(headers[b"origin"])
+            exchange.cors = self._listener.origins.lines(headers[b"origin"])
         try:
             self._check_head(fields, version)
         except RouterError as error:
@@ -180,7 +180,7 @@ class Reader:
         if exchange.error is not None:
             if self._body_bytes > SMALL_BODY_BYTES:
                 self.refuse(exchange.error)
-        elif self._body_bytes > self._door.limits.body_bytes:
+        elif self._body_bytes > self._listener.limits.body_bytes:
             self.refuse(self._too_large())
         else:
             self._keep(data)
@@ -214,10 +214,10 @@ class Reader:
         return 0 if length is None else int(length) - self._body_bytes
 
     def _keep(self, data: bytes) -> None:
-        door = self._door
-        door.body_bytes += len(data)
-        if door.body_bytes > door.limits.pending_bytes:
-            door.body_bytes -= len(data)
+        listener = self._listener
+        listener.body_bytes += len(data)
+        if listener.body_bytes > listener.limits.pending_bytes:
+            listener.body_bytes -= len(data)
             self.refuse(Overloaded("the bodies of unfinished requests fill their share of memory"))
         elif not self._body:
             self._body = data
@@ -228,12 +228,12 @@ class Reader:
             self._body += data
 
     def _let_go_of_body(self) -> None:
-        self._door.body_bytes -= len(self._body)
+        self._listener.body_bytes -= len(self._body)
         self._body = b""
 
     def _check_head(self, fields: Fields, version: str) -> None:
         """Refuse what is too large, and what two servers could read differently."""
-        limits = self._door.limits
+        limits = self._listener.limits
         headers = fields.values
         if fields.lines > limits.headers or fields.size + len(self._target) > limits.header_bytes:
             raise self._head_too_large()
@@ -256,25 +256,25 @@ class Reader:
 
     def _screen(self, exchange: Exchange, headers: dict[bytes, bytes]) -> None:
         """Route, key, size and type, before any of the body is read."""
-        door = self._door
+        listener = self._listener
         length = int(headers.get(b"content-length", 0))
         unusual = not _UNUSUAL.isdisjoint(headers)
         if unusual:
             exchange.explained = not EXPLAINED.isdisjoint(headers)
             exchange.begun_s = self._begun_s
         try:
-            if door.guard is not None:
-                door.guard(headers)
+            if listener.guard is not None:
+                listener.guard(headers)
             method = exchange.method
-            route, exchange.path = door.routes.find(self._target)
+            route, exchange.path = listener.routes.find(self._target)
             exchange.route, exchange.dialect = route, route.dialect
             # What OPTIONS tells is in the documentation; and a browser's preflight never carries a key.
             if not route.open and method != b"OPTIONS":
-                exchange.key_id = door.identify(headers)
+                exchange.key_id = listener.identify(headers)
             handler = exchange.handler = route.handlers.get(method)
             if handler is None:
                 raise route.wrong_method(method)
-            if length > door.limits.body_bytes:
+            if length > listener.limits.body_bytes:
                 raise self._too_large()
             if unusual:
                 self._check_unusual(exchange, headers)
@@ -282,7 +282,7 @@ class Reader:
                 self._check_type(exchange, headers)
         except RouterError as error:
             if exchange.route is None:
-                exchange.dialect = door.routes.dialect_of(self._target)
+                exchange.dialect = listener.routes.dialect_of(self._target)
             exchange.error = error.with_traceback(None)  # which holds this frame, and the frame the exchange
             has_body = length > 0 or b"transfer-encoding" in headers
             if has_body and (length > SMALL_BODY_BYTES or b"expect" in headers):
@@ -317,7 +317,7 @@ class Reader:
 
     def _unreadable(self, error: httptools.HttpParserError) -> None:
         if isinstance(error, httptools.HttpParserCallbackError):
-            self._door.bug(error.__context__ or error)
+            self._listener.bug(error.__context__ or error)
             self.refuse(RouterError("internal error; the server's log says more"))
         elif self.phase != DEAF:
             self.refuse(BadRequest(f"malformed HTTP request: {error}", code="malformed_request"))
@@ -350,8 +350,8 @@ class Reader:
         self._parser.feed_data(b"POST / HTTP/1.1\r\n" + b"".join(framing) + b"\r\n")
 
     def _head_too_large(self) -> HeadersTooLarge:
-        limits = self._door.limits
+        limits = self._listener.limits
         return HeadersTooLarge(f"the request's head is over {limits.header_bytes} bytes or {limits.headers} headers")
 
     def _too_large(self) -> ContentTooLarge:
-        return ContentTooLarge(f"the body is over {self._door.limits.body_bytes} bytes")
+        return ContentTooLarge(f"the body is over {self._listener.limits.body_bytes} bytes")

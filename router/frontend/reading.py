@@ -48,7 +48,7 @@ class Reading:
         self._permit.settle()
         exchange = self._exchange
         route = "other" if exchange.route is None else exchange.route.name
-        metrics = exchange.connection.door.metrics
+        metrics = exchange.connection.listener.metrics
         metrics.error(ClientGone.type)
         metrics.request(route, "", ClientGone.status, perf_counter() - exchange.received_s)
 

@@ -3,13 +3,13 @@
 from libcpp.string cimport string
 
 from router.native.call cimport Receiver
-from router.native.pipe cimport Pipe
+from router.native.writer cimport Writer
 from router.native.request cimport BaseRequest, HeadNumbers, Receivers, Requests
 from way cimport string_view
 
 
 cdef class Reply(Receiver):
-    cdef readonly Pipe connection
+    cdef readonly Writer connection
     cdef Heads heads  # of the native path
     cdef public object request  # whose answer it is; None after its end
     cdef readonly bint stream
@@ -26,7 +26,7 @@ cdef class Reply(Receiver):
 
 
 cdef class Heads(Receivers):
-    cdef object door
+    cdef object listener
     cdef type reply_class  # of Python, below Reply
     cdef Py_ssize_t most_bytes
     cdef bytes whole_head

@@ -10,20 +10,20 @@ Knows neither the pool nor what was decided; called from the event loop's thread
 from collections.abc import Callable, Sequence
 
 from router.errors import RouterError
-from router.frontend.door import Door
+from router.frontend.listener import Listener
 from router.native.call import Receiver
-from router.native.pipe import Pipe
 from router.native.request import BaseRequest, Receivers, Requests
+from router.native.writer import Writer
 
 class Reply(Receiver):
     """The answer of one request on its connection."""
 
-    connection: Pipe
+    connection: Writer
     stream: bool
     old_client: bool  #: HTTP/1.0: knows no chunks
     over: bool
     request: BaseRequest | None  #: whose answer it is, of one that native code began; None after its end
-    def __init__(self, connection: Pipe, stream: bool, old_client: bool, most_bytes: int) -> None:
+    def __init__(self, connection: Writer, stream: bool, old_client: bool, most_bytes: int) -> None:
         """`most_bytes`: of an answer that is collected; beyond, it is cut (`cut`)."""
 
     def begin(self, head: bytes) -> None:
@@ -48,7 +48,7 @@ class Heads(Receivers):
 
     def __init__(
         self,
-        door: Door,
+        listener: Listener,
         reply_class: type[Reply],
         requests: Requests,
         names: Sequence[str],

@@ -13,18 +13,18 @@ from router.native.meters import NAMES_OF_REASONS
 cimport way as native
 from router.native.call cimport Call, Receiver
 from router.native.meters cimport REASONS
-from router.native.pipe cimport Outbox, Pipe
+from router.native.writer cimport SendBatch, Writer
 from router.native.request cimport MOST_ID_BYTES, BaseRequest, HeadNumbers, Receivers, Requests, new_of, write_id
 from router.native.steps cimport kAnswer
 from router.native.views cimport bytes_of, view_of
 from way cimport string_view
 
 cdef bytes LAST_CHUNK = wire.LAST_CHUNK
-cdef Py_ssize_t MOST_GATHERED_BYTES = 32 * 1024  # of a whole answer; with its head that is less than an outbox takes
+cdef Py_ssize_t MOST_GATHERED_BYTES = 32 * 1024  # of a whole answer; with its head that is less than an batch takes
 
 
 cdef class Reply(Receiver):
-    def __init__(self, Pipe connection not None, bint stream, bint old_client, Py_ssize_t most_bytes):
+    def __init__(self, Writer connection not None, bint stream, bint old_client, Py_ssize_t most_bytes):
         self.connection, self.stream, self.old_client, self.most_bytes = connection, stream, old_client, most_bytes
 
     # In Python: an answer of any kind
@@ -67,7 +67,7 @@ cdef class Reply(Receiver):
 
     cdef bint _stays(self, BaseRequest request) except -1:
         """Whether the next step can be native."""
-        if request.native and not self.heads.door.draining:
+        if request.native and not self.heads.listener.draining:
             return True
         request._leave(kAnswer)
         return False
@@ -98,8 +98,8 @@ cdef class Reply(Receiver):
         return 0
 
     cdef bint _gathers(self) except -1:
-        cdef Outbox outbox = self.connection.outbox
-        return (outbox is not None and outbox.gathering and not self.connection.stalled and not self.heads.door.draining
+        cdef SendBatch batch = self.connection.batch
+        return (batch is not None and batch.gathering and not self.connection.stalled and not self.heads.listener.draining
                 and (self.stream or self.body is None or len(self.body) <= MOST_GATHERED_BYTES))
 
     cdef int _finish(self, Call call) except -1:
@@ -152,15 +152,15 @@ cdef class Reply(Receiver):
 
 
 cdef class Heads(Receivers):
-    def __init__(self, door, type reply_class not None, Requests requests not None, names, about):
+    def __init__(self, listener, type reply_class not None, Requests requests not None, names, about):
         if not issubclass(reply_class, Reply):
             raise TypeError(f"reply_class: expected a subclass of Reply, got {reply_class.__name__}")
-        self.door, self.reply_class, self.most_bytes = door, reply_class, door.limits.body_bytes
+        self.listener, self.reply_class, self.most_bytes = listener, reply_class, listener.limits.body_bytes
         self.whole_head, self.stream_head = wire.COMMON_HEADS
         self.requests = requests
         self.about = [about(name, reason).encode() for name in names for reason in NAMES_OF_REASONS]
 
-    cdef Receiver _receiver(self, Pipe connection, BaseRequest request):
+    cdef Receiver _receiver(self, Writer connection, BaseRequest request):
         cdef Reply reply = <Reply>new_of(self.reply_class)
         reply.connection, reply.heads, reply.stream, reply.request = connection, self, request.stream, request
         reply.most_bytes = self.most_bytes
@@ -185,7 +185,7 @@ cdef class Heads(Receivers):
         return PyBytes_FromStringAndSize(out.data(), out.size())
 
     cdef bytes _date(self):
-        date = self.door.date
+        date = self.listener.date
         if date is not self.date:
             self.date, self.date_line = date, date.encode()
         return self.date_line

@@ -17,7 +17,7 @@ AT_ONCE = 32
 
 
 class Round(Generic[T]):
-    """Over the connections of one door. By its turn, what a connection is told may no longer be true: it checks."""
+    """Over the connections of one listener. By its turn, what a connection is told may no longer be true: it checks."""
 
     __slots__ = ("_broke", "_left", "_turns", "_what")
 

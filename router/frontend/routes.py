@@ -1,4 +1,4 @@
-"""The table of routes of one door: path and method to handler, with a hint where nothing fits."""
+"""The table of routes of one listener: path and method to handler, with a hint where nothing fits."""
 
 import re
 from collections.abc import Iterable

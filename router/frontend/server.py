@@ -13,14 +13,14 @@ from router.config import Limits, Server
 from router.errors import NoEngine
 from router.frontend.admin import Admin, refuse_pages
 from router.frontend.connection import Connection
-from router.frontend.door import Door
 from router.frontend.intake import open_intake
-from router.frontend.listener import Listener, listen
+from router.frontend.listener import Listener
 from router.frontend.origins import Origins
 from router.frontend.public import Public
+from router.frontend.sockets import ListeningSockets, listen
 from router.gate.keys import Keys
 from router.observe.metrics import MemberGauges, Metrics
-from router.pipeline.base import MemberStatus, Service
+from router.pipeline.service import MemberStatus, Service
 
 _log = logging.getLogger("headgate.frontend")
 #: File descriptors for everything that is not a client: engines, logs, listeners.
@@ -56,13 +56,13 @@ class Frontend:
         limits, self._wanted_files = within_file_limit(config.limits)
         public = self._routes = Public(service, self.metrics, self.draining)
         keys, origins = Keys(config.api_keys), Origins(config.allowed_origins)
-        self._public = Door(public.routes(), keys, limits, self.metrics, origins=origins, gate=service.gate)
+        self._public = Listener(public.routes(), keys, limits, self.metrics, origins=origins, gate=service.gate)
         open_intake(self._public, service)
         shown = config if shown_config is None else shown_config
         admin = Admin(service, self.metrics, shown, self.begin_drain, self.draining)
         # Not draining itself before the end: it stays open, to watch the drain.
-        self._admin = Door(admin.routes(), Keys(()), limits, self.metrics, guard=refuse_pages)
-        self._listeners: dict[str, Listener] = {}
+        self._admin = Listener(admin.routes(), Keys(()), limits, self.metrics, guard=refuse_pages)
+        self._sockets: dict[str, ListeningSockets] = {}
         self._ports: dict[str, int] = {}
         self._sweeper: asyncio.TimerHandle | None = None
         self.metrics.watch(self._gauges)
@@ -96,28 +96,28 @@ class Frontend:
         self._sweep()
         config = self._config
         try:
-            self._listeners["admin"] = await self._listen(self._admin, config.admin_host, config.admin_port, "admin_")
-            self._listeners["public"] = await self._listen(self._public, config.host, config.port, "")
+            self._sockets["admin"] = await self._listen(self._admin, config.admin_host, config.admin_port, "admin_")
+            self._sockets["public"] = await self._listen(self._public, config.host, config.port, "")
         except BaseException:
             await self.stop()
             raise
-        if not self._public.keys and not self._listeners["public"].on_loopback:
+        if not self._public.keys and not self._sockets["public"].on_loopback:
             _log.warning("%s: whoever reaches the public port can use it; set `$.server.api_keys`", config.host)
-        if not self._listeners["admin"].on_loopback:
+        if not self._sockets["admin"].on_loopback:
             _log.warning(
                 "%s: whoever reaches the admin port can read the config and end the server, since it asks for no key; "
                 "set `$.server.admin_host` to a loopback address, or let a firewall guard it",
                 config.admin_host,
             )
-        self._ports = {name: listener.port for name, listener in self._listeners.items()}
+        self._ports = {name: sockets.port for name, sockets in self._sockets.items()}
 
     def begin_drain(self) -> None:
         """Stop accepting and say so on `/ready`; running answers go on. Safe to call again."""
         if self._public.draining:
             return
         self._public.draining = True
-        if "public" in self._listeners:
-            self._listeners["public"].close()
+        if "public" in self._sockets:
+            self._sockets["public"].close()
         self._public.tell(tuple(self._public.connections), lambda connection: connection.drain())
         self.drain_requested.set()
 
@@ -137,17 +137,18 @@ class Frontend:
         if self._sweeper is not None:
             self._sweeper.cancel()
             self._sweeper = None
-        for listener in self._listeners.values():
-            listener.close()
-        for door in (self._public, self._admin):
-            door.draining = True  # those that the system has accepted and we have not seen yet are closed as they come
-            door.tell(tuple(door.connections), lambda connection: connection.abort()).finish()
+        for sockets in self._sockets.values():
+            sockets.close()
+        for listener in (self._public, self._admin):
+            # those that the system has accepted and we have not seen yet are closed as they come
+            listener.draining = True
+            listener.tell(tuple(listener.connections), lambda connection: connection.abort()).finish()
         self._routes.close()
-        for listener in self._listeners.values():
-            await listener.wait_closed(1.0)
+        for sockets in self._sockets.values():
+            await sockets.wait_closed(1.0)
 
-    async def _listen(self, door: Door, host: str, port: int, setting: str) -> Listener:
-        return await listen(lambda: Connection(door), host, port, setting)
+    async def _listen(self, listener: Listener, host: str, port: int, setting: str) -> ListeningSockets:
+        return await listen(lambda: Connection(listener), host, port, setting)
 
     async def _emptied(self, within_s: float) -> bool:
         """Whether all public connections closed in time."""

@@ -8,7 +8,8 @@ import asyncio
 from collections import deque
 from typing import Protocol
 
-#: Of parsing and answering, for all connections of a door together: what every token of every stream may be late by.
+#: Of parsing and answering, for all connections of a listener together: what every token of every stream may be late
+#: by.
 TURN_S = 0.002
 #: Of it, for one connection.
 SHARE_S = 0.0005
@@ -25,7 +26,7 @@ class Waiter(Protocol):
 
 
 class Turns:
-    """Of one door. Called from the event loop's thread."""
+    """Of one listener. Called from the event loop's thread."""
 
     __slots__ = ("_due", "_first", "_more", "_share_s", "spent_s")
 

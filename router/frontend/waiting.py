@@ -1,7 +1,8 @@
-"""Requests of one connection that wait for the answer before theirs: in order, within bounds, counted by the door."""
+"""Requests of one connection that wait for the answer before theirs: in order, within bounds, counted by the
+listener."""
 
-from router.frontend.door import Door
 from router.frontend.exchange import Exchange
+from router.frontend.listener import Listener
 
 #: Of requests that wait, and of their bytes; beyond, we stop parsing and reading.
 MAX_WAITING = 8
@@ -11,11 +12,12 @@ MAX_WAITING_BYTES = 64 * 1024
 class Waiting:
     """The queue behind the exchange under way."""
 
-    __slots__ = ("_door", "exchanges", "parsed_bytes")
+    __slots__ = ("_listener", "exchanges", "parsed_bytes")
 
-    def __init__(self, door: Door) -> None:
-        self._door = door
-        #: Added to as they are read; the door counts their bodies already: the reader has counted them as they came.
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+        #: Added to as they are read; the listener counts their bodies already: the reader has counted them as they
+        #: came.
         self.exchanges: list[Exchange] = []
         self.parsed_bytes = 0  #: parsed behind the exchange under way, of requests that are not whole too
 
@@ -28,12 +30,12 @@ class Waiting:
         exchange = self.exchanges.pop(0)
         if not self.exchanges:
             self.parsed_bytes = 0
-        self._door.body_bytes -= len(exchange.body)
+        self._listener.body_bytes -= len(exchange.body)
         return exchange
 
     def clear(self) -> None:
         """None of them will be run."""
         for exchange in self.exchanges:
-            self._door.body_bytes -= len(exchange.body)
+            self._listener.body_bytes -= len(exchange.body)
         self.exchanges.clear()
         self.parsed_bytes = 0

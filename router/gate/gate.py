@@ -41,7 +41,7 @@ class Loop(Protocol):
 
 
 class Gate:
-    """Of one server: its doors, the library and the native path share it."""
+    """Of one server: its listeners, the library and the native path share it."""
 
     def __init__(
         self,

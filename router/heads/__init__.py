@@ -4,9 +4,9 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
+from router.artefacts.artefact import Artefact, read, write
 from router.errors import ConfigError
 from router.heads import plugin
-from router.heads.artefact import Artefact, read, write
 from router.heads.base import Claim, Head, Placement, Predictor
 from router.heads.checked import checked
 from router.heads.curves import curves_of, uncurved
@@ -60,62 +60,62 @@ def names() -> tuple[str, ...]:
 
 def _mf() -> Maker:
     from router.heads.checkpoint import of
-    from router.heads.mf import MfHead
+    from router.heads.methods.mf import MfHead
 
     return lambda artefact, claims: _curved(artefact, claims, partial(MfHead, of(artefact)))
 
 
 def _mf_numpy() -> Maker:
     from router.heads.checkpoint import of
-    from router.heads.mf_numpy import NumpyMfHead
+    from router.heads.methods.mf_numpy import NumpyMfHead
 
     return lambda artefact, claims: _curved(artefact, claims, partial(NumpyMfHead, of(artefact)))
 
 
 def _knn() -> Maker:
-    from router.heads.knn import KnnPredictor
+    from router.heads.methods.knn import KnnPredictor
 
     return _placed(KnnPredictor)
 
 
 def _sw_ranking() -> Maker:
-    from router.heads.sw_ranking import SwRankingPredictor
+    from router.heads.methods.sw_ranking import SwRankingPredictor
 
     return _placed(SwRankingPredictor)
 
 
 def _mlp() -> Maker:
-    from router.heads.mlp import MlpPredictor
+    from router.heads.methods.mlp import MlpPredictor
 
     return _placed(MlpPredictor)
 
 
 def _rules() -> Maker:
-    from router.heads.rules import RulesPredictor
+    from router.heads.methods.rules import RulesPredictor
 
     return _placed(RulesPredictor)
 
 
 def _random() -> Maker:
-    from router.heads.random import RandomPredictor
+    from router.heads.methods.random import RandomPredictor
 
     return _placed(RandomPredictor)
 
 
 def _oracle() -> Maker:
-    from router.heads.oracle import OraclePredictor
+    from router.heads.methods.oracle import OraclePredictor
 
     return _placed(OraclePredictor)
 
 
 def _ensemble() -> Maker:
-    from router.heads.ensemble import ensemble
+    from router.heads.methods.ensemble import ensemble
 
     return partial(ensemble, make=make)
 
 
 def _causal_llm() -> Maker:
-    from router.heads.causal_llm import causal_llm
+    from router.heads.methods.causal_llm import causal_llm
 
     return causal_llm
 
@@ -141,7 +141,7 @@ def _curved(artefact: Artefact, claims: Sequence[Claim], make: Callable[[Sequenc
 
 
 def _classifier() -> Maker:
-    from router.heads.classifier import ClassifierPredictor
+    from router.heads.methods.classifier import ClassifierPredictor
 
     return _placed(ClassifierPredictor)
 

@@ -11,9 +11,9 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from router.artefacts import artefact as artefacts
+from router.artefacts.artefact import FORMAT, Artefact, DataRecord, Metadata, ModelRecord
 from router.errors import ConfigError
-from router.heads import artefact as artefacts
-from router.heads.artefact import FORMAT, Artefact, DataRecord, Metadata, ModelRecord
 from router.native.spec import EncoderSpec
 
 __all__ = ["FORMAT", "Checkpoint", "DataRecord", "Metadata", "ModelRecord", "of", "read", "write"]

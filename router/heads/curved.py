@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from router.heads.artefact import Metadata
+from router.artefacts.artefact import Metadata
 from router.heads.base import Claim, Head, Placement
 from router.heads.curves import Curves
 from router.heads.placement import mix

@@ -12,8 +12,8 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from router.artefacts.artefact import Artefact
 from router.errors import ConfigError
-from router.heads.artefact import Artefact
 
 X, Y = "calibration.x", "calibration.y"
 STEEPEST = 1e6  #: of the lines that go on beyond the knots: an infinity would make other models' qualities NaN

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from router.heads.artefact import Metadata
+from router.artefacts.artefact import Metadata
 from router.heads.base import Claim, Placement, Predictor, Selective
 from router.heads.curves import Curves
 from router.heads.placement import mix

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from router.artefacts.artefact import ModelRecord
 from router.errors import ConfigError
-from router.heads.artefact import ModelRecord
 from router.heads.base import Claim, Placement
 from router.heads.checkpoint import Checkpoint
 

@@ -6,8 +6,8 @@ from importlib.metadata import EntryPoint, entry_points
 import numpy as np
 import numpy.typing as npt
 
+from router.artefacts.artefact import Artefact
 from router.errors import ConfigError, RouterError
-from router.heads.artefact import Artefact
 from router.heads.base import Claim, Head, Placement
 from router.native.spec import TurnWeights
 from router.types import Scores, Segment

@@ -18,9 +18,9 @@ import msgspec
 import uvloop
 
 from router.host.base import DIED, engine_failed
+from router.host.last_error import LastWords, last_error, root_cause
+from router.host.orphan_guard import stand_guard
 from router.host.server import Server, remove_socket
-from router.host.warden import stand_guard
-from router.host.words import LastWords, last_error, root_cause
 from router.ipc.spec import HostSpec
 
 logger = logging.getLogger("headgate.host")

@@ -27,7 +27,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     version: str = ""  #: e.g. `vllm 0.32.0`
 
 
-class Failure(msgspec.Struct, frozen=True, kw_only=True):
+class ErrorAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """Why an answer ended in an error. `body` is an OpenAI (or Anthropic) error object as JSON."""
 
     status: int
@@ -36,14 +36,14 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     retryable: bool = False  #: nothing was wrong with the request itself
 
 
-class Answer(Protocol):
+class AnswerSink(Protocol):
     """Who hears one answer: `chunk`*, then one of `done` and `fail`. Calls after the end are ignored."""
 
     def chunk(self, data: bytes) -> None: ...
 
     def done(self, usage: Usage, finish_reason: str) -> None: ...
 
-    def fail(self, failure: Failure) -> None: ...
+    def fail(self, failure: ErrorAnswer) -> None: ...
 
 
 class Engine(Protocol):
@@ -52,7 +52,7 @@ class Engine(Protocol):
     @property
     def facts(self) -> Facts: ...
 
-    def start(self, submit: Submit, answer: Answer) -> Callable[[], None]:
+    def start(self, submit: Submit, answer: AnswerSink) -> Callable[[], None]:
         """Begin to answer `submit`; `answer` is never called before this returns. Calling the result aborts."""
         ...
 
@@ -69,10 +69,10 @@ class Engine(Protocol):
 
 def failure(
     status: int, message: str, type: str, *, code: str = "", param: str | None = None, retryable: bool = False
-) -> Failure:
+) -> ErrorAnswer:
     """A failure with OpenAI's error object as its body."""
     error = {"message": printable(message), "type": type, "param": param, "code": code or None}
-    return Failure(status=status, body=msgspec.json.encode({"error": error}), code=code, retryable=retryable)
+    return ErrorAnswer(status=status, body=msgspec.json.encode({"error": error}), code=code, retryable=retryable)
 
 
 def printable(message: str) -> str:
@@ -82,11 +82,11 @@ def printable(message: str) -> str:
     return message.encode(errors="replace").decode()
 
 
-def engine_failed(why: str) -> Failure:
+def engine_failed(why: str) -> ErrorAnswer:
     """The engine died or broke down while it held the request."""
     return failure(502, why, "engine_error", code="engine_failed", retryable=True)
 
 
-def too_long(why: Exception) -> Failure:
+def too_long(why: Exception) -> ErrorAnswer:
     """The prompt does not fit this model; another may have more room."""
     return failure(400, str(why), "invalid_request_error", code="context_length_exceeded", retryable=True)

@@ -55,7 +55,7 @@ class Bounds(msgspec.Struct, frozen=True):
 NO_BOUNDS = Bounds(2**63)
 
 
-class Limits:
+class TokenLimits:
     """How many tokens a request may generate, as vLLM reckons it."""
 
     def __init__(self, context_tokens: int, clamps: bool, default: int | None, override: int | None) -> None:

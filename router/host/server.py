@@ -10,9 +10,9 @@ import os
 from collections.abc import Callable
 
 from router.errors import ProtocolError
-from router.host.base import Engine, Failure, engine_failed, failure, printable
+from router.host.base import Engine, ErrorAnswer, engine_failed, failure, printable
+from router.host.generation import Generation
 from router.host.outbox import Outbox
-from router.host.stream import Stream
 from router.ipc.channel import Channel
 from router.ipc.frames import other_version
 from router.ipc.messages import PROTOCOL_VERSION, Abort, Control, Hello, Load, Message, Submit
@@ -58,8 +58,8 @@ class Server:
         self.stream_buffer_bytes = stream_buffer_bytes
         self.draining = False
         self._loop = asyncio.get_running_loop()
-        self._connections: set[Connection] = set()
-        self._owner: Connection | None = None
+        self._connections: set[Peer] = set()
+        self._owner: Peer | None = None
         self._load_interval_s = load_interval_s
         self._load_timer: asyncio.TimerHandle | None = None
         self._load_sent = Load()
@@ -67,7 +67,7 @@ class Server:
 
     def accept(self) -> Channel:
         """A channel for one more owner or client: the factory of `create_unix_server`."""
-        return Channel(Connection(self, self._loop), self._loop)
+        return Channel(Peer(self, self._loop), self._loop)
 
     def refusal(self, hello: Hello, pid: int) -> str:
         """Why a peer of process `pid` (0: unknown) is not let in, or empty."""
@@ -83,20 +83,20 @@ class Server:
             return f"this engine host has {MOST_CLIENTS} clients, as many as it takes"
         return ""
 
-    def joined(self, connection: "Connection", role: str) -> None:
+    def joined(self, connection: "Peer", role: str) -> None:
         """The process that started the host becomes its owner also where another was one: that one is a client then."""
         self._connections.add(connection)
         if role == "owner":
             self._owner = connection
 
-    def left(self, connection: "Connection") -> None:
+    def left(self, connection: "Peer") -> None:
         self._connections.discard(connection)
         if self._owner is connection:
             self._owner = None
             self.stop()
         self.idle()
 
-    def owned_by(self, connection: "Connection") -> bool:
+    def owned_by(self, connection: "Peer") -> bool:
         """Whether `connection` may drain, stop and wake the engine and put it to sleep, which all would notice."""
         return self._owner is connection
 
@@ -110,7 +110,7 @@ class Server:
             for connection in self._connections:
                 connection.send(Control("drained"))
 
-    def fail_all(self, why: Failure) -> None:
+    def fail_all(self, why: ErrorAnswer) -> None:
         for connection in list(self._connections):
             connection.fail_all(why)
 
@@ -141,7 +141,7 @@ class Server:
             connection.send(load)
 
 
-class Connection:
+class Peer:
     """One owner or client: its requests live and die with it.
 
     connected --Hello--> joined (Hello and Load are sent) --lost--> aborted
@@ -151,7 +151,7 @@ class Connection:
     def __init__(self, server: Server, loop: asyncio.AbstractEventLoop) -> None:
         self._server = server
         self._loop = loop
-        self._streams: dict[int, Stream] = {}
+        self._streams: dict[int, Generation] = {}
         self._channel: Channel | None = None
         self._outbox: Outbox | None = None
         self._joined = self._writable = False
@@ -171,7 +171,7 @@ class Connection:
             # One tick later, so that the ends queued in the outbox are in the channel.
             self._loop.call_soon(self._channel.close)
 
-    def fail_all(self, why: Failure) -> None:
+    def fail_all(self, why: ErrorAnswer) -> None:
         for stream in list(self._streams.values()):
             stream.refuse(why)
 
@@ -259,7 +259,7 @@ class Connection:
         assert self._outbox is not None
         if submit.id in self._streams:
             raise ProtocolError(f"request {submit.id} is already running")
-        stream = self._streams[submit.id] = Stream(submit.id, self._outbox, self._loop, self._ended)
+        stream = self._streams[submit.id] = Generation(submit.id, self._outbox, self._loop, self._ended)
         if self._server.draining:
             stream.refuse(_DRAINING)
             return

@@ -6,7 +6,7 @@ from libcpp.vector cimport vector
 cimport phases
 cimport way as native
 from router.native.lane cimport Lane
-from router.native.pipe cimport Outbox
+from router.native.writer cimport SendBatch
 from router.native.views cimport bytes_of, view_of
 from way cimport string_view
 
@@ -36,7 +36,7 @@ cdef class Receiver:
         return 0
 
     cdef bint _gathers(self) except -1:
-        """Whether its last bytes will go to the outbox, and nowhere else."""
+        """Whether its last bytes will go to the batch, and nowhere else."""
         return False
 
     cdef int _finish(self, Call call) except -1:
@@ -95,12 +95,12 @@ cdef class Call:
 
 def pass_on(Lane lane not None, bytes data not None, broke):
     """See call.pyi."""
-    cdef Outbox outbox = lane.outbox
-    outbox.begin()
+    cdef SendBatch batch = lane.batch
+    batch.begin()
     try:
         return _pass_frames(lane, view_of(data), broke)
     finally:
-        outbox.end()
+        batch.end()
 
 
 cdef Py_ssize_t _pass_frames(Lane lane, string_view data, broke) except -1:

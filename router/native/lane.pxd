@@ -3,19 +3,19 @@
 from libc.stdint cimport uint32_t, uint64_t
 
 cimport way as native
-from router.native.pipe cimport Outbox
+from router.native.writer cimport SendBatch
 
 
-cdef class Load:
+cdef class LaneLoad:
     cdef native.Load load
 
 
 cdef class Lane:
-    cdef readonly Load load
+    cdef readonly LaneLoad load
     cdef readonly dict calls
     cdef public uint64_t last_id
     cdef public object send
-    cdef public Outbox outbox
+    cdef public SendBatch batch
     cdef public bint ready
     cdef public bint framed
     cdef public bint trusted

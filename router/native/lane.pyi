@@ -6,7 +6,7 @@ Called from one event loop's thread. The figures: csrc/load.hpp.
 from collections.abc import Callable
 from typing import Protocol, TypedDict
 
-from router.native.pipe import Outbox
+from router.native.writer import SendBatch
 from router.types import Timings, Usage
 
 class _LoadFrame(Protocol):
@@ -35,7 +35,7 @@ class Figures(TypedDict):
     mean_output_tokens: float
     queued_gpu_s: float
 
-class Load:
+class LaneLoad:
     """Load frames, plus what was submitted since the last one, plus rates learnt from finished answers."""
 
     in_flight: int
@@ -66,7 +66,7 @@ class Load:
 class Lane:
     """One engine's calls, and what a decision must know of it."""
 
-    load: Load
+    load: LaneLoad
     calls: dict[int, object]  #: by id: what is still owed an answer
     last_id: int
     send: Callable[[bytes], None] | None  #: takes a whole frame; None while none can be sent
@@ -78,7 +78,7 @@ class Lane:
     capabilities: int  #: bits, in the order of `types.Capability`
     context_tokens: int
     usd_per_s: float
-    outbox: Outbox  #: what `pass_on` sends by: shared by the lanes of a pool
-    def __init__(self, load: Load, usd_per_s: float) -> None: ...
+    batch: SendBatch  #: what `pass_on` sends by: shared by the lanes of a pool
+    def __init__(self, load: LaneLoad, usd_per_s: float) -> None: ...
     def described(self, capabilities: frozenset[str], context_tokens: int) -> None:
         """What the engine can do, and how long its context is; 0: not known."""

@@ -1,9 +1,10 @@
-"""A pool member as the native way sees it: how loaded it is, which calls it owes answers, where its frames go. See lane.pyi."""
+"""A pool member as the native way sees it: how loaded it is, which calls it owes answers, where its frames go. See
+lane.pyi."""
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 cimport way as native
-from router.native.pipe cimport Outbox
+from router.native.writer cimport SendBatch
 from router.native.table cimport OTHER, capability_bits
 
 
@@ -15,7 +16,7 @@ cdef int64_t _count(claimed) except? -1:
         return -1
 
 
-cdef class Load:
+cdef class LaneLoad:
     def __init__(self, double mean_output_tokens=0, double prefill_tokens_per_s=0, double time_per_output_token_s=0):
         self.load.mean_output_tokens = mean_output_tokens
         self.load.fixed.prefill_tokens_per_s = prefill_tokens_per_s
@@ -65,11 +66,11 @@ cdef class Load:
 
 
 cdef class Lane:
-    def __init__(self, Load load not None, double usd_per_s):
+    def __init__(self, LaneLoad load not None, double usd_per_s):
         self.load = load
         self.usd_per_s = usd_per_s
         self.calls = {}
-        self.outbox = Outbox(False)
+        self.batch = SendBatch(False)
         self.trusted = self.framed = True
 
     def described(self, capabilities, long long context_tokens):

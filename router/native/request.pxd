@@ -4,7 +4,7 @@ from libc.stdint cimport uint64_t
 
 cimport way
 from router.native.call cimport Call, Receiver
-from router.native.pipe cimport Pipe
+from router.native.writer cimport Writer
 from router.native.policy cimport Numbers
 from router.native.slots cimport Slots
 from router.native.steps cimport Steps
@@ -108,4 +108,4 @@ cdef size_t write_id(char* out, bytes prefix, uint64_t number, int digits) noexc
 
 
 cdef class Receivers:
-    cdef Receiver _receiver(self, Pipe connection, BaseRequest request)
+    cdef Receiver _receiver(self, Writer connection, BaseRequest request)

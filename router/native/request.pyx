@@ -9,7 +9,7 @@ from libc.string cimport memcpy
 cimport phases
 cimport way
 from router.native.call cimport Call, Receiver
-from router.native.pipe cimport Pipe
+from router.native.writer cimport Writer
 from router.native.steps cimport Steps
 from router.native.views cimport view_of
 from way cimport string_view
@@ -246,5 +246,5 @@ cdef size_t write_id(char* out, bytes prefix, uint64_t number, int digits) noexc
 
 
 cdef class Receivers:
-    cdef Receiver _receiver(self, Pipe connection, BaseRequest request):
+    cdef Receiver _receiver(self, Writer connection, BaseRequest request):
         raise NotImplementedError("no receivers are made here")

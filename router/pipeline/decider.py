@@ -14,7 +14,7 @@ import msgspec
 from router.config import Config, Member, Routing
 from router.pipeline.conversation import Conversation, query_of
 from router.pipeline.judge import judge_of
-from router.pipeline.names import Names, strongest_and_weakest
+from router.pipeline.model_names import Names, strongest_and_weakest
 from router.pipeline.scoring import Scoring, strengths
 from router.policy import Settings, decide
 from router.pool.load import gpu_shares

@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from router.config import Limits
 from router.native.call import Receiver
 from router.native.lane import Lane
-from router.native.pipe import Outbox, Pipe
 from router.native.request import BaseRequest, Receivers, Requests
 from router.native.scorer import Scorer
 from router.native.spec import TurnWeights
+from router.native.writer import SendBatch, Writer
 from router.observe.metrics import Metrics
 from router.policy import Settings
 from router.types import Scores, Segment
@@ -23,7 +23,7 @@ class Intake:
 
     names: tuple[str, ...]  #: of the members, in the pool's order
     requests: Requests
-    outbox: Outbox
+    batch: SendBatch
     left: int  #: why `take` took nothing: a cause of `router.native.steps`
     given_id: bytes | None  #: the client's `x-request-id`, as it is echoed, of the request that `take` read last
     def __init__(
@@ -38,7 +38,7 @@ class Intake:
         io_uring: bool = True,
     ) -> None:
         """`request_class`: of what it makes, without calling `__init__`. `names` are those of the lanes, in the pool's
-        order. The two numbers make ids. `io_uring`: of the outbox, which all lanes share from now on."""
+        order. The two numbers make ids. `io_uring`: of the batch, which all lanes share from now on."""
 
     def decide_by(
         self,
@@ -69,5 +69,5 @@ class Intake:
     def count(self, ended: Sequence[BaseRequest]) -> None:
         """Those of them that native code began and ended well, in the metrics."""
 
-    def take(self, connection: Pipe, data: bytes) -> Receiver | None:
+    def take(self, connection: Writer, data: bytes) -> Receiver | None:
         """The request in `data`, decided and handed over: its answer. None, and nothing done, where it is declined."""

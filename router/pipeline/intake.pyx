@@ -14,7 +14,7 @@ from router.errors import RouterError, Unauthorized
 cimport phases
 from router.native.lane cimport Lane
 from router.native.meters cimport Histogram, Meters
-from router.native.pipe cimport Outbox, Pipe
+from router.native.writer cimport SendBatch, Writer
 from router.native.policy cimport Numbers, Rule
 from router.native.request cimport (
     MOST_ID_BYTES, BaseRequest, HeadNumbers, Receivers, Requests, new_of, now, write_id,
@@ -44,7 +44,7 @@ cdef class Intake:
     cdef Slots slots
     cdef Steps steps
     cdef Receivers replies
-    cdef readonly Outbox outbox
+    cdef readonly SendBatch batch
     cdef bytes asked  # the `model` in `chat`
     cdef readonly bytes given_id
     cdef readonly int left  # why `take` took nothing
@@ -77,9 +77,9 @@ cdef class Intake:
         self.next_request, self.next_decision = next_request, next_decision
         self.limits.head_bytes, self.limits.headers = limits.header_bytes, limits.headers
         self.limits.body_bytes = min(limits.body_bytes, MOST_BODY_BYTES)
-        self.outbox = Outbox(io_uring)
+        self.batch = SendBatch(io_uring)
         for lane in self.lanes:
-            lane.outbox = self.outbox
+            lane.batch = self.batch
         self.members.resize(len(self.lanes))
         self.scored.resize(len(self.lanes))
         self.scores.resize(len(self.lanes))
@@ -104,7 +104,7 @@ cdef class Intake:
         self.decision_seconds = Histogram(metrics.decision_seconds)
         self.overhead_seconds = Histogram(metrics.overhead_seconds)
 
-    def take(self, Pipe connection not None, bytes data not None):
+    def take(self, Writer connection not None, bytes data not None):
         cdef native.PlainRequest plain
         cdef double received_s = now()
         self.given_id = None

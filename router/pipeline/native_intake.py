@@ -4,7 +4,7 @@ import logging
 from collections.abc import Sequence
 
 from router.config import Server
-from router.heads.mf import MfHead
+from router.heads.methods.mf import MfHead
 from router.native.request import Requests
 from router.pipeline.decider import Decider
 from router.pipeline.ids import next_number
@@ -25,7 +25,7 @@ def intake_of(requests: Requests, decider: Decider, pool: Sequence[PoolMember], 
         return None
     lanes, names = [member.lane for member in members], [member.name for member in members]
     intake = Intake(requests, Request, lanes, names, next_number, decider.next_id, server.limits, server.io_uring)
-    if server.io_uring and not intake.outbox.io_uring:
+    if server.io_uring and not intake.batch.io_uring:
         log.info("the system lets us have no io_uring: each client's tokens are a system call of their own")
     follow(intake, decider)
     return intake

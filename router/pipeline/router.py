@@ -27,17 +27,17 @@ from router.observe.feedback import Feedback
 from router.observe.journal import Journal
 from router.observe.ledger import Ledger
 from router.observe.metrics import Metrics
-from router.pipeline.base import MemberStatus, ModelCard
-from router.pipeline.chat import ChatStream, Completion, ask, complete
 from router.pipeline.conversation import Conversation, query_of
 from router.pipeline.decider import Decider, decider_of
 from router.pipeline.ids import process_id
 from router.pipeline.judge import score as score_by_judge
 from router.pipeline.leg import Leg, not_again
+from router.pipeline.library import ChatStream, Completion, ask, complete
 from router.pipeline.native_intake import follow, intake_of
 from router.pipeline.record import Ended
 from router.pipeline.request import Request
 from router.pipeline.scoring import Scoring
+from router.pipeline.service import MemberStatus, ModelCard
 from router.pipeline.sink import Sink
 from router.pipeline.threads import LARGE_BODY_BYTES, Threads
 from router.policy import Settings
@@ -160,7 +160,7 @@ class Router:
         self._requests.keeps_bodies = settings.prompts
         self._requests.holds_ends = self.ledger.holds
         if self.intake is not None:
-            self.intake.outbox.before = self.journal.pace(self._requests)
+            self.intake.batch.before = self.journal.pace(self._requests)
 
     async def _close_journal(self) -> None:
         journal, self.journal, self.feedback = self.journal, None, None

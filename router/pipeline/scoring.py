@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from router.config import Member
 from router.features.conversation import segments
 from router.heads import Claim, Head, Placement, make, servable
-from router.heads.mf import MfHead
+from router.heads.methods.mf import MfHead
 from router.heads.weights import billions
 from router.native.large_body import TextTurns
 from router.types import Query, Scores, Turn

@@ -5,6 +5,6 @@ simulations: csrc/policy.hpp makes the numbers, this room puts them into words.
 """
 
 from router.policy.decide import decide, decide_again
-from router.policy.settings import Rule, Settings
+from router.policy.settings import RuleName, Settings
 
-__all__ = ["Rule", "Settings", "decide", "decide_again"]
+__all__ = ["RuleName", "Settings", "decide", "decide_again"]

@@ -4,13 +4,13 @@ from typing import Literal
 
 import msgspec
 
-Rule = Literal["utility", "threshold", "pinned"]
+RuleName = Literal["utility", "threshold", "pinned"]
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """One way to decide. `strong` and `weak` are indices in the pool, used by the threshold rule."""
 
-    rule: Rule = "utility"
+    rule: RuleName = "utility"
     price: float = 0.0  #: lambda, quality points per USD
     threshold: float = 0.5  #: win rate at which the strong model is chosen
     strong: int = 0

@@ -19,10 +19,10 @@ from typing import Protocol
 import aiohttp
 
 from router.config import Member
+from router.dialects.events import UpstreamEvents, as_asked
 from router.errors import DeadlineExceeded, EngineFailed, RouterError
 from router.pool.base import Failure, Work
 from router.pool.connection import opening, rest_of, retry_after_s
-from router.pool.sse import Passage, as_asked
 from router.types import API_PATHS, Timings
 from router.urls import BaseUrl
 
@@ -43,7 +43,7 @@ class Asker(Protocol):
         """Bytes of the answer; False when no more of them are wanted."""
         ...
 
-    def answered(self, passage: Passage, timings: Timings) -> None: ...
+    def answered(self, passage: UpstreamEvents, timings: Timings) -> None: ...
 
     def refused(self, status: int, body: bytes, retry_after_s: float) -> None:
         """The upstream answered with an error."""
@@ -58,7 +58,7 @@ class Asker(Protocol):
         ...
 
 
-class Exchange:
+class UpstreamExchange:
     """`run` asks once and tells `asker`."""
 
     __slots__ = ("_asker", "_begun", "_member", "_model", "_url", "_work")
@@ -146,7 +146,7 @@ class Exchange:
             # A client's choice: of many alternatives with their probabilities, for example.
             asker.failed(Failure(EngineFailed(f"the answer is larger than {_LARGEST_ANSWER_BYTES} bytes")))
             return
-        passage = Passage(self._work.kind, self._member.name)
+        passage = UpstreamEvents(self._work.kind, self._member.name)
         answer = passage.whole(body)
         if passage.finished and streamed:
             asker.broke(f"its answer is a whole one, not {wanted}")
@@ -155,7 +155,7 @@ class Exchange:
 
     async def _stream(self, response: aiohttp.ClientResponse, data: bytes) -> None:
         """Pass on the events of a body that begins with `data`."""
-        passage = Passage(self._work.kind, self._member.name)
+        passage = UpstreamEvents(self._work.kind, self._member.name)
         asker, first_s = self._asker, 0.0
         received = response.content.iter_any()
         while True:

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 import msgspec
 
+from router.dialects.answers import UNREADABLE
 from router.errors import ContextTooLong, EngineFailed, Overloaded, UpstreamError, error_status
-from router.pool.answers import UNREADABLE
 from router.pool.base import Failure
 
 _CONTEXT_CODE = "context_length_exceeded"

@@ -2,11 +2,11 @@
 request path; this module is its Python interface. Knows no clock and no connection."""
 
 from router.config import Member, argument_name
-from router.native.lane import Load
+from router.native.lane import LaneLoad
 from router.types import MemberState, Usage
 
 
-class LoadTracker(Load):
+class LoadTracker(LaneLoad):
     """One member's load. Tokens, seconds, USD; the snapshot is made anew only after something changed."""
 
     def __init__(self, member: Member, gpu_share: float) -> None:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from router.pool.answers import MOST_TOKENS, NULL, UNREADABLE
+from router.dialects.answers import MOST_TOKENS, NULL, UNREADABLE
 from router.pool.failure import failure_of, one_line
 from router.urls import BaseUrl
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from router import urls
 from router.config import Member, Supervision
+from router.dialects.events import UpstreamEvents
 from router.errors import EngineFailed, EngineStartError, NoEngine
 from router.ipc.messages import Done
 from router.native.lane import Lane
@@ -21,7 +22,6 @@ from router.pool.breaker import Breaker
 from router.pool.failure import one_line, refusal_of, status_of
 from router.pool.laned import Laned
 from router.pool.load import LoadTracker, without_length
-from router.pool.sse import Passage
 from router.types import MemberState, Timings, Usage
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class HttpCall:
             self.call.chunk(data)
         return self.running
 
-    def answered(self, passage: Passage, timings: Timings) -> None:
+    def answered(self, passage: UpstreamEvents, timings: Timings) -> None:
         if passage.error:
             self.refused(status_of(passage.error), passage.error, 1.0)
         elif passage.broken:
@@ -180,11 +180,11 @@ class OpenAIMember(Laned):
     # Answers
 
     async def _answer(self, call: HttpCall, work: Work, session: "aiohttp.ClientSession") -> None:
-        from router.pool.exchange import Exchange
+        from router.pool.exchange import UpstreamExchange
 
-        await Exchange(self._url, self._model, self._member, work, call).run(session)
+        await UpstreamExchange(self._url, self._model, self._member, work, call).run(session)
 
-    def done(self, call: HttpCall, passage: Passage, timings: Timings) -> None:
+    def done(self, call: HttpCall, passage: UpstreamEvents, timings: Timings) -> None:
         """A whole answer was passed on."""
         if not self.forget(call):
             return

@@ -26,7 +26,7 @@ HOST_COMMAND: Final = (sys.executable, "-P", "-m", "router.host")
 _EXCEPTION = re.compile(r"^(?:[a-zA-Z_]\w*\.)*[A-Z]\w*(?:Error|Exception|Exit|Interrupt|Failed|Warning)\b:? ?.*")
 _PREFIX = re.compile(r"^(?:\x1b\[[0-9;]*m)*\(\w+ pid=\d+\)(?:\x1b\[[0-9;]*m)* ?")
 _LOGGED = re.compile(r"^(?:ERROR|CRITICAL) [\d-]+ [\d:.]+ (?:\[[^\]]*\] )?")
-#: The guard of a host (`router/host/warden.py`) takes at most 3 s.
+#: The guard of a host (`router/host/orphan_guard.py`) takes at most 3 s.
 _GUARD_S = 4.0
 #: The host's own last word, when it could still speak.
 _HOST_ERROR = re.compile(r"^headgate-host: error: (.+)")

@@ -4,7 +4,7 @@ import calibration
 import numpy as np
 import pytest
 
-from router.learn.corpus import Column, Corpus
+from router.learn.data.corpus import Column, Corpus
 
 
 def test_a_single_fold_shows_what_pooling_hides() -> None:

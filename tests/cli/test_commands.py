@@ -135,7 +135,7 @@ HEAVY = ("torch", "vllm", "transformers", "pyarrow", "scipy", "sklearn", "aiohtt
 def test_serving_imports_nothing_heavy() -> None:
     code = (
         "import sys, router.cli.serve, router.cli.flags, router.cli.progress, router.frontend.server\n"
-        "import router.pipeline.router, router.pool.engine, router.heads.mf\n"
+        "import router.pipeline.router, router.pool.engine, router.heads.methods.mf\n"
         f"print([name for name in {HEAVY!r} if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from router.heads.artefact import Artefact, Metadata, ModelRecord, write
+from router.artefacts.artefact import Artefact, Metadata, ModelRecord, write
 
 HEAD = """
 import time

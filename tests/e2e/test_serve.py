@@ -22,8 +22,8 @@ import pytest
 
 from router import Router
 from router.config import Config, Member, Routing
-from router.learn.recipe import SIZES
-from router.learn.training import run as train
+from router.learn.fit.recipe import SIZES
+from router.learn.fit.training import run as train
 from tests.conftest import PATIENCE_S, WORK_S, wait_until
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(1200)]

@@ -18,7 +18,7 @@ from router.ipc.messages import Done
 from router.observe.feedback import Feedback
 from router.observe.metrics import Metrics
 from router.observe.record import SCHEMA_VERSION, Record
-from router.pipeline.base import MemberStatus, ModelCard
+from router.pipeline.service import MemberStatus, ModelCard
 from router.pipeline.sink import Sink
 from router.types import Decision, MemberState, Query, Term, Timings, Usage
 from tests.conftest import patience

@@ -1,4 +1,4 @@
-"""What a door counts agrees with what its connections hold, whatever their clients and the engines do."""
+"""What a listener counts agrees with what its connections hold, whatever their clients and the engines do."""
 
 import asyncio
 import random
@@ -44,17 +44,17 @@ class Socket(Transport):
 
 
 class World:
-    """Three connections of one door, and the requests that came through them."""
+    """Three connections of one listener, and the requests that came through them."""
 
     def __init__(self, random: random.Random) -> None:
         self.random = random
         self.service = ScriptedService(script=Request.reply if random.random() < 0.4 else None)
         limits = Limits(pending_bytes=random.choice([300_000, 1 << 20, 1 << 28]))
-        self.door = Frontend(Server(limits=limits), self.service)._public
+        self.listener = Frontend(Server(limits=limits), self.service)._public
         self.clients: list[tuple[Connection, Socket]] = []
         self.unsent: dict[Connection, bytes] = {}
         for _ in range(3):
-            connection, transport = Connection(self.door), Socket()
+            connection, transport = Connection(self.listener), Socket()
             connection.connection_made(cast(asyncio.Transport, transport))
             self.clients.append((connection, transport))
         self.ended: set[int] = set()
@@ -86,7 +86,7 @@ class World:
             connection.resume_writing()
 
     def sweep(self) -> None:
-        self.door.sweep(self.door.now + self.random.choice([0, 1, 30, 100]))
+        self.listener.sweep(self.listener.now + self.random.choice([0, 1, 30, 100]))
 
     def leave(self) -> None:
         connection, _ = self.random.choice(self.clients)
@@ -112,19 +112,19 @@ class World:
 
 
 @pytest.mark.parametrize("seed", range(100))
-async def test_the_doors_counts_are_those_of_its_connections_and_end_at_zero(seed: int) -> None:
+async def test_the_listeners_counts_are_those_of_its_connections_and_end_at_zero(seed: int) -> None:
     world = World(random.Random(seed))
     deeds = [world.send] * 5 + [world.begin, world.reply, world.stop_reading, world.read_on, world.sweep, world.leave]
     for _ in range(40):
         world.random.choice(deeds)()
-        assert world.door.body_bytes == world.held_bytes()
+        assert world.listener.body_bytes == world.held_bytes()
         if world.random.random() < 0.3:
             await asyncio.sleep(0)
-            assert world.door.body_bytes == world.held_bytes()
+            assert world.listener.body_bytes == world.held_bytes()
     for connection, _ in world.clients:
         connection.connection_lost(None)
     for _ in range(3):  # what the script has still to answer
         await asyncio.sleep(0)
-    assert (world.door.body_bytes, world.door.running) == (0, 0)
-    assert not world.door.connections
-    assert not world.door.held
+    assert (world.listener.body_bytes, world.listener.running) == (0, 0)
+    assert not world.listener.connections
+    assert not world.listener.held

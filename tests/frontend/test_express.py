@@ -185,14 +185,14 @@ class House:
         config = Config(pool=pool, routing=Routing(**routing), server=server)
         self.metrics = Metrics(process=False)
         self.router = Router(config, pool=[*self.members, *self.urls], metrics=self.metrics)
-        self.door = Frontend(server, self.router, self.metrics)._public
-        self._turns = self.door.turns = Unhurried()
-        self.door.sweep(1.0)
+        self.listener = Frontend(server, self.router, self.metrics)._public
+        self._turns = self.listener.turns = Unhurried()
+        self.listener.sweep(1.0)
         self.passages = 0
         if express:
-            assert self.door.intake is not None
+            assert self.listener.intake is not None
         else:
-            self.door.intake = None
+            self.listener.intake = None
         self.clients: list[tuple[Connection, Wire]] = []
         self.records: list[Record] = []
         self.router.ledger.subscribe(self.records.extend)
@@ -254,7 +254,7 @@ class House:
             self.loop.run_forever()
 
     def connect(self) -> int:
-        connection, wire = Connection(self.door), self._wire()
+        connection, wire = Connection(self.listener), self._wire()
         connection.connection_made(cast(asyncio.Transport, wire))
         self.clients.append((connection, wire))
         return len(self.clients) - 1
@@ -320,7 +320,12 @@ class House:
             "records": sorted(str(_comparable(msgspec.to_builtins(record))) for record in self.records),
             "lines": sorted(str(_comparable(msgspec.to_builtins(record))) for record in self.lines),
             "observed": sorted(line for line in counts if not line.endswith(" 0.0")),
-            "in_flight": (self.router.in_flight(), self.door.running, self.router.pending_bytes, self.door.body_bytes),
+            "in_flight": (
+                self.router.in_flight(),
+                self.listener.running,
+                self.router.pending_bytes,
+                self.listener.body_bytes,
+            ),
             "states": [member.state() for member in (*self.members, *self.urls)],
             "calls": [sorted(member.lane.calls) for member in self.members],
             "deadlines": [connection.deadline for connection, _ in self.clients],
@@ -524,8 +529,8 @@ def test_a_stream_and_its_end_in_one_read_are_one_packet() -> None:
 
 def test_io_uring_is_the_configs_to_refuse(caplog: pytest.LogCaptureFixture) -> None:
     house = House(express=True, io_uring=False)
-    assert house.door.intake is not None
-    assert not house.door.intake.outbox.io_uring
+    assert house.listener.intake is not None
+    assert not house.listener.intake.batch.io_uring
     assert "io_uring" not in caplog.text
     house.close()
 
@@ -598,7 +603,7 @@ def test_after_a_reload_has_taken_its_name_away_a_request_is_told_of_its_loss_an
     house.lose(LARGE)
     house.tell(SMALL, Chunks([(1, ANSWER), (2, ANSWER)]), Done(id=1), Done(id=2))
     assert [wire.sent[:12] for _, wire in house.clients] == [b"HTTP/1.1 502", b"HTTP/1.1 200", b"HTTP/1.1 200"]
-    assert (house.router.in_flight(), house.door.running, house.router.pending_bytes) == (0, 0, 0)
+    assert (house.router.in_flight(), house.listener.running, house.router.pending_bytes) == (0, 0, 0)
     house.close()
 
 
@@ -624,7 +629,7 @@ def test_what_cannot_be_told_its_error_is_closed_and_strands_no_other(
     assert [wire.closed for _, wire in house.clients] == [True, False, True, False]
     assert house.members[LARGE].lane.calls == {}
     assert all(house.clients[i][1].sent.startswith(b"HTTP/1.1 502 ") for i in (1, 3))
-    assert (house.router.in_flight(), house.door.running, house.router.pending_bytes) == (0, 0, 0)
+    assert (house.router.in_flight(), house.listener.running, house.router.pending_bytes) == (0, 0, 0)
     house.close()
 
 
@@ -645,7 +650,7 @@ def test_begun_streams_of_a_lost_engine_end_in_an_error_event_and_nothing_is_dec
         assert wire.sent.count(EVENT) == 1
         assert "engine 'größe/large' was lost".encode() in wire.sent
         assert wire.sent.endswith(b"data: [DONE]\n\n\r\n0\r\n\r\n")
-    assert (house.router.in_flight(), house.door.running, house.router.pending_bytes) == (0, 0, 0)
+    assert (house.router.in_flight(), house.listener.running, house.router.pending_bytes) == (0, 0, 0)
     house.close()
 
 
@@ -669,7 +674,7 @@ def test_a_begun_stream_whose_error_cannot_be_written_is_closed_and_strands_no_o
     assert caplog.text.count("ValueError: a scripted bug") == 2
     assert [wire.closed for _, wire in house.clients] == [True, False, True, False]
     assert all(b'"code":"engine_failed"' in house.clients[i][1].sent for i in (1, 3))
-    assert (house.router.in_flight(), house.door.running, house.router.pending_bytes) == (0, 0, 0)
+    assert (house.router.in_flight(), house.listener.running, house.router.pending_bytes) == (0, 0, 0)
     house.close()
 
 
@@ -689,9 +694,9 @@ def test_one_connection_that_raises_does_not_keep_the_others_from_being_told(
     with monkeypatch.context() as patch:
         patch.setattr(Connection, what, tell)
         if what == "overdue":
-            house.door.sweep(1e9)
+            house.listener.sweep(1e9)
         else:
-            house.door.tell(clients, getattr(Connection, what))
+            house.listener.tell(clients, getattr(Connection, what))
     assert len(told) == 4
     assert caplog.text.count("ValueError: a scripted bug") == 1
     house.close()
@@ -708,11 +713,11 @@ def test_a_request_whose_exchange_cannot_be_made_can_be_left_and_cut(
     if deed == "leave":
         house.leave(0)
     else:
-        house.door.tell([house.clients[0][0]], lambda connection: connection.cut(NoEngine("time is up")))
+        house.listener.tell([house.clients[0][0]], lambda connection: connection.cut(NoEngine("time is up")))
     assert house.router.in_flight() == 1
     house.tell(LARGE, Chunks([(1, EVENT), (2, EVENT)]), Done(id=1), Done(id=2))
     assert EVENT in house.clients[1][1].sent
-    assert (house.router.in_flight(), house.door.running, house.router.pending_bytes) == (0, 0, 0)
+    assert (house.router.in_flight(), house.listener.running, house.router.pending_bytes) == (0, 0, 0)
     assert house.members[LARGE].status().in_flight == house.members[LARGE].state().running == 0
     house.close()
 
@@ -723,7 +728,7 @@ def test_a_claim_that_the_first_token_came_after_the_last_one_is_not_measured(pa
     end = Done(id=1, usage=Usage(10, 3, 4), timings=Timings(5.0, 0.1))
     both.play(asked(stream), chunks(EVENT if stream else ANSWER), ("tell", LARGE, end))
     for house in (both.native, both.ordinary):
-        page = house.door.metrics.render().decode()
+        page = house.listener.metrics.render().decode()
         sums = [line for line in page.splitlines() if line.startswith("headgate_time_per_output_token_seconds_sum")]
         assert all(float(line.rpartition(" ")[2]) == 0.0 for line in sums)
         assert 'headgate_tokens_total{model="größe/large",type="completion"} 3.0' in page
@@ -734,7 +739,7 @@ def test_a_drain_lets_it_finish_and_closes(pair: Any, stream: bool) -> None:
     both = pair()
     both.play(asked(stream), asked(stream), chunks(EVENT, 2))
     for house in (both.native, both.ordinary):
-        house.door.draining = True
+        house.listener.draining = True
     both.play(chunks(EVENT), done(), done(2))
     assert [wire.closed for _, wire in both.native.clients] == [True, True]
 
@@ -802,9 +807,9 @@ def test_a_request_takes_no_free_slot_natively_while_another_waits(pair: Any) ->
         async def end_and_ask(house: House = house) -> None:
             house.wires[LARGE][0].data_received(bytes(encode_frame(Chunks([(1, ANSWER)]))))
             house.wires[LARGE][0].data_received(bytes(encode_frame(done()[2])))
-            house.door.turns.spent_s = 0.0  # else it could be put off to a later turn
+            house.listener.turns.spent_s = 0.0  # else it could be put off to a later turn
             house.clients[house.connect()][0].data_received(post(model=POOL[LARGE].name))
-            assert (house.door.running, house.router.gate.slots.waiting) == (0, 2)
+            assert (house.listener.running, house.router.gate.slots.waiting) == (0, 2)
 
         house.loop.run_until_complete(end_and_ask())
         house._turn()
@@ -1084,7 +1089,8 @@ def test_a_head_in_python_goes_the_same_way(pair: Any) -> None:
     both = pair()
     for house in (both.native, both.ordinary):
         scoring, head = house.router._decider.scoring, house.router._decider.scoring.head
-        scoring.head = type("Head", (), {"score": lambda self, segments: head.score(segments)})()  # type: ignore[assignment]
+        # type: ignore[assignment]
+        scoring.head = type("Head", (), {"score": lambda self, segments: head.score(segments)})()
         house.router.reload(house.router.config.routing)
     both.play(("ask", post()), ("ask", post(stream=True)))
     assert both.native.passages == 2
@@ -1392,21 +1398,23 @@ class Taken:
 
 
 @pytest.fixture(scope="module")
-def door() -> Any:
+def listener() -> Any:
     house = House(express=False)
-    yield house.door
+    yield house.listener
     house.close()
 
 
 @settings(max_examples=800, deadline=None)
 @given(st.lists(HEADERS, max_size=5), st.binary(max_size=2), st.sampled_from([b"{}", b"{}{}", b"{", b""]))
-def test_the_full_parser_reads_a_plain_request_alike(door: Any, lines: list[bytes], noise: bytes, body: bytes) -> None:
+def test_the_full_parser_reads_a_plain_request_alike(
+    listener: Any, lines: list[bytes], noise: bytes, body: bytes
+) -> None:
     data = START + b"".join(line + b"\r\n" for line in lines) + noise + b"\r\n" + body
-    found = plain.read_request(data, START, door.limits)
+    found = plain.read_request(data, START, listener.limits)
     if found is None:
         return
     taken = Taken()
-    reader = Reader(cast(Connection, taken), door)
+    reader = Reader(cast(Connection, taken), listener)
     reader.read(data)
     while reader.unread.size:
         reader.step()

@@ -1,4 +1,4 @@
-"""What a door's clients see of the gate: when to come back, and what operators see."""
+"""What a listener's clients see of the gate: when to come back, and what operators see."""
 
 import math
 from typing import Any

@@ -86,7 +86,7 @@ class Moody(ScriptedService):
 async def _settled(connection: Connection) -> None:
     """All is done that can be done now, in however many turns."""
     async with asyncio.timeout(60):
-        while connection.door.turns:
+        while connection.listener.turns:
             await asyncio.sleep(0)
 
 
@@ -307,8 +307,8 @@ async def test_what_clients_do_not_read_is_bounded_for_all_together(house: House
         transport.unsent = unsent
         connection.pause_writing()
         clients.append((connection, transport))
-    door = frontend._public
-    door.sweep(door.now)
+    listener = frontend._public
+    listener.sweep(listener.now)
     assert [transport.closed for _, transport in clients] == [False, True, False]
     assert 'headgate_errors_total{type="slow_client"} 1.0' in frontend.metrics.render().decode()
     for connection, _ in clients:

@@ -86,16 +86,16 @@ async def test_a_client_that_leaves_while_its_body_is_read_is_not_answered(
     house: House, replying: ScriptedService, gate: Gate
 ) -> None:
     frontend = await house.start(replying)
-    door = frontend._public
+    listener = frontend._public
     clients = [await house.connect(frontend) for _ in range(3)]
     for client in clients:
         client.send(chat(padding=LARGE))
-    await until(lambda: door.running == 3 and gate.reads, lambda: door.running)
-    assert door.gate.slots.pending_bytes > 3 * len(LARGE)
+    await until(lambda: listener.running == 3 and gate.reads, lambda: listener.running)
+    assert listener.gate.slots.pending_bytes > 3 * len(LARGE)
     for client in clients:
         await client.close()
-    await until(lambda: door.running == 0, lambda: door.running)
-    assert (door.body_bytes, door.gate.slots.pending_bytes) == (0, 0)
+    await until(lambda: listener.running == 0, lambda: listener.running)
+    assert (listener.body_bytes, listener.gate.slots.pending_bytes) == (0, 0)
     gate.open.set()
     last = await house.connect(frontend)
     last.send(chat(padding=LARGE))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from router.errors import EngineFailed, RouterError
 from router.frontend.reply import Reply, lines
-from router.native.pipe import Pipe
+from router.native.writer import Writer
 
 
 class Wire:
@@ -26,7 +26,7 @@ class Wire:
         return False
 
 
-class Client(Pipe):
+class Client(Writer):
     def __init__(self) -> None:
         self.wire = Wire()
         self.attach(cast(asyncio.Transport, self.wire))

@@ -38,9 +38,9 @@ async def _crowd(house: House, **limits: float) -> tuple[Any, list[Transport]]:
 @pytest.mark.parametrize("moment", ["all are late", "a drain begins"])
 async def test_thousands_of_connections_are_closed_in_many_turns(house: House, moment: str) -> None:
     frontend, transports = await _crowd(house, keepalive_s=5)
-    door = frontend._public
+    listener = frontend._public
     if moment == "all are late":
-        door.sweep(door.now + 100)
+        listener.sweep(listener.now + 100)
     else:
         frontend.begin_drain()
     closed = [sum(each.closed for each in transports)]
@@ -50,23 +50,23 @@ async def test_thousands_of_connections_are_closed_in_many_turns(house: House, m
             await asyncio.sleep(0)
             closed.append(sum(each.closed for each in transports))
     assert max(after - before for before, after in pairwise(closed)) < MANY / 4
-    for each in tuple(door.connections):
+    for each in tuple(listener.connections):
         each.connection_lost(None)
 
 
 async def test_one_that_is_late_no_more_by_its_turn_goes_on(house: House) -> None:
     frontend, transports = await _crowd(house, keepalive_s=5)
-    door = frontend._public
-    door.sweep(door.now + 100)
-    kept = [each for each in door.connections if each.deadline < door.now]
+    listener = frontend._public
+    listener.sweep(listener.now + 100)
+    kept = [each for each in listener.connections if each.deadline < listener.now]
     assert len(kept) == MANY - AT_ONCE
     for each in kept:
-        each.deadline = door.now + 1
+        each.deadline = listener.now + 1
     async with asyncio.timeout(60):
-        while door.turns:
+        while listener.turns:
             await asyncio.sleep(0)
     assert sum(each.closed for each in transports) == AT_ONCE
-    for connection in tuple(door.connections):
+    for connection in tuple(listener.connections):
         connection.connection_lost(None)
 
 

@@ -18,12 +18,12 @@ from hypothesis import strategies as st
 from router.config import Limits
 from router.errors import EngineFailed, Overloaded, RouterError
 from router.frontend.connection import Connection
-from router.frontend.door import Door
+from router.frontend.listener import Listener
 from router.frontend.public import Public
 from router.gate.keys import Keys
 from router.ipc.messages import Done
 from router.observe.metrics import Metrics
-from router.pipeline.base import MemberStatus, ModelCard
+from router.pipeline.service import MemberStatus, ModelCard
 from router.pipeline.sink import Sink
 from router.types import Decision, Query
 
@@ -137,7 +137,7 @@ class Service:
             ticket.sink.done(Done(id=1))
 
 
-class WatchedDoor(Door):
+class WatchedListener(Listener):
     """Keeps what would be logged as a bug of ours."""
 
     def __init__(self, *args: Any) -> None:
@@ -155,10 +155,12 @@ class Driver:
         self.source = source
         self.service = Service(source)
         metrics = Metrics(process=False)
-        self.door = WatchedDoor(Public(self.service, metrics, lambda: False).routes(), Keys(()), LIMITS, metrics)
-        self.door.sweep(0.0)
+        self.listener = WatchedListener(
+            Public(self.service, metrics, lambda: False).routes(), Keys(()), LIMITS, metrics
+        )
+        self.listener.sweep(0.0)
         self.transport = Transport()
-        self.connection = Connection(self.door)
+        self.connection = Connection(self.listener)
         self.connection.connection_made(self.transport)  # type: ignore[arg-type]
 
     def feed(self, data: bytes) -> None:
@@ -172,25 +174,25 @@ class Driver:
     def step(self) -> None:
         """Bring one answer further, and the loop's next turn."""
         self.service.step()
-        self.door.turns.turn()
+        self.listener.turns.turn()
 
     def end(self, how: int) -> None:
         """Finish the answers, let time pass or the client leave; nothing may be left over."""
         if how == 0:
             self.connection.eof_received()
-        while self.service.open or self.door.turns:
+        while self.service.open or self.listener.turns:
             self.step()
         for now in (1e6, 2e6):
-            self.door.sweep(now)
-            while self.door.turns:
+            self.listener.sweep(now)
+            while self.listener.turns:
                 self.step()
         assert self.transport.closing or how == 0, "neither answered nor closed"
         self.connection.connection_lost(None)
-        assert not self.door.connections
-        assert self.door.running == 0
-        assert self.door.body_bytes == 0
-        assert self.door.metrics.connections == 0
-        assert not self.door.bugs, self.door.bugs
+        assert not self.listener.connections
+        assert self.listener.running == 0
+        assert self.listener.body_bytes == 0
+        assert self.listener.metrics.connections == 0
+        assert not self.listener.bugs, self.listener.bugs
 
 
 class Answers:
@@ -341,7 +343,7 @@ def test_how_bytes_are_cut_changes_nothing(picks: list[int], cuts: list[int]) ->
             if data[at : at + size]:
                 driver.feed(data[at : at + size])
             at += size
-        while driver.service.open or driver.door.turns:
+        while driver.service.open or driver.listener.turns:
             driver.step()
         out = bytes(driver.transport.out).replace(b"HTTP/1.1 100 Continue\r\n\r\n", b"")
         statuses = [part[:3].decode() for part in out.split(b"HTTP/1.1 ")[1:]]
@@ -380,9 +382,9 @@ def test_pipelining_across_the_bound_changes_no_byte(picks: list[bytes], cuts: l
             driver.feed(read)
             while len(reads) == len(picks) and driver.service.open:
                 driver.step()
-        while driver.service.open or driver.door.turns:
+        while driver.service.open or driver.listener.turns:
             driver.step()
-        assert not driver.door.bugs
+        assert not driver.listener.bugs
         return _OWN.sub(b"", bytes(driver.transport.out))
 
     data, at, reads = b"".join(picks), 0, []

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from router import heads
+from router.artefacts.artefact import write
 from router.errors import ConfigError
 from router.heads import Artefact, Claim, curves
-from router.heads.artefact import write
 
 SEED = 20
 CLAIMS = (Claim(name="one", like="tiny-1b"), Claim(name="new", strength=0.5), Claim(name="other"))

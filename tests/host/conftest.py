@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from router.host.base import Answer, Facts
+from router.host.base import AnswerSink, Facts
 from router.host.server import Server
 from router.ipc.channel import Channel
 from router.ipc.messages import Abort, Chunks, Control, Done, Fail, Hello, Load, Message, Submit
@@ -20,7 +20,7 @@ class ScriptedEngine:
 
     def __init__(self) -> None:
         self.facts = FACTS
-        self.answers: dict[bytes, Answer] = {}
+        self.answers: dict[bytes, AnswerSink] = {}
         self.submits: dict[bytes, Submit] = {}
         self.stopped: list[bytes] = []
         self.now = Load()
@@ -28,7 +28,7 @@ class ScriptedEngine:
         self.control_error = ""
         self.broken: Exception | None = None
 
-    def start(self, submit: Submit, answer: Answer) -> Callable[[], None]:
+    def start(self, submit: Submit, answer: AnswerSink) -> Callable[[], None]:
         if self.broken is not None:
             raise self.broken
         self.answers[submit.body], self.submits[submit.body] = answer, submit

@@ -2,7 +2,7 @@
 
 import pytest
 
-from router.host.limits import Limits
+from router.host.limits import TokenLimits
 
 
 @pytest.mark.parametrize(
@@ -19,15 +19,15 @@ from router.host.limits import Limits
     ],
 )
 def test_asked(asked, clamps, wanted):
-    assert Limits(512, clamps, None, None).max_tokens(100, asked) == wanted
+    assert TokenLimits(512, clamps, None, None).max_tokens(100, asked) == wanted
 
 
 def test_the_models_own_bounds():
-    assert Limits(512, True, 50, None).max_tokens(100, None) == 50
-    assert Limits(512, True, 50, None).max_tokens(100, 60) == 60
-    assert Limits(512, True, 50, 30).max_tokens(100, 60) == 30
+    assert TokenLimits(512, True, 50, None).max_tokens(100, None) == 50
+    assert TokenLimits(512, True, 50, None).max_tokens(100, 60) == 60
+    assert TokenLimits(512, True, 50, 30).max_tokens(100, 60) == 30
 
 
 def test_a_full_context_is_left_to_vllm():
-    assert Limits(512, True, None, None).max_tokens(512, None) is None
-    assert Limits(512, True, None, None).max_tokens(600, 1) is None
+    assert TokenLimits(512, True, None, None).max_tokens(512, None) is None
+    assert TokenLimits(512, True, None, None).max_tokens(600, 1) is None

@@ -10,15 +10,17 @@ from pathlib import Path
 
 FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"types", "config", "errors", "files", "urls", "version", "checkpoints"}),
-    frozenset({"native", "kernels", "ipc", "observe"}),
-    frozenset({"gate", "features", "heads", "policy", "pool", "dialects"}),
+    frozenset({"native", "kernels", "ipc", "observe", "dialects", "artefacts"}),
+    frozenset({"gate", "cache", "features", "heads", "policy", "pool", "verify"}),
     frozenset({"pipeline", "host"}),
     frozenset({"frontend", "learn"}),
     frozenset({"cli", "cluster"}),
 )
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 #: Who may import whom on one floor, besides the words.
-BESIDE: frozenset[tuple[str, str]] = frozenset()
+BESIDE: frozenset[tuple[str, str]] = frozenset(
+    {("dialects", "native"), ("dialects", "observe"), ("artefacts", "native")}
+)
 #: One import of a Cython module, which `ast` cannot read; parentheses may follow lines further.
 CYTHON_IMPORT = re.compile(
     r"^[ \t]*(?:from[ \t]+([\w.]+)[ \t]+c?import[ \t]+(\([^)]*\)|[^\n]+)|c?import[ \t]+([^\n(]+))", re.MULTILINE
@@ -123,7 +125,7 @@ def circles(arrows: Graph) -> list[list[str]]:
 
 
 def room(module: str) -> str:
-    """`heads` of `router.heads.mf`; empty for `router` itself."""
+    """`heads` of `router.heads.methods.mf`; empty for `router` itself."""
     return module.partition(".")[2].partition(".")[0]
 
 

@@ -1,10 +1,14 @@
 """A small table of known structure: sums, where the weak model fails on long numbers and both fail on riddles."""
 
 import random
+import sys
 from pathlib import Path
 
 import msgspec
 import pytest
+
+# What only benches and their tests use lies there; `test_beside` and `test_routers` compare with it.
+sys.path.append(str(Path(__file__).resolve().parents[2] / "bench"))
 
 
 def rows(prompts: int = 400, seed: int = 0) -> list[dict[str, object]]:

@@ -13,8 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from router.errors import ConfigError
-from router.learn import battles, importers, outcomes, queries
-from router.learn.importers.run import run
+from router.learn.data import battles, importers, outcomes, queries
+from router.learn.data.importers.run import run
 
 SECONDS = 60  #: bounds what would not end; a file takes milliseconds
 LIMIT_S = 600  #: after which a file that hangs ends this program
@@ -38,7 +38,8 @@ def check(path: Path, format: str) -> None:
         for name in ("auto", format) if format in importers.NAMES else ("auto",):
             for skip in (False, True):
                 out.write_bytes(b"before")
-                refused = said(lambda out=out, name=name, skip=skip: run([path], out, name, skip_broken=skip))  # type: ignore[misc]
+                # type: ignore[misc]
+                refused = said(lambda out=out, name=name, skip=skip: run([path], out, name, skip_broken=skip))
                 assert (out.read_bytes() == b"before") == bool(refused), refused
                 assert len(refused) < 3000
                 assert not refused or str(path) in refused, refused

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from router import heads
+from router.artefacts import tensors
 from router.cli.main import main
 from router.errors import ConfigError
-from router.heads import tensors
 from router.learn import output, settings_text
-from router.learn.importers import sink
-from router.learn.importers.base import Outcome
+from router.learn.data.importers import sink
+from router.learn.data.importers.base import Outcome
 
 ROW = '{"prompt": "1?", "model": "m", "score": 1}\n'
 OUT = Outcome(prompt_id="p", group="g", task="", prompt="1?", model="m", score=1.0)
@@ -128,7 +128,7 @@ def test_a_checkpoint_that_cannot_be_written_is_told(tmp_path: Path) -> None:
 INTERRUPTED = """
 import signal, sys
 from router.cli.main import main
-from router.learn.importers.sink import Sink
+from router.learn.data.importers.sink import Sink
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs in the background of a shell ignores it
 add = Sink.add

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from router.frontend.reply import Reply
-from router.native.pipe import Pipe
 from router.native.request import BaseRequest, Requests
 from router.native.slots import Slots
+from router.native.writer import Writer
 
 EVENT = b'data: {"x":1}\n\n'
 
@@ -22,7 +22,7 @@ class Transport:
         self.sent += data
 
 
-class SlowClient(Pipe):
+class SlowClient(Writer):
     """It does not read: what is streamed to it ends the request."""
 
     def __init__(self) -> None:

@@ -9,8 +9,8 @@ import pytest
 
 from router.dialects.decode import decode
 from router.errors import BadRequest
-from router.pipeline.chat import ask
 from router.pipeline.conversation import query_of
+from router.pipeline.library import ask
 from router.types import Query, Turn
 
 ODD = [

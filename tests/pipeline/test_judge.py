@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from router.artefacts.artefact import FORMAT, Metadata, ModelRecord
 from router.config import Config, Member, Routing
 from router.errors import ConfigError, DeadlineExceeded, EngineFailed, EngineLost, NoEngine
 from router.heads import Artefact, make
-from router.heads.artefact import FORMAT, Metadata, ModelRecord
 from router.heads.base import Claim, JudgedHead
-from router.heads.causal_llm import key_of
+from router.heads.methods.causal_llm import key_of
 from router.ipc.messages import Done
 from router.pipeline.judge import judge_of
 from router.pipeline.router import Router

@@ -10,7 +10,7 @@ from router import Router
 from router.config import Config, Member, Routing
 from router.errors import BadRequest, DeadlineExceeded, EngineFailed, NoEngine, Overloaded
 from router.ipc.messages import Done
-from router.pipeline import chat as chat_module
+from router.pipeline import library as chat_module
 from router.pipeline.decider import Decider
 from router.pool.base import Failure
 from tests.conftest import until

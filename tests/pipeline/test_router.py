@@ -134,7 +134,7 @@ def test_an_unknown_model_is_told_what_exists(two: Any, model: str, message: str
     ],
 )
 def test_a_threshold_of_the_method_that_is_served(two: Any, router: str, model: str, accepted: bool) -> None:
-    from router.pipeline.names import Names
+    from router.pipeline.model_names import Names
 
     settings = two().router.config
     names = Names(settings.pool, settings.routing, settings.server.limits, strong=1, weak=0, router=router)

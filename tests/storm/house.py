@@ -25,8 +25,8 @@ from router.heads import Head
 from router.observe.journal import Reader
 from router.observe.metrics import Metrics
 from router.observe.record import Record
-from router.pipeline.base import MemberStatus
 from router.pipeline.scoring import Scoring
+from router.pipeline.service import MemberStatus
 from router.types import Query, Scores
 from tests.cli.conftest import write_checkpoint
 from tests.conftest import ROOT, until
@@ -195,7 +195,8 @@ class House:
             "connections": self.frontend.connections,
             "calls": sum(len(member.lane.calls) for member in router.pool),  # type: ignore[attr-defined]
             "in flight, by the members": sum(member.in_flight for member in router.members()),
-            "in flight, by their loads": sum(member.lane.load.in_flight for member in router.pool),  # type: ignore[attr-defined]
+            # type: ignore[attr-defined]
+            "in flight, by their loads": sum(member.lane.load.in_flight for member in router.pool),
             "running in the upstream": self._upstream.running,
             "gauges": 0 if nothing_left(self._scrape()) else 1,
         }

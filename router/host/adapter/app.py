@@ -7,7 +7,7 @@ from typing import Any
 
 import vllm.envs
 
-from router.host.adapter import moved
+from router.host.adapter import vllm_modules
 
 
 def start_engine(args: argparse.Namespace, stat_logger: Callable[[int], Any]) -> Any:
@@ -35,8 +35,8 @@ async def build_app(engine: Any, args: argparse.Namespace) -> Any:
     os.environ.pop("VLLM_API_KEY", None)
     before = "vllm.entrypoints.openai.api_server"  # until 0.28
     tasks = await engine.get_supported_tasks()
-    app = moved.find("vllm.entrypoints.launchers.app", before).build_app(args, tasks, engine.model_config)
-    state = moved.find("vllm.entrypoints.launchers.api_server.app_state", before)
+    app = vllm_modules.find("vllm.entrypoints.launchers.app", before).build_app(args, tasks, engine.model_config)
+    state = vllm_modules.find("vllm.entrypoints.launchers.api_server.app_state", before)
     await state.init_app_state(engine, app.state, args, tasks)
     app.state.server = _NoServer()
     _let_errors_through(app.state)

@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 from router.config import argument_name
 from router.config.engine_args import not_here
 from router.errors import ConfigError
-from router.host.adapter import moved
+from router.host.adapter import vllm_modules
 from router.ipc.spec import HostSpec
 
 _SHOWN = 8  #: choices in a message
@@ -84,7 +84,7 @@ def _of_vllms_doors() -> frozenset[str]:
 
 def _cli_args() -> Any:
     # 0.33; 0.29 to 0.32; 0.25 to 0.28
-    return moved.find(*(f"vllm.entrypoints.{room}.cli_args" for room in ("common", "launchers", "openai")))
+    return vllm_modules.find(*(f"vllm.entrypoints.{room}.cli_args" for room in ("common", "launchers", "openai")))
 
 
 def _parser() -> argparse.ArgumentParser:

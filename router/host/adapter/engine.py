@@ -14,12 +14,12 @@ from router.errors import ConfigError
 from router.host.adapter import arguments
 from router.host.adapter.app import build_app, start_engine
 from router.host.adapter.fast import FastWay
-from router.host.adapter.fit import bounds_of, chat_renderer, completion_renderer, limits_of
 from router.host.adapter.outputs import LeanOutputs, drop_prometheus, install
+from router.host.adapter.render_check import bounds_of, chat_renderer, completion_renderer, limits_of
 from router.host.adapter.shapes import shapes_of
 from router.host.adapter.slow import SlowWay
 from router.host.adapter.stats import LoadLogger
-from router.host.base import DIED, Answer, Facts
+from router.host.base import DIED, AnswerSink, Facts
 from router.host.limits import Bounds
 from router.host.load import LoadMeter
 from router.ipc.messages import Load, Submit
@@ -109,7 +109,7 @@ class VllmEngine:
 
     # Engine
 
-    def start(self, submit: Submit, answer: Answer) -> Callable[[], None]:
+    def start(self, submit: Submit, answer: AnswerSink) -> Callable[[], None]:
         stop = self._fast.start(submit, answer) if self._fast is not None else None
         return stop if stop is not None else self._slow.start(submit, answer)
 

@@ -15,9 +15,9 @@ from vllm.inputs import tokens_input
 from vllm.sampling_params import RequestOutputKind, SamplingParams
 
 from router.host.adapter.outputs import LeanOutputs
-from router.host.base import Answer, engine_failed, too_long
+from router.host.base import AnswerSink, engine_failed, too_long
 from router.host.fields import Body, ChatBody, decode
-from router.host.limits import Limits, TooLong
+from router.host.limits import TokenLimits, TooLong
 from router.host.render import Renderer, renderable, size_of
 from router.host.sse import DONE, Choice, EventWriter, Head, Shape, now, whole
 from router.ipc.messages import Submit
@@ -48,11 +48,11 @@ class FastWay:
         self,
         engine: Any,
         renderer: Renderer,
-        slow: Callable[[Submit, Answer], Callable[[], None]],
+        slow: Callable[[Submit, AnswerSink], Callable[[], None]],
         loop: asyncio.AbstractEventLoop,
         *,
         name: str,
-        limits: Limits,
+        limits: TokenLimits,
         defaults: dict[str, Any],
         chat: bool,
         outputs: LeanOutputs | None = None,
@@ -85,7 +85,7 @@ class FastWay:
         self._count = itertools.count(1)
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def start(self, submit: Submit, answer: Answer) -> Callable[[], None] | None:
+    def start(self, submit: Submit, answer: AnswerSink) -> Callable[[], None] | None:
         """Begin to answer; None when the request is not for this way."""
         fields = decode(submit.kind, submit.body)
         if fields is None or (fields.priority and not self._priorities):
@@ -204,7 +204,7 @@ class Generation:
         "whole",
     )
 
-    def __init__(self, way: FastWay, submit: Submit, fields: Body, answer: Answer) -> None:
+    def __init__(self, way: FastWay, submit: Submit, fields: Body, answer: AnswerSink) -> None:
         self._way = way
         self._submit = submit
         self._fields = fields

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from router.host.base import Failure, printable
+from router.host.base import ErrorAnswer, printable
 from router.types import Kind
 
 _TYPES = {
@@ -88,7 +88,7 @@ def status_of(event: bytes) -> int:
     return 500
 
 
-def failure(status: int, body: bytes, kind: Kind) -> Failure:
+def failure(status: int, body: bytes, kind: Kind) -> ErrorAnswer:
     """vLLM's error in our shape: its message and parameter, OpenAI's type, our code."""
     error = _plain(_read(body, f"the engine answered with status {status}"))
     message = printable(error.message)
@@ -102,7 +102,7 @@ def failure(status: int, body: bytes, kind: Kind) -> Failure:
     else:
         content = {"error": content}
     retryable = too_long or status in (501, 503) or (status < 500 and bool(_NOT_CONFIGURED.search(message)))
-    return Failure(status=status, body=msgspec.json.encode(content), code=code, retryable=retryable)
+    return ErrorAnswer(status=status, body=msgspec.json.encode(content), code=code, retryable=retryable)
 
 
 def _plain(error: _Error) -> _Error:

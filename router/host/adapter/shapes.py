@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from router.errors import ConfigError
-from router.host.adapter import moved
+from router.host.adapter import vllm_modules
 from router.host.sse import Shape
 
 logger = logging.getLogger("headgate.host")
@@ -69,7 +69,7 @@ def _whole(answer: dict[str, Any], cached_details: bool) -> dict[str, bytes]:
     details: dict[str, Any] = {}
     if cached_details:
         usage.pop("prompt_tokens_details", None)  # written, with what it says
-        model = getattr(moved.find(*_USAGE), "PromptTokenUsageInfo", None)
+        model = getattr(vllm_modules.find(*_USAGE), "PromptTokenUsageInfo", None)
         details = {} if model is None else model(cached_tokens=0).model_dump()
     return {
         "answer": _empty(answer),
@@ -83,11 +83,11 @@ _USAGE = ("vllm.entrypoints.serve.engine.protocol", "vllm.entrypoints.openai.eng
 
 
 def _usage_model() -> Any:
-    return moved.find(*_USAGE).UsageInfo
+    return vllm_modules.find(*_USAGE).UsageInfo
 
 
 def _protocol(name: str) -> Any:
-    return moved.find(f"vllm.entrypoints.openai.{name}.protocol", "vllm.entrypoints.openai.protocol")
+    return vllm_modules.find(f"vllm.entrypoints.openai.{name}.protocol", "vllm.entrypoints.openai.protocol")
 
 
 def _empty(fields: dict[str, Any]) -> bytes:

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import msgspec
 
 from router.host.adapter.refusals import cause, failure, status_of
-from router.host.base import DIED, Answer, Failure, engine_failed
+from router.host.base import DIED, AnswerSink, ErrorAnswer, engine_failed
 from router.host.limits import Bounds, TooLong
 from router.ipc.messages import Submit
 from router.types import API_PATHS, Kind, Usage
@@ -65,7 +65,7 @@ class SlowWay:
         self.bounds = bounds
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def start(self, submit: Submit, answer: Answer) -> Callable[[], None]:
+    def start(self, submit: Submit, answer: AnswerSink) -> Callable[[], None]:
         call = _Call(answer, submit.kind, self._dead)
         try:
             body = self._body(submit)
@@ -116,7 +116,7 @@ class SlowWay:
             return
         call.finished(scope["state"])
 
-    async def _explained(self, error: Exception, scope: dict[str, Any], kind: Kind) -> Failure:
+    async def _explained(self, error: Exception, scope: dict[str, Any], kind: Kind) -> ErrorAnswer:
         """What an exception says that came after the response had begun. vLLM's own handlers know what is whose fault;
         they could not answer any more. What they do not know is the engine's."""
         raised = cause(error)
@@ -140,7 +140,7 @@ class SlowWay:
 class _Call:
     """One request and its response, as ASGI's two callables."""
 
-    def __init__(self, answer: Answer, kind: Kind, dead: Callable[[], bool]) -> None:
+    def __init__(self, answer: AnswerSink, kind: Kind, dead: Callable[[], bool]) -> None:
         self._answer = answer
         self._dead = dead
         self._kind = kind
@@ -148,7 +148,7 @@ class _Call:
         self._whole: list[bytes] = []
         self._streams = False
         self._preamble = b""
-        self._error: Failure | None = None
+        self._error: ErrorAnswer | None = None
         self._finish_reason = "stop"
         self.status = 0
         self.body: bytes | None = b""
@@ -197,7 +197,7 @@ class _Call:
             self._finish_reason = match.group(1).decode()
         self._answer.chunk(data)
 
-    def failed(self, why: Failure) -> None:
+    def failed(self, why: ErrorAnswer) -> None:
         self._answer.fail(why)
 
     def finished(self, state: dict[str, Any]) -> None:
@@ -237,7 +237,7 @@ class _Heard:
     def done(self, usage: Usage, finish_reason: str) -> None:
         pass
 
-    def fail(self, failure: Failure) -> None:
+    def fail(self, failure: ErrorAnswer) -> None:
         self.chunks.append(failure.body)
 
 

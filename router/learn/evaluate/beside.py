@@ -6,14 +6,14 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from router.learn import mf
-from router.learn.corpus import TASK_PRIOR, Corpus
+from router.learn.data.corpus import TASK_PRIOR, Corpus
+from router.learn.evaluate.evaluation import Pair
 from router.learn.evaluate.predict import Predicted, labelled, speaker
 from router.learn.evaluate.splits import Split
-from router.learn.evaluation import Pair
-from router.learn.logistic import fit
-from router.learn.recipe import Recipe
-from router.learn.unit import unit
+from router.learn.fit import mf
+from router.learn.fit.logistic import fit
+from router.learn.fit.recipe import Recipe
+from router.learn.fit.unit import unit
 
 Floats = npt.NDArray[np.float32]
 NEIGHBOURS = 50

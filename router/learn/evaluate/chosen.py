@@ -7,10 +7,10 @@ import numpy as np
 import numpy.typing as npt
 
 from router.errors import ConfigError
-from router.learn.corpus import Corpus
+from router.learn.data.corpus import Corpus
+from router.learn.data.folds import waits
+from router.learn.evaluate.evaluation import Pair, no_pair, pair, widest_pair
 from router.learn.evaluate.nearest import hint
-from router.learn.evaluation import Pair, no_pair, pair, widest_pair
-from router.learn.folds import waits
 
 Rows = npt.NDArray[np.bool_]
 

@@ -13,10 +13,10 @@ import numpy.typing as npt
 
 from router.errors import ConfigError
 from router.learn import settings_text
-from router.learn.corpus import Corpus
+from router.learn.data.corpus import Corpus
+from router.learn.data.outcomes import Outcomes, model_name
 from router.learn.evaluate.predict import labelled, speaker
 from router.learn.evaluate.splits import Split
-from router.learn.outcomes import Outcomes, model_name
 
 CHARS = 4.0  #: a token
 ANSWER = 256.0

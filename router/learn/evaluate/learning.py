@@ -4,16 +4,15 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from router.learn import metrics
-from router.learn.calibration import Method
-from router.learn.corpus import Corpus
-from router.learn.evaluate import results
+from router.learn.data.corpus import Corpus
+from router.learn.evaluate import metrics, results
 from router.learn.evaluate.chosen import Duel
+from router.learn.evaluate.evaluation import labels
 from router.learn.evaluate.many import Cells, accuracy
 from router.learn.evaluate.pairs import Asked, preferences
 from router.learn.evaluate.predict import Predicted, trained
 from router.learn.evaluate.splits import Protocol, Split, cut
-from router.learn.evaluation import labels
+from router.learn.fit.calibration import Method
 from router.learn.routers.base import Trainer
 
 OnStep = Callable[[], None]

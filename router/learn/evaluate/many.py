@@ -11,10 +11,9 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from router.learn import metrics, metrics_cost
-from router.learn import metrics_calibration as sureness
-from router.learn.corpus import Corpus
-from router.learn.evaluate import results
+from router.learn.data.corpus import Corpus
+from router.learn.evaluate import metrics, metrics_cost, results
+from router.learn.evaluate import metrics_calibration as sureness
 from router.learn.evaluate.pairs import ORACLE, Asked
 from router.learn.evaluate.predict import Predicted
 from router.native import policy

@@ -8,9 +8,9 @@ from pathlib import Path
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+from router.learn.evaluate.metrics import Interval
 from router.learn.evaluate.results import Evaluation
 from router.learn.evaluate.style import Picture
-from router.learn.metrics import Interval
 
 TEMPLATE = Path(__file__).parent / "report.html"
 

@@ -10,13 +10,12 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from router.learn import metrics
-from router.learn import metrics_calibration as sureness
-from router.learn.corpus import Corpus
-from router.learn.evaluate import results
+from router.learn.data.corpus import Corpus
+from router.learn.evaluate import metrics, results
+from router.learn.evaluate import metrics_calibration as sureness
+from router.learn.evaluate.evaluation import Pair, labels
 from router.learn.evaluate.predict import Predicted
-from router.learn.evaluation import Pair, labels
-from router.learn.operating_point import SHARES, shares_sent
+from router.learn.tune.operating_point import SHARES, shares_sent
 
 Floats = npt.NDArray[np.float32]
 ORACLE = "oracle"  #: knows scores: no prediction that could be sure or not, and no threshold

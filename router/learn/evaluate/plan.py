@@ -5,10 +5,10 @@ from typing import Any
 
 import msgspec
 
-from router.learn.calibration import Method
 from router.learn.evaluate.costs import Price
 from router.learn.evaluate.pairs import Asked
-from router.learn.recipe import Recipe
+from router.learn.fit.calibration import Method
+from router.learn.fit.recipe import Recipe
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):

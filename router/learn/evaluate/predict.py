@@ -10,12 +10,12 @@ import numpy.typing as npt
 
 from router import heads
 from router.heads import Artefact, Claim, Head
-from router.learn.calibration import Method, calibrated
-from router.learn.corpus import Corpus
+from router.learn.data.corpus import Corpus
+from router.learn.data.folds import by_group
+from router.learn.evaluate.served import SURE, fitted
 from router.learn.evaluate.splits import Split
-from router.learn.folds import by_group
+from router.learn.fit.calibration import Method, calibrated
 from router.learn.routers.base import Columns, Rows, Trainer
-from router.learn.served import SURE, fitted
 
 Floats = npt.NDArray[np.float32]
 OnStep = Callable[[], None]

@@ -5,8 +5,8 @@ Scores, qualities and shares are in 0..1, times in seconds unless a name says ot
 
 import msgspec
 
-from router.learn.metrics import Interval
-from router.learn.metrics_calibration import Bin
+from router.learn.evaluate.metrics import Interval
+from router.learn.evaluate.metrics_calibration import Bin
 
 SCHEMA = 1
 

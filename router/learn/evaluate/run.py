@@ -11,14 +11,15 @@ import numpy as np
 import numpy.typing as npt
 
 from router.errors import ConfigError
-from router.learn import mf, routers
-from router.learn.corpus import Corpus, join
+from router.learn import routers
+from router.learn.data.corpus import Corpus, join
+from router.learn.data.outcomes import Outcomes, read
 from router.learn.evaluate import beside, chosen, costs, learning, many, pairs, predict, results, splits
 from router.learn.evaluate.caveats import caveats
 from router.learn.evaluate.nearest import hint
 from router.learn.evaluate.plan import Plan
 from router.learn.evaluate.predict import Predicted, checkpoint_name, of_checkpoint, trained
-from router.learn.outcomes import Outcomes, read
+from router.learn.fit import mf
 from router.learn.routers.base import Trainer
 from router.version import __version__
 

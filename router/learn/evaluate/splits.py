@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from router.errors import ConfigError
-from router.learn.corpus import Corpus
+from router.learn.data.corpus import Corpus
+from router.learn.data.folds import by_group, by_task, training_rows, waits
 from router.learn.evaluate.nearest import hint
-from router.learn.folds import by_group, by_task, training_rows, waits
 
 Rows = npt.NDArray[np.bool_]
 

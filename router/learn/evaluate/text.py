@@ -7,8 +7,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from router.learn.evaluate.metrics import Interval
 from router.learn.evaluate.results import Evaluation, Learnt, Many, Pair
-from router.learn.metrics import Interval
 
 
 def show(found: Evaluation, console: Console | None = None) -> None:

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from importlib.metadata import entry_points
 
 from router.errors import ConfigError
-from router.learn.corpus import Corpus
-from router.learn.recipe import Recipe
+from router.learn.data.corpus import Corpus
+from router.learn.fit.recipe import Recipe
 from router.learn.routers.base import NONE, Maker, Options, Trainer
 
 #: Where other distributions put methods of their own: an entry point is a `Maker`.

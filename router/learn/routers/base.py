@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from router.heads import Artefact
-from router.learn.corpus import Corpus
-from router.learn.recipe import Recipe
+from router.learn.data.corpus import Corpus
+from router.learn.fit.recipe import Recipe
 
 #: A method's own settings, by name: plain JSON. `router.learn.routers.options` makes a Struct of them.
 Options = Mapping[str, Any]
@@ -37,7 +37,7 @@ class SelfHeldOut(Protocol):
     """A trainer that says held-out log odds faster than its head would, and the same but for rounding."""
 
     def held_out(self, folds: npt.NDArray[np.int64], on_step: OnStep = lambda: None) -> npt.NDArray[np.float32]:
-        """[prompts, columns]; see `router.learn.served.held_out`."""
+        """[prompts, columns]; see `router.learn.evaluate.served.held_out`."""
         ...
 
 

@@ -7,16 +7,16 @@ file, so that no prompt is judged twice.
 import numpy as np
 import numpy.typing as npt
 
+from router.artefacts.artefact import FORMAT, Array, Artefact, Metadata
 from router.errors import ConfigError
-from router.heads.artefact import FORMAT, Array, Artefact, Metadata
-from router.heads.causal_llm import Question, key_of
-from router.learn.corpus import Corpus, family_weights, label_weights
-from router.learn.export import records
-from router.learn.recipe import Recipe
+from router.heads.methods.causal_llm import Question, key_of
+from router.learn.data.corpus import Corpus, family_weights, label_weights
+from router.learn.fit.export import records
+from router.learn.fit.recipe import Recipe
 from router.learn.routers.base import NONE, Columns, OnStep, Options, Rows
 from router.learn.routers.options import options_of
 from router.learn.routers.ticks import TICKS, Ticks
-from router.learn.verdicts import JudgeOptions, collect, question_of
+from router.learn.routers.verdicts import JudgeOptions, collect, question_of
 
 #: What a model without labels is taken to be: a point of the verdict is half a unit of log odds.
 SLOPE = 0.5

@@ -17,19 +17,19 @@ from scipy import sparse
 from tokenizers import Tokenizer
 from transformers.utils import logging
 
+from router.artefacts.artefact import FORMAT, Artefact, Metadata
 from router.errors import ConfigError
-from router.heads.artefact import FORMAT, Artefact, Metadata
-from router.heads.classifier import arrays_of
-from router.heads.encoder import EncoderRecipe, Ids, TextEncoder
-from router.learn.corpus import Corpus, family_weights, label_weights, strengths
-from router.learn.design import Matrix
-from router.learn.export import records
-from router.learn.logistic import fit, ties
-from router.learn.recipe import Recipe
+from router.heads.methods.classifier import arrays_of
+from router.heads.methods.encoder import EncoderRecipe, Ids, TextEncoder
+from router.learn.data.corpus import Corpus, family_weights, label_weights, strengths
+from router.learn.fit.design import Matrix
+from router.learn.fit.export import records
+from router.learn.fit.logistic import fit, ties
+from router.learn.fit.recipe import Recipe
+from router.learn.fit.static_table import model_folder
 from router.learn.routers.base import NONE, Columns, OnStep, Options, Rows
 from router.learn.routers.options import options_of
 from router.learn.routers.ticks import TICKS, Ticks
-from router.learn.static_table import model_folder
 
 WARM_UP = 0.1  #: share of the steps in which the learning rate rises
 HEAD_RATE = 10.0  #: the linear layer learns this many times faster than the encoder

@@ -11,17 +11,17 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from router.artefacts.artefact import FORMAT, Metadata
 from router.errors import ConfigError
 from router.heads import Artefact
-from router.heads.artefact import FORMAT, Metadata
-from router.heads.ensemble import packed
-from router.learn.corpus import Corpus
-from router.learn.export import records
-from router.learn.folds import by_group
-from router.learn.recipe import Recipe
+from router.heads.methods.ensemble import packed
+from router.learn.data.corpus import Corpus
+from router.learn.data.folds import by_group
+from router.learn.evaluate.served import fitted, predict
+from router.learn.fit.export import records
+from router.learn.fit.recipe import Recipe
 from router.learn.routers.base import NONE, Columns, OnStep, Options, Rows, Trainer
 from router.learn.routers.options import options_of, plain
-from router.learn.served import fitted, predict
 
 STEPS = 200  #: of the weights' fit
 NEVER = ("ensemble", "oracle")

@@ -1,17 +1,17 @@
-"""Trains `knn`: an index of the training prompts. See `router.heads.knn` for the formula."""
+"""Trains `knn`: an index of the training prompts. See `router.heads.methods.knn` for the formula."""
 
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from router.artefacts.artefact import FORMAT, Metadata
 from router.heads import Artefact
-from router.heads.artefact import FORMAT, Metadata
-from router.heads.knn import Settings, usearch
-from router.learn.corpus import Corpus
-from router.learn.embedding import embedded
-from router.learn.export import records
-from router.learn.recipe import Recipe
+from router.heads.methods.knn import KnnSettings, usearch
+from router.learn.data.corpus import Corpus
+from router.learn.fit.embedding import embedded
+from router.learn.fit.export import records
+from router.learn.fit.recipe import Recipe
 from router.learn.routers.base import NONE, Columns, OnStep, Options, Rows
 from router.learn.routers.labelled import groups, means
 from router.learn.routers.options import options_of
@@ -22,7 +22,7 @@ EXPANSION = 64  #: candidates that are looked at to find them
 Floats = npt.NDArray[np.float32]
 
 
-class KnnOptions(Settings, frozen=True, kw_only=True):
+class KnnOptions(KnnSettings, frozen=True, kw_only=True):
     dimensions: int = 128  #: of the embedding; a multiple of 16, at most 256
 
 
@@ -46,7 +46,7 @@ class KnnTrainer:
             arrays |= labels.arrays(f"{number}.")
             arrays[f"{number}.index"] = _index(self._made.points[labels.prompts])
         on_step()
-        options = {name: getattr(self._options, name) for name in Settings.__struct_fields__}
+        options = {name: getattr(self._options, name) for name in KnnSettings.__struct_fields__}
         meta = Metadata(
             format=FORMAT,
             encoder=self._made.spec,

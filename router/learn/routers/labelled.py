@@ -1,4 +1,5 @@
-"""The part of a corpus that neighbour methods keep: prompts and scores, a group per table (`router.heads.labelled`)."""
+"""The part of a corpus that neighbour methods keep: prompts and scores, a group per table
+(`router.heads.methods.labelled`)."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -7,8 +8,8 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from router.heads.labelled import UNKNOWN
-from router.learn.corpus import Corpus
+from router.heads.methods.labelled import UNKNOWN
+from router.learn.data.corpus import Corpus
 from router.learn.routers.base import Columns, Rows
 
 Floats = npt.NDArray[np.float32]

@@ -1,15 +1,15 @@
-"""The matrix-factorisation head as one of the methods; its fit is in `router.learn.mf`."""
+"""The matrix-factorisation head as one of the methods; its fit is in `router.learn.fit.mf`."""
 
 import numpy as np
 import numpy.typing as npt
 
 from router.heads import Artefact
-from router.learn import mf
-from router.learn.corpus import Corpus
-from router.learn.export import artefact, head
-from router.learn.held_out import held_out
-from router.learn.logistic import NEWTONS
-from router.learn.recipe import Recipe
+from router.learn.data.corpus import Corpus
+from router.learn.fit import mf
+from router.learn.fit.export import artefact, head
+from router.learn.fit.held_out import held_out
+from router.learn.fit.logistic import NEWTONS
+from router.learn.fit.recipe import Recipe
 from router.learn.routers.base import NONE, Columns, OnStep, Options, Rows
 from router.learn.routers.options import NoOptions, options_of
 

@@ -6,15 +6,15 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from router.artefacts.artefact import FORMAT, Metadata
 from router.errors import ConfigError
 from router.heads import Artefact
-from router.heads.artefact import FORMAT, Metadata
-from router.heads.labelled import log_odds
-from router.learn.corpus import Corpus, label_weights
-from router.learn.embedding import embedded
-from router.learn.export import records
-from router.learn.logistic import sigmoid
-from router.learn.recipe import Recipe
+from router.heads.methods.labelled import log_odds
+from router.learn.data.corpus import Corpus, label_weights
+from router.learn.fit.embedding import embedded
+from router.learn.fit.export import records
+from router.learn.fit.logistic import sigmoid
+from router.learn.fit.recipe import Recipe
 from router.learn.routers.base import NONE, Columns, OnStep, Options, Rows
 from router.learn.routers.labelled import means
 from router.learn.routers.options import options_of

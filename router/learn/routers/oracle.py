@@ -5,13 +5,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from router.artefacts.artefact import FORMAT, Metadata
 from router.heads import Artefact
-from router.heads.artefact import FORMAT, Metadata
-from router.heads.labelled import UNKNOWN
-from router.heads.oracle import key_of
-from router.learn.corpus import Corpus
-from router.learn.export import records
-from router.learn.recipe import Recipe
+from router.heads.methods.labelled import UNKNOWN
+from router.heads.methods.oracle import key_of
+from router.learn.data.corpus import Corpus
+from router.learn.fit.export import records
+from router.learn.fit.recipe import Recipe
 from router.learn.routers.base import NONE, Columns, OnStep, Options, Rows
 from router.learn.routers.labelled import means
 from router.learn.routers.options import NoOptions, options_of

@@ -2,12 +2,12 @@
 
 import msgspec
 
+from router.artefacts.artefact import FORMAT, Metadata
 from router.heads import Artefact
-from router.heads.artefact import FORMAT, Metadata
-from router.heads.labelled import log_odds
-from router.learn.corpus import Corpus
-from router.learn.export import records
-from router.learn.recipe import Recipe
+from router.heads.methods.labelled import log_odds
+from router.learn.data.corpus import Corpus
+from router.learn.fit.export import records
+from router.learn.fit.recipe import Recipe
 from router.learn.routers.base import NONE, Columns, OnStep, Options, Rows
 from router.learn.routers.labelled import means
 from router.learn.routers.options import options_of

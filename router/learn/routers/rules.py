@@ -10,16 +10,16 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from router.artefacts.artefact import FORMAT, Metadata
 from router.errors import ConfigError
 from router.heads import Artefact
-from router.heads.artefact import FORMAT, Metadata
-from router.heads.labelled import log_odds
-from router.heads.rules import Rule, Rules
+from router.heads.methods.labelled import log_odds
+from router.heads.methods.rules import QueryRule, Rules
 from router.learn import settings_text
-from router.learn.corpus import Corpus, label_weights
-from router.learn.export import records
-from router.learn.logistic import sigmoid
-from router.learn.recipe import Recipe
+from router.learn.data.corpus import Corpus, label_weights
+from router.learn.fit.export import records
+from router.learn.fit.logistic import sigmoid
+from router.learn.fit.recipe import Recipe
 from router.learn.routers.base import NONE, Columns, OnStep, Options, Rows
 from router.learn.routers.labelled import means
 from router.learn.routers.options import options_of, plain
@@ -30,26 +30,26 @@ NEWTONS = 8
 Floats = npt.NDArray[np.float32]
 
 DEFAULT = (
-    Rule(name="brief", points=-0.5, shorter=80),
-    Rule(name="long", points=0.3, longer=800),
-    Rule(name="very long", points=0.3, longer=3000),
-    Rule(
+    QueryRule(name="brief", points=-0.5, shorter=80),
+    QueryRule(name="long", points=0.3, longer=800),
+    QueryRule(name="very long", points=0.3, longer=3000),
+    QueryRule(
         name="code",
         points=0.5,
         pattern=r"```|\bdef \w+\(|\bclass \w+[:({]|#include\b|\bSELECT .{1,200} FROM\b|[{;]\s{0,9}$|\breturn .{0,99};",
     ),
-    Rule(
+    QueryRule(
         name="formulas",
         points=0.5,
         pattern=r"\\(?:frac|sum|int|sqrt|begin)\b|\$[^$\n]+\$|\w\^\w|[=<>]\s{0,3}-?\d{0,9}[a-z]\b",
     ),
-    Rule(name="sums", points=0.5, pattern=r"(?:\d[^\d]{1,200}){4}"),
-    Rule(
+    QueryRule(name="sums", points=0.5, pattern=r"(?:\d[^\d]{1,200}){4}"),
+    QueryRule(
         name="proof",
         points=0.7,
         words=("prove", "proof", "theorem", "lemma", "derive", "integral", "derivative", "eigenvalue", "homomorphism"),
     ),
-    Rule(
+    QueryRule(
         name="reasoning",
         points=0.4,
         words=(
@@ -64,14 +64,14 @@ DEFAULT = (
             "best describes",
         ),
     ),
-    Rule(name="negation", points=0.2, words=("not", "except", "never", "false", "incorrect", "least")),
-    Rule(name="many parts", points=0.3, pattern=r"(?:\?[^?\n]*){3}|(?m:^[ \t]{0,9}(?:\d{1,3}[.)]|[-*]) .+\n){3}"),
-    Rule(name="foreign script", points=0.5, foreign=0.3),
+    QueryRule(name="negation", points=0.2, words=("not", "except", "never", "false", "incorrect", "least")),
+    QueryRule(name="many parts", points=0.3, pattern=r"(?:\?[^?\n]*){3}|(?m:^[ \t]{0,9}(?:\d{1,3}[.)]|[-*]) .+\n){3}"),
+    QueryRule(name="foreign script", points=0.5, foreign=0.3),
 )
 
 
 class RulesOptions(msgspec.Struct, frozen=True, kw_only=True):
-    rules: tuple[Rule, ...] = DEFAULT
+    rules: tuple[QueryRule, ...] = DEFAULT
     learn: Literal["weights", "nothing"] = "weights"  #: nothing: the rules' points stand as they are
 
 
@@ -112,7 +112,7 @@ def rules_file(path: Path) -> list[Any]:
     return rules
 
 
-def by_points(rules: tuple[Rule, ...], means: Floats) -> Floats:
+def by_points(rules: tuple[QueryRule, ...], means: Floats) -> Floats:
     """[rules, models]: the weakest model by its mean loses a rule's points, the strongest none."""
     spread = float(means.max() - means.min())
     weakness = (means.max() - means) / spread if spread > 0 else np.zeros_like(means)

@@ -1,23 +1,24 @@
-"""Trains `sw_ranking`: keeps the training prompts and their scores. See `router.heads.sw_ranking` for the formula."""
+"""Trains `sw_ranking`: keeps the training prompts and their scores. See `router.heads.methods.sw_ranking` for the
+formula."""
 
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from router.artefacts.artefact import FORMAT, Metadata
 from router.heads import Artefact
-from router.heads.artefact import FORMAT, Metadata
-from router.heads.sw_ranking import Settings
-from router.learn.corpus import Corpus
-from router.learn.embedding import embedded
-from router.learn.export import records
-from router.learn.recipe import Recipe
+from router.heads.methods.sw_ranking import SwRankingSettings
+from router.learn.data.corpus import Corpus
+from router.learn.fit.embedding import embedded
+from router.learn.fit.export import records
+from router.learn.fit.recipe import Recipe
 from router.learn.routers.base import NONE, Columns, OnStep, Options, Rows
 from router.learn.routers.labelled import groups, means
 from router.learn.routers.options import options_of
 
 
-class SwRankingOptions(Settings, frozen=True, kw_only=True):
+class SwRankingOptions(SwRankingSettings, frozen=True, kw_only=True):
     dimensions: int = 128  #: of the embedding; a multiple of 16, at most 256
 
 

@@ -1,4 +1,5 @@
-"""Trains what judges answers (`router.heads.verifier`): answered tables in, a verifier and its held-out figures out."""
+"""Trains what judges answers (`router.verify.verifier`): answered tables in, a verifier and its held-out figures
+out."""
 
 from router.learn.verifier.answered import Answered, answered
 from router.learn.verifier.fit import fit

@@ -14,11 +14,11 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from router.artefacts.artefact import DataRecord
 from router.errors import ConfigError
-from router.heads.artefact import DataRecord
-from router.heads.evidence import CHARS_A_TOKEN, Evidence
-from router.learn import records
-from router.learn.outcomes import LARGEST, Outcomes, Prompt, model_name, prompt_id, read
+from router.learn.data import records
+from router.learn.data.outcomes import LARGEST, Outcomes, Prompt, model_name, prompt_id, read
+from router.verify.evidence import CHARS_A_TOKEN, Evidence
 
 TEXTS = ("response", "weak_response")
 NUMBERS = ("output_tokens", "output_chars", "mean_logprob", "least_logprob", "agreement", "second_tokens", "quality")

@@ -6,10 +6,10 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from router.artefacts.artefact import FORMAT, Artefact, DataRecord, Metadata, ModelRecord
 from router.errors import ConfigError
-from router.heads.artefact import FORMAT, Artefact, DataRecord, Metadata, ModelRecord
-from router.heads.evidence import Evidence
-from router.heads.verifier import NAMES, ROUTER, matrix, standard
+from router.verify.evidence import Evidence
+from router.verify.verifier import NAMES, ROUTER, matrix, standard
 
 Floats = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.bool_]

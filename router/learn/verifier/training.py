@@ -9,14 +9,16 @@ import numpy.typing as npt
 
 from router.errors import ConfigError
 from router.heads import write
-from router.heads.evidence import Evidence
-from router.heads.verifier import LinearVerifier
-from router.learn import metrics, output, records
-from router.learn.folds import by_group
-from router.learn.metrics_calibration import ece, equal_mass
-from router.learn.outcomes import Prompt
+from router.learn import output
+from router.learn.data import records
+from router.learn.data.folds import by_group
+from router.learn.data.outcomes import Prompt
+from router.learn.evaluate import metrics
+from router.learn.evaluate.metrics_calibration import ece, equal_mass
 from router.learn.verifier.answered import Answered, answered
 from router.learn.verifier.fit import INNER, fit
+from router.verify.evidence import Evidence
+from router.verify.verifier import LinearVerifier
 
 Floats = npt.NDArray[np.float32]
 

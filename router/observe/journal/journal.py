@@ -10,7 +10,7 @@ from typing import Protocol
 
 import msgspec
 
-from router.config import Journal as Settings
+from router.config import Journal as JournalSettings
 from router.observe.journal.folder import Folder
 from router.observe.journal.writer import SETTLE_PAUSE_S, Writer
 from router.observe.ledger import Ledger, release
@@ -40,7 +40,7 @@ class Ends(Protocol):
 class Journal:
     """Called from the event loop's thread, which is running. Writes until `close`."""
 
-    def __init__(self, settings: Settings, ledger: Ledger) -> None:
+    def __init__(self, settings: JournalSettings, ledger: Ledger) -> None:
         """Raises `ConfigError` where the folder cannot be written, or another process writes there."""
         self._folder = Folder(Path(settings.path))
         self._writer = Writer(settings, self._folder)

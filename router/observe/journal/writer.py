@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from router.config import Journal as Settings
+from router.config import Journal as JournalSettings
 from router.errors import ConfigError
 from router.observe.appender import Appender
 from router.observe.journal.folder import Folder
@@ -65,7 +65,7 @@ class Counts:
 class Writer:
     """One folder's writer. `put` and `close` are called from one thread."""
 
-    def __init__(self, settings: Settings, folder: Folder) -> None:
+    def __init__(self, settings: JournalSettings, folder: Folder) -> None:
         """Raises `ConfigError` where no segment can be begun."""
         self._settings = settings
         self._folder = folder

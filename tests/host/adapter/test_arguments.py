@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from router.config.engine_args import OURS, not_here, twice
-from router.host.adapter import arguments, fit
+from router.host.adapter import arguments, render_check
 from router.host.adapter import names as names_of_vllm
 from router.host.adapter.arguments import ArgumentRefused, look_at_names
 from router.host.adapter.names import names
@@ -169,6 +169,6 @@ def test_values_are_read_by_vllms_own_parser_in_a_process_of_its_own() -> None:
 
 
 async def test_answers_of_another_role_go_the_way_that_knows_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fit, "encoder", lambda engine: lambda text: [0])
+    monkeypatch.setattr(render_check, "encoder", lambda engine: lambda text: [0])
     serving = SimpleNamespace(response_role="bot", parser_cls=None)
-    assert await fit.chat_renderer(None, SimpleNamespace(openai_serving_chat=serving), None, None) is None
+    assert await render_check.chat_renderer(None, SimpleNamespace(openai_serving_chat=serving), None, None) is None

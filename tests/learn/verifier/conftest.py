@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from router.heads.evidence import Evidence
+from router.verify.evidence import Evidence
 
 
 def rows(count: int = 300, seed: int = 0) -> list[dict[str, object]]:

@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from router.cli.main import main
-from router.heads.evidence import Evidence
-from router.heads.verifier import load
+from router.verify.evidence import Evidence
+from router.verify.verifier import load
 
 
 def jsonl(path: Path, rows: list[dict[str, Any]]) -> Path:

@@ -6,11 +6,11 @@ import numpy.typing as npt
 import pytest
 
 from router.errors import ConfigError
-from router.heads.evidence import Evidence
-from router.heads.verifier import NAMES, LinearVerifier
 from router.learn.verifier import fit
 from router.learn.verifier.fit import INNER
 from router.learn.verifier.training import auc
+from router.verify.evidence import Evidence
+from router.verify.verifier import NAMES, LinearVerifier
 
 Floats = npt.NDArray[np.float32]
 

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from router.config import Journal as Settings
+from router.config import Journal as JournalSettings
 from router.errors import ConfigError
 from router.observe.journal import FeedbackLine, Journal, Reader, check_folder
 from router.observe.journal import folder as folders
@@ -43,7 +43,7 @@ class Kit:
         self.journals: list[Journal] = []
 
     def open(self, **settings: Any) -> Journal:
-        self.journals.append(Journal(Settings(path=str(self.folder), **settings), self.ledger))
+        self.journals.append(Journal(JournalSettings(path=str(self.folder), **settings), self.ledger))
         return self.journals[-1]
 
     def ids(self) -> list[str]:

@@ -1,0 +1,1 @@
+"""The checkpoint file: typed metadata and named arrays, read, checked and written."""

@@ -1,0 +1,1 @@
+"""Tables of outcomes, battles and prompts: read, imported, described, held together and split."""

@@ -1,0 +1,1 @@
+"""From tables to weights: designs, fits, calibration, checkpoints."""

@@ -1,0 +1,1 @@
+"""Which price or threshold meets what is asked: found, checked and drawn."""
