@@ -93,3 +93,15 @@ def test_a_date_that_python_has_not_is_a_broken_row(tmp_path: Path, column: pa.A
     assert (first.values["prompt"], first.broken) == ("a", "")
     assert second.where == f"{path}: row 1"
     assert "out of range" in second.broken
+
+
+def test_a_time_with_a_zone_is_read_in_a_process_that_has_loaded_a_knn_checkpoint(tmp_path: Path) -> None:
+    path = tmp_path / "asked.parquet"
+    when = pa.array([0, 1], pa.timestamp("ms", "UTC"))
+    pq.write_table(pa.table({"prompt": ["a", "b"], "when": when}), path)
+    script = (
+        "import sys; from router.learn.data import queries; from router.heads.methods.knn import usearch; usearch()\n"
+        "print(len(queries.read(__import__('pathlib').Path(sys.argv[1]))))"
+    )
+    done = subprocess.run([sys.executable, "-P", "-c", script, path], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout.strip()) == (0, "2"), done.stderr
