@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 
 from router import urls
-from router.config import Config
+from router.config import Config, Journal
 from router.gate.keys import Keys
 from router.heads.base import Placement
 from router.pool.supervisor import StartEvent
@@ -33,6 +33,7 @@ class Ready(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag="s
     admin_url: str
     guarded: bool  #: by an API key
     members: tuple[ServedMember, ...]
+    journal: str = ""  #: where it is written and what it holds; empty: no journal is written
 
 
 class Progress(Protocol):
@@ -118,6 +119,7 @@ def ready_of(
         admin_url=_url(config.server.admin_host, admin_port),
         guarded=bool(Keys(config.server.api_keys)),
         members=tuple(members),
+        journal=journal_text(config.journal),
     )
 
 
@@ -133,6 +135,7 @@ def ready_text(ready: Ready) -> str:
             "",
             *members,
             *(["", "Engine logs:", *logs] if logs else []),
+            *(["", f"Journal: {ready.journal}"] if ready.journal else []),
             "",
             "Try:",
             f"  curl {ready.url}/v1/chat/completions -H 'content-type: application/json'{key} \\",
@@ -140,6 +143,13 @@ def ready_text(ready: Ready) -> str:
             f"  curl {ready.admin_url}/metrics",
         ]
     )
+
+
+def journal_text(journal: Journal) -> str:
+    """Where a journal is written and what it holds, in words; empty where none is written."""
+    if not journal.path:
+        return ""
+    return f"{journal.path}, {'with' if journal.prompts else 'without'} prompts, sync: {journal.sync}"
 
 
 def placement_text(placement: Placement) -> str:

@@ -11,7 +11,7 @@ from router import heads, urls
 from router.cli import preflight
 from router.cli.naming import refusals_of
 from router.cli.paths import home_path
-from router.cli.progress import placement_text
+from router.cli.progress import journal_text, placement_text
 from router.config import Config
 from router.gate.keys import Keys
 from router.heads.base import Placement
@@ -66,6 +66,7 @@ def _summary(config: Config, placements: tuple[Placement, ...], rule: str, stron
             "admin_port": config.server.admin_port,
             "guarded": bool(Keys(config.server.api_keys)),
         },
+        "journal": journal_text(config.journal),
     }
 
 
@@ -90,6 +91,7 @@ def _text(path: Path, summary: dict[str, Any]) -> str:
             "",
             f"  doors    {server['host']}:{server['port']}, {guarded}",
             f"  routing  {rule}",
+            f"  journal  {summary['journal'] or 'none is written'}",
             f"  scored   by checkpoint {routing['checkpoint']}: {routing['router']}, {calibrated}",
             "  pool",
             *members,

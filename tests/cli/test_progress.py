@@ -10,7 +10,18 @@ from pathlib import Path
 import pytest
 
 from router import Router
-from router.cli.progress import JsonProgress, Lines, Ready, ServedMember, Spinner, placement_text, progress, ready_text
+from router.cli.progress import (
+    JsonProgress,
+    Lines,
+    Ready,
+    ServedMember,
+    Spinner,
+    journal_text,
+    placement_text,
+    progress,
+    ready_text,
+)
+from router.config import Journal
 from router.heads.base import Placement
 from router.pool.supervisor import StartEvent
 
@@ -34,6 +45,14 @@ def test_the_ready_text_has_all_that_one_needs() -> None:
     assert "  s      /tmp/s.log\n" in text
     assert "curl http://127.0.0.1:8000/v1/chat/completions" in text
     assert "authorization: Bearer YOUR_KEY" in text
+
+
+def test_a_journal_is_told_with_what_it_holds_and_none_is_not_told() -> None:
+    assert journal_text(Journal()) == ""
+    kept = journal_text(Journal(path="/var/journal", prompts=True, sync="record"))
+    assert kept == "/var/journal, with prompts, sync: record"
+    assert f"\nJournal: {kept}\n" in ready_text(msgspec.structs.replace(READY, journal=kept))
+    assert "Journal" not in ready_text(READY)
 
 
 @pytest.mark.parametrize(
