@@ -14,9 +14,7 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     verbs = parser.add_subparsers(metavar="import|describe", required=True)
-    _import_arguments(
-        verbs.add_parser("import", help="tables of other projects, or lines of decisions and feedback, to outcomes")
-    )
+    _import_arguments(verbs.add_parser("import", help="tables of other projects, or a journal, to outcomes"))
     _describe_arguments(verbs.add_parser("describe", help="what is in tables, and what is wrong with them"))
 
 
@@ -33,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
 def _import_arguments(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(work=_import)
     parser.add_argument(
-        "files", nargs="*", type=home_path, metavar="FILE", help=".csv, .jsonl, .json, .parquet; or a folder"
+        "files", nargs="*", type=home_path, metavar="FILE", help=".csv, .jsonl, .json, .parquet; or a folder, a journal"
     )
     parser.add_argument("--out", type=home_path, metavar="TABLE", help="the table to write: .parquet or .jsonl")
     parser.add_argument("--format", default="auto", metavar="NAME", help="default: told by the file's columns")

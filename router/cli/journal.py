@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     tail.add_argument("-f", "--follow", action="store_true", help="go on as more are written")
     tail.set_defaults(work=_tail)
     show = verbs.add_parser("show", help="all that is known of one request")
-    show.add_argument("id", metavar="ID", help="the decision's (`x-headgate-decision-id`), or the request's")
+    show.add_argument("id", metavar="ID", help="what `x-headgate-decision-id` or `x-request-id` said")
     show.add_argument("journal", type=home_path, metavar="JOURNAL", help="its folder, a file of it, or a headgate.yaml")
     show.set_defaults(work=_show)
     for verb in (tail, show):

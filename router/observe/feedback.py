@@ -115,8 +115,8 @@ class Feedback:
             others = [model for model in self._models if model != first]
             second = others[0] if name == "preferred" and first == answered and len(others) == 1 else answered
         if first == second:
-            hint = "; `over` names the model that it is better than" if name == "preferred" else ""
-            raise BadRequest(f"`{name}`: expected two different models, got {first!r} twice{hint}", param=name)
+            hint = "`over` names the model that it is better than" if name == "preferred" else "name the other model"
+            raise BadRequest(f"`{name}`: expected two different models, got {first!r} twice; {hint}", param=name)
         if answered not in (first, second):
             what = f"expected {answered!r}, which answered, to be one of the two, got {first!r} and {second!r}"
             raise BadRequest(f"`{name}`: {what}", param=name)

@@ -282,7 +282,7 @@ class Metrics(Collector):
         yield _counter("errors", "Requests that ended in an error.", ("type",), self._errors)
         yield _counter("refusals", "Requests that the gate did not let in.", ("reason",), self._refusals)
         yield _gauge("queue_length", "Requests that wait for a slot.", self._queue_length())
-        yield _histogram("queue_seconds", "Of requests that waited for a slot.", self.queue_seconds)
+        yield _histogram("queue_seconds", "How long requests waited for a slot, in vain or not.", self.queue_seconds)
         yield _counter("decisions", "Routing decisions.", ("model", "reason"), decisions)
         tokens = {
             (model, kind): n for model, counts in self._tokens.items() for kind, n in zip(_TOKENS, counts, strict=True)
@@ -352,7 +352,7 @@ def _journal_families(counts: JournalCounts) -> Iterator[Metric]:
         family = CounterMetricFamily(_PREFIX + name, text)
         family.add_metric([], count)
         yield family
-    yield _gauge("journal_queued_bytes", "Waiting for the disk.", counts.queued_bytes - counts.taken_bytes)
+    yield _gauge("journal_queued_bytes", "Bytes that wait for the disk.", counts.queued_bytes - counts.taken_bytes)
 
 
 def _feedback_families(counts: FeedbackCounts, results: dict[str, int]) -> Iterator[Metric]:
