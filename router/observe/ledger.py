@@ -1,10 +1,8 @@
 """The ledger: every accepted request that ended becomes one record, and whoever subscribed is told, once a tick.
 
-    request ends -> ended(record)  --+
-                                     +-- next turn of the loop: counted in the metrics, then each subscriber in turn
-    native ends, gathered -> wake() -+
+    a request ends -> its source calls wake() -> next turn of the loop: what each source has, to each subscriber in turn
 
-The metrics of requests that ended are counted here and nowhere else. Called from the event loop's thread only.
+Called from the event loop's thread only.
 """
 
 import asyncio
@@ -12,8 +10,6 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from router.observe.metrics import Metrics
-from router.observe.record import Record
 from router.observe.tick import Tick
 
 log = logging.getLogger("headgate.ledger")
@@ -22,19 +18,17 @@ Subscriber = Callable[[Tick], None]
 
 
 class Source(Protocol):
-    """Ends that native code has gathered since the last tick."""
+    """Gathers the requests that have ended since the last tick (`pipeline.record.Ended`)."""
 
     def take(self, *, wanted: bool) -> Tick:
-        """Count them in the metrics; where they are `wanted`, return them."""
+        """Count them in the metrics, which nothing else does; where they are `wanted`, return all their records."""
         ...
 
 
 class Ledger:
     """Tells each record to every subscriber once, in the order in which the requests ended."""
 
-    def __init__(self, metrics: Metrics) -> None:
-        self._metrics = metrics
-        self._ended: list[Record] = []
+    def __init__(self) -> None:
         self._held: list[Callable[[], None]] = []
         self._due = False
         self._sources: list[Source] = []
@@ -64,12 +58,8 @@ class Ledger:
         return lambda: self._subscribers.remove(subscriber)
 
     def gather(self, source: Source) -> None:
-        """Ask `source` too at each tick; it calls `wake` when it has something."""
+        """Ask `source` at each tick; it calls `wake` when it has something."""
         self._sources.append(source)
-
-    def ended(self, record: Record) -> None:
-        self._ended.append(record)
-        self.wake()
 
     def hold(self, act: Callable[[], None]) -> None:
         """Call `act` once the records so far are safe."""
@@ -89,14 +79,13 @@ class Ledger:
     def tell(self) -> None:
         """All that ended so far, now."""
         self._due = False
-        told, self._ended = Tick(self._ended), []
-        self._tell(told, (self._count,))
+        told = Tick([])
         for source in self._sources:
             try:
                 told = told.joined(source.take(wanted=self.wanted))
             except Exception:
-                log.exception("the ends that were gathered natively could not be read: they are in no record")
-        self._tell(told, tuple(self._subscribers))
+                log.exception("the ends that were gathered could not be read: they are in no record")
+        self._tell(told)
         held, self._held = self._held, []
         if not held:
             return
@@ -105,14 +94,10 @@ class Ledger:
         else:
             self.keeper(held)
 
-    def _count(self, told: Tick) -> None:
-        for record in told.made:
-            self._metrics.ended(record)
-
-    def _tell(self, told: Tick, subscribers: Sequence[Subscriber]) -> None:
-        if not subscribers or not told:
+    def _tell(self, told: Tick) -> None:
+        if not told:
             return
-        for subscriber in subscribers:
+        for subscriber in tuple(self._subscribers):
             try:
                 subscriber(told)
             except Exception:

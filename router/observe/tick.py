@@ -50,11 +50,6 @@ class Tick(Sequence[Record]):
     def joined(self, other: "Tick") -> "Tick":
         return Tick([*self._made, *other._made], [*self._ends, *other._ends])
 
-    @property
-    def made(self) -> Sequence[Record]:
-        """Those records that are there, in any order."""
-        return self._made
-
     def lines(self, encode: Callable[[Sequence[Record]], bytes]) -> bytes:
         """Of all, in any order. `encode` writes those of records that are there, and raises what it likes."""
         return b"".join([encode(self._made) if self._made else b"", *(each.lines() for each in self._ends)])

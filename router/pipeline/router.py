@@ -95,7 +95,7 @@ class Router:
             environment = configuration.inherited_environment(config)
             pool = build(config, self._folder.path, environment, host_command=host_command)
         self.pool: tuple[PoolMember, ...] = tuple(pool or ())
-        self.ledger = Ledger(self.metrics)
+        self.ledger = Ledger()
         self.intake = intake_of(self._requests, self._decider, self.pool, config.server)
         self._requests.wake = self.ledger.wake
         self.ledger.gather(Ended(self._requests, self.intake, self.metrics))

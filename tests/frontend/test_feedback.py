@@ -8,11 +8,10 @@ import pytest
 
 from router.observe.feedback import Feedback
 from router.observe.journal import FeedbackLine
-from router.observe.ledger import Ledger
-from router.observe.metrics import Metrics
 from router.observe.record import SCHEMA_VERSION, Record
 from tests.conftest import until
 from tests.frontend.conftest import House, Response, ScriptedService, get, post
+from tests.observe.scripted_ledger import ScriptedLedger
 
 KEY = "authorization: Bearer secret"
 
@@ -40,7 +39,7 @@ class Desk:
 
     async def start(self, **options: Any) -> None:
         self.frontend = await self.house.start(self.service, **options)
-        ledger = Ledger(Metrics(process=False))
+        ledger = ScriptedLedger()
         self.service.feedback = Feedback(self.disk, ledger, ("small", "large"), 100)  # type: ignore[arg-type]
         self.frontend.metrics.watch_feedback(self.service.feedback)
         key_id = self.frontend._public.keys.identify({b"x-api-key": b"secret"})

@@ -11,10 +11,10 @@ from router.config import Journal as Settings
 from router.errors import BadRequest, NotFound, RouterError
 from router.observe.feedback import Feedback, Said
 from router.observe.journal import FeedbackLine, Journal, Reader
-from router.observe.ledger import Ledger
 from router.observe.metrics import Metrics
 from router.observe.record import SCHEMA_VERSION, Record
 from tests.conftest import until
+from tests.observe.scripted_ledger import ScriptedLedger
 
 MODELS = ("small", "large", "huge")
 
@@ -28,7 +28,7 @@ class Kit:
     def __init__(self, folder: Path, models: tuple[str, ...] = MODELS, most: int = 100) -> None:
         self.folder = folder
         self.metrics = Metrics(process=False)
-        self.ledger = Ledger(self.metrics)
+        self.ledger = ScriptedLedger()
         self.journal = Journal(Settings(path=str(folder)), self.ledger)
         self.feedback = Feedback(self.journal, self.ledger, models, most)
         self.metrics.watch_feedback(self.feedback)

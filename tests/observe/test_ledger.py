@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from router.observe.ledger import Ledger
 from router.observe.metrics import Metrics
 from router.observe.record import SCHEMA_VERSION, Record
+from tests.observe.scripted_ledger import ScriptedLedger
 
 
 def record(id: str = "d1", **fields: Any) -> Record:
@@ -17,7 +17,7 @@ def record(id: str = "d1", **fields: Any) -> Record:
 
 
 async def test_records_of_one_tick_are_told_together_in_the_order_of_their_ends() -> None:
-    ledger, told = Ledger(Metrics(process=False)), []
+    ledger, told = ScriptedLedger(), []
     ledger.subscribe(lambda records: told.append([each.id for each in records]))
     ledger.ended(record("late", total_s=9.0))
     ledger.ended(record("early", total_s=2.0))
@@ -30,7 +30,7 @@ async def test_records_of_one_tick_are_told_together_in_the_order_of_their_ends(
 
 
 async def test_a_subscriber_that_raises_is_logged_and_the_others_are_told(caplog: pytest.LogCaptureFixture) -> None:
-    ledger, told = Ledger(Metrics(process=False)), []
+    ledger, told = ScriptedLedger(), []
 
     def broken(records: Sequence[Record]) -> None:
         raise ValueError("a scripted bug")
@@ -45,7 +45,7 @@ async def test_a_subscriber_that_raises_is_logged_and_the_others_are_told(caplog
 
 
 async def test_after_the_end_of_a_subscription_nothing_more_is_told() -> None:
-    ledger, told = Ledger(Metrics(process=False)), []
+    ledger, told = ScriptedLedger(), []
     end = ledger.subscribe(told.extend)
     assert ledger.wanted
     end()
@@ -55,14 +55,14 @@ async def test_after_the_end_of_a_subscription_nothing_more_is_told() -> None:
 
 
 def test_without_a_running_loop_a_record_is_told_at_once() -> None:
-    ledger, told = Ledger(Metrics(process=False)), []
+    ledger, told = ScriptedLedger(), []
     ledger.subscribe(told.extend)
     ledger.ended(record())
     assert len(told) == 1
 
 
 async def test_what_is_held_is_called_once_the_keeper_says_so_and_without_one_at_the_tick() -> None:
-    ledger, done, kept = Ledger(Metrics(process=False)), [], []
+    ledger, done, kept = ScriptedLedger(), [], []
     ledger.hold(lambda: done.append("without"))
     await asyncio.sleep(0)
     assert done == ["without"]
@@ -98,7 +98,7 @@ SHAPES: tuple[tuple[Record, Sequence[str]], ...] = (
 @pytest.mark.parametrize(("ended", "lines"), SHAPES, ids=["finish", "error"])
 def test_the_metrics_count_what_the_record_says(ended: Record, lines: Sequence[str]) -> None:
     metrics = Metrics(process=False)
-    Ledger(metrics).ended(ended)
+    metrics.ended(ended)
     page = metrics.render().decode()
     assert [line for line in lines if line not in page] == []
 
@@ -108,7 +108,7 @@ def test_of_a_source_that_raises_the_other_records_are_told(caplog: pytest.LogCa
         def take(self, *, wanted: bool) -> list[Record]:
             raise ValueError("a scripted bug")
 
-    ledger, told = Ledger(Metrics(process=False)), []
+    ledger, told = ScriptedLedger(), []
     ledger.gather(Broken())
     ledger.subscribe(told.extend)
     ledger.ended(record())

@@ -7,10 +7,9 @@ import msgspec
 
 from router.config import Journal as Settings
 from router.observe.journal import Journal
-from router.observe.ledger import Ledger
-from router.observe.metrics import Metrics
 from router.observe.record import SCHEMA_VERSION, Record
 from router.observe.tick import Answered, Tick
+from tests.observe.scripted_ledger import ScriptedLedger
 
 encode = msgspec.json.Encoder().encode_lines
 decode = msgspec.json.Decoder(Record).decode_lines
@@ -74,7 +73,7 @@ def test_nothing_ended_is_no_line() -> None:
 
 
 async def test_a_journal_writes_native_ends_without_their_records(tmp_path: Any) -> None:
-    ledger, ends = Ledger(Metrics(process=False)), Ends(record("d1"), record("d2"))
+    ledger, ends = ScriptedLedger(), Ends(record("d1"), record("d2"))
     journal = Journal(Settings(path=str(tmp_path / "journal")), ledger)
     ledger.gather(Source(Tick([], [ends])))
     ledger.tell()
@@ -89,7 +88,7 @@ async def test_a_source_that_raises_keeps_no_record_of_others_from_being_told() 
         def take(self, *, wanted: bool) -> Tick:
             raise ValueError("a scripted bug")
 
-    ledger, told = Ledger(Metrics(process=False)), list[Record]()
+    ledger, told = ScriptedLedger(), list[Record]()
 
     def keep(records: Sequence[Record]) -> None:
         told.extend(records)

@@ -22,11 +22,11 @@ from router.observe.journal import FeedbackLine, Journal, Reader, check_folder
 from router.observe.journal import folder as folders
 from router.observe.journal.folder import segments
 from router.observe.journal.lines import Unknown, migrate
-from router.observe.ledger import Ledger
 from router.observe.metrics import Metrics
 from router.observe.record import SCHEMA_VERSION, Record
 from router.types import Turn
 from tests.conftest import until
+from tests.observe.scripted_ledger import ScriptedLedger
 
 Opened = Callable[..., Journal]
 
@@ -39,7 +39,7 @@ def record(id: str = "d1", **fields: Any) -> Record:
 class Kit:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.ledger = Ledger(Metrics(process=False))
+        self.metrics, self.ledger = Metrics(process=False), ScriptedLedger()
         self.journals: list[Journal] = []
 
     def open(self, **settings: Any) -> Journal:
@@ -290,7 +290,7 @@ async def test_a_disk_that_hangs_holds_nobody_up_and_what_the_queue_cannot_take_
 ) -> None:
     slow = disk()
     journal = kit.open(queue_bytes=1000)
-    kit.ledger._metrics.watch_journal(journal.counts)
+    kit.metrics.watch_journal(journal.counts)
     slow.fill()
     done: list[int] = []
     for i in range(100):
@@ -299,7 +299,7 @@ async def test_a_disk_that_hangs_holds_nobody_up_and_what_the_queue_cannot_take_
         kit.ledger.tell()
     assert len(done) == 100
     assert journal.counts.refused > 80
-    page = kit.ledger._metrics.render().decode()
+    page = kit.metrics.render().decode()
     assert f"headgate_journal_dropped_total {journal.counts.refused}.0" in page
 
     def written() -> bool:
@@ -307,7 +307,7 @@ async def test_a_disk_that_hangs_holds_nobody_up_and_what_the_queue_cannot_take_
         return journal.counts.written == 100 - journal.counts.refused
 
     await until(written)
-    assert "headgate_journal_queued_bytes 0.0" in kit.ledger._metrics.render().decode()
+    assert "headgate_journal_queued_bytes 0.0" in kit.metrics.render().decode()
 
 
 async def test_a_disk_that_hangs_is_waited_for_a_few_times_and_then_not_for_a_while(
