@@ -85,10 +85,6 @@ class Gate:
             raise self._refused("pending_bytes", Overloaded(why, retry_after_s=wait_s))
         return self._enqueue(name_of(key_id, body), size, now_s)
 
-    def adopt(self, body_bytes: int, began_s: float) -> Permit:
-        """The permit of a request that has a slot already, taken natively; `body_bytes` of it are still counted."""
-        return Permit(self, State.RUNNING, body_bytes, began_s)
-
     def settle(self, permit: Permit) -> None:
         """See `Permit.settle`."""
         state, permit.state = permit.state, State.SETTLED
