@@ -43,7 +43,7 @@ class Asker(Protocol):
         """Bytes of the answer; False when no more of them are wanted."""
         ...
 
-    def answered(self, passage: UpstreamEvents, timings: Timings) -> None: ...
+    def answered(self, events: UpstreamEvents, timings: Timings) -> None: ...
 
     def refused(self, status: int, body: bytes, retry_after_s: float) -> None:
         """The upstream answered with an error."""
@@ -146,34 +146,34 @@ class UpstreamExchange:
             # A client's choice: of many alternatives with their probabilities, for example.
             asker.failed(Failure(EngineFailed(f"the answer is larger than {_LARGEST_ANSWER_BYTES} bytes")))
             return
-        passage = UpstreamEvents(self._work.kind, self._member.name)
-        answer = passage.whole(body)
-        if passage.finished and streamed:
+        events = UpstreamEvents(self._work.kind, self._member.name)
+        answer = events.whole(body)
+        if events.finished and streamed:
             asker.broke(f"its answer is a whole one, not {wanted}")
         elif asker.pass_on(answer):
-            asker.answered(passage, Timings(0.0, time.monotonic() - self._begun))
+            asker.answered(events, Timings(0.0, time.monotonic() - self._begun))
 
     async def _stream(self, response: aiohttp.ClientResponse, data: bytes) -> None:
         """Pass on the events of a body that begins with `data`."""
-        passage = UpstreamEvents(self._work.kind, self._member.name)
+        events = UpstreamEvents(self._work.kind, self._member.name)
         asker, first_s = self._asker, 0.0
         received = response.content.iter_any()
         while True:
-            events = passage.feed(data)
-            if events:
+            passed = events.feed(data)
+            if passed:
                 first_s = first_s or time.monotonic() - self._begun
-                if not asker.pass_on(events):
+                if not asker.pass_on(passed):
                     return
-            if passage.over:
+            if events.over:
                 break
             try:
                 data = await anext(received)
             except StopAsyncIteration:
-                if not asker.pass_on(passage.end()):
+                if not asker.pass_on(events.end()):
                     return
                 break
-        asker.answered(passage, Timings(first_s, time.monotonic() - self._begun))
-        if passage.finished and not response.content.at_eof():
+        asker.answered(events, Timings(first_s, time.monotonic() - self._begun))
+        if events.finished and not response.content.at_eof():
             await _read_empty(response)
 
 

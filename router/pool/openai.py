@@ -60,13 +60,13 @@ class HttpCall:
             self.call.chunk(data)
         return self.running
 
-    def answered(self, passage: UpstreamEvents, timings: Timings) -> None:
-        if passage.error:
-            self.refused(status_of(passage.error), passage.error, 1.0)
-        elif passage.broken:
-            self.broke(passage.broken)
+    def answered(self, events: UpstreamEvents, timings: Timings) -> None:
+        if events.error:
+            self.refused(status_of(events.error), events.error, 1.0)
+        elif events.broken:
+            self.broke(events.broken)
         else:
-            self._member.done(self, passage, timings)
+            self._member.done(self, events, timings)
 
     def refused(self, status: int, body: bytes, retry_after_s: float) -> None:
         self._member.refused(self, status, body, retry_after_s)
@@ -184,17 +184,17 @@ class OpenAIMember(Laned):
 
         await UpstreamExchange(self._url, self._model, self._member, work, call).run(session)
 
-    def done(self, call: HttpCall, passage: UpstreamEvents, timings: Timings) -> None:
+    def done(self, call: HttpCall, events: UpstreamEvents, timings: Timings) -> None:
         """A whole answer was passed on."""
         if not self.forget(call):
             return
-        usage = passage.usage
-        call.call.done(Done(id=0, usage=usage, finish_reason=passage.finish_reason, timings=timings))
+        usage = events.usage
+        call.call.done(Done(id=0, usage=usage, finish_reason=events.finish_reason, timings=timings))
         self._heard_s = time.monotonic()
         if usage.prompt_tokens + usage.completion_tokens > (self._load.context_tokens or _MANY_TOKENS):
             usage = Usage()
         self._load.answered(without_length(usage) if call.call.atypical else usage, timings)
-        if passage.faulted:
+        if events.faulted:
             self._breaker.failed(self._heard_s)
         else:
             self._breaker.succeeded()

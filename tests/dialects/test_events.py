@@ -27,17 +27,17 @@ def event(content: str) -> bytes:
 def test_any_split_gives_the_same_events(contents: list[str], cuts: list[int], newline: bytes) -> None:
     stream = (b"".join(map(event, contents)) + b": a comment\n\ndata: [DONE]\n\n").replace(b"\n", newline)
     edges = [0, *sorted(min(cut, len(stream)) for cut in cuts), len(stream)]
-    passage = UpstreamEvents("chat", "ours")
-    out = [passage.feed(stream[a:b]) for a, b in pairwise(edges)]
+    events = UpstreamEvents("chat", "ours")
+    out = [events.feed(stream[a:b]) for a, b in pairwise(edges)]
     assert all(piece.endswith(newline * 2) for piece in out if piece)
     assert b"".join(out) == stream.replace(b'"model": "theirs"', b'"model":"ours"')
-    assert passage.finished
+    assert events.finished
 
 
 @pytest.mark.parametrize("content", ['"model":"theirs"', 'say \\"model\\": \\"x\\"', '{"model": "theirs"}'])
 def test_a_text_that_looks_like_a_key_is_left_alone(content: str) -> None:
-    passage = UpstreamEvents("chat", "ours")
-    out = passage.feed(event(content))
+    events = UpstreamEvents("chat", "ours")
+    out = events.feed(event(content))
     assert json.loads(out[6:])["choices"][0]["delta"]["content"] == content
     assert json.loads(out[6:])["model"] == "ours"
 
@@ -63,13 +63,13 @@ def test_a_text_that_looks_like_a_key_is_left_alone(content: str) -> None:
     ids=["messages", "responses"],
 )
 def test_streams_of_other_apis_end_and_are_counted(kind: Kind, stream: bytes, usage: tuple[int, int]) -> None:
-    passage = UpstreamEvents(kind, "ours")
+    events = UpstreamEvents(kind, "ours")
     last = stream.rindex(b"event: ")
-    passage.feed(stream[:last])
-    assert not passage.finished
-    passage.feed(stream[last:])
-    assert passage.finished
-    assert (passage.usage.prompt_tokens, passage.usage.completion_tokens) == usage
+    events.feed(stream[:last])
+    assert not events.finished
+    events.feed(stream[last:])
+    assert events.finished
+    assert (events.usage.prompt_tokens, events.usage.completion_tokens) == usage
 
 
 def test_the_same_name_passes_untouched() -> None:
@@ -105,10 +105,10 @@ def test_a_body_that_is_no_object_is_refused(body: bytes) -> None:
 
 
 def test_choices_that_no_answer_has_say_nothing() -> None:
-    passage = UpstreamEvents("chat", "ours")
+    events = UpstreamEvents("chat", "ours")
     for index in (-1, -2, 1024, 10**30):
-        passage.feed(b'data: {"choices": [{"index": %d, "finish_reason": "length"}]}\n\n' % index)
-    passage.end()
-    assert not passage.finished
-    assert passage.finish_reason == "stop"
-    assert passage.broken == "its stream ended before [DONE]"
+        events.feed(b'data: {"choices": [{"index": %d, "finish_reason": "length"}]}\n\n' % index)
+    events.end()
+    assert not events.finished
+    assert events.finish_reason == "stop"
+    assert events.broken == "its stream ended before [DONE]"
