@@ -135,7 +135,7 @@ class Instant:
     """A `Service` that answers in the next tick of the loop."""
 
     intake = express = None  # no native steps: what is compared are those in Python; `express`: of earlier commits
-    gate = None  # the door's own
+    gate = None  # the listener's own
 
     def __init__(self) -> None:
         from router.types import Decision, Usage

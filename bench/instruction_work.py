@@ -90,8 +90,8 @@ class Front:
         self.links = [self._link(member) for member in self.members]
         self.router = Router(config, pool=self.members)
         self.ledger: Any = getattr(self.router, "ledger", None)  # versions before had none
-        self.door = Frontend(server, self.router, Metrics(process=False))._public
-        self.door.sweep(self.loop.time())
+        self.listener = Frontend(server, self.router, Metrics(process=False))._public
+        self.listener.sweep(self.loop.time())
         self.wires: list[Wire] = []
         self.clients = [self.connect() for _ in range(CONNECTIONS)]
 
@@ -113,7 +113,7 @@ class Front:
         return link
 
     def connect(self) -> Connection:
-        made, wire = Connection(self.door), Wire()
+        made, wire = Connection(self.listener), Wire()
         self.wires.append(wire)
         made.connection_made(wire)  # type: ignore[arg-type]
         return made
@@ -159,7 +159,7 @@ class Front:
         def work() -> None:
             kept, self.clients = self.clients, []
             for wire in wires:
-                made = Connection(self.door)
+                made = Connection(self.listener)
                 made.connection_made(wire)  # type: ignore[arg-type]
                 self.clients.append(made)
             self.round([request] * CONNECTIONS)

@@ -1,6 +1,6 @@
 """Every error a user can meet, each with its HTTP status and OpenAI error type.
 
-Translated to a response in exactly one place of each door; nothing here knows how.
+Translated to a response in one place of the frontend, and in one of the engine host; nothing here knows how.
 """
 
 

@@ -10,7 +10,7 @@ from way cimport string_view
 
 cdef class Reply(Receiver):
     cdef readonly Writer connection
-    cdef Heads heads  # of the native path
+    cdef Heads heads  # None: its request was begun in Python
     cdef public object request  # whose answer it is; None after its end
     cdef readonly bint stream
     cdef readonly bint old_client

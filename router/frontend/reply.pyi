@@ -1,9 +1,9 @@
-"""The one writer of answers: heads, chunks and ends, whole or streamed, of native and of ordinary requests.
+"""The one writer of answers: heads, chunks and ends, whole or streamed, whichever steps of their requests were native.
 
     no head yet --begin--> head due --first chunk--> under way --end--> over        a stream
     no head yet --chunks are collected--> (`collected` is sent whole) --> over      a whole answer
 
-A streamed chunk costs one framing and one write; what one read of an engine brings leaves as `native.pipe` says.
+A streamed chunk costs one framing and one write; what one read of an engine brings leaves as `native.writer` says.
 Knows neither the pool nor what was decided; called from the event loop's thread.
 """
 
@@ -44,7 +44,7 @@ class Reply(Receiver):
         """End a stream that has begun with an error event."""
 
 class Heads(Receivers):
-    """Makes the replies of the native path, whose heads it writes from numbers."""
+    """Makes the replies to requests that native code began, and writes their heads from numbers."""
 
     def __init__(
         self,

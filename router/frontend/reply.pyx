@@ -20,7 +20,7 @@ from router.native.views cimport bytes_of, view_of
 from way cimport string_view
 
 cdef bytes LAST_CHUNK = wire.LAST_CHUNK
-cdef Py_ssize_t MOST_GATHERED_BYTES = 32 * 1024  # of a whole answer; with its head that is less than an batch takes
+cdef Py_ssize_t MOST_GATHERED_BYTES = 32 * 1024  # of a whole answer; with its head that is less than a batch takes
 
 
 cdef class Reply(Receiver):

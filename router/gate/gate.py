@@ -5,7 +5,7 @@ when to come back (`promises`). A request that comes back on time may use every 
 are expected, new ones may use half of the places, and those that come back early a quarter, so that no slot stays idle.
 A slot that becomes free goes to the queue first: no request overtakes.
 
-The native path asks the same `Slots`; what they do not admit at once comes here. Called from one event loop's thread.
+The native intake asks the same `Slots`; what they do not admit at once comes here. Called from one event loop's thread.
 """
 
 import asyncio
@@ -41,7 +41,7 @@ class Loop(Protocol):
 
 
 class Gate:
-    """Of one server: its listeners, the library and the native path share it."""
+    """Of one server: its listeners, the library and the native intake share it."""
 
     def __init__(
         self,

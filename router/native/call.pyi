@@ -57,5 +57,5 @@ class Call:
 def pass_on(lane: Lane, data: bytes, broke: Callable[[_Call], None]) -> int:
     """Give the Chunks and Done frames at the start of `data` to the lane's calls, its Load frames to its load. The
     bytes taken: up to the end, or to the first frame that is none of these, not whole, or an end that somebody has to
-    hear of as a message. `broke` is told of calls that raised. What is sent meanwhile, by whomever, leaves as `Outbox`
-    says."""
+    hear of as a message. `broke` is told of calls that raised. What is sent meanwhile, by whomever, leaves as
+    `SendBatch` says."""

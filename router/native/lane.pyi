@@ -1,4 +1,4 @@
-"""A pool member as the native way sees it: how loaded it is, which calls it owes answers, where its frames go.
+"""A pool member as native steps see it: how loaded it is, which calls it owes answers, where its frames go.
 
 Called from one event loop's thread. The figures: csrc/load.hpp.
 """

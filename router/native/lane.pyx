@@ -1,4 +1,4 @@
-"""A pool member as the native way sees it: how loaded it is, which calls it owes answers, where its frames go. See
+"""A pool member as native steps see it: how loaded it is, which calls it owes answers, where its frames go. See
 lane.pyi."""
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t

@@ -26,7 +26,7 @@ class Requests:
     request_prefix: bytes
     decision_prefix: bytes
     holds_ends: bool  #: an answer's last byte waits for its record
-    keeps_pace: bool  #: `Outbox.before` writes records down; else every answer that `holds_ends` is ended in Python
+    keeps_pace: bool  #: `SendBatch.before` writes records down; else every answer that `holds_ends` is ended in Python
     keeps_bodies: bool  #: for the journal: until the end, those of up to 256 KiB
     wake: Callable[[], None]  #: called when a request has ended and none before it since the last `take_ended`
     def __init__(self, slots: Slots, desk: object, request_prefix: str, decision_prefix: str) -> None:

@@ -15,7 +15,7 @@ CLIENT_GONE: int
 CUT: int
 
 class Steps:
-    """The counts of one listening port. Called from the event loop's thread."""
+    """The counts of one router's requests. Called from the event loop's thread."""
 
     def count(self, cause: int) -> None:
         """A request left by `cause`. Raises `ValueError` where there is none such."""

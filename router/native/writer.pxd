@@ -9,11 +9,11 @@ cimport way as native
 
 cdef class SendBatch:
     cdef vector[native.Parcel] parcels
-    cdef list pipes  # of the parcels in use
+    cdef list writers  # of the parcels in use
     cdef native.Ring ring
     cdef bint gathering
     cdef public object before
-    cdef int _add(self, Writer pipe) except -1
+    cdef int _add(self, Writer writer) except -1
     cdef int begin(self) except -1
     cdef int end(self) except -1
     cdef int flush(self) except -1

@@ -1,4 +1,4 @@
-"""The sending half of a connection, and how what one read brings for many of them leaves at once. See pipe.pyi."""
+"""The sending half of a connection, and how what one read brings for many of them leaves at once. See writer.pyi."""
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport int64_t
@@ -13,7 +13,7 @@ cdef size_t MOST_KEPT_BYTES = 4 * 1024  # of a parcel's memory
 
 cdef class SendBatch:
     def __cinit__(self, bint io_uring=True):
-        self.pipes = []
+        self.writers = []
         if io_uring:
             self.ring.open()
 
@@ -29,28 +29,28 @@ cdef class SendBatch:
         self.gathering = False
         return self.flush()
 
-    cdef int _add(self, Writer pipe) except -1:
-        if len(self.pipes) == MOST_PARCELS:
+    cdef int _add(self, Writer writer) except -1:
+        if len(self.writers) == MOST_PARCELS:
             self.flush()
-        self.pipes.append(pipe)
-        if self.parcels.size() < <size_t>len(self.pipes):
-            self.parcels.resize(len(self.pipes))
-        return <int>len(self.pipes) - 1
+        self.writers.append(writer)
+        if self.parcels.size() < <size_t>len(self.writers):
+            self.parcels.resize(len(self.writers))
+        return <int>len(self.writers) - 1
 
     cdef int flush(self) except -1:
-        if self.before is not None and len(self.pipes):
+        if self.before is not None and len(self.writers):
             self.before()
-        cdef list pipes = self.pipes, late = []
+        cdef list writers = self.writers, late = []
         cdef native.Parcel* parcels = self.parcels.data()
-        cdef size_t i, sent, n = len(pipes)
-        cdef Writer pipe
+        cdef size_t i, sent, n = len(writers)
+        cdef Writer writer
         if not n:
             return 0
         for i in range(n):
-            pipe = <Writer>pipes[i]
-            pipe.parcel = -1
-            pipe.written += parcels[i].data.size()
-            parcels[i].fd = pipe.socket if pipe._direct() else -1
+            writer = <Writer>writers[i]
+            writer.parcel = -1
+            writer.written += parcels[i].data.size()
+            parcels[i].fd = writer.socket if writer._direct() else -1
             parcels[i].sent = 0
         with nogil:
             self.ring.send(parcels, n)
@@ -58,14 +58,14 @@ cdef class SendBatch:
         for i in range(n):
             sent = max(parcels[i].sent, 0)
             if sent < parcels[i].data.size():
-                late.append((pipes[i], PyBytes_FromStringAndSize(parcels[i].data.data() + sent,
+                late.append((writers[i], PyBytes_FromStringAndSize(parcels[i].data.data() + sent,
                                                                  parcels[i].data.size() - sent)))
             parcels[i].data.clear()
             if parcels[i].data.capacity() > MOST_KEPT_BYTES:
                 parcels[i].data.shrink_to_fit()
-        self.pipes = []
-        for pipe, rest in late:
-            pipe._hand_on(rest)
+        self.writers = []
+        for writer, rest in late:
+            writer._hand_on(rest)
         return 0
 
 

@@ -1,4 +1,4 @@
-"""What a door sees of the pipeline: a place to submit queries, and facts about the pool.
+"""What the frontend and the library see of the pipeline: a place to submit queries, and facts about the pool.
 
 `frontend` and the library are written against this; tests drive the frontend with a scripted one.
 """
@@ -42,7 +42,7 @@ class Service(Protocol):
 
     @property
     def gate(self) -> Gate | None:
-        """What lets requests start; None: each door has its own."""
+        """What lets requests start; None: each listening port has its own."""
         ...
 
     def submit(
