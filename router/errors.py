@@ -3,6 +3,9 @@
 Translated to a response in one place of the frontend, and in one of the engine host; nothing here knows how.
 """
 
+#: What a client is told where the fault is a bug of ours.
+OUR_FAULT = "internal error; the server's log says more"
+
 
 class HeadgateError(Exception):
     """Root of all our errors. `str(error)` is what the user reads."""

@@ -6,7 +6,7 @@ from time import perf_counter
 from typing import Protocol, TypeAlias
 
 from router.config import Limits
-from router.errors import BadRequest, RouterError
+from router.errors import OUR_FAULT, BadRequest, RouterError
 from router.frontend import failure, wire
 from router.frontend.failure import Dialect
 from router.gate.gate import Gate
@@ -161,7 +161,7 @@ class Exchange:
         """An error that is none of ours to tell clients of is logged."""
         if not isinstance(error, RouterError):
             self.connection.listener.bug(error)
-            error = RouterError("internal error; the server's log says more")
+            error = RouterError(OUR_FAULT)
         self.refuse(error)
 
     def respond(

@@ -9,7 +9,7 @@ from time import perf_counter
 
 import httptools
 
-from router.errors import BadRequest, ContentTooLarge, Forbidden, HeadersTooLarge, Overloaded, RouterError
+from router.errors import OUR_FAULT, BadRequest, ContentTooLarge, Forbidden, HeadersTooLarge, Overloaded, RouterError
 from router.frontend.exchange import EXPLAINED, ClientWriter, Exchange
 from router.frontend.listener import Listener
 from router.frontend.origins import is_preflight
@@ -318,7 +318,7 @@ class Reader:
     def _unreadable(self, error: httptools.HttpParserError) -> None:
         if isinstance(error, httptools.HttpParserCallbackError):
             self._listener.bug(error.__context__ or error)
-            self.refuse(RouterError("internal error; the server's log says more"))
+            self.refuse(RouterError(OUR_FAULT))
         elif self.phase != DEAF:
             self.refuse(BadRequest(f"malformed HTTP request: {error}", code="malformed_request"))
 

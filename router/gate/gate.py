@@ -16,7 +16,7 @@ from time import perf_counter
 from typing import Protocol
 
 from router.config import Limits
-from router.errors import NoEngine, Overloaded, RouterError
+from router.errors import OUR_FAULT, NoEngine, Overloaded, RouterError
 from router.gate.permit import Permit, State
 from router.gate.promises import Promises, name_of
 from router.gate.queue import MakeOrder, OldestFirst
@@ -192,5 +192,5 @@ class Gate:
         except Exception:  # the others that wait must still be begun
             log.exception("a request whose turn came could not be begun")
             if tell is not None:
-                tell(RouterError("internal error; the server's log says more"))
+                tell(RouterError(OUR_FAULT))
             permit.settle()

@@ -18,7 +18,7 @@ from typing import Protocol, cast
 import msgspec
 
 from router.dialects.decode import AUTO, decode
-from router.errors import DeadlineExceeded, EngineFailed, EngineLost, RouterError
+from router.errors import OUR_FAULT, DeadlineExceeded, EngineFailed, EngineLost, RouterError
 from router.gate.permit import Permit
 from router.ipc.messages import Done, Handoff
 from router.native import steps
@@ -31,8 +31,6 @@ from router.pool.base import Failure, PoolMember, Work
 from router.types import Decision, Query, Scores, Timings, Usage
 
 log = logging.getLogger("headgate.pipeline")
-
-_OUR_FAULT = "internal error; the server's log says more"
 
 
 class Desk(Protocol):
@@ -260,7 +258,7 @@ class Request(BaseRequest):
         """What scoring or deciding raised."""
         if not isinstance(error, RouterError):
             log.error("request %s could not be scored", self.query.request_id, exc_info=error)
-            error = RouterError(_OUR_FAULT)
+            error = RouterError(OUR_FAULT)
         self.refuse(error)
 
     def _expire(self) -> None:

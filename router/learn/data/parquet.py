@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from router.errors import ConfigError
-from router.learn import footer
+from router.learn.data import footer
 
 MOST_COLUMNS = 4096
 MOST_ROWS = 1 << 26

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.learn import footer
+from router.learn.data import footer
 
 TEXTS = pa.table({"prompt": ["a", "b", "aab"], "model": ["x", None, "y"], "score": [0.1, 0.9, None]})
 NESTED = pa.table(
