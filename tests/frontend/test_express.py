@@ -1283,7 +1283,7 @@ def test_a_request_whose_head_raised_is_freed_without_the_cycle_collector() -> N
     house.router.reload(house.router.config.routing)
 
     def exchanges() -> int:
-        return sum(isinstance(each, Exchange) for each in gc.get_objects())
+        return sum(type(each) is Exchange for each in gc.get_objects())
 
     gc.collect()
     gc.disable()

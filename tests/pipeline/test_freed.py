@@ -11,7 +11,7 @@ from tests.conftest import until
 
 
 def requests() -> int:
-    return sum(isinstance(each, Request) for each in gc.get_objects())
+    return sum(type(each) is Request for each in gc.get_objects())
 
 
 @pytest.mark.parametrize("raises", ["score", "decision"])
