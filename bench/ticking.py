@@ -17,7 +17,6 @@ from typing import NamedTuple
 
 from router.cli.main import main as headgate
 from router.observe.ledger import Ledger
-from router.observe.metrics import Metrics
 from router.observe.record import Record
 
 VARIABLE = "HEADGATE_BENCH_TICKS"
@@ -61,8 +60,8 @@ def read(path: Path) -> list[Tick]:
 def main() -> int:
     notes, begin = Notes(Path(os.environ[VARIABLE])), Ledger.__init__
 
-    def begin_noting(ledger: Ledger, metrics: Metrics) -> None:
-        begin(ledger, metrics)
+    def begin_noting(ledger: Ledger) -> None:
+        begin(ledger)
         ledger.subscribe(notes.note)  # before the journal, which subscribes later
 
     Ledger.__init__ = begin_noting  # type: ignore[method-assign]
