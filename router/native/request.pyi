@@ -17,6 +17,8 @@ class _Permit(Protocol):
     def drop_body(self) -> None: ...
     def settle(self) -> None: ...
 
+MOST_KEPT_BODY_BYTES: int  #: longer bodies are kept by no journal: its lines are held in memory until they are written
+
 class Requests:
     """Those in flight, and those that ended since the ledger asked last."""
 

@@ -18,7 +18,8 @@ from router.native cimport steps as causes
 
 
 cdef const char* HEX = b"0123456789abcdef"
-cdef size_t MOST_KEPT_BODY_BYTES = 256 * 1024  # longer ones are in no journal: its lines wait in memory
+MOST_KEPT_BODY_BYTES = 256 * 1024
+cdef size_t MOST_KEPT = MOST_KEPT_BODY_BYTES
 
 
 cdef class Requests:
@@ -184,7 +185,7 @@ cdef class BaseRequest(Call):
         cdef Receiver receiver = self.receiver  # held, as in `_chunk`
         self._go(phases.kAnswering)
         self.begun_s = now()
-        if not self.requests.keeps_bodies or self.body_bytes > MOST_KEPT_BODY_BYTES:
+        if not self.requests.keeps_bodies or self.body_bytes > MOST_KEPT:
             self._drop_body()
             self.data, self.body_bytes = b"", 0  # no retry will need it, and an answer may take long
         if self.known_query is not None:

@@ -10,7 +10,7 @@ from typing import cast
 
 from router.dialects.decode import decode
 from router.errors import ClientGone, RouterError
-from router.native.request import Requests
+from router.native.request import MOST_KEPT_BODY_BYTES, Requests
 from router.observe.metrics import Metrics
 from router.observe.record import SCHEMA_VERSION, Decided, End, Record, tpot_s
 from router.observe.record import Leg as LegRecord
@@ -23,8 +23,6 @@ from router.types import Kind, Turn, Usage
 
 log = logging.getLogger("headgate.ledger")
 
-#: Longer bodies are kept by no journal: its lines are held in memory until they are written.
-MOST_KEPT_BODY_BYTES = 256 * 1024
 _GONE = ClientGone("the client left")
 _ENDS: dict[str, End] = {"finished": "finish", "failed": "error", "cancelled": "cancel"}
 
