@@ -14,8 +14,9 @@ from router.frontend.failure import Dialect
 from router.frontend.feedback import feedback_route
 from router.frontend.reading import Reading
 from router.frontend.routes import Route, Routes
+from router.frontend.scrape import show_metrics
 from router.gate.permit import Permit
-from router.observe.metrics import CONTENT_TYPE, Metrics
+from router.observe.metrics import Metrics
 from router.pipeline.service import ModelCard, Service
 from router.pipeline.threads import LARGE_BODY_BYTES, Threads
 from router.types import API_PATHS, Kind, Query
@@ -113,13 +114,10 @@ def probes(service: Service, metrics: Metrics, draining: Callable[[], bool]) -> 
         body = _encode({"status": status, "members": {member.name: member.phase for member in members}})
         exchange.respond(200 if able else 503, body, headers="" if able else "retry-after: 1\r\n")
 
-    def show_metrics(exchange: Exchange) -> None:
-        exchange.respond(200, metrics.page(), CONTENT_TYPE)
-
     return (
         Route("/health", {"GET": health}, open=True),
         Route("/ready", {"GET": ready}, open=True),
-        Route("/metrics", {"GET": show_metrics}, open=True),
+        Route("/metrics", {"GET": lambda exchange: show_metrics(exchange, metrics)}, open=True),
     )
 
 

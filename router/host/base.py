@@ -62,6 +62,10 @@ class Engine(Protocol):
         """`sleep` or `wake`. Returns an error to report, or empty."""
         ...
 
+    async def metrics(self) -> str:
+        """The engine's own metrics as Prometheus text, each sample with the label `member`; empty for none."""
+        ...
+
     async def watch(self, load_changed: Callable[[], None]) -> str:
         """Call `load_changed` whenever `load()` may differ. Returns only when the engine is dead: why."""
         ...

@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import hmac
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 
 from router.errors import ProtocolError
 from router.host.base import Engine, ErrorAnswer, engine_failed, failure, printable
@@ -33,6 +33,7 @@ _STOPPING = failure(503, "the engine host is stopping", "service_unavailable", c
 MOST_CLIENTS = 64
 CLIENT_REQUESTS = 4096
 CLIENT_UNSENT_BYTES = 64 * 1024 * 1024
+_VERBS = ("metrics",)
 #: A peer that has connected says who it is within so many seconds.
 GREETING_S = 30.0
 
@@ -154,7 +155,7 @@ class Peer:
         self._streams: dict[int, Generation] = {}
         self._channel: Channel | None = None
         self._outbox: Outbox | None = None
-        self._joined = self._writable = False
+        self._joined = self._writable = self._collecting = False
         self._greeting: asyncio.TimerHandle | None = None
 
     @property
@@ -218,6 +219,7 @@ class Peer:
             max_running=facts.max_running,
             engine_version=facts.version,
             pid=os.getpid(),
+            verbs=_VERBS,
         )
         channel.send(hello)
         channel.send(server.engine.load())
@@ -292,9 +294,26 @@ class Peer:
         elif message.op == "drain":
             self._server.drain()
         elif message.op in ("sleep", "wake"):
-            task = self._loop.create_task(self._sleep_or_wake(message))
-            _running.add(task)
-            task.add_done_callback(_running.discard)
+            self._keep(self._sleep_or_wake(message))
+        elif message.op == "metrics" and not self._collecting:
+            self._collecting = True
+            self._keep(self._metrics())
+
+    def _keep(self, coroutine: Coroutine[None, None, None]) -> None:
+        task = self._loop.create_task(coroutine)
+        _running.add(task)
+        task.add_done_callback(_running.discard)
+
+    async def _metrics(self) -> None:
+        """One at a time: who asks again before the answer gets it once."""
+        try:
+            page = await self._server.engine.metrics()
+        except Exception as error:  # whoever asked has its page without this engine
+            page = ""
+            self._loop.call_exception_handler({"message": "the metrics could not be collected", "exception": error})
+        finally:
+            self._collecting = False
+        self.send(Control("metrics", page))
 
     async def _sleep_or_wake(self, message: Control) -> None:
         why = await self._server.engine.control(message.op, message.argument)

@@ -20,7 +20,10 @@ PROTOCOL_VERSION = 2
 #: Frames above this are refused: a broken peer must not make us allocate without bound.
 MAX_FRAME_BYTES = 64 * 1024 * 1024
 
-ControlOp = Literal["ping", "pong", "drain", "drained", "sleep", "wake", "stop", "done", "refused"]
+#: The longest page of one engine's metrics, in bytes of UTF-8.
+MOST_METRICS_BYTES = 4 * 1024 * 1024
+
+ControlOp = Literal["ping", "pong", "drain", "drained", "sleep", "wake", "stop", "done", "refused", "metrics"]
 
 
 class Hello(msgspec.Struct, tag=0, array_like=True, frozen=True, gc=False, kw_only=True):
@@ -40,6 +43,9 @@ class Hello(msgspec.Struct, tag=0, array_like=True, frozen=True, gc=False, kw_on
     secret: bytes = b""  #: of an owner or client, where the host wants one
     engine_version: str = ""  #: e.g. `vllm 0.32.0`
     pid: int = 0
+    #: of a host: the verbs of `Control` that it takes beyond those of the first protocol 2. Others must not be sent: a
+    #: release that does not know a verb ends the connection.
+    verbs: tuple[str, ...] = ()
 
 
 class Submit(msgspec.Struct, tag=1, array_like=True, frozen=True, gc=False, kw_only=True):
@@ -117,8 +123,11 @@ class Control(msgspec.Struct, tag=8, array_like=True, frozen=True, gc=False):
     """`ping` -> `pong`; `drain` -> `drained` once nothing runs; `sleep`, `wake` -> `done`, an error as its argument;
     `stop` ends the host.
 
-    A host does all but `ping` for its owner only: a client gets `refused`, with why as its argument, and nothing
-    changes. `refused` before the host's Hello: the peer is not let in, and the connection ends.
+    `metrics` -> `metrics`, the engine's own metrics as its argument: Prometheus text, empty where there is none. For
+    everybody, of hosts whose Hello names the verb.
+
+    A host does `drain`, `sleep`, `wake` and `stop` for its owner only: a client gets `refused`, with why as its
+    argument, and nothing changes. `refused` before the host's Hello: the peer is not let in, and the connection ends.
     """
 
     op: ControlOp

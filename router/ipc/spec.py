@@ -21,6 +21,7 @@ class HostSpec(msgspec.Struct, frozen=True, kw_only=True):
     stream_buffer_bytes: int = 1 << 20  #: unsent answer bytes kept for one stream before it is cut
     #: compile before the engine is said to be ready what the first request with logprobs would compile, for seconds
     warm_up: bool = True
+    metrics: bool = True  #: keep the engine's own metrics, for who asks
 
 
 class ArgumentRefusal(msgspec.Struct, frozen=True, kw_only=True):

@@ -4,6 +4,7 @@ prometheus-client's own objects cost several microseconds an update; these cost 
 buffers, which native code counts in (`*_of`). Knows no request.
 """
 
+import asyncio
 from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,6 +18,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector, generate_late
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from router.observe.engine_metrics import EngineMetrics
 from router.observe.record import Record
 from router.types import API_PATHS, Usage
 
@@ -153,6 +155,8 @@ class Metrics(Collector):
         self._steps: Callable[[], Iterable[tuple[str, str, str, int]]] = tuple
         self._open: FeedbackCounts | None = None
         self._feedback: dict[str, int] = {}
+        self._engines: EngineMetrics | None = None
+        self._making: asyncio.Task[bytes] | None = None
         self._page = b""
         self._page_made_s = -inf
         self._registry = CollectorRegistry()
@@ -163,6 +167,10 @@ class Metrics(Collector):
     def watch(self, members: Callable[[], Iterable[MemberGauges]]) -> None:
         """`members` is asked at each scrape."""
         self._members = members
+
+    def watch_engines(self, engines: EngineMetrics) -> None:
+        """`engines` are asked for their own metrics when the whole page is."""
+        self._engines = engines
 
     def watch_journal(self, counts: "JournalCounts") -> None:
         self._journal = counts
@@ -269,6 +277,22 @@ class Metrics(Collector):
             self._page, self._page_made_s = self.render(), now
         return self._page
 
+    def whole_page(self) -> "bytes | asyncio.Task[bytes]":
+        """As `page`, with the engines' families, which take a while; whoever asks meanwhile gets the same one."""
+        if self._engines is None or monotonic() - self._page_made_s < PAGE_KEPT_S:
+            return self.page()
+        if self._making is None:
+            self._making = asyncio.get_running_loop().create_task(self._make_whole(self._engines))
+        return self._making
+
+    async def _make_whole(self, engines: EngineMetrics) -> bytes:
+        try:
+            of_engines = await engines.page()
+            self._page, self._page_made_s = self.render() + of_engines, monotonic()
+            return self._page
+        finally:
+            self._making = None
+
     def render(self) -> bytes:
         """The scrape as of now, in Prometheus's text format."""
         text: bytes = generate_latest(self._registry)
@@ -303,6 +327,9 @@ class Metrics(Collector):
         if self._open is not None:
             yield from _feedback_families(self._open, self._feedback)
         yield _labelled("request_seconds", "Last byte in to last byte out.", "route", self._seconds_by_route())
+        if self._engines is not None:
+            about = "Scrapes whose page lacks the engine's own metrics: no answer in time, or a spoilt one."
+            yield _counter("engine_metrics_left_out", about, ("model",), self._engines.left_out)
         yield _gauge("connections", "Open client connections.", self.connections)
         yield _gauge("requests_in_flight", "Accepted and unfinished.", sum(member.in_flight for member in members))
         yield from _member_families(members)

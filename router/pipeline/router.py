@@ -23,6 +23,7 @@ from router.gate.permit import Permit
 from router.heads import Placement
 from router.heads.base import JudgedHead
 from router.native.request import Requests
+from router.observe.engine_metrics import EngineMetrics
 from router.observe.feedback import Feedback
 from router.observe.journal import Journal
 from router.observe.ledger import Ledger
@@ -95,6 +96,8 @@ class Router:
             environment = configuration.inherited_environment(config)
             pool = build(config, self._folder.path, environment, host_command=host_command)
         self.pool: tuple[PoolMember, ...] = tuple(pool or ())
+        if config.server.engine_metrics:
+            self.metrics.watch_engines(EngineMetrics(self._engines_metrics))
         self.ledger = Ledger()
         self.intake = intake_of(self._requests, self._decider, self.pool, config.server)
         self._requests.wake = self.ledger.wake
@@ -187,6 +190,10 @@ class Router:
     def logs(self) -> dict[str, str]:
         """The engines' log files, by member."""
         return {member.name: str(member.log_path) for member in self.pool if isinstance(member, EngineMember)}
+
+    def _engines_metrics(self) -> dict[str, Coroutine[None, None, str]]:
+        engines = [member for member in self.pool if isinstance(member, EngineMember) and member.tells_metrics]
+        return {engine.name: engine.metrics() for engine in engines}
 
     @property
     def placements(self) -> tuple[Placement, ...]:

@@ -40,6 +40,7 @@ def build(
                 log_folder=log_folder,
                 env=environment(member, env, machine, engines),
                 stream_buffer_bytes=config.server.limits.stream_buffer_bytes,
+                metrics=config.server.engine_metrics,
                 command=host_command or HOST_COMMAND,
             )
         )

@@ -47,6 +47,7 @@ from router.pool.laned import Laned
 from router.pool.link import HostLink
 from router.pool.load import LoadTracker, without_length
 from router.pool.process import HOST_COMMAND
+from router.pool.question import Question
 from router.types import MemberState
 
 log = logging.getLogger("headgate.pool")
@@ -69,6 +70,7 @@ class EngineMember(Laned):
         log_folder: Path | None = None,
         env: dict[str, str] | None = None,
         stream_buffer_bytes: int = 1 << 20,
+        metrics: bool = True,
         command: tuple[str, ...] = HOST_COMMAND,
     ) -> None:
         self.name = member.name
@@ -85,6 +87,7 @@ class EngineMember(Laned):
             fast_path=member.fast_path,
             stream_buffer_bytes=stream_buffer_bytes,
             secret=supervision.host_secret,
+            metrics=metrics,
         )
         self.log_path = (log_folder or folder) / f"{file_name}.log"
         self._supervision = supervision
@@ -96,6 +99,7 @@ class EngineMember(Laned):
         self._calls = cast(dict[int, Call], self.lane.calls)
         self._link: HostLink | None = None
         self._hello: Hello | None = None
+        self._metrics = Question()
         self._killed = ""  # why we ended it ourselves
         self._failing: Failing[tuple[Call, Failure]] = Failing(lambda failed: fail_call(*failed, self.name))
 
@@ -197,6 +201,17 @@ class EngineMember(Laned):
         if self._link is not None:
             self._link.send(Control("ping"))
 
+    @property
+    def tells_metrics(self) -> bool:
+        """Whether it can be asked for them now."""
+        return self.phase == "ready" and self._hello is not None and "metrics" in self._hello.verbs
+
+    async def metrics(self) -> str:
+        """The engine's own, as Prometheus text, where `tells_metrics`. Cancelled when the engine is lost."""
+        assert self._link is not None
+        link = self._link
+        return await asyncio.shield(self._metrics.put(lambda: link.send(Control("metrics"))))
+
     def kill(self, why: str) -> None:
         """The host hangs: end it. Its loss is then handled as any other."""
         self._killed = why
@@ -226,7 +241,10 @@ class EngineMember(Laned):
             self._fail(message)
         elif isinstance(message, Handoff):
             self._handoff(message)
-        elif not isinstance(message, Control | Hello):
+        elif isinstance(message, Control):
+            if message.op == "metrics":
+                self._metrics.answered(message.argument)
+        elif not isinstance(message, Hello):
             raise ProtocolError(f"a host does not send {type(message).__name__}")
 
     def _frames(self, data: bytes) -> int:
@@ -306,6 +324,7 @@ class EngineMember(Laned):
             return  # a start that fails, or a stop: whoever waits for it tells
         self.phase = "restarting"
         self.lane.send = None
+        self._metrics.lost()
         self._load.forget()
         why = f"engine {self.name!r} was lost" + (f": {error}" if error else "")
         log.error("%s; %d requests were under way", why, len(self._calls))
@@ -324,6 +343,7 @@ class EngineMember(Laned):
 
     async def _release(self) -> None:
         link, self._link = self._link, None
+        self._metrics.lost()
         self.lane.send = None
         if link is not None:
             try:

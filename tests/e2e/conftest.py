@@ -65,6 +65,7 @@ class HostProcess:
         name: str = "tiny",
         fast_path: bool = True,
         warm_up: bool = False,
+        metrics: bool = True,
         **engine_args: Any,
     ) -> None:
         self.folder = tempfile.TemporaryDirectory(prefix="hg-")
@@ -77,6 +78,7 @@ class HostProcess:
             "engine_args": ENGINE_ARGS | engine_args,
             "fast_path": fast_path,
             "warm_up": warm_up,
+            "metrics": metrics,
         }
         self.process = subprocess.Popen(
             [sys.executable, "-P", "-m", "router.host"],

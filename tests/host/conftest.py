@@ -27,6 +27,7 @@ class ScriptedEngine:
         self.controls: list[tuple[str, str]] = []
         self.control_error = ""
         self.broken: Exception | None = None
+        self.metrics_page = ""
 
     def start(self, submit: Submit, answer: AnswerSink) -> Callable[[], None]:
         if self.broken is not None:
@@ -40,6 +41,11 @@ class ScriptedEngine:
     async def control(self, op: str, argument: str) -> str:
         self.controls.append((op, argument))
         return self.control_error
+
+    async def metrics(self) -> str:
+        if self.broken is not None:
+            raise self.broken
+        return self.metrics_page
 
     async def watch(self, load_changed: Callable[[], None]) -> str:
         raise NotImplementedError

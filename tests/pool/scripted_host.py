@@ -3,7 +3,8 @@
 `engine_args` script the start: `fail` (text for standard error, then exit 1), `slow_s`, `silent` (no Hello),
 `version`, `called` (what its Hello claims), `refuses` (why it lets nobody in), `grandchild` (a process that outlives a
 killed host), `deaf` (answers no ping), `capabilities`, `core` (a process, by whose end the host fails all its requests
-and ends, as by that of an engine core). A request's `user` field holds its script, JSON: `["chunk", text, times]`,
+and ends, as by that of an engine core), `metrics` (its page, `ASKED` in it: how often it was asked; null: no answer). A
+request's `user` field holds its script, JSON: `["chunk", text, times]`,
 `["done"]`, `["fail", status, code, retryable]`, `["sleep", s]`, `["die"]`, `["garbage"]`, `["hang"]`, `["hang_up"]`
 (the connection), `["stranger"]` (frames of an id that does not exist), `["twice"]` (a second end), `["claim", usage,
 timings]` (an end of such figures), `["load", fields]`, `["handoff"]`, `["count", of]` (a chunk: how many others run).
@@ -46,7 +47,7 @@ class ScriptedHost:
         self._name = spec.name
         self._channel: Channel | None = None
         self._tasks: dict[int, asyncio.Task[None]] = {}
-        self._aborted = 0
+        self._aborted = self._asked = 0
         self._greeted = Hello()
 
     def connected(self, channel: Channel) -> None:
@@ -63,6 +64,7 @@ class ScriptedHost:
                 capabilities=able,
                 context_tokens=context_tokens,
                 pid=os.getpid(),
+                verbs=("metrics",) if "metrics" in self._args else (),
             )
         )
         channel.send(Load(prefill_tokens_per_s=1000.0, time_per_output_token_s=0.01))
@@ -82,6 +84,10 @@ class ScriptedHost:
             task = self._tasks.pop(message.id, None)
             if task is not None:
                 task.cancel()
+        elif isinstance(message, Control) and message.op == "metrics":
+            self._asked += 1
+            if (page := self._args.get("metrics")) is not None:
+                self._send(Control("metrics", page.replace("ASKED", str(self._asked))))
         elif isinstance(message, Control) and not self._args.get("deaf"):
             self._send(Control("pong", message.argument))
 

@@ -392,3 +392,29 @@ async def test_a_host_that_claims_an_absurd_context_has_none_that_is_known(make:
     member = make(context_tokens=2**64 - 1)
     await member.start()
     assert member.state().context_tokens == 0
+
+
+async def test_an_engine_is_asked_for_its_metrics_once_by_all_who_want_them_at_a_time(make: Make) -> None:
+    member = make(metrics="page ASKED")
+    assert not member.tells_metrics
+    await member.start()
+    assert member.tells_metrics
+    assert await asyncio.gather(member.metrics(), member.metrics()) == ["page 1", "page 1"]
+    assert await member.metrics() == "page 2"
+
+
+async def test_a_host_whose_hello_names_no_verbs_is_not_asked_for_metrics(make: Make) -> None:
+    member = make()
+    await member.start()
+    assert not member.tells_metrics
+
+
+async def test_who_waits_for_the_metrics_of_an_engine_that_is_lost_waits_no_more(make: Make) -> None:
+    member = make(metrics=None)
+    await member.start()
+    asking = asyncio.ensure_future(member.metrics())
+    await asyncio.sleep(0)
+    member.kill("a test")
+    await asyncio.wait([asking], timeout=60)
+    assert asking.cancelled()
+    assert not member.tells_metrics

@@ -14,11 +14,13 @@ from router.errors import ConfigError
 from router.host.adapter import arguments
 from router.host.adapter.app import build_app, start_engine
 from router.host.adapter.fast import FastWay
-from router.host.adapter.outputs import LeanOutputs, drop_prometheus, install
+from router.host.adapter.metrics_page import metrics_page
+from router.host.adapter.outputs import LeanOutputs, drop_prometheus, install, takes_outputs
 from router.host.adapter.render_check import bounds_of, chat_renderer, completion_renderer, limits_of
 from router.host.adapter.shapes import shapes_of
 from router.host.adapter.slow import SlowWay
 from router.host.adapter.stats import LoadLogger
+from router.host.adapter.tally import Tally, tally_of
 from router.host.base import DIED, AnswerSink, Facts
 from router.host.limits import Bounds
 from router.host.load import LoadMeter
@@ -40,6 +42,9 @@ class VllmEngine:
         self._meter = meter
         self._loop = asyncio.get_running_loop()
         self._changed: Callable[[], None] = lambda: None
+        self._name = spec.name
+        self._metrics = spec.metrics
+        self._tally: Tally | None = None
         priorities = engine.vllm_config.scheduler_config.policy == "priority"
         self._slow = SlowWay(app, spec.name, self._loop, priorities=priorities, dead=lambda: bool(engine.errored))
         self._fast: FastWay | None = None
@@ -52,10 +57,11 @@ class VllmEngine:
         meter = LoadMeter()
         changed: list[Callable[[], None]] = []
         engine = start_engine(args, lambda index: LoadLogger(meter, lambda: changed[0](), index))
-        outputs = _lighten(engine, args, meter, spec)
+        outputs, tally = _lighten(engine, args, meter, spec)
         try:
             app = await build_app(engine, args)
             self = cls(engine, app, spec, meter)
+            self._tally = tally
             changed.append(lambda: self._changed())
             bounds = self._slow.bounds = await bounds_of(engine, self._slow)
             if spec.fast_path:
@@ -128,6 +134,13 @@ class VllmEngine:
             self._changed()
         return ""
 
+    async def metrics(self) -> str:
+        if not self._metrics:
+            return ""
+        if self._tally is not None:
+            self._tally.flush()
+        return await metrics_page(self._name)
+
     async def watch(self, load_changed: Callable[[], None]) -> str:
         self._changed = load_changed
         while not self._engine.errored:
@@ -140,13 +153,22 @@ class VllmEngine:
         self._engine.shutdown()
 
 
-def _lighten(engine: Any, args: argparse.Namespace, meter: LoadMeter, spec: HostSpec) -> LeanOutputs | None:
-    """Take from the engine what nobody would hear. `disable_log_stats: false` keeps vLLM's own metrics."""
+def _lighten(
+    engine: Any, args: argparse.Namespace, meter: LoadMeter, spec: HostSpec
+) -> tuple[LeanOutputs | None, Tally | None]:
+    """Take from the engine what costs time at each token. Its metrics are counted by a tally; where this vLLM has no
+    place for one they stay as they are. `disable_log_stats: false` keeps vLLM's own statistics beside them."""
     wanted = {argument_name(key): value for key, value in spec.engine_args.items()}
     keep = wanted.get("disable_log_stats") is False or bool(getattr(args, "enable_per_request_metrics", False))
-    if not keep:
+    tally = None
+    if spec.metrics and takes_outputs(engine):
+        tally = tally_of(engine)
+        if tally is None:
+            logger.warning("metrics: this vLLM's are counted by itself, which costs some 5 us a token")
+            keep = True
+    elif not spec.metrics and not keep:
         drop_prometheus(engine)
-    return install(engine, meter, keep_statistics=keep)
+    return install(engine, meter, keep_statistics=keep, tally=tally), tally
 
 
 def _facts(engine: Any, app: Any) -> Facts:

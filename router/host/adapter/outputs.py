@@ -5,11 +5,13 @@ are the same from 0.25 to 0.33; where they differ, `install` returns without a c
 collectors instead.
 """
 
+import time
 from typing import Any, Protocol
 
 from vllm.v1.engine import EngineCoreOutput, FinishReason
 from vllm.v1.engine.output_processor import OutputProcessor, OutputProcessorOutput
 
+from router.host.adapter.tally import Tally
 from router.host.load import LoadMeter
 
 _NEEDED_HERE = ("_finish_request", "process_outputs")
@@ -35,8 +37,9 @@ class Listener(Protocol):
 class LeanOutputs:
     """One engine's outputs. Called once per step, or per slice of a large one."""
 
-    def __init__(self, processor: Any, meter: LoadMeter) -> None:
+    def __init__(self, processor: Any, meter: LoadMeter, tally: Tally | None = None) -> None:
         self._processor = processor
+        self._tally = tally
         self._original = processor.process_outputs
         self._states = processor.request_states
         self._meter = meter
@@ -60,6 +63,9 @@ class LeanOutputs:
         **more: Any,
     ) -> Any:
         listeners, others, aborts, tokens = self._listeners, [], [], 0
+        stats = None if self._tally is None else self._tally.step()
+        if stats is not None:
+            stats.iteration_timestamp = time.time()
         for output in engine_core_outputs:
             tokens += len(output.new_token_ids)
             if output.events is not None and engine_core_timestamp is not None:
@@ -69,7 +75,7 @@ class LeanOutputs:
                 others.append(output)
             else:
                 try:
-                    if self._tell(listener, output):
+                    if self._tell(listener, output, stats, engine_core_timestamp):
                         aborts.append(output.request_id)
                 except Exception as error:  # else vLLM's loop ends, and with it every other answer
                     aborts.append(output.request_id)
@@ -79,16 +85,18 @@ class LeanOutputs:
             self._meter.stepped(engine_core_timestamp, len(engine_core_outputs), tokens)
         if not others:
             return OutputProcessorOutput(request_outputs=[], reqs_to_abort=aborts)
-        result = self._original(others, engine_core_timestamp, iteration_stats, **more)
+        result = self._original(others, engine_core_timestamp, iteration_stats or stats, **more)
         result.reqs_to_abort.extend(aborts)
         return result
 
-    def _tell(self, listener: Listener, output: Any) -> bool:
-        """Whether the engine must be told to stop: a stop string ended the answer."""
+    def _tell(self, listener: Listener, output: Any, stats: Any, now: float | None) -> bool:
+        """Whether the engine must be told to stop: a stop string ended the answer. `stats`: to count it in, or None."""
         state = self._states.get(output.request_id)
         if state is None:  # aborted
             del self._listeners[output.request_id]
             return False
+        if stats is not None:
+            self._count(stats, state, output, now)
         if state.is_prefilling:
             state.is_prefilling = False
             if output.prefill_stats is not None:
@@ -108,9 +116,23 @@ class LeanOutputs:
             tokens = detokenizer.num_output_tokens()
         del self._listeners[output.request_id]
         self._processor._finish_request(state)
+        if stats is not None:
+            self._processor._update_stats_from_finished(state, reason, stats)
         text = detokenizer.get_next_output_text(True, not listener.whole)
         listener.heard(text, tokens, str(reason), stop_reason, state.num_cached_tokens)
         return output.finish_reason is None
+
+    def _count(self, stats: Any, state: Any, output: Any, now: float | None) -> None:
+        """As vLLM's `IterationStats.update_from_output`, which takes longer where a token is all there is to count."""
+        of_request = state.stats
+        if state.is_prefilling or output.events is not None or now is None:
+            self._processor._update_stats_from_output(state, output, now, stats)
+            return
+        count = len(output.new_token_ids)
+        stats.num_generation_tokens += count
+        of_request.num_generation_tokens += count
+        stats.inter_token_latencies_iter.append(now - of_request.last_token_ts)
+        of_request.last_token_ts = now
 
     def _drop(self, request_id: str) -> None:
         self.forget(request_id)
@@ -129,25 +151,35 @@ class LeanOutputs:
             self._meter.prefilled(state.prompt_len - stats.num_cached_tokens, now - scheduled[0])
 
 
-def install(engine: Any, meter: LoadMeter, *, keep_statistics: bool) -> LeanOutputs | None:
-    """Make `engine` hand its outputs to us. None where this vLLM is not as expected, or where its settings (stream
-    interval, tracing) ask for more than we do. Call before the first request."""
+def takes_outputs(engine: Any) -> bool:
+    """Whether `install` can: this vLLM is as expected, and its settings (stream interval, tracing) ask for no more than
+    we do."""
     processor = engine.output_processor
     complete = all(hasattr(OutputProcessor, name) for name in _NEEDED_HERE) and all(
         hasattr(processor, name) for name in _NEEDED
     )
-    if not complete or processor.stream_interval != 1 or processor.tracing_enabled:
+    return bool(complete and processor.stream_interval == 1 and not processor.tracing_enabled)
+
+
+def install(engine: Any, meter: LoadMeter, *, keep_statistics: bool, tally: Tally | None = None) -> LeanOutputs | None:
+    """Make `engine` hand its outputs to us, counted in `tally`. None where `takes_outputs` says no.
+
+    Call before the first request.
+    """
+    if not takes_outputs(engine):
         return None
+    processor = engine.output_processor
     if not keep_statistics:
-        _drop_statistics(engine, processor)
-    lean = LeanOutputs(processor, meter)
+        _drop_statistics(engine, processor, counted=tally is not None)
+    lean = LeanOutputs(processor, meter, tally)
     processor.process_outputs = lean
     return lean
 
 
-def _drop_statistics(engine: Any, processor: Any) -> None:
-    """Per-request statistics cost 5 us a token and feed metrics that nobody scrapes; the scheduler's own stay on."""
-    processor.log_stats = False
+def _drop_statistics(engine: Any, processor: Any, *, counted: bool) -> None:
+    """vLLM's own per-request statistics cost 5 us a token; the scheduler's stay on. `counted`: its records of requests
+    are made all the same, since a tally counts in them."""
+    processor.log_stats = counted
     engine.log_stats = False
     # The output loop took its copy of the switch when it was created; it has not run yet.
     if engine.output_handler is not None:
