@@ -1,4 +1,4 @@
-"""What `headgate serve` tells while it starts and once it is ready: a spinner, plain lines, or JSON lines."""
+"""What `headgate serve` tells while it starts and once it is ready: bars, plain lines, or JSON lines."""
 
 import sys
 from typing import TYPE_CHECKING, Protocol
@@ -9,11 +9,13 @@ from router import urls
 from router.config import Config, Journal
 from router.gate.keys import Keys
 from router.heads.base import Placement
+from router.pool.stages import StartProgress
 from router.pool.supervisor import StartEvent
 from router.version import __version__
 
 if TYPE_CHECKING:
-    from rich.status import Status
+    from rich.progress import Progress as Progress_
+    from rich.progress import TaskID
 
 
 class ServedMember(msgspec.Struct, frozen=True):
@@ -38,7 +40,7 @@ class Ready(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag="s
 
 class Progress(Protocol):
     def engine(self, event: StartEvent) -> None:
-        """A member starts, is ready, or failed."""
+        """A member starts, is so far, is ready, or failed."""
         ...
 
     def ready(self, ready: Ready) -> None: ...
@@ -49,7 +51,7 @@ class Progress(Protocol):
 def progress(*, json: bool) -> Progress:
     if json:
         return JsonProgress()
-    return Spinner() if sys.stderr.isatty() else Lines()
+    return StartBars() if sys.stderr.isatty() else Lines()
 
 
 class JsonProgress:
@@ -57,6 +59,8 @@ class JsonProgress:
 
     def engine(self, event: StartEvent) -> None:
         fields = msgspec.structs.asdict(event)
+        if event.start is None:
+            del fields["start"]
         self._say({"event": fields.pop("what"), **fields})
 
     def ready(self, ready: Ready) -> None:
@@ -69,11 +73,18 @@ class JsonProgress:
 
 
 class Lines:
-    """Plain lines: progress on standard error, the address on standard output."""
+    """Plain lines: progress on standard error, one a stage, the address on standard output."""
+
+    def __init__(self) -> None:
+        self._stages: dict[str, str] = {}  #: the last that was told, by member
 
     def engine(self, event: StartEvent) -> None:
         if event.what == "starting":
             _note(f"starting {event.member!r} ...")
+        elif event.start is not None:
+            if self._stages.get(event.member) != event.start.stage:
+                self._stages[event.member] = event.start.stage
+                _note(f"{event.member!r}: {progress_text(event.start)}")
         elif event.what == "ready":
             _note(f"{event.member!r} is ready after {event.seconds:.1f} s")
         elif event.log:
@@ -85,26 +96,59 @@ class Lines:
     def close(self) -> None: ...
 
 
-class Spinner(Lines):
-    """Lines, with something that moves while an engine loads."""
+class StartBars(Lines):
+    """A bar for each engine that starts, a line for each that has."""
 
     def __init__(self) -> None:
-        self._status: Status | None = None
+        super().__init__()
+        self._bars: Progress_ | None = None
+        self._tasks: dict[str, TaskID] = {}
 
     def engine(self, event: StartEvent) -> None:
         if event.what == "starting":
-            from rich.console import Console
-
-            self._status = Console(stderr=True).status(f"starting {event.member!r}: loading weights takes a while")
-            self._status.start()
-            return
-        self.close()
-        super().engine(event)
+            self._begin(event.member)
+        elif event.start is not None:
+            if self._bars is not None and (task := self._tasks.get(event.member)) is not None:
+                stage, left = event.start.stage, left_text(event.start)
+                self._bars.update(task, completed=event.start.percent, stage=stage, left=left)
+        else:
+            self._end(event.member)
+            super().engine(event)
 
     def close(self) -> None:
-        if self._status is not None:
-            self._status.stop()
-            self._status = None
+        if self._bars is not None:
+            self._bars.stop()
+            self._bars = None
+            self._tasks.clear()
+
+    def _begin(self, member: str) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+        if self._bars is None:
+            name, stage = TextColumn("{task.description}", markup=False), TextColumn("{task.fields[stage]}")
+            percent, left = TextColumn("{task.percentage:>3.0f} %"), TextColumn("{task.fields[left]}")
+            columns = (SpinnerColumn(), name, BarColumn(24), percent, TimeElapsedColumn(), stage, left)
+            self._bars = Progress(*columns, console=Console(stderr=True), transient=True)
+            self._bars.start()
+        self._tasks[member] = self._bars.add_task(member, total=100, stage="starting", left="")
+
+    def _end(self, member: str) -> None:
+        task = self._tasks.pop(member, None)
+        if self._bars is not None and task is not None:
+            self._bars.remove_task(task)
+        if not self._tasks:
+            self.close()
+
+
+def progress_text(start: StartProgress) -> str:
+    left = left_text(start)
+    return f"{start.stage}, {start.percent} % of the start" + (f", {left}" if left else "")
+
+
+def left_text(start: StartProgress) -> str:
+    """By an earlier start; empty where there was none."""
+    return "" if start.left_s is None else f"about {start.left_s:.0f} s left"
 
 
 def ready_of(

@@ -8,6 +8,7 @@ from router.config.engine_args import argument_name
 from router.config.environment import (
     API_KEY_VARIABLE,
     api_key_from_environment,
+    cache_folder,
     from_environment,
     inherited_environment,
     runtime_root,
@@ -32,6 +33,7 @@ __all__ = [
     "api_key_from_environment",
     "argument_name",
     "build",
+    "cache_folder",
     "check",
     "check_models",
     "fault_of_api_key",

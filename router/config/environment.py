@@ -29,6 +29,14 @@ def runtime_root(env: Mapping[str, str] = os.environ) -> Path:
     return Path(env.get("XDG_RUNTIME_DIR") or env.get("TMPDIR") or "/tmp")
 
 
+def cache_folder(env: Mapping[str, str] = os.environ) -> Path | None:
+    """Where what can be found out again is kept between runs; None where there is no home folder."""
+    if env.get("XDG_CACHE_HOME", "").startswith("/"):
+        return Path(env["XDG_CACHE_HOME"]) / "headgate"
+    home = env.get("HOME", "")
+    return Path(home) / ".cache" / "headgate" if home.startswith("/") else None
+
+
 def api_key_from_environment(env: Mapping[str, str] = os.environ) -> str | None:
     """`HEADGATE_API_KEY`; None where it is not set. Set but empty is not the same: it is a key that is missing."""
     return env.get(API_KEY_VARIABLE)

@@ -111,7 +111,10 @@ def probes(service: Service, metrics: Metrics, draining: Callable[[], bool]) -> 
         able = not leaving and any(member.state.ready for member in members)
         degraded = any(member.phase != "ready" for member in members)
         status = "draining" if leaving else "not ready" if not able else "degraded" if degraded else "ready"
-        body = _encode({"status": status, "members": {member.name: member.phase for member in members}})
+        said: dict[str, object] = {"status": status, "members": {member.name: member.phase for member in members}}
+        if starting := {member.name: member.start for member in members if member.start is not None}:
+            said["starting"] = starting
+        body = _encode(said)
         exchange.respond(200 if able else 503, body, headers="" if able else "retry-after: 1\r\n")
 
     return (

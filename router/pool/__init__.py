@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from router import config as configuration
 from router.config import Config
 from router.pool.base import PoolMember
 from router.pool.load import gpu_shares
@@ -23,8 +24,10 @@ def build(
     from router.pool.folder import log_folder_of
     from router.pool.openai import OpenAIMember
     from router.pool.process import HOST_COMMAND
+    from router.pool.timings import Timings
 
     log_folder = log_folder_of(config.supervision.log_dir) if config.supervision.log_dir else folder
+    timings = Timings(configuration.cache_folder(env))
     machine, engines = this_machine(), sum(member.kind == "engine" for member in config.pool)
     members: list[PoolMember] = []
     for member, share in zip(config.pool, gpu_shares(config.pool), strict=True):
@@ -40,6 +43,7 @@ def build(
                 log_folder=log_folder,
                 env=environment(member, env, machine, engines),
                 stream_buffer_bytes=config.server.limits.stream_buffer_bytes,
+                timings=timings,
                 metrics=config.server.engine_metrics,
                 command=host_command or HOST_COMMAND,
             )

@@ -10,6 +10,7 @@ import msgspec
 from router.errors import RouterError
 from router.ipc.messages import Done, Handoff
 from router.native.lane import Lane
+from router.pool.stages import StartProgress
 from router.types import Kind, MemberState
 
 MemberPhase = Literal["waiting", "starting", "ready", "restarting", "failed", "draining", "stopped"]
@@ -27,6 +28,7 @@ class MemberStatus(msgspec.Struct, frozen=True, kw_only=True):
     pid: int = 0
     engine_version: str = ""
     in_flight: int = 0
+    start: StartProgress | None = None  #: of an engine that starts
 
 
 class Work(msgspec.Struct, frozen=True, kw_only=True):

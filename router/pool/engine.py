@@ -48,6 +48,8 @@ from router.pool.link import HostLink
 from router.pool.load import LoadTracker, without_length
 from router.pool.process import HOST_COMMAND
 from router.pool.question import Question
+from router.pool.starting import Starting
+from router.pool.timings import Timings, key_of
 from router.types import MemberState
 
 log = logging.getLogger("headgate.pool")
@@ -71,6 +73,7 @@ class EngineMember(Laned):
         env: dict[str, str] | None = None,
         stream_buffer_bytes: int = 1 << 20,
         metrics: bool = True,
+        timings: Timings | None = None,
         command: tuple[str, ...] = HOST_COMMAND,
     ) -> None:
         self.name = member.name
@@ -100,6 +103,7 @@ class EngineMember(Laned):
         self._link: HostLink | None = None
         self._hello: Hello | None = None
         self._metrics = Question()
+        self.starting = Starting(timings or Timings(None), key_of(self._spec))
         self._killed = ""  # why we ended it ourselves
         self._failing: Failing[tuple[Call, Failure]] = Failing(lambda failed: fail_call(*failed, self.name))
 
@@ -156,6 +160,7 @@ class EngineMember(Laned):
             pid=0 if process is None else process.pid,
             engine_version="" if self._hello is None else self._hello.engine_version,
             in_flight=len(self._calls),
+            start=self.starting.progress(),
         )
 
     async def start(self) -> None:
@@ -164,7 +169,7 @@ class EngineMember(Laned):
         link = self._link = HostLink(self.name, self.received, self._lost, self._writable, self._frames)
         timeout_s = self._supervision.start_timeout_s
         try:
-            async with asyncio.timeout(timeout_s):
+            async with asyncio.timeout(timeout_s), self.starting.followed(link.news):
                 hello = await link.open(self._spec, self.log_path, self._env, self._command)
         except TimeoutError:
             why = f"it was not ready within {timeout_s:g} s; its log is {self.log_path}"

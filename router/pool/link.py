@@ -84,6 +84,10 @@ class HostLink:
         if self.channel is not None:
             self.channel.send(message)
 
+    def news(self) -> str:
+        """What the host wrote to its log since the last call."""
+        return "" if self.process is None else self.process.news()
+
     def unsent_bytes(self) -> int:
         return 0 if self.channel is None else self.channel.buffered_bytes()
 

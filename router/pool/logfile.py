@@ -30,13 +30,14 @@ class LogFile:
         `OSError`, also on what is no file of ours."""
         _make_folder(path.parent)
         self.fd, self._start, self._tail = _open(path), 0, ""
+        self._read_to = 0
         try:
-            self._start = os.fstat(self.fd).st_size
+            self._start = self._read_to = os.fstat(self.fd).st_size
             if self._start > _LOG_BYTES and _set_aside(path):
                 os.close(self.fd)
                 self.fd = -1
                 self.fd = _open(path)
-                self._start = os.fstat(self.fd).st_size
+                self._start = self._read_to = os.fstat(self.fd).st_size
         except BaseException:
             self.close()
             raise
@@ -49,6 +50,17 @@ class LogFile:
             size = os.fstat(self.fd).st_size
             start = self._start if self._start <= size else 0  # else it was cut
             at = max(start, size - _TAIL_BYTES)
+            return os.pread(self.fd, size - at, at).decode("utf-8", "replace")
+        return ""
+
+    def news(self) -> str:
+        """What was written since the last call; of more than 64 KiB the end."""
+        if self.fd < 0:
+            return ""
+        with contextlib.suppress(OSError):
+            size = os.fstat(self.fd).st_size
+            at = max(self._read_to if self._read_to <= size else 0, size - _TAIL_BYTES)
+            self._read_to = size
             return os.pread(self.fd, size - at, at).decode("utf-8", "replace")
         return ""
 

@@ -115,6 +115,10 @@ class HostProcess:
         """The whole group, now."""
         self._signal(signal.SIGKILL)
 
+    def news(self) -> str:
+        """What it wrote to its log since the last call."""
+        return self._log.news()
+
     def last_words(self) -> str:
         """Why it did not come up, as its log tells."""
         return last_words(self._log.tail()) or f"{self._ending()} and wrote nothing"

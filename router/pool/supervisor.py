@@ -16,6 +16,7 @@ from router.config import Supervision
 from router.errors import EngineStartError
 from router.pool.base import PoolMember
 from router.pool.engine import EngineMember
+from router.pool.stages import StartProgress
 from router.pool.watch import Watch
 
 log = logging.getLogger("headgate.pool")
@@ -25,10 +26,11 @@ class StartEvent(msgspec.Struct, frozen=True):
     """Progress of a member, for whoever shows it."""
 
     member: str
-    what: Literal["starting", "ready", "failed"]
+    what: Literal["starting", "progress", "ready", "failed"]
     seconds: float = 0.0
     why: str = ""
     log: str = ""  #: an engine's log file
+    start: StartProgress | None = None  #: with `progress`
 
 
 class Supervisor:
@@ -90,6 +92,8 @@ class Supervisor:
         name = member.status().name
         begun = time.monotonic()
         on_event(StartEvent(name, "starting"))
+        if isinstance(member, EngineMember):
+            member.starting.told = lambda start: on_event(StartEvent(name, "progress", start.elapsed_s, start=start))
         try:
             async with self._starting:
                 await member.start()
@@ -97,6 +101,9 @@ class Supervisor:
             log_path = str(member.log_path) if isinstance(member, EngineMember) else ""
             on_event(StartEvent(name, "failed", time.monotonic() - begun, error.why, log_path))
             raise
+        finally:
+            if isinstance(member, EngineMember):
+                member.starting.told = None
         on_event(StartEvent(name, "ready", time.monotonic() - begun))
 
     def _restarter(self, member: EngineMember) -> Callable[[], None]:
@@ -193,4 +200,6 @@ class Supervisor:
 
 
 def _log_event(event: StartEvent) -> None:
+    if event.what == "progress":
+        return
     log.info("engine %r: %s %s", event.member, event.what, event.why)

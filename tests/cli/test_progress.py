@@ -16,7 +16,7 @@ from router.cli.progress import (
     Lines,
     Ready,
     ServedMember,
-    Spinner,
+    StartBars,
     journal_text,
     placement_text,
     progress,
@@ -24,6 +24,7 @@ from router.cli.progress import (
 )
 from router.config import Journal
 from router.heads.base import Placement
+from router.pool.stages import StartProgress
 from router.pool.supervisor import StartEvent
 
 READY = Ready(
@@ -86,12 +87,46 @@ def test_lines(capsys: pytest.CaptureFixture[str]) -> None:
     assert out == ready_text(READY) + "\n"
 
 
-def test_a_spinner_stops_and_leaves_lines(capsys: pytest.CaptureFixture[str]) -> None:
-    spinner = Spinner()
-    spinner.engine(StartEvent("a", "starting"))
-    spinner.engine(StartEvent("a", "ready", 1.0))
-    spinner.close()
-    assert "headgate: 'a' is ready after 1.0 s" in capsys.readouterr().err
+SO_FAR = StartProgress(stage="loading weights", percent=42, elapsed_s=20.0, left_s=31.4)
+
+
+def test_lines_tell_each_stage_once_and_the_time_left_where_it_is_known(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = Lines()
+    for start in (
+        StartProgress(stage="importing vLLM", percent=3, elapsed_s=1.0),
+        SO_FAR,
+        msgspec.structs.replace(SO_FAR, percent=43),
+    ):
+        lines.engine(StartEvent("a", "progress", start.elapsed_s, start=start))
+    assert capsys.readouterr().err.splitlines() == [
+        "headgate: 'a': importing vLLM, 3 % of the start",
+        "headgate: 'a': loading weights, 42 % of the start, about 31 s left",
+    ]
+
+
+def test_a_terminal_gets_a_bar_with_stage_and_time_left_and_then_a_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # to rich this is a terminal then
+    monkeypatch.setenv("COLUMNS", "120")
+    bars = StartBars()
+    bars.engine(StartEvent("a[b]", "starting"))
+    bars.engine(StartEvent("a[b]", "progress", 20.0, start=SO_FAR))
+    assert bars._bars is not None
+    bars._bars.refresh()
+    bars.engine(StartEvent("a[b]", "ready", 1.0))
+    bars.close()
+    told = capsys.readouterr().err
+    for part in ("a[b]", " 42 %", "loading weights", "about 31 s left"):
+        assert part in told
+    assert told.endswith("headgate: 'a[b]' is ready after 1.0 s\n")
+
+
+def test_progress_is_a_json_line_with_all_that_is_known(capsys: pytest.CaptureFixture[str]) -> None:
+    JsonProgress().engine(StartEvent("a", "progress", 20.0, start=SO_FAR))
+    said = json.loads(capsys.readouterr().out)
+    assert (said["event"], said["member"]) == ("progress", "a")
+    assert said["start"] == {"stage": "loading weights", "percent": 42, "elapsed_s": 20.0, "left_s": 31.4}
 
 
 def test_json_lines(capsys: pytest.CaptureFixture[str]) -> None:
@@ -105,9 +140,9 @@ def test_json_lines(capsys: pytest.CaptureFixture[str]) -> None:
     assert last["members"][0]["placement"]["by"] == "size"
 
 
-def test_a_terminal_gets_a_spinner(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_terminal_gets_bars(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
-    assert isinstance(progress(json=False), Spinner)
+    assert isinstance(progress(json=False), StartBars)
     monkeypatch.setattr(sys.stderr, "isatty", lambda: False, raising=False)
     assert type(progress(json=False)) is Lines
 

@@ -8,6 +8,7 @@ import time
 import msgspec
 import pytest
 
+from router.pool.stages import StartProgress
 from tests.frontend.conftest import DECISION, DONE, REPLY, Ask, House, Request, ScriptedService, chat, event, get, post
 
 
@@ -361,6 +362,24 @@ async def test_ready_is_200_and_degraded_while_one_of_two_members_is_not_ready(
     response = await client.response()
     assert response.status == 200
     assert json.loads(response.body) == {"status": "degraded", "members": {"small": "ready", "large": "failed"}}
+
+
+async def test_ready_tells_how_far_the_engines_are_that_start(
+    house: House, service: ScriptedService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service.ready = False
+    (small,) = service.members()
+    start = StartProgress(stage="loading weights", percent=42, elapsed_s=20.0, left_s=31.4)
+    monkeypatch.setattr(service, "members", lambda: (msgspec.structs.replace(small, start=start),))
+    frontend = await house.start(service)
+    client, admin = await house.connect(frontend), await house.connect(frontend, admin=True)
+    client.send(get("/ready"))
+    response = await client.response()
+    assert response.status == 503
+    about = {"stage": "loading weights", "percent": 42, "elapsed_s": 20.0, "left_s": 31.4}
+    assert json.loads(response.body)["starting"] == {"small": about}
+    admin.send(get("/members").replace(b"Host: h", b"Host: localhost"))
+    assert json.loads((await admin.response()).body)["members"][0]["start"] == about
 
 
 async def test_metrics_of_requests(ask: Ask) -> None:

@@ -1,13 +1,13 @@
 """A host process without an engine that does what its script says, well or badly.
 
-`engine_args` script the start: `fail` (text for standard error, then exit 1), `slow_s`, `silent` (no Hello),
-`version`, `called` (what its Hello claims), `refuses` (why it lets nobody in), `grandchild` (a process that outlives a
-killed host), `deaf` (answers no ping), `capabilities`, `core` (a process, by whose end the host fails all its requests
-and ends, as by that of an engine core), `metrics` (its page, `ASKED` in it: how often it was asked; null: no answer). A
-request's `user` field holds its script, JSON: `["chunk", text, times]`,
-`["done"]`, `["fail", status, code, retryable]`, `["sleep", s]`, `["die"]`, `["garbage"]`, `["hang"]`, `["hang_up"]`
-(the connection), `["stranger"]` (frames of an id that does not exist), `["twice"]` (a second end), `["claim", usage,
-timings]` (an end of such figures), `["load", fields]`, `["handoff"]`, `["count", of]` (a chunk: how many others run).
+`engine_args` script the start: `fail` (text for standard error, then exit 1), `slow_s`, `says` (for its log), `silent`
+(no Hello), `version`, `called` (what its Hello claims), `refuses` (why it lets nobody in), `grandchild` (a process that
+outlives a killed host), `deaf` (answers no ping), `capabilities`, `core` (a process, by whose end the host fails all
+its requests and ends, as by that of an engine core), `metrics` (its page, `ASKED` in it: how often it was asked; null:
+no answer). A request's `user` field holds its script, JSON: `["chunk", text, times]`, `["done"]`, `["fail", status,
+code, retryable]`, `["sleep", s]`, `["die"]`, `["garbage"]`, `["hang"]`, `["hang_up"]` (the connection), `["stranger"]`
+(frames of an id that does not exist), `["twice"]` (a second end), `["claim", usage, timings]` (an end of such figures),
+`["load", fields]`, `["handoff"]`, `["count", of]` (a chunk: how many others run).
 """
 
 import asyncio
@@ -168,6 +168,8 @@ async def serve(spec: HostSpec) -> None:
         child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
         with open(args["grandchild"], "w") as file:
             file.write(str(child.pid))
+    if "says" in args:
+        print(args["says"], file=sys.stderr, flush=True)
     await asyncio.sleep(args.get("slow_s", 0.0))
     if "fail" in args:
         print(args["fail"], file=sys.stderr)

@@ -17,6 +17,8 @@ from router.ipc.messages import Done, Fail, Handoff
 from router.pool import engine as engine_module
 from router.pool.base import Failure, Work
 from router.pool.engine import EngineMember
+from router.pool.stages import StartProgress
+from router.pool.timings import Timings
 from tests.conftest import until
 
 Make = Callable[..., EngineMember]
@@ -418,3 +420,31 @@ async def test_who_waits_for_the_metrics_of_an_engine_that_is_lost_waits_no_more
     await asyncio.wait([asking], timeout=60)
     assert asking.cancelled()
     assert not member.tells_metrics
+
+
+async def test_the_progress_of_a_start_is_read_from_the_log_told_and_gone_once_it_is_ready(
+    folder: Path, host_command: tuple[str, ...]
+) -> None:
+    log = "INFO Resolved architecture: A\nINFO Starting to load model x\ncheckpoint shards: 50% Completed\n"
+    spec = Member(name="small", model="scripted", engine_args={"says": log, "slow_s": 2.0})
+    timings = Timings(folder / "cache")
+    member = EngineMember(
+        spec, Supervision(), folder, gpu_share=0.5, env=dict(os.environ), command=host_command, timings=timings
+    )
+    told: list[StartProgress] = []
+    member.starting.told = told.append
+    assert member.status().start is None
+    starting = asyncio.create_task(member.start())
+    await until(lambda: told or starting.done())
+    now = member.status().start
+    assert now is not None
+    assert (now.stage, now.left_s) == ("loading weights", None)
+    await starting
+    assert member.status().start is None
+    await until(lambda: (folder / "cache" / "starts.json").exists())
+    await member.stop()
+    # The next start of the same engine knows how long it takes.
+    starting = asyncio.create_task(member.start())
+    await until(lambda: (start := member.status().start) is not None and start.left_s is not None)
+    await starting
+    await member.stop()

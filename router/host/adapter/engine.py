@@ -101,6 +101,7 @@ class VllmEngine:
 
     async def _warm_up(self) -> None:
         """The first request with logprobs compiles for 3 to 20 s, in which every other request stands still."""
+        logger.info("warming up")  # read by `router/pool/stages.py`
         started = self._loop.time()
         await self._slow.ask("completions", {"prompt": [0], "max_tokens": 2})
         await self._slow.ask("completions", {"prompt": [0], "max_tokens": 2, "logprobs": 1})
