@@ -1,0 +1,107 @@
+"""`headgate members`: what it shows of a server's answer, and what it says where there is none."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import get_args
+
+import pytest
+
+from router.cli.main import main
+from router.pool.base import MemberPhase
+
+Serve = Callable[..., str]
+
+
+def member(name: str, phase: str, **more: object) -> dict[str, object]:
+    state = {"ready": phase == "ready", "breaker_open": False, "running": 3, "waiting": 1, "kv_use": 0.256, "new": 1}
+    return {"name": name, "kind": "engine", "phase": phase, "state": state, "in_flight": 4, "of_later": [1], **more}
+
+
+@pytest.fixture
+def serve() -> Iterator[Serve]:
+    """Answers every GET with what it is given; returns HOST:PORT."""
+    servers: list[ThreadingHTTPServer] = []
+
+    def one(body: bytes, status: int = 200) -> str:
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                assert self.path == "/members"
+                self.send_response(status)
+                self.send_header("content-length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: object) -> None: ...
+
+        servers.append(ThreadingHTTPServer(("127.0.0.1", 0), Handler))
+        threading.Thread(target=servers[-1].serve_forever, daemon=True).start()
+        return f"127.0.0.1:{servers[-1].server_address[1]}"
+
+    yield one
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def told(*members: dict[str, object]) -> bytes:
+    return json.dumps({"members": members}).encode()
+
+
+def test_every_phase_is_shown_with_load_restarts_and_last_error(
+    serve: Serve, capsys: pytest.CaptureFixture[str]
+) -> None:
+    phases = get_args(MemberPhase)
+    members = [member(f"m-{phase}", phase, restarts=7, last_error="[red]out of\x1b memory") for phase in phases]
+    assert main(["members", "--admin", serve(told(*members))]) == 0
+    head, *lines = capsys.readouterr().out.splitlines()
+    assert head.split() == ["member", "state", "in", "flight", "running", "waiting", "KV", "restarts", "last", "error"]
+    expected = [[f"m-{phase}", phase, "4", "3", "1", "26", "%", "7", "[red]out", "of", "memory"] for phase in phases]
+    assert [line.split() for line in lines] == expected
+
+
+def test_a_start_is_shown_with_stage_per_cent_and_time_left_where_known_and_an_open_breaker_too(
+    serve: Serve, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start = {"stage": "loading weights", "percent": 42, "elapsed_s": 20.0, "left_s": 31.4}
+    broken = member("c", "ready")
+    broken["state"] = {"ready": True, "breaker_open": True}
+    members = (member("a", "starting", start=start), member("b", "restarting", start={**start, "left_s": None}), broken)
+    assert main(["members", "--admin", serve(told(*members))]) == 0
+    _, a, b, c = capsys.readouterr().out.splitlines()
+    assert "starting: loading weights, 42 %, about 31 s left" in a
+    assert "restarting: loading weights, 42 %  " in b
+    assert "ready, breaker open" in c
+
+
+def test_json_gives_all_that_the_server_told(serve: Serve, capsys: pytest.CaptureFixture[str]) -> None:
+    body = told(member("a", "ready"))
+    assert main(["members", "--json", "--admin", serve(body)]) == 0
+    assert json.loads(capsys.readouterr().out) == json.loads(body)
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "why"),
+    [
+        (b"no", 200, "expected the members of a Headgate server"),
+        (b'{"members": [{"name": 3}]}', 200, "Expected `str`, got `int` - at `$.members[0].name`"),
+        (b"{}", 404, "status 404; expected the admin port of a Headgate server"),
+    ],
+)
+def test_another_servers_answer_is_refused(
+    serve: Serve, capsys: pytest.CaptureFixture[str], body: bytes, status: int, why: str
+) -> None:
+    assert main(["members", "--admin", serve(body, status)]) == 1
+    assert why in capsys.readouterr().err
+
+
+def test_where_nobody_answers_the_flag_that_names_the_port_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["members", "--admin", "127.0.0.1:1"]) == 1
+    assert "no server answers at 127.0.0.1:1: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("address", ["8001", ":8001", "host:", "host:x", "host:70000"])
+def test_an_address_that_is_none_is_a_usage_error(capsys: pytest.CaptureFixture[str], address: str) -> None:
+    assert main(["members", "--admin", address]) == 2
+    assert f"--admin: expected HOST:PORT, got '{address}'" in capsys.readouterr().err
