@@ -6,7 +6,7 @@ from time import perf_counter
 from typing import Protocol, TypeAlias
 
 from router.config import Limits
-from router.errors import OUR_FAULT, BadRequest, RouterError
+from router.errors import OUR_FAULT, BadRequest, ClientGone, RouterError
 from router.frontend import failure, wire
 from router.frontend.failure import Dialect
 from router.gate.gate import Gate
@@ -201,6 +201,12 @@ class Exchange:
 
     def exchange(self) -> "Exchange":
         return self
+
+    def count_gone(self) -> None:
+        """The client went away before anything was answered, and before the pipeline had accepted it."""
+        name, metrics = "other" if self.route is None else self.route.name, self.connection.listener.metrics
+        metrics.error(ClientGone.type)
+        metrics.request(name, "", ClientGone.status, perf_counter() - self.received_s)
 
     def gone(self) -> None:
         """The client went away before its answer was out."""

@@ -2,11 +2,10 @@
 
 import asyncio
 from collections.abc import Callable
-from time import perf_counter
 from typing import TypeAlias
 
 from router.dialects.decode import read
-from router.errors import ClientGone, DeadlineExceeded, RouterError
+from router.errors import DeadlineExceeded, RouterError
 from router.frontend.exchange import Exchange
 from router.gate.permit import Permit
 from router.pipeline.threads import Threads
@@ -46,11 +45,7 @@ class Reading:
             return
         self._end()
         self._permit.settle()
-        exchange = self._exchange
-        route = "other" if exchange.route is None else exchange.route.name
-        metrics = exchange.connection.listener.metrics
-        metrics.error(ClientGone.type)
-        metrics.request(route, "", ClientGone.status, perf_counter() - exchange.received_s)
+        self._exchange.count_gone()
 
     def cut(self, error: RouterError) -> None:
         if not self._over:

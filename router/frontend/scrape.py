@@ -1,9 +1,8 @@
 """An answer to `/metrics`: at once, or when the engines have given theirs."""
 
 import asyncio
-from time import perf_counter
 
-from router.errors import ClientGone, RouterError
+from router.errors import RouterError
 from router.frontend.exchange import Exchange
 from router.observe.metrics import CONTENT_TYPE, Metrics
 
@@ -32,11 +31,7 @@ class Scrape:
     def gone(self) -> None:
         if not self._over:
             self._end()
-            exchange = self._exchange
-            metrics = exchange.connection.listener.metrics
-            metrics.error(ClientGone.type)
-            route = "other" if exchange.route is None else exchange.route.name
-            metrics.request(route, "", ClientGone.status, perf_counter() - exchange.received_s)
+            self._exchange.count_gone()
 
     def cut(self, error: RouterError) -> None:
         if not self._over:

@@ -19,7 +19,8 @@ from router.frontend.origins import Origins
 from router.frontend.public import Public
 from router.frontend.sockets import ListeningSockets, listen
 from router.gate.keys import Keys
-from router.observe.metrics import MemberGauges, Metrics
+from router.observe.member_gauges import MemberGauges
+from router.observe.metrics import Metrics
 from router.pipeline.service import MemberStatus, Service
 
 _log = logging.getLogger("headgate.frontend")

@@ -13,39 +13,24 @@ from math import inf
 from time import monotonic
 from typing import Protocol
 
-import msgspec
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from router.observe.engine_metrics import EngineMetrics
+from router.observe.member_gauges import PREFIX, MemberGauges, member_families
 from router.observe.record import Record
 from router.types import API_PATHS, Usage
 
 #: Making the page takes milliseconds, and any client may ask for it: one page serves all who ask within this time.
 PAGE_KEPT_S = 1.0
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-_PREFIX = "headgate_"
 
 _TOKENS = ("prompt", "completion", "cached")
 
 OVERHEAD_BOUNDS_S = array("d", [1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 0.1, 1.0])
 LATENCY_BOUNDS_S = array("d", [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0])
 TOKEN_BOUNDS_S = array("d", [0.001, 0.0025, 0.005, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.075, 0.1, 0.2, 0.5, 1.0])
-
-
-class MemberGauges(msgspec.Struct, frozen=True, kw_only=True):
-    """One member at the moment of a scrape."""
-
-    model: str
-    ready: bool
-    breaker_open: bool
-    running: int
-    waiting: int
-    kv_use: float  #: 0..1
-    prefix_hit: float  #: 0..1
-    in_flight: int
-    restarts: int
 
 
 class JournalCounts(Protocol):
@@ -332,7 +317,7 @@ class Metrics(Collector):
             yield _counter("engine_metrics_left_out", about, ("model",), self._engines.left_out)
         yield _gauge("connections", "Open client connections.", self.connections)
         yield _gauge("requests_in_flight", "Accepted and unfinished.", sum(member.in_flight for member in members))
-        yield from _member_families(members)
+        yield from member_families(members)
 
     def _seconds_by_route(self) -> Labelled:
         merged = Labelled(LATENCY_BOUNDS_S)
@@ -350,20 +335,20 @@ def _counter(
     | dict[tuple[str, str], int]
     | dict[str, int],
 ) -> Metric:
-    family = CounterMetricFamily(_PREFIX + name, text, labels=labels)
+    family = CounterMetricFamily(PREFIX + name, text, labels=labels)
     for key, count in values.items():
         family.add_metric([key] if isinstance(key, str) else [str(part) for part in key], count)
     return family
 
 
 def _histogram(name: str, text: str, histogram: Histogram) -> Metric:
-    family = HistogramMetricFamily(_PREFIX + name, text)
+    family = HistogramMetricFamily(PREFIX + name, text)
     family.add_metric([], histogram.buckets(), histogram.sum())
     return family
 
 
 def _labelled(name: str, text: str, label: str, labelled: Labelled) -> Metric:
-    family = HistogramMetricFamily(_PREFIX + name, text, labels=[label])
+    family = HistogramMetricFamily(PREFIX + name, text, labels=[label])
     for value, histogram in labelled.children.items():
         family.add_metric([value], histogram.buckets(), histogram.sum())
     return family
@@ -376,7 +361,7 @@ def _journal_families(counts: JournalCounts) -> Iterator[Metric]:
         ("journal_late", "Answers that left before their record was written.", counts.late),
     )
     for name, text, count in about:
-        family = CounterMetricFamily(_PREFIX + name, text)
+        family = CounterMetricFamily(PREFIX + name, text)
         family.add_metric([], count)
         yield family
     yield _gauge("journal_queued_bytes", "Bytes that wait for the disk.", counts.queued_bytes - counts.taken_bytes)
@@ -385,33 +370,10 @@ def _journal_families(counts: JournalCounts) -> Iterator[Metric]:
 def _feedback_families(counts: FeedbackCounts, results: dict[str, int]) -> Iterator[Metric]:
     yield _counter("feedback", "What clients said of answers, and what became of it.", ("result",), results)
     yield _gauge("feedback_open_ids", "Answers that can be rated.", counts.open_ids)
-    forgotten = CounterMetricFamily(_PREFIX + "feedback_forgotten", "Answers that cannot be rated any more.")
+    forgotten = CounterMetricFamily(PREFIX + "feedback_forgotten", "Answers that cannot be rated any more.")
     forgotten.add_metric([], counts.forgotten)
     yield forgotten
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:
-    return GaugeMetricFamily(_PREFIX + name, text, value=value)
-
-
-_MEMBER_GAUGES: tuple[tuple[str, str, Callable[[MemberGauges], float]], ...] = (
-    ("member_ready", "Whether the member takes requests.", lambda member: member.ready),
-    ("member_breaker_open", "Whether the member's breaker is open.", lambda member: member.breaker_open),
-    ("member_running", "Sequences that the engine runs.", lambda member: member.running),
-    ("member_waiting", "Sequences that wait in the engine.", lambda member: member.waiting),
-    ("member_in_flight", "Requests handed to the member and unfinished.", lambda member: member.in_flight),
-    ("member_kv_use_ratio", "Share of KV blocks in use.", lambda member: member.kv_use),
-    ("member_prefix_hit_ratio", "Share of prompt tokens found in the prefix cache.", lambda member: member.prefix_hit),
-)
-
-
-def _member_families(members: Sequence[MemberGauges]) -> Iterator[Metric]:
-    for name, text, value_of in _MEMBER_GAUGES:
-        family = GaugeMetricFamily(_PREFIX + name, text, labels=["model"])
-        for member in members:
-            family.add_metric([member.model], float(value_of(member)))
-        yield family
-    restarts = CounterMetricFamily(_PREFIX + "member_restarts", "Restarts of the member's engine.", labels=["model"])
-    for member in members:
-        restarts.add_metric([member.model], member.restarts)
-    yield restarts
+    return GaugeMetricFamily(PREFIX + name, text, value=value)

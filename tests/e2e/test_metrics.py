@@ -17,7 +17,7 @@ ALL = {"ignore_eos": True}
 @pytest.fixture(scope="module")
 def hosts(pair, start_host):
     return {
-        "on": start_host(pair / "small", name="one"),
+        "on": start_host(pair / "small", name="one", warm_up=True),
         "off": start_host(pair / "small", name="two", metrics=False),
         "own": start_host(pair / "small", name="three", stream_interval=2),
     }
@@ -65,6 +65,7 @@ async def test_requests_on_both_ways_are_counted_as_vllm_counts_them(join, engin
     client = await join(engine)
     name = {"on": "one", "own": "three"}[engine]
     before, alike = await figures(client)
+    assert before["vllm:generation_tokens_total"] == 0  # the warm-up is nobody's
     assert alike == {(name, "0", name)}
     asked = [
         ("chat", {"messages": SUM, "max_tokens": 50, "stream": True, **ALL}),  # the fast way
@@ -98,8 +99,9 @@ async def test_requests_on_both_ways_are_counted_as_vllm_counts_them(join, engin
     assert tokens == more("vllm:generation_tokens_total") + more("vllm:request_prefill_kv_computed_tokens_sum")
     assert more("vllm:iteration_tokens_total_count") >= 50
     assert more("vllm:prefix_cache_queries_total") > 0
-    assert after["vllm:num_requests_running"] == 0
     assert after["vllm:cache_config_info"] == 1
+    if engine == "on":  # vLLM's own tells the last step's, and that a stop text ends an answer makes none
+        assert after["vllm:num_requests_running"] == after["vllm:kv_cache_usage_perc"] == 0
 
 
 async def test_a_host_whose_spec_wants_no_metrics_has_none(join):

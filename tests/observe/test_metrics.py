@@ -6,7 +6,8 @@ from array import array
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from router.observe.metrics import Histogram, MemberGauges, Metrics
+from router.observe.member_gauges import MemberGauges
+from router.observe.metrics import Histogram, Metrics
 from router.types import Usage
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]

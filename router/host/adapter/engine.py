@@ -68,6 +68,8 @@ class VllmEngine:
                 await self._open_fast(spec, outputs, bounds)
             if spec.warm_up:
                 await self._warm_up()
+            if tally is not None:
+                tally.discard()
         except BaseException:
             engine.shutdown()
             raise
@@ -139,7 +141,7 @@ class VllmEngine:
         if not self._metrics:
             return ""
         if self._tally is not None:
-            self._tally.flush()
+            self._tally.flush(idle=not self._engine.output_processor.get_num_unfinished_requests())
         return await metrics_page(self._name)
 
     async def watch(self, load_changed: Callable[[], None]) -> str:

@@ -86,11 +86,21 @@ class Tally:
         if long or self._several or len(self._steps) > _MOST_GAPS:
             self._flush_steps(engine_idx)
 
-    def flush(self) -> None:
-        """Bring vLLM's metrics up to date."""
+    def flush(self, *, idle: bool = False) -> None:
+        """Bring vLLM's metrics up to date. `idle`: no request is under way, which the scheduler's last statistics may
+        not know: an abort makes no step."""
         self._flush_steps(self._logger.engine_indexes[0])
-        for engine_idx in list(self._scheduled):
+        for engine_idx, stats in list(self._scheduled.items()):
+            if idle:
+                stats.num_running_reqs = stats.num_waiting_reqs = stats.num_skipped_waiting_reqs = 0
+                stats.kv_cache_usage = 0.0
             self._flush_scheduled(engine_idx)
+
+    def discard(self) -> None:
+        """Forget what was not recorded yet: of requests that were nobody's."""
+        self._stats, self._steps = IterationStats(), []
+        self._counted = self._carried = 0
+        self._looked_up.clear()
 
     def __getattr__(self, name: str) -> Any:
         """All else that vLLM calls: log, log_engine_initialized, record_sleep_state and what comes."""
