@@ -180,7 +180,7 @@ inline Left read_plain(std::string_view data, std::string_view start, const Http
       return kHeader;
     }
   }
-  if (data[at + 1] != '\n' || !host || !sized || at > limits.head_bytes) return kHeader;
+  if (data[at + 1] != '\n' || !host || !sized || !typed || at > limits.head_bytes) return kHeader;
   if (length > limits.body_bytes) return kLargeBody;
   out->body = data.substr(at + 2);
   return out->body.size() == length ? kStays : out->body.size() < length ? kInPieces : kPipelined;

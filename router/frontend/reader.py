@@ -31,8 +31,6 @@ _ONCE = frozenset((
 _HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+(?:%[\w.~-]+)?\]|(?:[\w.~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*)(?::\d*)?", re.ASCII)
 _JSON = b"application/json"
 _JSON_TYPE = re.compile(rb"[\w.!#$&^+-]+/[\w.!#$&^+-]+\+json", re.ASCII)
-#: What `curl -d` says of a body, if it is not told what it is.
-_FORM = b"application/x-www-form-urlencoded"
 
 
 class Reader:
@@ -279,7 +277,7 @@ class Reader:
             if unusual:
                 self._check_unusual(exchange, headers)
             if route.reads_json and method == b"POST" and headers.get(b"content-type") != _JSON:
-                self._check_type(exchange, headers)
+                self._check_type(headers)
         except RouterError as error:
             if exchange.route is None:
                 exchange.dialect = listener.routes.dialect_of(self._target)
@@ -299,18 +297,16 @@ class Reader:
         if b"expect" in headers and not exchange.old_client:
             self.continue_due = headers[b"expect"].lower() == b"100-continue"
 
-    def _check_type(self, exchange: Exchange, headers: dict[bytes, bytes]) -> None:
-        """Refuse what is declared to be anything but JSON. Only the media type counts: `text/plain; x=json` is text.
+    def _check_type(self, headers: dict[bytes, bytes]) -> None:
+        """Refuse what is not declared to be JSON, as vLLM's server does. Only the media type counts:
+        `text/plain; x=json` is text.
 
         A web page can send texts, forms, and bodies without a type to a loopback port without asking; JSON needs the
-        server's consent. So a form, and no type, are read as JSON only where no page sent them.
+        server's consent.
         """
         given = headers.get(b"content-type", b"")
         media = given.partition(b";")[0].rstrip().lower()
-        if media == _JSON or _JSON_TYPE.fullmatch(media):
-            return
-        by_page = b"origin" in headers and not exchange.cors
-        if by_page or media not in (b"", _FORM):
+        if media != _JSON and not _JSON_TYPE.fullmatch(media):
             got = f"got {shown(given)}" if given else "there is none"
             what = f"`content-type`: {got}; send the body as JSON, with `content-type: application/json`"
             raise BadRequest(what, param="content-type")

@@ -194,9 +194,10 @@ class Client:
 
 
 def post(path: str, body: bytes | dict[str, object], *headers: str, version: str = "1.1") -> bytes:
-    """A POST request's bytes."""
+    """A POST request's bytes, of JSON unless `headers` say otherwise."""
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
-    lines = "".join(f"{line}\r\n" for line in headers)
+    typed = any(line.lower().startswith("content-type") for line in headers)
+    lines = "".join(f"{line}\r\n" for line in (*headers, *(() if typed else ("Content-Type: application/json",))))
     return f"POST {path} HTTP/{version}\r\nHost: h\r\nContent-Length: {len(data)}\r\n{lines}\r\n".encode() + data
 
 

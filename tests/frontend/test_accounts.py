@@ -24,7 +24,8 @@ SENT = [
     chat("Upgrade: h2c", "Connection: Upgrade"),
     chat(n=0),
     post("/v1/chat/completions", b"x" * 30_000),
-    b"POST /v1/chat/completions HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
+    b"POST /v1/chat/completions HTTP/1.1\r\nHost: h\r\n"
+    b"Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
     + b"".join(b"1\r\n%c\r\n" % byte for byte in BODY)
     + b"0\r\n\r\n",
     b"no HTTP\r\n\r\n",

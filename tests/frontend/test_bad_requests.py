@@ -126,7 +126,7 @@ async def test_wrong_method(ask: Ask) -> None:
 @pytest.mark.parametrize("how", ["content-length", "chunked", "chunked in one piece"])
 async def test_a_body_over_the_limit(house: House, replying: ScriptedService, how: str) -> None:
     client = await house.connect(await house.start(replying, body_bytes=1000))
-    head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: h\r\n"
+    head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\n"
     if how == "content-length":
         client.send(head + b"Content-Length: 1001\r\n\r\n" + b"x" * 1001)
     elif how == "chunked":
@@ -174,7 +174,10 @@ async def test_one_byte_chunks_do_not_multiply_memory(house: House, replying: Sc
     client = await house.connect(await house.start(replying))
     count = 200_000
     padding = b"1\r\n \r\n" * count
-    head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
+    head = (
+        b"POST /v1/chat/completions HTTP/1.1\r\nHost: h\r\n"
+        b"Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+    )
     client.send(head + padding + b"%x\r\n%b\r\n0\r\n\r\n" % (len(BODY), BODY))
     assert (await client.response()).status == 200
     assert replying.requests[0].body == b" " * count + BODY
@@ -203,7 +206,10 @@ async def test_headers_over_the_limit(house: House, replying: ScriptedService, h
 
 async def test_endless_target_trailers_and_chunk_extensions(house: House, replying: ScriptedService) -> None:
     frontend = await house.start(replying)
-    chunked = b"POST /v1/chat/completions HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
+    chunked = (
+        b"POST /v1/chat/completions HTTP/1.1\r\nHost: h\r\n"
+        b"Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+    )
     for start in (b"GET /", chunked + b"1\r\nx\r\n0\r\nX: ", chunked + b"1\r\nx\r\n0\r\n", chunked + b"1;"):
         client = await house.connect(frontend)
         client.send(start)

@@ -3,11 +3,11 @@
 import math
 from typing import Any
 
-KEY = "Authorization: Bearer real"
+KEY, JSON = "Authorization: Bearer real", "Content-Type: application/json"
 
 
 def chat(body: bytes, *headers: str) -> bytes:
-    lines = "".join(f"{line}\r\n" for line in ("Host: h", f"Content-Length: {len(body)}", KEY, *headers))
+    lines = "".join(f"{line}\r\n" for line in ("Host: h", JSON, f"Content-Length: {len(body)}", KEY, *headers))
     return f"POST /v1/chat/completions HTTP/1.1\r\n{lines}\r\n".encode() + body
 
 

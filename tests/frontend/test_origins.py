@@ -100,11 +100,11 @@ def _readable(response, status: int) -> None:  # type: ignore[no-untyped-def]
 
 
 @pytest.mark.parametrize("stream", [True, False])
-async def test_an_allowed_page_gets_its_answer_whatever_type_it_names(
+async def test_an_allowed_page_gets_its_answer_whatever_type_of_json_it_names(
     house: House, service: ScriptedService, stream: bool
 ) -> None:
     client = await opened(house, service, OURS)
-    for number, type in enumerate(("application/json", "application/x-www-form-urlencoded"), 1):
+    for number, type in enumerate(("application/json", "application/problem+json; charset=utf-8"), 1):
         client.send(chat(PAGE, "x-api-key: k", f"content-type: {type}", stream=stream))
         sink = (await service.asked(number)).sink
         sink.start(DECISION)

@@ -24,7 +24,8 @@ KINDS = {
     "chats refused for their key": (chat("x-api-key: wrong"), 401),
     "chats refused for the load": (chat("x-request-id: busy"), 429),
     "chunked chats in small chunks": (
-        b"POST /v1/chat/completions HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
+        b"POST /v1/chat/completions HTTP/1.1\r\nHost: h\r\n"
+        b"Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
         + b"".join(b"1\r\n%c\r\n" % byte for byte in chat().partition(b"\r\n\r\n")[2])
         + b"0\r\n\r\n",
         200,

@@ -189,7 +189,10 @@ async def test_endless_pipelining_is_not_read_on(house: House, service: Scripted
 
 async def test_chunked_body_split_at_every_byte(house: House, replying: ScriptedService) -> None:
     body = b'{"messages":[{"role":"user","content":"hi"}]}'
-    head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
+    head = (
+        b"POST /v1/chat/completions HTTP/1.1\r\nHost: h\r\n"
+        b"Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+    )
     data = head + b"%x;ext=1\r\n%b\r\n5\r\n     \r\n0\r\nX-Trailer: 1\r\n\r\n" % (len(body), body)
     client = await house.connect(await house.start(replying))
     for at in range(1, len(data)):
@@ -209,7 +212,10 @@ async def test_chunked_body_byte_by_byte(house: House, replying: ScriptedService
 
 
 async def test_a_trailer_is_no_header(house: House, replying: ScriptedService) -> None:
-    head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
+    head = (
+        b"POST /v1/chat/completions HTTP/1.1\r\nHost: h\r\n"
+        b"Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+    )
     body = b'{"messages":[{"role":"user","content":"hi"}]}'
     client = await house.connect(await house.start(replying, api_keys=("k",)))
     client.send(head + b"%x\r\n%b\r\n0\r\nAuthorization: Bearer k\r\n\r\n" % (len(body), body))

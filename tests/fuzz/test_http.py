@@ -221,11 +221,18 @@ def _body(**fields: object) -> bytes:
 
 def _post(path: str, body: bytes, *headers: str) -> bytes:
     lines = "".join(f"{line}\r\n" for line in headers)
-    return f"POST {path} HTTP/1.1\r\nHost: h\r\nContent-Length: {len(body)}\r\n{lines}\r\n".encode() + body
+    return (
+        f"POST {path} HTTP/1.1\r\nHost: h\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n{lines}\r\n".encode()
+        + body
+    )
 
 
 def _chunked(body: bytes, size: int) -> bytes:
-    head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
+    head = (
+        b"POST /v1/chat/completions HTTP/1.1\r\nHost: h\r\n"
+        b"Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+    )
     parts = [body[at : at + size] for at in range(0, len(body), size)]
     return head + b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in parts) + b"0\r\n\r\n"
 

@@ -27,7 +27,11 @@ BODY = (
     b'{"role": "user", "content": "\xc3\xa9 \xf0\x9f\x8e\x89", "name": null}], "stream": true, '
     b'"max_tokens": 16, "n": 2, "temperature": -0.5e1, "stop": ["x", {"y": [true, false, 12]}]}'
 )
-REQUEST = START + b"Host: x\r\nAuthorization: Bearer k\r\nContent-Length: %d\r\n\r\n%b" % (len(BODY), BODY)
+REQUEST = (
+    START
+    + b"Host: x\r\nContent-Type: application/json\r\nAuthorization: Bearer k\r\nContent-Length: %d\r\n\r\n%b"
+    % (len(BODY), BODY)
+)
 CHUNKS = bytes(encode_frame(Chunks([(1, b"data: {}\n\n"), (70_000, b""), (2**40, bytes(300))])))[4:]
 DONE = bytes(encode_frame(Done(id=4, usage=Usage(300, 70_000, 1), timings=Timings(0.5, 1.5))))[4:]
 LOAD = bytes(encode_frame(Load(running=300, waiting=1, kv_use=0.5)))[4:]

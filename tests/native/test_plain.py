@@ -210,8 +210,9 @@ def test_what_is_no_utf8_is_left(body: bytes) -> None:
 # HTTP: in tests/frontend/test_express.py, which may know the full parser
 
 
-def request(*lines: str, body: bytes = b"{}", start: bytes = START) -> bytes:
-    return start + "".join(line + "\r\n" for line in lines).encode() + b"\r\n" + body
+def request(*lines: str, body: bytes = b"{}", start: bytes = START, type: str = "application/json") -> bytes:
+    typed = (f"content-type: {type}",) if type else ()
+    return start + "".join(line + "\r\n" for line in (*typed, *lines)).encode() + b"\r\n" + body
 
 
 def test_a_plain_request_is_read() -> None:
@@ -282,6 +283,11 @@ def test_ids_and_trace_of_the_head_are_read(line: str, request_id: str, session_
 )
 def test_an_unusual_request_is_left(lines: list[str]) -> None:
     assert plain.read_request(request(*lines), START, Limits()) is None
+
+
+@pytest.mark.parametrize("type", ["", "text/plain", "application/x-www-form-urlencoded", "application/jsonp"])
+def test_a_request_of_no_json_type_is_left(type: str) -> None:
+    assert plain.read_request(request("host: x", "content-length: 2", type=type), START, Limits()) is None
 
 
 def test_the_limits_are_left_to_the_full_parser() -> None:
