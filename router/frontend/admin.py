@@ -7,7 +7,7 @@ import msgspec
 
 from router.errors import BadRequest
 from router.frontend.exchange import Exchange
-from router.frontend.public import probes
+from router.frontend.probes import probes
 from router.frontend.redact import redacted
 from router.frontend.routes import Route, Routes
 from router.observe.metrics import Metrics

@@ -1,4 +1,4 @@
-"""The public routes: inference in four dialects, feedback, models, tokenizer, health, metrics, version."""
+"""The public routes: inference in four dialects, feedback, models, tokenizer, and the probes."""
 
 from collections.abc import Callable
 from time import perf_counter
@@ -7,20 +7,20 @@ from urllib.parse import unquote
 import msgspec
 
 from router.dialects.decode import read
+from router.dialects.invocations import kind_of
 from router.errors import BadRequest, DeadlineExceeded, ModelNotFound
 from router.frontend.answer import Answer
 from router.frontend.exchange import Exchange, Handler
 from router.frontend.failure import Dialect
 from router.frontend.feedback import feedback_route
+from router.frontend.probes import probes, sagemaker_ping
 from router.frontend.reading import Reading
 from router.frontend.routes import Route, Routes
-from router.frontend.scrape import show_metrics
 from router.gate.permit import Permit
 from router.observe.metrics import Metrics
 from router.pipeline.service import ModelCard, Service
 from router.pipeline.threads import LARGE_BODY_BYTES, Threads
 from router.types import API_PATHS, Kind, Query
-from router.version import __version__
 
 _encode = msgspec.json.Encoder().encode
 _MODELS = "/v1/models"
@@ -51,17 +51,20 @@ class Public:
     def routes(self) -> Routes:
         return Routes((
             *(self._inference(kind, path) for kind, path in API_PATHS.items()),
+            Route("/invocations", {"POST": self._infer(None)}, reads_json=True),
             feedback_route(self._service, self._metrics),
             Route(_MODELS, {"GET": self._list_models}),
             Route(_MODELS + "/", {"GET": self._show_model}, prefix=True),
             *probes(self._service, self._metrics, self._draining),
-            Route("/version", {"GET": _version}, open=True),
+            sagemaker_ping(self._service),
         ))  # fmt: skip
 
     def _inference(self, kind: Kind, path: str) -> Route:
-        return Route(path, {"POST": self._infer(kind)}, dialect=_DIALECTS.get(kind, "openai"), reads_json=True)
+        dialect = _DIALECTS.get(kind, "openai")
+        return Route(path, {"POST": self._infer(kind)}, dialect=dialect, reads_json=True)
 
-    def _infer(self, kind: Kind) -> Handler:
+    def _infer(self, kind: Kind | None) -> Handler:
+        """`kind`: None where the body tells it."""
         service, threads = self._service, self._threads
 
         def handle(exchange: Exchange) -> None:
@@ -72,7 +75,11 @@ class Public:
                     Reading(exchange, kind, permit, submit).begin(threads, _known_time_left(exchange))
                     return
                 request_id, received_s = exchange.request_id, exchange.received_s
-                submit(exchange, *read(kind, exchange.body, request_id, exchange.key_id, received_s), permit)
+                submit(
+                    exchange,
+                    *read(kind or kind_of(exchange.body), exchange.body, request_id, exchange.key_id, received_s),
+                    permit,
+                )
             except BaseException:
                 permit.settle()
                 raise
@@ -96,32 +103,6 @@ class Public:
                 exchange.respond(200, _encode(_card(card)))
                 return
         raise ModelNotFound(f"no model {asked[:200]!r}", param="model")
-
-
-def probes(service: Service, metrics: Metrics, draining: Callable[[], bool]) -> tuple[Route, ...]:
-    """`/health`: this process serves. `/ready`: some member can take a request
-    (`degraded`: and another cannot). `/metrics`: for Prometheus."""
-
-    def health(exchange: Exchange) -> None:
-        exchange.respond(200, b'{"status":"ok"}')
-
-    def ready(exchange: Exchange) -> None:
-        members = service.members()
-        leaving = draining()
-        able = not leaving and any(member.state.ready for member in members)
-        degraded = any(member.phase != "ready" for member in members)
-        status = "draining" if leaving else "not ready" if not able else "degraded" if degraded else "ready"
-        said: dict[str, object] = {"status": status, "members": {member.name: member.phase for member in members}}
-        if starting := {member.name: member.start for member in members if member.start is not None}:
-            said["starting"] = starting
-        body = _encode(said)
-        exchange.respond(200 if able else 503, body, headers="" if able else "retry-after: 1\r\n")
-
-    return (
-        Route("/health", {"GET": health}, open=True),
-        Route("/ready", {"GET": ready}, open=True),
-        Route("/metrics", {"GET": lambda exchange: show_metrics(exchange, metrics)}, open=True),
-    )
 
 
 def _explained(query: Query, exchange: Exchange) -> Query:
@@ -153,10 +134,6 @@ def _known_time_left(exchange: Exchange) -> tuple[float, DeadlineExceeded] | Non
         return _time_left(exchange) if exchange.explained else None
     except BadRequest:
         return None
-
-
-def _version(exchange: Exchange) -> None:
-    exchange.respond(200, _encode({"version": __version__}))
 
 
 def _card(card: ModelCard) -> dict[str, object]:
