@@ -1,5 +1,6 @@
 """What `headgate serve` tells while it starts and once it is ready: bars, plain lines, or JSON lines."""
 
+import shlex
 import sys
 from typing import TYPE_CHECKING, Protocol
 
@@ -32,6 +33,7 @@ class Ready(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag="s
 
     version: str = __version__
     url: str
+    uds: str = ""  #: the Unix socket by which `url` is reached; empty: its port
     admin_url: str
     guarded: bool  #: by an API key
     members: tuple[ServedMember, ...]
@@ -159,7 +161,8 @@ def ready_of(
         for member, placement in zip(config.pool, placements, strict=True)
     ]
     return Ready(
-        url=_url(config.server.host, port),
+        url=_url(config.server.host, port) if not config.server.uds else "http://localhost",
+        uds=config.server.uds,
         admin_url=_url(config.server.admin_host, admin_port),
         guarded=bool(Keys(config.server.api_keys)),
         members=tuple(members),
@@ -170,19 +173,21 @@ def ready_of(
 def ready_text(ready: Ready) -> str:
     """Where it is, what answers there, and what to try next."""
     key = " -H 'authorization: Bearer YOUR_KEY'" if ready.guarded else ""
+    socket = f" --unix-socket {shlex.quote(ready.uds)}" if ready.uds else ""
+    by_socket = f", by the Unix socket {ready.uds}" if ready.uds else ""
     width = max(len(member.name) for member in ready.members)
     members = [f"  {m.name:<{width}}  {m.model}, {placement_text(m.placement)}" for m in ready.members]
     logs = [f"  {m.name:<{width}}  {m.log}" for m in ready.members if m.log]
     return "\n".join(
         [
-            f"Headgate {ready.version} is ready: {ready.url}/v1   (admin: {ready.admin_url})",
+            f"Headgate {ready.version} is ready: {ready.url}/v1{by_socket}   (admin: {ready.admin_url})",
             "",
             *members,
             *(["", "Engine logs:", *logs] if logs else []),
             *(["", f"Journal: {ready.journal}"] if ready.journal else []),
             "",
             "Try:",
-            f"  curl {ready.url}/v1/chat/completions -H 'content-type: application/json'{key} \\",
+            f"  curl{socket} {ready.url}/v1/chat/completions -H 'content-type: application/json'{key} \\",
             """    -d '{"model": "auto", "messages": [{"role": "user", "content": "What is 2 + 2?"}]}' -i""",
             f"  curl {ready.admin_url}/metrics",
         ]

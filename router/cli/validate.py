@@ -63,6 +63,7 @@ def _summary(config: Config, placements: tuple[Placement, ...], rule: str, stron
         "server": {
             "host": config.server.host,
             "port": config.server.port,
+            "uds": config.server.uds,
             "admin_port": config.server.admin_port,
             "guarded": bool(Keys(config.server.api_keys)),
         },
@@ -89,7 +90,7 @@ def _text(path: Path, summary: dict[str, Any]) -> str:
         [
             f"{path} is valid.",
             "",
-            f"  doors    {server['host']}:{server['port']}, {guarded}",
+            f"  doors    {server['uds'] or server['host'] + ':' + str(server['port'])}, {guarded}",
             f"  routing  {rule}",
             f"  journal  {summary['journal'] or 'none is written'}",
             f"  scored   by checkpoint {routing['checkpoint']}: {routing['router']}, {calibrated}",

@@ -1,6 +1,7 @@
 """Checks of a config beyond types: numbers out of bounds, reserved or repeated names, keys that contradict."""
 
 import ipaddress
+import os
 import re
 from collections.abc import Callable, Sequence
 
@@ -16,6 +17,9 @@ RESERVED_NAMES = ("auto", "headgate/auto")
 #: Numbers alone would be an address in an old spelling: `1.5` is 1.0.0.5.
 _HOST_NAME = re.compile(r"(?=.{1,253}$)(?![0-9.]+$)[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_.])?")
 _LONGEST_NAME = 256
+_ROOT_PATH = re.compile(r"(?=.{1,256}$)(/[A-Za-z0-9._~-]+)+")
+#: What the kernel takes as the name of a Unix socket.
+_LONGEST_SOCKET = 107
 
 #: Refuses, with a reason and the key.
 Refuse = Callable[[str, str], None]
@@ -37,9 +41,13 @@ def check(config: Config, source: str) -> None:
     _check_supervision(config.supervision, refuse)
     _check_journal(config.journal, refuse)
     names = [member.name for member in config.pool]
+    taken = list(names)
     for i, member in enumerate(config.pool):
         at = f"$.pool[{i}]"
         _check_name(member.name, names[:i], refuse, at)
+        for name in member.also:
+            _check_name(name, taken, refuse, at, "also")
+            taken.append(name)
         (_check_engine if member.kind == "engine" else _check_url_member)(member, refuse, at)
         if member.like and member.strength is not None:
             refuse("give `like` or `strength`, not both", at)
@@ -60,9 +68,21 @@ def _check_server(server: Server, refuse: Refuse) -> None:
     for i, origin in enumerate(server.allowed_origins):
         if why := fault_of_origin(origin):
             refuse(why, f"$.server.allowed_origins[{i}]")
+    if server.uds and (why := _fault_of_socket(server.uds)):
+        refuse(f"{why}, got {shown(server.uds)}", "$.server.uds")
+    if server.root_path and not _ROOT_PATH.fullmatch(server.root_path):
+        expected = "expected the start of a path, `/llm` say, without a slash at its end"
+        refuse(f"{expected}, got {shown(server.root_path)}", "$.server.root_path")
     same = server.host == server.admin_host and server.port == server.admin_port
-    if same and server.port:
+    if same and server.port and not server.uds:
         refuse(f"expected another port than `$.server.port`, got {server.port} too", "$.server.admin_port")
+
+
+def _fault_of_socket(path: str) -> str:
+    if "\0" in path:
+        return "expected a file's path"
+    size = len(os.fsencode(path))
+    return f"expected at most {_LONGEST_SOCKET} bytes, not {size}" if size > _LONGEST_SOCKET else ""
 
 
 def _is_host(host: str) -> bool:
@@ -88,12 +108,12 @@ def _check_journal(journal: Journal, refuse: Refuse) -> None:
         refuse(f"expected a folder's path, got {shown(journal.path)}", "$.journal.path")
 
 
-def _check_name(name: str, before: Sequence[str], refuse: Refuse, at: str) -> None:
+def _check_name(name: str, before: Sequence[str], refuse: Refuse, at: str, key: str = "name") -> None:
     if not name.strip() or name in RESERVED_NAMES or name.startswith("router-"):
         refuse(f"{name!r} cannot name a member: it is empty or means a route", at)
     if name != name.strip() or len(name) > _LONGEST_NAME or not name.isprintable():
         allowed = f"up to {_LONGEST_NAME} characters, no blanks around them and no control characters among them"
-        refuse(f"expected a name of {allowed}, got {shown(name)}", f"{at}.name")
+        refuse(f"expected a name of {allowed}, got {shown(name)}", f"{at}.{key}")
     if name in before:
         refuse(f"two members are named {name!r}; names must differ", at)
 

@@ -39,6 +39,7 @@ def at_home(config: Config, source: str) -> Config:
     """`config` with `~` replaced in every path. Raises `ConfigError`."""
     replace = msgspec.structs.replace
     supervision, routing = config.supervision, config.routing
+    server = replace(config.server, uds=_expanded(config.server.uds, f"{source}: $.server.uds"))
     supervision = replace(
         supervision,
         runtime_dir=_expanded(supervision.runtime_dir, f"{source}: $.supervision.runtime_dir"),
@@ -50,7 +51,7 @@ def at_home(config: Config, source: str) -> Config:
         _member_at_home(member, f"{source}: $.pool[{i}]") if member.kind == "engine" else member
         for i, member in enumerate(config.pool)
     )
-    return replace(config, pool=pool, routing=routing, supervision=supervision, journal=journal)
+    return replace(config, server=server, pool=pool, routing=routing, supervision=supervision, journal=journal)
 
 
 def _member_at_home(member: Member, at: str) -> Member:

@@ -65,6 +65,8 @@ class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     host: str = "127.0.0.1"
     port: Port = 8000
+    uds: str = ""  #: path of a Unix socket that takes the place of `host` and `port`
+    root_path: str = ""  #: a proxy in front leaves this prefix on paths, `/llm` say; both ways of asking are answered
     admin_host: str = "127.0.0.1"
     admin_port: Port = 8001
     api_keys: tuple[str, ...] = ()  #: none: the public routes are open
@@ -79,6 +81,7 @@ class Member(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     name: str
     kind: Literal["engine", "openai"] = "engine"
+    also: tuple[str, ...] = ()  #: other names that it is asked for by
     model: str = ""  #: path or hub id of the weights; for `openai`, what to ask for (default: `name`, else its first)
     url: str = ""  #: for `openai`: base URL, with or without `/v1`; a query goes with every call
     api_key: str = ""  #: for `openai`: sent as a bearer token

@@ -30,12 +30,13 @@ _DIALECTS: dict[Kind, Dialect] = {"responses": "responses", "messages": "anthrop
 class Public:
     """Handlers over one service. `draining` tells whether the process is about to end."""
 
-    __slots__ = ("_draining", "_metrics", "_service", "_threads")
+    __slots__ = ("_draining", "_metrics", "_root", "_service", "_threads")
 
-    def __init__(self, service: Service, metrics: Metrics, draining: Callable[[], bool]) -> None:
+    def __init__(self, service: Service, metrics: Metrics, draining: Callable[[], bool], root_path: str = "") -> None:
         self._service = service
         self._metrics = metrics
         self._draining = draining
+        self._root = root_path
         # One: what makes objects of a body holds the interpreter's lock, and more of them would keep it longer from us.
         self._threads = Threads(1, "headgate-reading")
 
@@ -57,7 +58,7 @@ class Public:
             Route(_MODELS + "/", {"GET": self._show_model}, prefix=True),
             *probes(self._service, self._metrics, self._draining),
             sagemaker_ping(self._service),
-        ))  # fmt: skip
+        ), self._root)  # fmt: skip
 
     def _inference(self, kind: Kind, path: str) -> Route:
         dialect = _DIALECTS.get(kind, "openai")

@@ -55,10 +55,12 @@ class Route:
 class Routes:
     """Looks routes up by the request's target."""
 
-    __slots__ = ("_dialects", "_exact", "_names", "_near", "_prefixes")
+    __slots__ = ("_dialects", "_exact", "_names", "_near", "_prefixes", "_root")
 
-    def __init__(self, routes: Iterable[Route]) -> None:
+    def __init__(self, routes: Iterable[Route], root: str = "") -> None:
+        """`root`: what a proxy leaves in front of paths; they are looked up with it and without."""
         routes = tuple(routes)
+        self._root = root.encode()
         self._exact = {route.path: route for route in routes if not route.prefix}
         self._exact[b"*"] = Route("*", {}, open=True)  # `OPTIONS *` asks of the server as a whole
         self._prefixes = tuple(route for route in routes if route.prefix)
@@ -71,7 +73,7 @@ class Routes:
         route = self._exact.get(target)
         if route is not None:
             return route, target
-        path = path_of(target)
+        path = self._path(target)
         route = self._exact.get(path)
         if route is not None:
             return route, path
@@ -82,11 +84,15 @@ class Routes:
 
     def dialect_of(self, target: bytes) -> Dialect:
         """Whose errors are given for a target that need not be a route: those of the route that it stands below."""
-        path = path_of(target) + b"/"
+        path = self._path(target) + b"/"
         for start, dialect in self._dialects:
             if path.startswith(start + b"/"):
                 return dialect
         return "openai"
+
+    def _path(self, target: bytes) -> bytes:
+        path = path_of(target)
+        return path[len(self._root) :] if self._root and path.startswith(self._root + b"/") else path
 
     def _hint(self, path: bytes) -> str:
         if len(path) <= _LONGEST_LOOKED_AT:

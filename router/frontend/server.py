@@ -17,7 +17,7 @@ from router.frontend.intake import open_intake
 from router.frontend.listener import Listener
 from router.frontend.origins import Origins
 from router.frontend.public import Public
-from router.frontend.sockets import ListeningSockets, listen
+from router.frontend.sockets import ListeningSockets, listen, listen_on_file
 from router.gate.keys import Keys
 from router.observe.member_gauges import MemberGauges
 from router.observe.metrics import Metrics
@@ -55,7 +55,7 @@ class Frontend:
         self.metrics = Metrics() if metrics is None else metrics
         self.drain_requested = asyncio.Event()
         limits, self._wanted_files = within_file_limit(config.limits)
-        public = self._routes = Public(service, self.metrics, self.draining)
+        public = self._routes = Public(service, self.metrics, self.draining, config.root_path)
         keys, origins = Keys(config.api_keys), Origins(config.allowed_origins)
         self._public = Listener(public.routes(), keys, limits, self.metrics, origins=origins, gate=service.gate)
         open_intake(self._public, service)
@@ -70,7 +70,7 @@ class Frontend:
 
     @property
     def port(self) -> int:
-        """The public port, once started."""
+        """The public port, once started; 0: a Unix socket takes its place."""
         return self._ports["public"]
 
     @property
@@ -98,7 +98,10 @@ class Frontend:
         config = self._config
         try:
             self._sockets["admin"] = await self._listen(self._admin, config.admin_host, config.admin_port, "admin_")
-            self._sockets["public"] = await self._listen(self._public, config.host, config.port, "")
+            if config.uds:
+                self._sockets["public"] = await listen_on_file(lambda: Connection(self._public), config.uds)
+            else:
+                self._sockets["public"] = await self._listen(self._public, config.host, config.port, "")
         except BaseException:
             await self.stop()
             raise

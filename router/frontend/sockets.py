@@ -5,7 +5,9 @@ import contextlib
 import ipaddress
 import os
 import socket
+import stat
 from collections.abc import Callable
+from pathlib import Path
 
 from router.errors import ConfigError
 
@@ -19,17 +21,23 @@ _ACCEPTED_A_TURN = 16
 class ListeningSockets:
     """Made by `listen`."""
 
-    def __init__(self, servers: list[asyncio.Server]) -> None:
+    def __init__(self, servers: list[asyncio.Server], file: Path | None = None) -> None:
+        """`file`: of a Unix socket, removed at its end unless another has taken its place."""
         self._servers = servers
+        self._file = file
+        self._inode = 0 if file is None else file.lstat().st_ino
 
     @property
     def port(self) -> int:
-        port: int = self._servers[0].sockets[0].getsockname()[1]
-        return port
+        """0: a Unix socket's."""
+        address = self._servers[0].sockets[0].getsockname()
+        return address[1] if isinstance(address, tuple) else 0
 
     @property
     def on_loopback(self) -> bool:
         """By the addresses that it really listens on: a name, or an empty host, does not tell."""
+        if self._file is not None:
+            return True
         names = [socket.getsockname()[0] for socket in self._servers[0].sockets]
         return all(ipaddress.ip_address(name).is_loopback for name in names)
 
@@ -37,6 +45,10 @@ class ListeningSockets:
         """No new connections."""
         for server in self._servers:
             server.close()
+        if self._file is not None:
+            with contextlib.suppress(OSError):
+                if self._file.lstat().st_ino == self._inode:
+                    self._file.unlink()
 
     async def wait_closed(self, within_s: float) -> None:
         with contextlib.suppress(asyncio.TimeoutError):
@@ -59,6 +71,43 @@ async def listen(make: Callable[[], asyncio.Protocol], host: str, port: int, set
     except OverflowError as error:
         raise ConfigError(f"a port is 0 to 65535, got {port} - at `$.server.{setting}port`") from error
     return ListeningSockets(servers)
+
+
+async def listen_on_file(make: Callable[[], asyncio.Protocol], path: str) -> ListeningSockets:
+    """On a Unix socket; one that nobody listens on any more is replaced. Raises `ConfigError` naming
+    `$.server.uds`."""
+    loop = asyncio.get_running_loop()
+    one = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        _remove_dead(path)
+        one.bind(path)
+        one.listen(_BACKLOG)
+    except OSError as error:
+        one.close()
+        raise ConfigError(f"cannot listen on {path}: {_reason(error)} - at `$.server.uds`") from error
+    one.setblocking(False)
+    again = [_same(one) for _ in range(_ACCEPTED_A_TURN - 1)]
+    servers = [await loop.create_unix_server(make, sock=each, backlog=_BACKLOG) for each in (one, *again)]
+    return ListeningSockets(servers, Path(os.path.abspath(path)))  # noqa: ASYNC240 - no disk is asked
+
+
+def _remove_dead(path: str) -> None:
+    """A socket's file outlives a process that was killed. Raises `OSError` where a living one listens."""
+    if not stat.S_ISSOCK(_mode(path)):
+        return  # nothing, or a file of another kind: `bind` says so
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+        client.settimeout(1.0)
+        try:
+            client.connect(path)
+        except ConnectionRefusedError:
+            os.unlink(path)
+
+
+def _mode(path: str) -> int:
+    try:
+        return os.lstat(path).st_mode
+    except FileNotFoundError:
+        return 0
 
 
 def _same(one: socket.socket) -> socket.socket:

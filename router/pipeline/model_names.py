@@ -57,9 +57,10 @@ class Names:
             if member.model and weights[member.model] == 1:
                 self.known.setdefault(member.model, pinned)
         for i, member in enumerate(pool):
-            self.known[member.name] = msgspec.structs.replace(base, rule="pinned", pinned=i)
+            pinned = msgspec.structs.replace(base, rule="pinned", pinned=i)
+            self.known |= dict.fromkeys((member.name, *member.also), pinned)
         self._one_vocabulary = len(pool) == 1 or (len(weights) == 1 and "" not in weights)
-        self._shown = (RESERVED_NAMES[0], *(member.name for member in pool))
+        self._shown = (RESERVED_NAMES[0], *(name for member in pool for name in (member.name, *member.also)))
 
     def settings_of(self, query: Query) -> Settings:
         """How to decide for `query`. Raises `BadRequest` where token ids could be read in one vocabulary or another."""

@@ -262,16 +262,18 @@ class Router:
         known = {state.name: state.context_tokens for state in states}
         cards = [
             ModelCard(
-                id=member.name,
+                id=name,
                 root=member.model or member.name,
                 created=self._created,
                 context_tokens=known.get(member.name, member.context_tokens),
             )
             for member in self.config.pool
+            for name in (member.name, *member.also)
         ]
         auto = configuration.RESERVED_NAMES[0]
-        strongest = cards[self._decider.names.settings(auto).strong]
-        return (ModelCard(id=auto, root=strongest.root, created=self._created), *cards)
+        strongest = self.config.pool[self._decider.names.settings(auto).strong]
+        root = strongest.model or strongest.name
+        return (ModelCard(id=auto, root=root, created=self._created), *cards)
 
     def members(self) -> tuple[MemberStatus, ...]:
         return tuple(member.status() for member in self.pool)

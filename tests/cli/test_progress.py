@@ -57,6 +57,12 @@ def test_a_journal_is_told_with_what_it_holds_and_none_is_not_told() -> None:
     assert "Journal" not in ready_text(READY)
 
 
+def test_a_unix_socket_is_told_with_the_words_that_reach_it() -> None:
+    text = ready_text(msgspec.structs.replace(READY, url="http://localhost", uds="/run/a b"))
+    assert "is ready: http://localhost/v1, by the Unix socket /run/a b   (admin" in text
+    assert "curl --unix-socket '/run/a b' http://localhost/v1/chat/completions" in text
+
+
 @pytest.mark.parametrize(
     ("placement", "text"),
     [
