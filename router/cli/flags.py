@@ -2,7 +2,6 @@
 
 import argparse
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -12,6 +11,7 @@ from router.cli.engine_args import engine_args_of
 from router.cli.keys import key_of
 from router.cli.naming import SIZES, refusals_named, source_of
 from router.cli.paths import checkpoint, home_path
+from router.cli.vllm_flags import served
 from router.config import Config, Member
 from router.errors import ConfigError
 
@@ -22,8 +22,9 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         type=home_path,
         metavar="headgate.yaml",
-        help="the config file; without one, --small and --large",
+        help="the config file; without one, --small and --large, or a MODEL with the flags of `vllm serve`",
     )
+    parser.set_defaults(vllm_words=())
     for size in SIZES:
         group = parser.add_argument_group(f"the {size} model")
         group.add_argument(f"--{size}", metavar="MODEL", help="path, hub id, or URL of an OpenAI-compatible server")
@@ -37,6 +38,8 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     doors = parser.add_argument_group("the doors")
     doors.add_argument("--host", help="address to listen on (default: loopback)")
     doors.add_argument("--port", type=int, help="public port; 0: any (default: 8000)")
+    doors.add_argument("--uds", metavar="PATH", help="a Unix socket in the place of --host and --port")
+    doors.add_argument("--root-path", metavar="/PREFIX", help="what a proxy in front leaves on paths")
     doors.add_argument("--admin-port", type=int, help="admin port, loopback; 0: any (default: 8001)")
     keys = doors.add_mutually_exclusive_group()
     keys.add_argument(
@@ -52,13 +55,15 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
 
 def config_of(args: argparse.Namespace) -> Config:
     """The config that the flags mean. Raises `ConfigError`."""
-    if args.config is not None:
+    if args.vllm_words:
+        config = served(args.vllm_words, key_of(args))
+    elif args.config is not None:
         if args.small or args.large:
             raise ConfigError("give a config file or --small and --large, not both")
         for flag in (f"{size}-{what}" for size in SIZES for what in ("arg", "like", "strength")):
             if getattr(args, flag.replace("-", "_")) not in (None, []):
                 raise ConfigError(f"--{flag} is about --{flag.partition('-')[0]}: of a member in a file, say it there")
-        config = _config_file(args.config)
+        config = configuration.load(args.config)
     else:
         config = _pair(args)
     config = _with_overrides(config, args)
@@ -69,22 +74,8 @@ def config_of(args: argparse.Namespace) -> Config:
 
 def _pair(args: argparse.Namespace) -> Config:
     if not (args.small and args.large):
-        raise ConfigError("expected a config file, or --small MODEL and --large MODEL")
+        raise ConfigError("expected a config file, a MODEL, or --small MODEL and --large MODEL")
     return Config(pool=tuple(_member(size, args) for size in SIZES))
-
-
-def _config_file(file: Path) -> Config:
-    """The config of a file; of a model in its place, which is what `vllm serve` takes, where a model goes."""
-    if (not file.exists() and file.suffix not in (".yaml", ".yml", ".json")) or _is_model(file):
-        raise ConfigError(
-            f"{str(file)!r} is no config file: a model is given as --small MODEL or --large MODEL, or as `model` of a"
-            " member in a file: `pool: [{name: ..., model: ...}]`"
-        )
-    return configuration.load(file)
-
-
-def _is_model(file: Path) -> bool:
-    return file.is_dir() or file.suffix in (".gguf", ".safetensors")
 
 
 def _member(size: str, args: argparse.Namespace) -> Member:
@@ -104,7 +95,10 @@ def _member(size: str, args: argparse.Namespace) -> Member:
 
 def _with_overrides(config: Config, args: argparse.Namespace) -> Config:
     replace = msgspec.structs.replace
-    server = replace(config.server, **_given(args, host="host", port="port", admin_port="admin_port"))
+    server = replace(
+        config.server,
+        **_given(args, host="host", port="port", uds="uds", root_path="root_path", admin_port="admin_port"),
+    )
     key = key_of(args)
     if key is not None and key not in server.api_keys:
         server = replace(server, api_keys=(*server.api_keys, key))

@@ -38,7 +38,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     verb = argv[0] if argv and argv[0] in VERBS else None
     module = cast(Verb, import_module(f"router.cli.{verb}")) if verb else None
     parser, own = _parser(verb, module)
+    words: list[str] = []
+    if verb == "serve" and own is not None:
+        from router.cli.vllm_flags import split
+
+        ours, words = split(argv[1:], own)
+        argv = [verb, *ours]
     args, unknown = parser.parse_known_args(argv)
+    if words:
+        args.vllm_words = tuple(words)
     if unknown:
         _refuse(own or parser, verb, unknown[0])
     assert module is not None  # argparse has refused everything else
@@ -58,12 +66,13 @@ def _refuse(parser: argparse.ArgumentParser, verb: str | None, word: str) -> NoR
     near = difflib.get_close_matches(flag, known, n=1, cutoff=0.7)
     hint = f"; did you mean {near[0]}?" if near else ""
     if verb == "serve" and flag in ("--model", "--served-model-name"):
-        hint = "; a model is given as --small MODEL or --large MODEL, or as `model` of a member in a config file"
+        hint = "; a model is given as --small MODEL or --large MODEL, or by itself: headgate serve MODEL"
     elif verb == "serve" and flag == "--config":
         hint = "; a config file is given by itself: headgate serve FILE"
     elif verb == "serve" and flag.startswith("--") and not near:
         hint = (
-            f"; an argument of vLLM is given as --engine-arg {flag[2:]}=VALUE, or under `engine_args` in a config file"
+            f"; an argument of vLLM is given behind its model (headgate serve MODEL {flag} ...), as --engine-arg"
+            f" {flag[2:]}=VALUE, or under `engine_args` in a config file"
         )
     parser.error(f"unrecognized argument {flag}{hint}")
 

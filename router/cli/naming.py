@@ -8,6 +8,7 @@ from pathlib import Path
 
 from router import config as configuration
 from router.cli.engine_args import engine_args_of
+from router.config.serve_flags import SERVER_KEYS
 from router.errors import ConfigError
 
 SIZES = ("small", "large")
@@ -16,6 +17,8 @@ _COMMAND_LINE = "the command line"
 _FLAGS = {
     "server.host": "host",
     "server.port": "port",
+    "server.uds": "uds",
+    "server.root_path": "root-path",
     "server.admin_port": "admin-port",
     "routing.price": "price",
     "routing.threshold": "threshold",
@@ -60,8 +63,20 @@ def _named(why: str, args: argparse.Namespace) -> str:
     return f"{_COMMAND_LINE}: {why.replace(f'`$.{keys[-1]}`', f'`{flag}`')}"
 
 
+def _vllm_flag_of(key: str) -> str:
+    """Of a command line of `vllm serve`'s flags."""
+    if match := _ARGUMENT.fullmatch(key):
+        return "--" + configuration.argument_name(match[2]).replace("_", "-")
+    names = {"pool[0].model": "MODEL", "pool[0].name": "--served-model-name", "pool[0].also": "--served-model-name"}
+    return names.get(key, "") or next(
+        ("--" + name.replace("_", "-") for name, own in SERVER_KEYS.items() if re.match(rf"server\.{own}\b", key)), ""
+    )
+
+
 def _flag_of(key: str, args: argparse.Namespace) -> str:
     """The flag that gave the value at `key`; empty where none did."""
+    if getattr(args, "vllm_words", ()):
+        return _vllm_flag_of(key)
     flag = _FLAGS.get(key, "")
     if flag and getattr(args, flag.replace("-", "_"), None) is not None:
         return f"--{flag}"

@@ -24,12 +24,13 @@ CHECK_COMMAND = (sys.executable, "-P", "-m", "router.host.check")
 _LIMIT_S = 120.0  #: vLLM's import on a slow disk
 
 
-def look(config: Config, source: str) -> None:
-    """All that `validate` and `serve` ask of a pool alike. Raises `ConfigError` with source and key."""
+def look(config: Config, source: str, *, arguments: bool = True) -> None:
+    """All that `validate` and `serve` ask of a pool alike. Raises `ConfigError` with source and key. `arguments`: also
+    whether vLLM takes `engine_args`, which its parser may have said already."""
     configuration.check_models(config, source)
     if config.journal.path:
         check_folder(Path(config.journal.path))
-    if has_vllm():
+    if arguments and has_vllm():
         _look_at_arguments(config, source)
 
 

@@ -7,11 +7,13 @@ from router.config.checks import RESERVED_NAMES, check
 from router.config.engine_args import argument_name
 from router.config.environment import (
     API_KEY_VARIABLE,
+    VLLM_API_KEY_VARIABLE,
     api_key_from_environment,
     cache_folder,
     from_environment,
     inherited_environment,
     runtime_root,
+    vllm_api_key_from_environment,
 )
 from router.config.loading import build, load, parse
 from router.config.models import check_models
@@ -23,6 +25,7 @@ __all__ = [
     "API_KEY_VARIABLE",
     "CONFIG_VERSION",
     "RESERVED_NAMES",
+    "VLLM_API_KEY_VARIABLE",
     "Config",
     "Journal",
     "Limits",
@@ -44,4 +47,5 @@ __all__ = [
     "load",
     "parse",
     "runtime_root",
+    "vllm_api_key_from_environment",
 ]

@@ -10,6 +10,8 @@ from router.config.tree import Config
 from router.errors import ConfigError
 
 API_KEY_VARIABLE = "HEADGATE_API_KEY"
+#: vLLM's own; it counts where a model is served by vLLM's flags.
+VLLM_API_KEY_VARIABLE = "VLLM_API_KEY"
 
 
 def from_environment(reference: str, at: str, env: Mapping[str, str] = os.environ) -> str:
@@ -40,6 +42,11 @@ def cache_folder(env: Mapping[str, str] = os.environ) -> Path | None:
 def api_key_from_environment(env: Mapping[str, str] = os.environ) -> str | None:
     """`HEADGATE_API_KEY`; None where it is not set. Set but empty is not the same: it is a key that is missing."""
     return env.get(API_KEY_VARIABLE)
+
+
+def vllm_api_key_from_environment(env: Mapping[str, str] = os.environ) -> str | None:
+    """`VLLM_API_KEY`; None where it is not set."""
+    return env.get(VLLM_API_KEY_VARIABLE)
 
 
 def inherited_environment(config: Config, env: Mapping[str, str] = os.environ) -> dict[str, str]:

@@ -30,3 +30,14 @@ class ArgumentRefusal(msgspec.Struct, frozen=True, kw_only=True):
     index: int  #: of the spec
     key: str  #: of its `engine_args`, as written; empty where several are to blame
     why: str
+
+
+class ServeFlags(msgspec.Struct, frozen=True, kw_only=True):
+    """What `python -P -m router.host.flags` found in the words of a `vllm serve` command line."""
+
+    refusal: str = ""  #: the flag and why, or what vLLM's parser says; all else is empty then
+    model: str = ""  #: path or hub id
+    names: tuple[str, ...] = ()  #: under which it is served; none: under `model`
+    server: dict[str, Any] = {}  #: keys of `server` in the config
+    engine_args: dict[str, Any] = {}  #: all others, by vLLM's names
+    anyway: tuple[str, ...] = ()  #: flags that ask for what Headgate does without being asked

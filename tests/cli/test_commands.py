@@ -42,8 +42,8 @@ def test_help_names_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["serve"], "expected a config file, or --small MODEL and --large MODEL"),
-        (["serve", "--small", "x"], "expected a config file, or --small MODEL and --large MODEL"),
+        (["serve"], "expected a config file, a MODEL, or --small MODEL and --large MODEL"),
+        (["serve", "--small", "x"], "expected a config file, a MODEL, or --small MODEL and --large MODEL"),
         (["serve", "x.yaml", "--small", "x"], "a config file or --small and --large, not both"),
         (["serve", "/no/such.yaml"], "/no/such.yaml: cannot be read"),
         (

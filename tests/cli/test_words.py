@@ -30,11 +30,12 @@ def refused(argv: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     ("argv", "hint"),
     [
         (
-            ["serve", "--model", "m"],
-            "unrecognized argument --model; a model is given as --small MODEL or --large MODEL",
+            ["serve", "--small", "a", "--large", "b", "--model", "m"],
+            "unrecognized argument --model; a model is given as --small MODEL or --large MODEL, or by itself",
         ),
-        (["serve", "--model=m"], "unrecognized argument --model; a model is given as --small MODEL"),
-        (["serve", "--max-model-len", "9"], "an argument of vLLM is given as --engine-arg max-model-len=VALUE"),
+        (["serve", "x.yaml", "--model=m"], "unrecognized argument --model; a model is given as --small MODEL"),
+        (["serve", "--max-model-len", "9"], "is given behind its model (headgate serve MODEL --max-model-len ...)"),
+        (["serve", "--max-model-len", "9"], "as --engine-arg max-model-len=VALUE"),
         (["serve", "--prot", "9"], "unrecognized argument --prot; did you mean --port?"),
         (["serve", "--config", "x.yaml"], "a config file is given by itself: headgate serve FILE"),
         (["validate", "x.yaml", "--jsno"], "unrecognized argument --jsno; did you mean --json?"),
@@ -47,15 +48,6 @@ def test_an_unknown_flag_gets_the_verb_s_usage_and_a_hint(
     error = usage(argv, capsys)
     assert error.startswith(f"usage: headgate {argv[0]}")
     assert hint in error
-
-
-@pytest.mark.parametrize("what", ["Qwen/Qwen3-0.6B", "{folder}", "{folder}/m.gguf"])
-def test_a_model_where_a_config_file_goes_is_told_where_it_goes(
-    tmp_path: Path, what: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "m.gguf").touch()
-    error = refused(["serve", what.format(folder=tmp_path)], capsys)
-    assert "is no config file: a model is given as --small MODEL or --large MODEL, or as `model`" in error
 
 
 PAIR = ["serve", "--small", "org/a", "--large", "org/b"]

@@ -42,15 +42,15 @@ class ArgumentRefused(ConfigError):
 
 def parse(spec: HostSpec) -> argparse.Namespace:
     """Raises `ArgumentRefused` on an unknown name (with the nearest right one) or a value that vLLM refuses."""
-    parser = _parser()
-    options = _options(parser)
+    reader = parser()
+    options = _options(reader)
     look_at_names(spec, options)
     argv = [f"--model={spec.model}", f"--served-model-name={spec.name}"]
     for key, value in spec.engine_args.items():
         name = argument_name(key)
         argv += _words(options[name], name, value)
     try:
-        args = parser.parse_args(argv)
+        args = reader.parse_args(argv)
         _validate(args)
     except ArgumentRefused as error:
         raise ArgumentRefused(_in_short(error.why), _named_in(error.why, spec.engine_args)) from None
@@ -87,16 +87,17 @@ def _cli_args() -> Any:
     return vllm_modules.find(*(f"vllm.entrypoints.{room}.cli_args" for room in ("common", "launchers", "openai")))
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
+    """vLLM's own, of `vllm serve`; what it refuses is raised as `ArgumentRefused`."""
     from vllm.utils.argparse_utils import FlexibleArgumentParser
 
-    parser: argparse.ArgumentParser = _cli_args().make_arg_parser(FlexibleArgumentParser())
+    made: argparse.ArgumentParser = _cli_args().make_arg_parser(FlexibleArgumentParser())
 
     def refuse(message: str) -> NoReturn:
         raise ArgumentRefused(message)
 
-    parser.error = refuse  # type: ignore[method-assign]
-    return parser
+    made.error = refuse  # type: ignore[method-assign]
+    return made
 
 
 def _validate(args: argparse.Namespace) -> None:

@@ -1,0 +1,101 @@
+"""`headgate serve MODEL --flag ...`: one model by the flags of `vllm serve`, which vLLM's own parser reads.
+
+It does so in a process of its own, which takes as long as vLLM takes to import (4 to 15 s). Nothing of vLLM is imported
+here.
+"""
+
+import argparse
+import logging
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from router import config as configuration
+from router.config import Config, Member, Server
+from router.config.serve_flags import SERVER_KEYS
+from router.errors import ConfigError
+from router.ipc.spec import ServeFlags
+
+log = logging.getLogger("headgate")
+COMMAND = (sys.executable, "-P", "-m", "router.host.flags")
+_LIMIT_S = 120.0  #: vLLM's import on a slow disk
+_CONFIG_FILES = (".yaml", ".yml", ".json")
+#: Flags of ours that vLLM has too: of a command line of vLLM's, its parser reads them.
+_SHARED: Final = frozenset(f"--{name.replace('_', '-')}" for name in SERVER_KEYS)
+
+
+def split(words: Sequence[str], own: argparse.ArgumentParser) -> tuple[list[str], list[str]]:
+    """Our words and vLLM's, of those behind `serve`; the second list is empty where they ask for no single model."""
+    actions = {option: action for action in own._actions for option in action.option_strings}
+    _, foreign = _sorted(words, actions)
+    ours, theirs = _sorted(words, {option: action for option, action in actions.items() if option not in _SHARED})
+    pair = any(word.partition("=")[0] in ("--small", "--large") for word in ours)
+    if pair or not _names_a_model(foreign):
+        return list(words), []
+    return ours, theirs
+
+
+def served(words: Sequence[str], key: str | None) -> Config:
+    """The config of a pool of one. `key`: ours, of a file or the environment, where vLLM's flags give none. Raises
+    `ConfigError`."""
+    flags = _ask(words)
+    if flags.refusal:
+        raise ConfigError(f"the command line: {flags.refusal}")
+    if flags.anyway:
+        log.info("%s: nothing to do for it", ", ".join(f"--{name.replace('_', '-')}" for name in flags.anyway))
+    model = flags.model
+    if (folder := configuration.home_expanded(model, "the command line")).exists():
+        model = str(folder.resolve())
+    name, *also = flags.names or (flags.model,)
+    member = Member(name=name, also=tuple(also), model=model, engine_args=flags.engine_args)
+    server = msgspec.convert({"api_keys": _keys(key)} | flags.server, Server)
+    return Config(server=server, pool=(member,), secret_variables=(configuration.VLLM_API_KEY_VARIABLE,))
+
+
+def _keys(key: str | None) -> tuple[str, ...]:
+    """Where vLLM would ask for a key, so do we."""
+    return tuple(each for each in (key or configuration.vllm_api_key_from_environment(),) if each is not None)
+
+
+def _names_a_model(foreign: Sequence[str]) -> bool:
+    if foreign and not foreign[0].startswith("-"):
+        return not _is_config_file(Path(foreign[0]))
+    return any(word.partition("=")[0] == "--model" for word in foreign)
+
+
+def _is_config_file(file: Path) -> bool:
+    """What is neither a file nor called as one is a model's path or hub id."""
+    if file.suffix in (".gguf", ".safetensors"):
+        return False
+    return file.is_file() or (file.suffix in _CONFIG_FILES and not file.is_dir())
+
+
+def _sorted(words: Sequence[str], actions: dict[str, argparse.Action]) -> tuple[list[str], list[str]]:
+    """Those of `actions` with their values, and the others."""
+    ours: list[str] = []
+    theirs: list[str] = []
+    left = iter(words)
+    for word in left:
+        flag, equals, _ = word.partition("=")
+        action = actions.get(flag)
+        (theirs if action is None else ours).append(word)
+        if action is not None and not equals and action.nargs != 0:
+            ours.extend(value for value in (next(left, None),) if value is not None)
+    return ours, theirs
+
+
+def _ask(words: Sequence[str]) -> ServeFlags:
+    try:
+        done = subprocess.run(
+            COMMAND, input=msgspec.json.encode(list(words)), capture_output=True, timeout=_LIMIT_S, check=False
+        )
+        if done.returncode == 0:
+            return msgspec.json.decode(done.stdout, type=ServeFlags)
+        why = done.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2]
+    except (OSError, subprocess.TimeoutExpired, msgspec.MsgspecError) as error:
+        why = str(error)
+    raise ConfigError(f"the command line: vLLM's parser could not read it: {why[:300]}")
