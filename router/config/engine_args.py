@@ -32,8 +32,10 @@ OURS: Final[Mapping[str, str]] = {
     **dict.fromkeys(("middleware", "enable_request_id_headers", "sse_keep_alive_interval"), _DOORS),
     **dict.fromkeys(("h11_max_incomplete_event_size", "h11_max_header_count"), _LIMITS),
     **dict.fromkeys(("uvicorn_log_level", "disable_uvicorn_access_log", "disable_access_log_for_endpoints"), _LOG),
-    **dict.fromkeys(("disable_fastapi_docs", "enable_offline_docs", "enable_tokenizer_info_endpoint"), _ROUTE),
-    **dict.fromkeys(("enable_server_load_tracking", "cohere_is_reasoning_model"), _ROUTE),
+    "disable_fastapi_docs": "is set by `server.docs`, not here",
+    "enable_offline_docs": "has no effect: `/docs` loads nothing foreign as it is",
+    "enable_server_load_tracking": "has no effect: `/load` always counts",
+    **dict.fromkeys(("enable_tokenizer_info_endpoint", "cohere_is_reasoning_model"), _ROUTE),
     **dict.fromkeys(
         (
             "data_parallel_supervisor_port",

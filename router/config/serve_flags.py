@@ -14,9 +14,11 @@ SERVER_KEYS: Final[Mapping[str, str]] = {
     "root_path": "root_path",
     "api_key": "api_keys",
     "allowed_origins": "allowed_origins",
+    "disable_fastapi_docs": "docs",
 }
-#: What these ask for is so anyway: no request is logged, `/load` always counts, and one process serves as many clients.
+#: What these ask for is so anyway: no request is logged, `/load` always counts, `/docs` loads nothing foreign, and one
+#: process serves as many clients.
 ANYWAY: Final = frozenset({
-    "api_server_count", "disable_access_log_for_endpoints", "disable_uvicorn_access_log", "enable_server_load_tracking",
-    "uvicorn_log_level",
+    "api_server_count", "disable_access_log_for_endpoints", "disable_uvicorn_access_log", "enable_offline_docs",
+    "enable_server_load_tracking", "uvicorn_log_level",
 })  # fmt: skip

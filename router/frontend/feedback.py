@@ -33,7 +33,7 @@ def feedback_route(service: Service, metrics: Metrics) -> Route:
             metrics.feedback(error.code or "refused")
             raise
 
-    return Route("/v1/feedback", {"POST": give}, reads_json=True)
+    return Route("/v1/feedback", {"POST": give}, reads_json=True, about="what a client says of an answer")
 
 
 def _give(exchange: Exchange, service: Service, metrics: Metrics) -> None:

@@ -45,20 +45,23 @@ def probes(service: Service, metrics: Metrics, draining: Callable[[], bool]) -> 
     def version(exchange: Exchange) -> None:
         exchange.respond(200, _encode({"version": engines_version(service) or __version__, "headgate": __version__}))
 
+    def scrape(exchange: Exchange) -> None:
+        show_metrics(exchange, metrics)
+
     return (
-        Route("/live", {"GET": live}, open=True),
-        Route("/health", {"GET": _health(service)}, open=True),
-        Route("/ready", {"GET": ready}, open=True),
-        Route("/load", {"GET": load}, open=True),
-        Route("/version", {"GET": version}, open=True),
-        Route("/metrics", {"GET": lambda exchange: show_metrics(exchange, metrics)}, open=True),
+        Route("/live", {"GET": live}, open=True, about="this process serves"),
+        Route("/health", {"GET": _health(service)}, open=True, about="a member can answer"),
+        Route("/ready", {"GET": ready}, open=True, about="a member can answer, and new requests are taken"),
+        Route("/load", {"GET": load}, open=True, about="requests that have not ended"),
+        Route("/version", {"GET": version}, open=True, about="vLLM's and ours"),
+        Route("/metrics", {"GET": scrape}, open=True, about="for Prometheus: ours, and the engines'"),
     )
 
 
 def sagemaker_ping(service: Service) -> Route:
     """`/ping` of SageMaker: as `/health`, by either method."""
     health = _health(service)
-    return Route("/ping", {"GET": health, "POST": health}, open=True)
+    return Route("/ping", {"GET": health, "POST": health}, open=True, about="SageMaker's /health")
 
 
 def engines_version(service: Service) -> str:

@@ -6,6 +6,7 @@ from urllib.parse import unquote
 
 import msgspec
 
+from router.config import Server
 from router.dialects.decode import read
 from router.dialects.invocations import kind_of
 from router.errors import BadRequest, DeadlineExceeded, ModelNotFound
@@ -16,6 +17,7 @@ from router.frontend.feedback import feedback_route
 from router.frontend.probes import probes, sagemaker_ping
 from router.frontend.reading import Reading
 from router.frontend.routes import Route, Routes
+from router.frontend.schema import documents
 from router.gate.permit import Permit
 from router.observe.metrics import Metrics
 from router.pipeline.service import ModelCard, Service
@@ -26,17 +28,29 @@ _encode = msgspec.json.Encoder().encode
 _MODELS = "/v1/models"
 _DIALECTS: dict[Kind, Dialect] = {"responses": "responses", "messages": "anthropic", "count_tokens": "anthropic"}
 
+_ABOUT: dict[Kind, str] = {
+    "chat": "OpenAI's chat completion",
+    "completions": "OpenAI's text completion",
+    "responses": "OpenAI's Responses",
+    "messages": "Anthropic's Messages",
+    "count_tokens": "the tokens of such a conversation",
+    "tokenize": "a text's or a conversation's token ids",
+    "detokenize": "the text of token ids",
+}
+
 
 class Public:
     """Handlers over one service. `draining` tells whether the process is about to end."""
 
-    __slots__ = ("_draining", "_metrics", "_root", "_service", "_threads")
+    __slots__ = ("_docs", "_draining", "_guarded", "_metrics", "_root", "_service", "_threads")
 
-    def __init__(self, service: Service, metrics: Metrics, draining: Callable[[], bool], root_path: str = "") -> None:
+    def __init__(self, service: Service, metrics: Metrics, draining: Callable[[], bool], config: Server) -> None:
         self._service = service
         self._metrics = metrics
         self._draining = draining
-        self._root = root_path
+        self._root = config.root_path
+        self._docs = config.docs
+        self._guarded = bool(config.api_keys)
         # One: what makes objects of a body holds the interpreter's lock, and more of them would keep it longer from us.
         self._threads = Threads(1, "headgate-reading")
 
@@ -50,19 +64,24 @@ class Public:
         self._threads.stop()
 
     def routes(self) -> Routes:
-        return Routes((
+        routes = (
             *(self._inference(kind, path) for kind, path in API_PATHS.items()),
-            Route("/invocations", {"POST": self._infer(None)}, reads_json=True),
+            Route(
+                "/invocations", {"POST": self._infer(None)}, reads_json=True, about="SageMaker's: chat or completion"
+            ),
             feedback_route(self._service, self._metrics),
-            Route(_MODELS, {"GET": self._list_models}),
-            Route(_MODELS + "/", {"GET": self._show_model}, prefix=True),
+            Route(_MODELS, {"GET": self._list_models}, about="auto, then the members"),
+            Route(_MODELS + "/", {"GET": self._show_model}, prefix=True, about="one of them"),
             *probes(self._service, self._metrics, self._draining),
             sagemaker_ping(self._service),
-        ), self._root)  # fmt: skip
+        )
+        if self._docs:
+            routes += documents(routes, guarded=self._guarded, root=self._root)
+        return Routes(routes, self._root)
 
     def _inference(self, kind: Kind, path: str) -> Route:
         dialect = _DIALECTS.get(kind, "openai")
-        return Route(path, {"POST": self._infer(kind)}, dialect=dialect, reads_json=True)
+        return Route(path, {"POST": self._infer(kind)}, dialect=dialect, reads_json=True, about=_ABOUT[kind])
 
     def _infer(self, kind: Kind | None) -> Handler:
         """`kind`: None where the body tells it."""

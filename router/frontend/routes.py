@@ -17,7 +17,7 @@ _LONGEST_LOOKED_AT = 128
 class Route:
     """One path, or with `prefix` all that begin with it. `open` routes ask for no API key."""
 
-    __slots__ = ("allow", "dialect", "handlers", "name", "open", "path", "prefix", "reads_json")
+    __slots__ = ("about", "allow", "dialect", "handlers", "name", "open", "path", "prefix", "reads_json")
 
     def __init__(
         self,
@@ -28,7 +28,10 @@ class Route:
         prefix: bool = False,
         dialect: Dialect = "openai",
         reads_json: bool = False,
+        about: str = "",
     ) -> None:
+        """`about`: what it does, in a few words, for `/docs`."""
+        self.about = about
         self.path = path.encode()
         self.name = path + "{id}" if prefix else path
         self.prefix = prefix

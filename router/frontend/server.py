@@ -55,7 +55,7 @@ class Frontend:
         self.metrics = Metrics() if metrics is None else metrics
         self.drain_requested = asyncio.Event()
         limits, self._wanted_files = within_file_limit(config.limits)
-        public = self._routes = Public(service, self.metrics, self.draining, config.root_path)
+        public = self._routes = Public(service, self.metrics, self.draining, config)
         keys, origins = Keys(config.api_keys), Origins(config.allowed_origins)
         self._public = Listener(public.routes(), keys, limits, self.metrics, origins=origins, gate=service.gate)
         open_intake(self._public, service)

@@ -93,4 +93,6 @@ def place(name: str) -> str:
 
 
 def _key_of_server(name: str, value: Any) -> Any:
+    if name == "disable_fastapi_docs":
+        return not value
     return json.loads(value) if name == "allowed_origins" else value
