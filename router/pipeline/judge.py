@@ -3,61 +3,19 @@
 Where the judge does not answer in time, the head scores by what it knows alone. Knows no HTTP and no policy.
 """
 
-import asyncio
 import logging
 import time
 from collections.abc import Sequence
 
 from router.config import Member
-from router.errors import ConfigError, EngineFailed, EngineLost, RouterError
+from router.errors import ConfigError, EngineLost, RouterError
 from router.heads.base import JudgedHead
-from router.ipc.messages import Done, Handoff
-from router.native.call import Call
 from router.observe.metrics import Metrics
-from router.pool.base import Failure, PoolMember, Work
+from router.pipeline.calls import ask
+from router.pool.base import PoolMember
 from router.types import Scores, Segment
 
 log = logging.getLogger("headgate.pipeline")
-
-
-class _Reply(Call):
-    """One that is waited for."""
-
-    def __init__(self) -> None:
-        self.atypical = True  # a verdict is short
-        self.parts: list[bytes] = []
-        self.end: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    def chunk(self, data: bytes) -> None:
-        if not self.parts:
-            self.go("answering")
-        self.parts.append(data)
-
-    def done(self, done: Done) -> None:
-        if not self.end.done():
-            self.end.set_result(None)
-
-    def handoff(self, handoff: Handoff) -> None:
-        self.fail(Failure(EngineFailed("the verdict was handed on, and nobody takes it")))
-
-    def fail(self, failure: Failure) -> None:
-        if not self.end.done():
-            self.end.set_exception(failure.error)
-
-
-async def ask(member: PoolMember, body: bytes, limit_s: float) -> bytes:
-    """The member's answer. Raises `RouterError`, and TimeoutError after `limit_s`; the question is then taken back."""
-    reply = _Reply()
-    work = Work(kind="chat", body=body, prompt_tokens=len(body) // 4, deadline_s=limit_s)
-    member.submit(work, reply)
-    reply.go("waiting")
-    try:
-        async with asyncio.timeout(limit_s):
-            await reply.end
-    except (TimeoutError, asyncio.CancelledError):
-        member.abort(reply)
-        raise
-    return b"".join(reply.parts)
 
 
 async def score(

@@ -16,7 +16,8 @@ import numpy.typing as npt
 from router.config import Config, Member, from_environment
 from router.errors import ConfigError, EngineStartError, NoEngine, Overloaded, RouterError
 from router.heads.methods.causal_llm import TEMPLATE, Question, no_thinking, verdict
-from router.pipeline.judge import ask, last_part
+from router.pipeline.calls import ask
+from router.pipeline.judge import last_part
 from router.pipeline.router import Router
 from router.pool.base import PoolMember
 
