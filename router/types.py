@@ -9,9 +9,9 @@ from typing import Any, Final, Literal, Protocol
 
 import msgspec
 
-Kind = Literal["chat", "completions", "responses", "messages", "count_tokens", "tokenize", "detokenize"]
+Kind = Literal["chat", "completions", "responses", "messages", "count_tokens", "tokenize", "detokenize", "admin"]
 
-#: What OpenAI-compatible servers, vLLM's among them, call each kind.
+#: What OpenAI-compatible servers, vLLM's among them, call each kind of inference; `admin` is asked by operators only.
 API_PATHS: Final[Mapping[Kind, str]] = {
     "chat": "/v1/chat/completions",
     "completions": "/v1/completions",
@@ -20,6 +20,18 @@ API_PATHS: Final[Mapping[Kind, str]] = {
     "count_tokens": "/v1/messages/count_tokens",
     "tokenize": "/tokenize",
     "detokenize": "/detokenize",
+}
+
+#: vLLM's routes that act on an engine, and their methods: asked on the admin port, by member.
+ENGINE_ROUTES: Final[Mapping[str, str]] = {
+    "/sleep": "POST",
+    "/wake_up": "POST",
+    "/is_sleeping": "GET",
+    "/reset_prefix_cache": "POST",
+    "/reset_mm_cache": "POST",
+    "/reset_encoder_cache": "POST",
+    "/start_profile": "POST",
+    "/stop_profile": "POST",
 }
 
 #: What a member must be able to do to serve a request. A member lists what it has, a query what it needs.

@@ -7,6 +7,7 @@ import msgspec
 
 from router.errors import BadRequest
 from router.frontend.exchange import Exchange
+from router.frontend.operations import operations
 from router.frontend.probes import probes
 from router.frontend.redact import redacted
 from router.frontend.routes import Route, Routes
@@ -42,6 +43,7 @@ class Admin:
             *probes(self._service, self._metrics, self._draining),
             Route("/config", {"GET": self._show_config}, open=True),
             Route("/members", {"GET": self._show_members}, open=True),
+            operations(self._service),
             Route("/drain", {"POST": self._begin_drain}, open=True),
         ))  # fmt: skip
 

@@ -81,6 +81,7 @@ class Exchange:
 
     # On the class, not set for each: most requests never touch most of them.
     path = b""
+    query = b""  #: of the target, for routes that stand for many paths
     body = b""
     key_id = ""
     request_id = ""  #: set by `identify`

@@ -25,6 +25,7 @@ _TOO_MANY = failure(
     code="client_limit",
     retryable=True,
 )
+_NOT_OWNER = failure(403, "only the owner of this engine host may ask for it", "permission_error", code="not_owner")
 _STOPPING = failure(503, "the engine host is stopping", "service_unavailable", code="stopping", retryable=True)
 
 
@@ -267,6 +268,9 @@ class Peer:
             return
         if len(self._streams) > CLIENT_REQUESTS and not self._server.owned_by(self):
             stream.refuse(_TOO_MANY)
+            return
+        if submit.kind == "admin" and not self._server.owned_by(self):
+            stream.refuse(_NOT_OWNER)
             return
         try:
             stream.start(self._server.engine, submit)

@@ -32,6 +32,14 @@ class ArgumentRefusal(msgspec.Struct, frozen=True, kw_only=True):
     why: str
 
 
+class EngineCall(msgspec.Struct, frozen=True, kw_only=True):
+    """The body of a request of kind `admin`: a call of one of vLLM's own routes of `ENGINE_ROUTES`."""
+
+    path: str
+    query: str = ""
+    body: str = ""  #: JSON, or nothing
+
+
 class ServeFlags(msgspec.Struct, frozen=True, kw_only=True):
     """What `python -P -m router.host.flags` found in the words of a `vllm serve` command line."""
 

@@ -22,6 +22,7 @@ from router.gate.gate import Gate
 from router.gate.permit import Permit
 from router.heads import Placement
 from router.heads.base import JudgedHead
+from router.ipc.spec import EngineCall
 from router.native.request import Requests
 from router.observe.engine_metrics import EngineMetrics
 from router.observe.feedback import Feedback
@@ -35,6 +36,7 @@ from router.pipeline.judge import score as score_by_judge
 from router.pipeline.leg import Leg, not_again
 from router.pipeline.library import ChatStream, Completion, ask, complete
 from router.pipeline.native_intake import follow, intake_of
+from router.pipeline.operate import operate
 from router.pipeline.record import Ended
 from router.pipeline.request import Request
 from router.pipeline.scoring import Scoring
@@ -277,6 +279,9 @@ class Router:
 
     def members(self) -> tuple[MemberStatus, ...]:
         return tuple(member.status() for member in self.pool)
+
+    async def operate(self, name: str, call: EngineCall) -> bytes:
+        return await operate(self.pool, name, call)
 
     def in_flight(self) -> int:
         return len(self._requests)

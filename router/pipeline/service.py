@@ -10,6 +10,7 @@ import msgspec
 from router.errors import RouterError
 from router.gate.gate import Gate
 from router.gate.permit import Permit
+from router.ipc.spec import EngineCall
 from router.observe.feedback import Feedback
 from router.pipeline.intake import Intake
 from router.pipeline.sink import Sink
@@ -74,6 +75,10 @@ class Service(Protocol):
         ...
 
     def members(self) -> tuple[MemberStatus, ...]: ...
+
+    async def operate(self, name: str, call: EngineCall) -> bytes:
+        """vLLM's answer to an operator's `call` by the member called `name`. Raises `RouterError`."""
+        ...
 
     def in_flight(self) -> int:
         """Accepted and unfinished requests."""

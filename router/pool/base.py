@@ -13,7 +13,7 @@ from router.native.lane import Lane
 from router.pool.stages import StartProgress
 from router.types import Kind, MemberState
 
-MemberPhase = Literal["waiting", "starting", "ready", "restarting", "failed", "draining", "stopped"]
+MemberPhase = Literal["waiting", "starting", "ready", "asleep", "restarting", "failed", "draining", "stopped"]
 
 
 class MemberStatus(msgspec.Struct, frozen=True, kw_only=True):

@@ -111,7 +111,8 @@ class EngineMember(Laned):
 
     def submit(self, work: Work, call: Call) -> None:
         link = self._link
-        if self._phase != "ready" or link is None:
+        awake = self._phase == "ready" or (self._phase == "asleep" and work.kind == "admin")
+        if not awake or link is None:
             raise NoEngine(f"model {self.name!r} is not available now ({self._phase})", retry_after_s=1.0)
         if link.unsent_bytes() + len(work.body) > MAX_UNSENT_BYTES:
             raise Overloaded(f"model {self.name!r} reads its requests too slowly", retry_after_s=1.0)
@@ -199,6 +200,11 @@ class EngineMember(Laned):
         context_tokens = tokens(context_tokens)
         self._load.described(capabilities, context_tokens)
         self.lane.described(capabilities, context_tokens)
+
+    def fall_asleep(self, asleep: bool) -> None:
+        """Give it no more requests, or give it some again. Of one that is not ready, or lost meanwhile, no word."""
+        if self.phase in ("ready", "asleep"):
+            self.phase = "asleep" if asleep else "ready"
 
     # For the supervisor
 
@@ -325,7 +331,7 @@ class EngineMember(Laned):
     # Loss
 
     def _lost(self, link: HostLink, error: Exception | None) -> None:
-        if link is not self._link or self.phase != "ready":
+        if link is not self._link or self.phase not in ("ready", "asleep"):
             return  # a start that fails, or a stop: whoever waits for it tells
         self.phase = "restarting"
         self.lane.send = None

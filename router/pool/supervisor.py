@@ -169,7 +169,7 @@ class Supervisor:
         while True:
             await asyncio.sleep(pause_s)
             for member in self._members:
-                if isinstance(member, EngineMember) and member.phase == "ready":
+                if isinstance(member, EngineMember) and member.phase in ("ready", "asleep"):
                     try:
                         self._look_at(member)
                     except Exception:  # the others must still be watched

@@ -15,6 +15,7 @@ from router.config import Limits, Server
 from router.errors import ClientGone, RouterError
 from router.frontend.server import Frontend
 from router.ipc.messages import Done
+from router.ipc.spec import EngineCall
 from router.observe.feedback import Feedback
 from router.observe.metrics import Metrics
 from router.observe.record import SCHEMA_VERSION, Record
@@ -93,6 +94,7 @@ class ScriptedService:
     feedback: Feedback | None = None
     metrics: Metrics | None = None
     gate: None = None
+    calls: list[tuple[str, EngineCall]] = field(default_factory=list)
 
     def submit(self, query: Query, body: bytes, sink: Sink, *, traceparent: str = "", permit: object = None) -> Request:
         if self.refusal is not None:
@@ -117,6 +119,12 @@ class ScriptedService:
         state = MemberState(name="small", ready=self.ready, running=3, waiting=1, kv_use=0.25)
         phase = "ready" if self.ready else "starting"
         return (MemberStatus(name="small", kind="engine", phase=phase, state=state, in_flight=4, restarts=2),)
+
+    async def operate(self, name: str, call: EngineCall) -> bytes:
+        self.calls.append((name, call))
+        if self.refusal is not None:
+            raise self.refusal
+        return b'{"success":true}'
 
     def in_flight(self) -> int:
         return len(self.requests)

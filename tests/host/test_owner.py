@@ -6,7 +6,7 @@ import os
 import pytest
 
 from router.host import server as server_module
-from router.ipc.messages import PROTOCOL_VERSION, Chunks, Control, Hello, Load
+from router.ipc.messages import PROTOCOL_VERSION, Chunks, Control, Fail, Hello, Load, Submit
 from router.types import Usage
 
 
@@ -27,6 +27,18 @@ async def test_a_client_that_asks_for_what_only_the_owner_may_is_refused_and_not
     client.submit(1, b"b")
     await wait_until(lambda: len(host.engine.answers) == 2)
     assert owner.ends() == client.ends() == []
+
+
+async def test_an_operators_call_is_the_owners_alone(host, wait_until):
+    owner, client = await host.join(), await host.join("client")
+    call = Submit(id=1, kind="admin", body=b'{"path":"/sleep"}')
+    client.send(call)
+    await wait_until(client.ends)
+    (refused,) = client.of(Fail)
+    assert (refused.status, refused.code, refused.retryable) == (403, "not_owner", False)
+    assert len(host.engine.answers) == 0
+    owner.send(call)
+    await wait_until(lambda: len(host.engine.answers) == 1)
 
 
 async def test_stop_from_the_owner_stops_the_host(host, wait_until):

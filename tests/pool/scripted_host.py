@@ -110,7 +110,10 @@ class ScriptedHost:
             self._channel.send(message)
 
     async def _play(self, submit: Submit) -> None:
-        script = json.loads(json.loads(submit.body).get("user") or '[["echo"], ["done"]]')
+        fields = json.loads(submit.body)
+        if submit.kind == "admin":
+            fields = json.loads(fields["body"] or "{}")
+        script = json.loads(fields.get("user") or '[["echo"], ["done"]]')
         for step in script:
             await self._step(submit, step)
 

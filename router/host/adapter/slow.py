@@ -15,7 +15,8 @@ from router.host.adapter.refusals import cause, failure, status_of
 from router.host.base import DIED, AnswerSink, ErrorAnswer, engine_failed
 from router.host.limits import Bounds, TooLong
 from router.ipc.messages import Submit
-from router.types import API_PATHS, Kind, Usage
+from router.ipc.spec import EngineCall
+from router.types import API_PATHS, ENGINE_ROUTES, Kind, Usage
 
 App: TypeAlias = Callable[[Any, Any, Any], Awaitable[None]]
 
@@ -39,6 +40,7 @@ class _Whole(msgspec.Struct):
 
 
 _whole = msgspec.json.Decoder(_Whole)
+_engine_call = msgspec.json.Decoder(EngineCall)
 _object = msgspec.json.Decoder(dict[str, Any])
 
 
@@ -68,7 +70,7 @@ class SlowWay:
     def start(self, submit: Submit, answer: AnswerSink) -> Callable[[], None]:
         call = _Call(answer, submit.kind, self._dead)
         try:
-            body = self._body(submit)
+            body = b"" if submit.kind == "admin" else self._body(submit)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             body = submit.body  # vLLM says what is wrong with it
         except TooLong as error:
@@ -106,7 +108,12 @@ class SlowWay:
             self._loop.call_exception_handler({"message": "an answer was not understood", "exception": error})
 
     async def _called(self, call: "_Call", submit: Submit, body: bytes) -> None:
-        scope = _scope(API_PATHS[submit.kind], submit, len(body))
+        if submit.kind == "admin":
+            asked = _engine_call.decode(submit.body)
+            body = asked.body.encode()
+            scope = _scope(asked.path, submit, len(body), ENGINE_ROUTES[asked.path], asked.query)
+        else:
+            scope = _scope(API_PATHS[submit.kind], submit, len(body))
         call.body = body
         try:
             await self._app(scope, call.receive, call.send)
@@ -250,7 +257,7 @@ def _continue(body: dict[str, Any], submit: Submit) -> None:
         body["prompt"] += submit.continue_text
 
 
-def _scope(path: str, submit: Submit, length: int) -> dict[str, Any]:
+def _scope(path: str, submit: Submit, length: int, method: str = "POST", query: str = "") -> dict[str, Any]:
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % length)]
     if submit.request_id:
         headers.append((b"x-request-id", submit.request_id.encode("latin-1", "replace")))
@@ -261,11 +268,11 @@ def _scope(path: str, submit: Submit, length: int) -> dict[str, Any]:
         # 2.3: the application then listens for our disconnect also while it streams.
         "asgi": {"version": "3.0", "spec_version": "2.3"},
         "http_version": "1.1",
-        "method": "POST",
+        "method": method,
         "scheme": "http",
         "path": path,
         "raw_path": path.encode(),
-        "query_string": b"",
+        "query_string": query.encode(),
         "root_path": "",
         "headers": headers,
         "client": ("127.0.0.1", 0),

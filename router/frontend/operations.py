@@ -1,0 +1,65 @@
+"""`/members/NAME/sleep` and its kin on the admin port: vLLM's routes that act on an engine, by member."""
+
+import asyncio
+from urllib.parse import unquote
+
+from router.errors import BadRequest, NotFound, RouterError
+from router.frontend.exchange import Exchange
+from router.frontend.routes import Route, shown
+from router.ipc.spec import EngineCall
+from router.pipeline.service import Service
+from router.types import ENGINE_ROUTES
+
+_START = "/members/"
+
+
+def operations(service: Service) -> Route:
+    def ask(exchange: Exchange) -> None:
+        name, call = _read(exchange)
+        exchange.stream = _Operation(exchange, asyncio.ensure_future(service.operate(name, call)))
+
+    return Route(_START, {"GET": ask, "POST": ask}, open=True, prefix=True, about="one of vLLM's routes, by member")
+
+
+class _Operation:
+    """The `Stream` of an exchange until the engine has answered. What has been asked for goes on without its client."""
+
+    def __init__(self, exchange: Exchange, asked: "asyncio.Future[bytes]") -> None:
+        self._exchange: Exchange | None = exchange
+        asked.add_done_callback(self._answered)
+
+    def gone(self) -> None:
+        self._exchange = None
+
+    def cut(self, error: RouterError) -> None:
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            exchange.refuse(error)
+
+    def _answered(self, asked: "asyncio.Future[bytes]") -> None:
+        error = None if asked.cancelled() else asked.exception()
+        exchange, self._exchange = self._exchange, None
+        if exchange is None or asked.cancelled():
+            return
+        if isinstance(error, Exception):
+            exchange.answer_error(error)
+        else:
+            exchange.respond(200, asked.result())
+
+
+def _read(exchange: Exchange) -> tuple[str, EngineCall]:
+    """The member's name, which may hold slashes, and the call. Raises `NotFound`, `BadRequest`."""
+    rest = exchange.path[len(_START) :].decode("latin-1")
+    name, _, last = rest.rpartition("/")
+    method = ENGINE_ROUTES.get(f"/{last}")
+    if method is None or not name:
+        there = ", ".join(f"{_START}NAME{path}" for path in ENGINE_ROUTES)
+        raise NotFound(f"no route {shown(exchange.path)}; there are {there}", code="unknown_route")
+    if exchange.method.decode() != method:
+        raise BadRequest(f"{_START}NAME/{last} is asked by {method}")
+    try:
+        body = exchange.body.decode()
+    except UnicodeDecodeError as error:
+        raise BadRequest(f"the body is not UTF-8: {error.reason}") from error
+    call = EngineCall(path=f"/{last}", query=exchange.query.decode("latin-1"), body=body)
+    return unquote(name, errors="replace"), call
