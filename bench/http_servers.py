@@ -65,7 +65,8 @@ def start(stack: contextlib.ExitStack, name: str, peer_python: Path) -> Contesta
     python = Path(sys.executable) if name in OURS else peer_python
     command = [str(python), str(Path(http_apps.__file__)), name, str(port)]
     report.progress(f"starting {name}")
-    return Contestant(name, stack.enter_context(launch.started(command, port, ready="/health", timeout_s=60)))
+    ready = "/live" if name in OURS else "/health"  # ours has no member here that could answer
+    return Contestant(name, stack.enter_context(launch.started(command, port, ready=ready, timeout_s=60)))
 
 
 def measure(contestant: Contestant, bodies: Sequence[bytes], args: Any, seconds: float) -> Sample:

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from router.config import Limits
+from router.config import Limits, Server
 from router.errors import EngineFailed, Overloaded, RouterError
 from router.frontend.connection import Connection
 from router.frontend.listener import Listener
@@ -156,7 +156,7 @@ class Driver:
         self.service = Service(source)
         metrics = Metrics(process=False)
         self.listener = WatchedListener(
-            Public(self.service, metrics, lambda: False).routes(), Keys(()), LIMITS, metrics
+            Public(self.service, metrics, lambda: False, Server()).routes(), Keys(()), LIMITS, metrics
         )
         self.listener.sweep(0.0)
         self.transport = Transport()
