@@ -3,10 +3,8 @@
 The bytes themselves travel on untouched; the engine validates the fields that routing does not read.
 """
 
-import re
 from collections.abc import Callable, Sequence
 from secrets import token_hex
-from typing import Generic, TypeAlias, TypeVar, get_type_hints
 
 import msgspec
 
@@ -24,7 +22,8 @@ from router.dialects.bodies import (
     TokenizeBody,
 )
 from router.dialects.large import with_its_texts, with_texts
-from router.dialects.lax import Reading, flag, half_pair, integer, raw_fields, respelled, token_ids, with_whole_parts
+from router.dialects.lax import with_whole_parts
+from router.dialects.parse import BOM, MANY_OBJECTS_BYTES, Cuts, Reader, parse, parse_ids
 from router.errors import BadRequest
 from router.native import large_body
 from router.native.json_size import count_values
@@ -41,22 +40,6 @@ MAX_MODEL_CHARACTERS = 1_024
 #: take gigabytes, and seconds in which no other request is served.
 MAX_VALUES = 1 << 20
 _LARGE_BODY_BYTES = 1 << 20
-#: Above, turns, texts and ids are read natively: a decoder makes an object of each, and no stream moves meanwhile.
-_MANY_OBJECTS_BYTES = 128 * 1024
-
-_AT = re.compile(r" - at `\$\.?([^`]*)`$")
-_ONE_CHARACTER = 8  #: bytes that tell why a character is malformed
-
-_BYTE = re.compile(r" \(byte (\d+)\)$")
-_MISSING = re.compile(r"^Object missing required field `([^`]+)`")
-
-#: What PowerShell, editors and some .NET clients put before UTF-8 text; RFC 8259 lets a reader pass over it.
-BOM = b"\xef\xbb\xbf"
-_UTF16 = (b"\xff\xfe", b"\xfe\xff")
-
-T = TypeVar("T")
-#: What was left out of a body before it is decoded: the last first.
-Cuts: TypeAlias = tuple[large_body.Shortened, ...]
 
 
 def decode(kind: Kind, body: bytes, request_id: str = "", key_id: str = "") -> Query:
@@ -75,7 +58,7 @@ def read(
     body = body.removeprefix(BOM)
     if len(body) > _LARGE_BODY_BYTES:
         _check_values(body)
-    found = _READERS[kind](body, ()) if len(body) <= _MANY_OBJECTS_BYTES else _read_large(kind, body)
+    found = _READERS[kind](body, ()) if len(body) <= MANY_OBJECTS_BYTES else _read_large(kind, body)
     model = found.model
     if model is not None and len(model) > MAX_MODEL_CHARACTERS:
         raise BadRequest(f"`model`: expected at most {MAX_MODEL_CHARACTERS} characters", param="model")
@@ -135,7 +118,7 @@ def _read_large(kind: Kind, body: bytes) -> _Fields:
 
 
 def _chat(body: bytes, cuts: Cuts) -> _Fields:
-    read = _parse(_chat_reader, body, cuts)
+    read = parse(_chat_reader, body, cuts)
     seen: set[str] = set()
     turns = _turns(read.messages, seen)
     if read.tools is not ABSENT or read.functions is not ABSENT:
@@ -157,7 +140,7 @@ def _chat(body: bytes, cuts: Cuts) -> _Fields:
 
 
 def _completions(body: bytes, cuts: Cuts) -> _Fields:
-    read, most_ids = _parse_ids(_completions_reader, body, b"prompt", cuts)
+    read, most_ids = parse_ids(_completions_reader, body, b"prompt", cuts)
     seen: set[str] = set()
     if read.response_format is not None or read.structured_outputs is not ABSENT:
         if _structured(read.response_format) or _given(read.structured_outputs):
@@ -178,7 +161,7 @@ def _completions(body: bytes, cuts: Cuts) -> _Fields:
 
 
 def _responses(body: bytes, cuts: Cuts) -> _Fields:
-    read = _parse(_responses_reader, body, cuts)
+    read = parse(_responses_reader, body, cuts)
     if read.input is None or read.input == []:
         raise BadRequest("`input` is missing or empty; expected a text or a list of items", param="input")
     seen: set[str] = set()
@@ -200,7 +183,7 @@ def _responses(body: bytes, cuts: Cuts) -> _Fields:
 
 
 def _messages(body: bytes, cuts: Cuts) -> _Fields:
-    read = _parse(_messages_reader, body, cuts)
+    read = parse(_messages_reader, body, cuts)
     seen: set[str] = set()
     turns = _turns(read.messages, seen)
     if read.system:
@@ -219,7 +202,7 @@ def _count_tokens(body: bytes, cuts: Cuts) -> _Fields:
 
 
 def _tokenize(body: bytes, cuts: Cuts) -> _Fields:
-    read = _parse(_tokenize_reader, body, cuts)
+    read = parse(_tokenize_reader, body, cuts)
     seen: set[str] = set()
     if read.messages:
         turns = _turns(read.messages, seen)
@@ -231,7 +214,7 @@ def _tokenize(body: bytes, cuts: Cuts) -> _Fields:
 
 
 def _detokenize(body: bytes, cuts: Cuts) -> _Fields:
-    read, most_ids = _parse_ids(_detokenize_reader, body, b"tokens", cuts)
+    read, most_ids = parse_ids(_detokenize_reader, body, b"tokens", cuts)
     return _Fields(read.model, (), False, None, 1, _NOTHING, max(len(read.tokens), most_ids, 1))
 
 
@@ -308,85 +291,12 @@ def _short(value: int) -> str:
     return str(value) if -(10**18) < value < 10**18 else "a number of more than 18 digits"
 
 
-class _Reader(Generic[T]):
-    """Bytes to one kind of body."""
-
-    def __init__(self, body: type[T]) -> None:
-        self.decode = msgspec.json.Decoder(body, strict=False).decode
-        hints = get_type_hints(body)
-        self.readings = {name: _READINGS[hint] for name, hint in hints.items() if hint in _READINGS}
-        self.raw = raw_fields(hints)
-
-
-#: How values are read again, by their field's type, where the strict reading fails.
-_READINGS: dict[object, Reading] = {
-    bool | None: flag, int | None: integer, Prompt: token_ids, list[int]: token_ids
-}  # fmt: skip
-
-
-def _parse_ids(reader: _Reader[T], body: bytes, key: bytes, cuts: Cuts) -> tuple[T, int]:
-    """With the length of the longest list of ids under `key` that was left out, 0 for none."""
-    if len(body) <= _MANY_OBJECTS_BYTES or (short := large_body.shorten_ids(body, key)) is None:
-        return _parse(reader, body, cuts), 0
-    return _parse(reader, short.json, (short, *cuts)), short.most_ids
-
-
-def _parse(reader: _Reader[T], body: bytes, cuts: Cuts) -> T:
-    try:
-        if not body.isascii():  # what msgspec skips it does not check, and the engine is sent all of it
-            good = large_body.utf8_bytes(body)
-            body[good : good + _ONE_CHARACTER].decode()
-        try:
-            return reader.decode(body)
-        except msgspec.ValidationError:
-            ids_bytes = max([cut.value_bytes for cut in cuts if isinstance(cut, large_body.TakenTexts)], default=0)
-            return reader.decode(respelled(body, reader.raw, reader.readings, ids_bytes))
-    except msgspec.ValidationError as error:
-        raise _explain(str(error)) from None
-    except msgspec.DecodeError as error:
-        raise _malformed(str(error), body, cuts) from None
-    except UnicodeDecodeError as error:
-        why = "UTF-16" if body.startswith(_UTF16) else error.reason
-        raise BadRequest(f"the body is not valid UTF-8: {why}", code="invalid_json") from None
-    except RecursionError:
-        raise BadRequest("the body is nested too deeply", code="invalid_json") from None
-
-
-def _malformed(error: str, body: bytes, cuts: Cuts) -> BadRequest:
-    if b"\0" in body[:4]:
-        return BadRequest("the body is not valid UTF-8: UTF-16 or UTF-32", code="invalid_json")
-    why = error.removeprefix("JSON is malformed: ") if body else "the body is empty"
-    byte = _BYTE.search(why)
-    at = int(byte[1]) if byte else len(body)
-    half = half_pair(body, at)
-    if half is not None:
-        what = body[half : half + 6].decode("ascii")
-        why, at = f"half of a surrogate pair, {what}, stands alone", half
-    elif byte:
-        why = why[: byte.start()]
-    for cut in cuts:
-        at = cut.place_before(at)
-    return BadRequest(f"the body is not valid JSON: {why} (byte {at})", code="invalid_json")
-
-
-def _explain(message: str) -> BadRequest:
-    """msgspec's complaint as ours: the path becomes `param` and stands first."""
-    at = _AT.search(message)
-    path = at.group(1) if at else ""
-    what = message[: at.start()] if at else message
-    if missing := _MISSING.match(what):
-        path = f"{path}.{missing.group(1)}" if path else missing.group(1)
-        return BadRequest(f"`{path}` is missing", param=path)
-    what = what[0].lower() + what[1:]
-    return BadRequest(f"`{path}`: {what}" if path else f"the body: {what}", param=path or None)
-
-
-_chat_reader = _Reader(ChatBody)
-_completions_reader = _Reader(CompletionsBody)
-_responses_reader = _Reader(ResponsesBody)
-_messages_reader = _Reader(MessagesBody)
-_tokenize_reader = _Reader(TokenizeBody)
-_detokenize_reader = _Reader(DetokenizeBody)
+_chat_reader = Reader(ChatBody)
+_completions_reader = Reader(CompletionsBody)
+_responses_reader = Reader(ResponsesBody)
+_messages_reader = Reader(MessagesBody)
+_tokenize_reader = Reader(TokenizeBody)
+_detokenize_reader = Reader(DetokenizeBody)
 
 _READERS: dict[Kind, Callable[[bytes, Cuts], _Fields]] = {
     "chat": _chat,

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from router.dialects.decode import BOM, _explain, _malformed
+from router.dialects.parse import BOM, explain, malformed
 from router.errors import BadRequest
 from router.observe.feedback import Said
 
@@ -15,8 +15,8 @@ def read_feedback(body: bytes) -> Said:
     try:
         return _decode(body)
     except msgspec.ValidationError as error:
-        raise _explain(str(error)) from None
+        raise explain(str(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise _malformed(str(error), body, ()) from None
+        raise malformed(str(error), body, ()) from None
     except RecursionError:
         raise BadRequest("the body is nested too deeply", code="invalid_json") from None

@@ -4,7 +4,7 @@ from typing import Final
 
 import msgspec
 
-from router.dialects.decode import BOM
+from router.dialects.parse import BOM
 from router.errors import BadRequest
 from router.types import Kind
 

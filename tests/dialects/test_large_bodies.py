@@ -13,12 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.dialects import decode as reader
+from router.dialects import parse
 from router.errors import BadRequest
 from router.features.conversation import segments
 from router.native.large_body import TextTurns, read_chat, shorten_ids, take_texts
 from router.types import Kind, Query
 
-PAD = " " * reader._MANY_OBJECTS_BYTES
+PAD = " " * reader.MANY_OBJECTS_BYTES
 IDS = list(range(300, 5_000))
 MARK = "0123456789abcdef"
 
@@ -33,11 +34,17 @@ def outcome(kind: Kind, body: bytes) -> Any:
     return fields | {"turns": tuple(query.turns), "body": sent}
 
 
+def read_ordinarily(patch: pytest.MonkeyPatch, size: int) -> None:
+    """Bodies of up to `size` bytes."""
+    for module in (reader, parse):
+        patch.setattr(module, "MANY_OBJECTS_BYTES", size)
+
+
 def both(monkeypatch: pytest.MonkeyPatch, kind: Kind, body: bytes) -> tuple[Any, Any]:
-    assert len(body) > reader._MANY_OBJECTS_BYTES
+    assert len(body) > reader.MANY_OBJECTS_BYTES
     natively = outcome(kind, body)
     with monkeypatch.context() as patch:
-        patch.setattr(reader, "_MANY_OBJECTS_BYTES", len(body))
+        read_ordinarily(patch, len(body))
         return natively, outcome(kind, body)
 
 
@@ -324,7 +331,7 @@ def test_a_body_of_many_turns_or_ids_holds_the_loop_for_a_fraction_of_its_decodi
 ) -> None:
     data = json.dumps(body).encode()
     natively = _work_s(lambda: reader.read(kind, data))
-    monkeypatch.setattr(reader, "_MANY_OBJECTS_BYTES", len(data))
+    read_ordinarily(monkeypatch, len(data))
     assert natively < 0.6 * _work_s(lambda: reader.read(kind, data))
 
 
