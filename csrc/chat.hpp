@@ -20,6 +20,11 @@ struct ChatTurn {
 // Bits of what a model must be able to do, in the order of `types.Capability`.
 enum Need : uint32_t { kNeedsChat = 1, kNeedsTools = 4, kNeedsStructured = 8, kNeedsLogprobs = 16 };
 
+// Whether a model of these capabilities, in bits, takes chats at all.
+inline bool chats(uint32_t capabilities) {
+  return capabilities & kNeedsChat;
+}
+
 struct Chat {
   std::string_view model;  // empty: not told
   std::vector<ChatTurn> turns;

@@ -64,6 +64,7 @@ cdef extern from "chat.hpp" namespace "headgate" nogil:
         double earlier
         double decay
         double system
+    bool chats(uint32_t)
     bool read_chat(string_view, Chat*) except +
     size_t utf8_bytes(string_view)
     void weigh[T](const vector[ChatTurn]&, const TurnShares&, T*) except +

@@ -145,11 +145,17 @@ class NoEngine(RouterError):
     code = "no_engine"
 
 
-class FeedbackOff(RouterError):
-    """The server writes no journal, so there is nowhere to write feedback to."""
+class NotSupported(RouterError):
+    """Known, and not served here. Says what is served in its place."""
 
     status = 501
     type = "not_supported_error"
+    code = "not_supported"
+
+
+class FeedbackOff(NotSupported):
+    """The server writes no journal, so there is nowhere to write feedback to."""
+
     code = "feedback_off"
 
 

@@ -9,7 +9,86 @@ from typing import Any, Final, Literal, Protocol
 
 import msgspec
 
-Kind = Literal["chat", "completions", "responses", "messages", "count_tokens", "tokenize", "detokenize", "admin"]
+Kind = Literal[
+    "chat", "completions", "responses", "messages", "count_tokens", "tokenize", "detokenize", "admin",
+    "embeddings", "embed", "pooling", "score", "rerank", "classify",
+    "chat_batch", "generative_scoring", "input_tokens",
+    "render_chat", "render_completions", "render_messages", "render_responses", "generate_tokens", "tokenizer_info",
+    "transcriptions", "translations",
+]  # fmt: skip
+
+
+class MemberRoute(msgspec.Struct, frozen=True, kw_only=True):
+    """A route that one member's own server answers whole. The member is the one asked for by name, or the only one that
+    can; its kind is a `Capability` of that name."""
+
+    paths: tuple[str, ...]  #: the first is vLLM's own, the others mean the same
+    about: str  #: for `/docs`
+    generates: bool = False  #: a model that generates text has it, else a pooling model or one that hears
+    body: Literal["json", "form", "none"] = "json"  #: `none`: a GET, the model in its query
+    streams: bool = False  #: may be asked for a stream
+    decided: bool = False  #: by the rule, as chats are
+    switch: str = ""  #: vLLM's argument that turns it on
+
+
+def _rendered(path: str) -> MemberRoute:
+    about = "vLLM's: the token ids of such a prompt"
+    return MemberRoute(paths=(f"{path}/render",), about=about, generates=True, switch="enable_scale_out")
+
+
+#: By kind. What vLLM's server answers beside chats, completions and their tokens.
+MEMBER_ROUTES: Final[Mapping[Kind, MemberRoute]] = {
+    "embeddings": MemberRoute(paths=("/v1/embeddings",), about="OpenAI's embeddings"),
+    "embed": MemberRoute(paths=("/v2/embed",), about="Cohere's embeddings"),
+    "pooling": MemberRoute(paths=("/pooling",), about="vLLM's: what a pooling model makes of its input"),
+    "score": MemberRoute(paths=("/score", "/v1/score"), about="vLLM's: how alike pairs of texts are"),
+    "rerank": MemberRoute(
+        paths=("/rerank", "/v1/rerank", "/v2/rerank"), about="Jina's and Cohere's: documents by their relevance"
+    ),
+    "classify": MemberRoute(paths=("/classify",), about="vLLM's: the class of each input"),
+    "chat_batch": MemberRoute(
+        paths=("/v1/chat/completions/batch",),
+        about="vLLM's: several conversations, one choice each",
+        generates=True,
+        decided=True,
+    ),
+    "generative_scoring": MemberRoute(
+        paths=("/generative_scoring",), about="vLLM's: how likely tokens are to follow", generates=True
+    ),
+    "input_tokens": MemberRoute(
+        paths=("/v1/responses/input_tokens",), about="the tokens of a Responses request", generates=True
+    ),
+    "render_chat": _rendered("/v1/chat/completions"),
+    "render_completions": _rendered("/v1/completions"),
+    "render_messages": _rendered("/v1/messages"),
+    "render_responses": _rendered("/v1/responses"),
+    "generate_tokens": MemberRoute(
+        paths=("/inference/v1/generate",),
+        about="vLLM's: token ids to token ids",
+        generates=True,
+        streams=True,
+        switch="enable_scale_out",
+    ),
+    "tokenizer_info": MemberRoute(
+        paths=("/tokenizer_info",),
+        about="vLLM's: a tokenizer's settings",
+        body="none",
+        switch="enable_tokenizer_info_endpoint",
+    ),
+    "transcriptions": MemberRoute(
+        paths=("/v1/audio/transcriptions",), about="OpenAI's: speech to text", body="form", streams=True
+    ),
+    "translations": MemberRoute(
+        paths=("/v1/audio/translations",), about="OpenAI's: speech to English text", body="form", streams=True
+    ),
+}
+
+
+def body_of(kind: Kind) -> Literal["json", "form", "none"]:
+    """What a request of `kind` consists of."""
+    route = MEMBER_ROUTES.get(kind)
+    return "json" if route is None else route.body
+
 
 #: What OpenAI-compatible servers, vLLM's among them, call each kind of inference; `admin` is asked by operators only.
 API_PATHS: Final[Mapping[Kind, str]] = {
@@ -20,6 +99,7 @@ API_PATHS: Final[Mapping[Kind, str]] = {
     "count_tokens": "/v1/messages/count_tokens",
     "tokenize": "/tokenize",
     "detokenize": "/detokenize",
+    **{kind: route.paths[0] for kind, route in MEMBER_ROUTES.items()},
 }
 
 #: vLLM's routes that act on an engine, and their methods: asked on the admin port, by member.
@@ -36,8 +116,15 @@ ENGINE_ROUTES: Final[Mapping[str, str]] = {
 
 #: What a member must be able to do to serve a request. A member lists what it has, a query what it needs.
 Capability = Literal[
-    "chat", "completions", "tools", "structured", "logprobs", "vision", "audio", "responses", "messages"
-]
+    "chat", "completions", "tools", "structured", "logprobs", "vision", "audio", "responses", "messages",
+    "embeddings", "embed", "pooling", "score", "rerank", "classify",
+    "chat_batch", "generative_scoring", "input_tokens",
+    "render_chat", "render_completions", "render_messages", "render_responses", "generate_tokens", "tokenizer_info",
+    "transcriptions", "translations",
+]  # fmt: skip
+
+#: A member that has none of these generates no text: it is neither scored nor chosen by quality.
+GENERATING: Final[frozenset[str]] = frozenset({"chat", "completions", "responses", "messages"})
 
 #: What a message's part asks of a model, by the part's type; other types ask nothing.
 PART_NEEDS: Final[Mapping[str, Capability]] = {

@@ -170,6 +170,11 @@ def ready_of(
     )
 
 
+#: What to try first: a path and a body.
+_CHAT = ("/v1/chat/completions", '{"model": "auto", "messages": [{"role": "user", "content": "What is 2 + 2?"}]}')
+_EMBED = ("/v1/embeddings", '{"model": "auto", "input": "What is 2 + 2?"}')
+
+
 def ready_text(ready: Ready) -> str:
     """Where it is, what answers there, and what to try next."""
     key = " -H 'authorization: Bearer YOUR_KEY'" if ready.guarded else ""
@@ -178,6 +183,7 @@ def ready_text(ready: Ready) -> str:
     width = max(len(member.name) for member in ready.members)
     members = [f"  {m.name:<{width}}  {m.model}, {placement_text(m.placement)}" for m in ready.members]
     logs = [f"  {m.name:<{width}}  {m.log}" for m in ready.members if m.log]
+    path, body = _EMBED if all(m.placement.by == "none" for m in ready.members) else _CHAT
     return "\n".join(
         [
             f"Headgate {ready.version} is ready: {ready.url}/v1{by_socket}   (admin: {ready.admin_url})",
@@ -187,8 +193,8 @@ def ready_text(ready: Ready) -> str:
             *(["", f"Journal: {ready.journal}"] if ready.journal else []),
             "",
             "Try:",
-            f"  curl{socket} {ready.url}/v1/chat/completions -H 'content-type: application/json'{key} \\",
-            """    -d '{"model": "auto", "messages": [{"role": "user", "content": "What is 2 + 2?"}]}' -i""",
+            f"  curl{socket} {ready.url}{path} -H 'content-type: application/json'{key} \\",
+            f"    -d '{body}' -i",
             f"  curl {ready.admin_url}/metrics",
         ]
     )
@@ -209,6 +215,8 @@ def placement_text(placement: Placement) -> str:
         return f"scored by strength {placement.strength:g}"
     if placement.by == "size":
         return f"scored by strength {placement.strength:.2f}, a guess from its size; `strength` or `like` sets it"
+    if placement.by == "none":
+        return "a pooling model: asked for by name, not scored"
     return "scored as an average model: nothing is known of it; give `like` or `strength`"
 
 

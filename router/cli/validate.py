@@ -78,7 +78,9 @@ def _text(path: Path, summary: dict[str, Any]) -> str:
         rule = f"{strong} iff its win rate over {weak} is at least {routing['threshold']:g}"
     else:
         rule = f"quality less {routing['price']:g} times dollars; {strong} is the strongest, {weak} the weakest"
-    if routing["guessed"] and strong != weak:
+    if all(member["placement"].by == "none" for member in summary["pool"]):
+        rule = "none: every member is a pooling model, which is asked for by name"
+    elif routing["guessed"] and strong != weak:
         rule += "\n           (which is the strongest is a guess: set `strength` or `like` of each member)"
     calibrated = f"calibration: {routing['calibration'] or 'not told'}"
     guarded = "guarded by a key" if server["guarded"] else "open: no API key"

@@ -18,6 +18,7 @@ from router.config.environment import (
 from router.config.loading import build, load, parse
 from router.config.models import check_models
 from router.config.paths import home_expanded
+from router.config.pooling import is_pooling
 from router.config.presented import fault_of_api_key, fault_of_origin
 from router.config.tree import CONFIG_VERSION, Config, Journal, Limits, Member, Routing, Server, Supervision
 
@@ -44,6 +45,7 @@ __all__ = [
     "from_environment",
     "home_expanded",
     "inherited_environment",
+    "is_pooling",
     "load",
     "parse",
     "runtime_root",

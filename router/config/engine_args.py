@@ -28,14 +28,14 @@ OURS: Final[Mapping[str, str]] = {
     **dict.fromkeys(("allow_credentials", "allowed_methods", "allowed_headers"), _PAGES),
     **dict.fromkeys(("ssl_keyfile", "ssl_certfile", "ssl_ca_certs", "ssl_cert_reqs", "ssl_ciphers"), _PROXY),
     "enable_ssl_refresh": _PROXY,
-    **dict.fromkeys(("api_server_count", "headless", "grpc", "grpc_port", "enable_scale_out", "tokens_only"), _API),
+    **dict.fromkeys(("api_server_count", "headless", "grpc", "grpc_port", "tokens_only"), _API),
     **dict.fromkeys(("middleware", "enable_request_id_headers", "sse_keep_alive_interval"), _DOORS),
     **dict.fromkeys(("h11_max_incomplete_event_size", "h11_max_header_count"), _LIMITS),
     **dict.fromkeys(("uvicorn_log_level", "disable_uvicorn_access_log", "disable_access_log_for_endpoints"), _LOG),
     "disable_fastapi_docs": "is set by `server.docs`, not here",
     "enable_offline_docs": "has no effect: `/docs` loads nothing foreign as it is",
     "enable_server_load_tracking": "has no effect: `/load` always counts",
-    **dict.fromkeys(("enable_tokenizer_info_endpoint", "cohere_is_reasoning_model"), _ROUTE),
+    "cohere_is_reasoning_model": _ROUTE,
     **dict.fromkeys(
         (
             "data_parallel_supervisor_port",

@@ -18,6 +18,13 @@ _SUBSTANCE: Mapping[Kind, tuple[str, bytes]] = {
     "count_tokens": ("input_tokens", b"0123456789"),
     "tokenize": ("tokens", b"["),
     "detokenize": ("prompt", b'"'),
+    "embeddings": ("data", b"["),
+    "embed": ("embeddings", b"{["),
+    "pooling": ("data", b'[{"'),
+    "score": ("data", b"["),
+    "rerank": ("results", b"["),
+    "classify": ("data", b"["),
+    "chat_batch": ("choices", b"["),
 }
 _NO_ERROR = frozenset({b"null", b"false", b"{}", b'""'})
 #: No answer is longer and no context wider; a larger count is a mistake.
@@ -88,7 +95,10 @@ def is_error(said: Said) -> bool:
 
 
 def is_answer(kind: Kind, body: bytes) -> bool:
-    """Whether a whole body has what an answer of `kind` consists of. Raises one of `UNREADABLE`."""
+    """Whether a whole body has what an answer of `kind` consists of; of kinds that have nothing always so, any object.
+    Raises one of `UNREADABLE`."""
+    if kind not in _SUBSTANCE:
+        return bool(_fields(body))
     name, begins = _SUBSTANCE[kind]
     return bytes(_fields(body).get(name, NULL))[:1] in begins
 

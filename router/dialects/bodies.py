@@ -117,3 +117,20 @@ class TokenizeBody(msgspec.Struct):
 class DetokenizeBody(msgspec.Struct):
     tokens: list[int]
     model: str | None = None
+
+
+class BatchBody(msgspec.Struct):
+    """Conversations, each answered by a choice of its own."""
+
+    messages: list[list[Message]]
+    model: str | None = None
+    max_tokens: int | None = None
+    max_completion_tokens: int | None = None
+
+
+class WholeBody(msgspec.Struct):
+    """Of a route that a member's own server answers whole (`types.MEMBER_ROUTES`)."""
+
+    model: str | None = None
+    stream: bool | None = None
+    encoding_format: str | None = None

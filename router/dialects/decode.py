@@ -10,6 +10,7 @@ import msgspec
 
 from router.dialects.bodies import (
     ABSENT,
+    BatchBody,
     ChatBody,
     CompletionsBody,
     DetokenizeBody,
@@ -20,14 +21,16 @@ from router.dialects.bodies import (
     Prompt,
     ResponsesBody,
     TokenizeBody,
+    WholeBody,
 )
+from router.dialects.forms import read_travelling
 from router.dialects.large import with_its_texts, with_texts
 from router.dialects.lax import with_whole_parts
 from router.dialects.parse import BOM, MANY_OBJECTS_BYTES, Cuts, Reader, parse, parse_ids
 from router.errors import BadRequest
 from router.native import large_body
 from router.native.json_size import count_values
-from router.types import PART_NEEDS, Kind, Query, Turn
+from router.types import MEMBER_ROUTES, PART_NEEDS, Kind, Query, Turn
 
 AUTO = "auto"
 #: Beside the needs that were seen: a message has a text where a part should be.
@@ -40,6 +43,8 @@ MAX_MODEL_CHARACTERS = 1_024
 #: take gigabytes, and seconds in which no other request is served.
 MAX_VALUES = 1 << 20
 _LARGE_BODY_BYTES = 1 << 20
+#: Embeddings that are no JSON: they would reach a client without the header that explains them.
+_NO_JSON = frozenset({"bytes", "bytes_only"})
 
 
 def decode(kind: Kind, body: bytes, request_id: str = "", key_id: str = "") -> Query:
@@ -55,9 +60,10 @@ def read(
     A byte order mark is left out of it, and a bare text among a message's parts, which several clients send and vLLM
     refuses, becomes a part. All else is untouched.
     """
-    body = body.removeprefix(BOM)
-    if len(body) > _LARGE_BODY_BYTES:
-        _check_values(body)
+    if kind not in _FORMS:
+        body = body.removeprefix(BOM)
+        if len(body) > _LARGE_BODY_BYTES:
+            _check_values(body)
     found = _READERS[kind](body, ()) if len(body) <= MANY_OBJECTS_BYTES else _read_large(kind, body)
     model = found.model
     if model is not None and len(model) > MAX_MODEL_CHARACTERS:
@@ -98,6 +104,7 @@ _CHAT = frozenset({"chat"})
 _COMPLETIONS = frozenset({"completions"})
 _RESPONSES = frozenset({"responses"})
 _MESSAGES = frozenset({"messages"})
+_BATCH = frozenset({"chat_batch"})
 _NOTHING: frozenset[str] = frozenset()
 
 
@@ -106,7 +113,7 @@ def _read_large(kind: Kind, body: bytes) -> _Fields:
     if kind == "chat" and (plain := large_body.read_chat(body)) is not None:
         return _Fields(*plain)
     texts = None
-    if kind != "detokenize":  # whose texts are token ids
+    if kind != "detokenize" and kind not in _WHOLE:  # its texts are token ids, and those of the others are not read
         texts = large_body.take_texts(body, b"prompt", token_hex(8))
     if texts is None:
         return _READERS[kind](body, ())
@@ -218,6 +225,43 @@ def _detokenize(body: bytes, cuts: Cuts) -> _Fields:
     return _Fields(read.model, (), False, None, 1, _NOTHING, max(len(read.tokens), most_ids, 1))
 
 
+def _chat_batch(body: bytes, cuts: Cuts) -> _Fields:
+    """One model answers all: the router sees the conversations as one."""
+    read = parse(_batch_reader, body, cuts)
+    if not read.messages:
+        raise BadRequest("`messages` is empty; expected a list of conversations", param="messages")
+    seen: set[str] = set()
+    turns = tuple([turn for conversation in read.messages for turn in _turns(conversation, seen)])
+    limit = read.max_tokens if read.max_completion_tokens is None else read.max_completion_tokens
+    if limit is not None:
+        _check_range(limit, "max_tokens", 1, MAX_TOKENS)
+    # Their bare texts stay as they are: vLLM says what it makes of them.
+    return _Fields(read.model, turns, False, limit, len(read.messages), _BATCH | (seen - {BARE_TEXT}))
+
+
+def _whole(kind: Kind) -> Callable[[bytes, Cuts], _Fields]:
+    streams, needs = MEMBER_ROUTES[kind].streams, frozenset({kind})
+
+    def fields_of(body: bytes, cuts: Cuts) -> _Fields:
+        read = parse(_whole_reader, body, cuts)
+        if kind in ("embeddings", "pooling") and read.encoding_format in _NO_JSON:
+            what = f"expected 'float' or 'base64', got {read.encoding_format!r}, which is not passed on"
+            raise BadRequest(f"`encoding_format`: {what}", param="encoding_format")
+        return _Fields(read.model, (), streams and read.stream, None, 1, needs)
+
+    return fields_of
+
+
+def _form(kind: Kind) -> Callable[[bytes, Cuts], _Fields]:
+    needs = frozenset({kind})
+
+    def fields_of(body: bytes, cuts: Cuts) -> _Fields:
+        form = read_travelling(body)
+        return _Fields(form.model, (), form.stream, None, 1, needs)
+
+    return fields_of
+
+
 def _turns(messages: list[Message], seen: set[str]) -> tuple[Turn, ...]:
     if not messages:
         raise BadRequest("`messages` is empty; expected at least one message", param="messages")
@@ -297,6 +341,10 @@ _responses_reader = Reader(ResponsesBody)
 _messages_reader = Reader(MessagesBody)
 _tokenize_reader = Reader(TokenizeBody)
 _detokenize_reader = Reader(DetokenizeBody)
+_batch_reader = Reader(BatchBody)
+_whole_reader = Reader(WholeBody)
+_WHOLE = frozenset(kind for kind, route in MEMBER_ROUTES.items() if not route.decided)
+_FORMS = frozenset(kind for kind, route in MEMBER_ROUTES.items() if route.body == "form")
 
 _READERS: dict[Kind, Callable[[bytes, Cuts], _Fields]] = {
     "chat": _chat,
@@ -306,4 +354,6 @@ _READERS: dict[Kind, Callable[[bytes, Cuts], _Fields]] = {
     "count_tokens": _count_tokens,
     "tokenize": _tokenize,
     "detokenize": _detokenize,
+    "chat_batch": _chat_batch,
+    **{kind: _form(kind) if kind in _FORMS else _whole(kind) for kind in _WHOLE},
 }

@@ -1,15 +1,17 @@
 """The public routes: inference in four dialects, feedback, models, tokenizer, and the probes."""
 
 from collections.abc import Callable
+from functools import partial
 from time import perf_counter
-from urllib.parse import unquote
+from urllib.parse import parse_qs, unquote
 
 import msgspec
 
 from router.config import Server
 from router.dialects.decode import read
+from router.dialects.forms import read_form
 from router.dialects.invocations import kind_of
-from router.errors import BadRequest, DeadlineExceeded, ModelNotFound
+from router.errors import BadRequest, DeadlineExceeded, ModelNotFound, NotSupported
 from router.frontend.answer import Answer
 from router.frontend.exchange import Exchange, Handler
 from router.frontend.failure import Dialect
@@ -22,7 +24,7 @@ from router.gate.permit import Permit
 from router.observe.metrics import Metrics
 from router.pipeline.service import ModelCard, Service
 from router.pipeline.threads import LARGE_BODY_BYTES, Threads
-from router.types import API_PATHS, Kind, Query
+from router.types import API_PATHS, MEMBER_ROUTES, Kind, Query
 
 _encode = msgspec.json.Encoder().encode
 _MODELS = "/v1/models"
@@ -65,23 +67,40 @@ class Public:
 
     def routes(self) -> Routes:
         routes = (
-            *(self._inference(kind, path) for kind, path in API_PATHS.items()),
+            *(self._inference(kind) for kind in _ABOUT),
+            *(route for kind in MEMBER_ROUTES for route in self._of_members(kind)),
             Route(
-                "/invocations", {"POST": self._infer(None)}, reads_json=True, about="SageMaker's: chat or completion"
+                "/invocations",
+                {"POST": self._infer(None)},
+                reads_json=True,
+                about="SageMaker's: chat, completion, embeddings, classes, scores or ranks, by the body",
             ),
             feedback_route(self._service, self._metrics),
             Route(_MODELS, {"GET": self._list_models}, about="auto, then the members"),
             Route(_MODELS + "/", {"GET": self._show_model}, prefix=True, about="one of them"),
             *probes(self._service, self._metrics, self._draining),
             sagemaker_ping(self._service),
+            Route(
+                "/v1/realtime", {"GET": _refuse_realtime}, about="not served: a WebSocket of the engine's own server"
+            ),
         )
         if self._docs:
             routes += documents(routes, guarded=self._guarded, root=self._root)
         return Routes(routes, self._root)
 
-    def _inference(self, kind: Kind, path: str) -> Route:
+    def _inference(self, kind: Kind) -> Route:
         dialect = _DIALECTS.get(kind, "openai")
-        return Route(path, {"POST": self._infer(kind)}, dialect=dialect, reads_json=True, about=_ABOUT[kind])
+        infer = self._infer(kind)
+        return Route(API_PATHS[kind], {"POST": infer}, dialect=dialect, reads_json=True, about=_ABOUT[kind])
+
+    def _of_members(self, kind: Kind) -> list[Route]:
+        """The routes of a kind that a member's own server answers: one for each of its paths."""
+        said, infer = MEMBER_ROUTES[kind], self._infer(kind)
+        if said.body == "none":
+            return [Route(path, {"GET": _by_query(infer)}, queried=True, about=said.about) for path in said.paths]
+        form = said.body == "form"
+        post = _by_form(infer) if form else infer
+        return [Route(path, {"POST": post}, reads_json=not form, about=said.about) for path in said.paths]
 
     def _infer(self, kind: Kind | None) -> Handler:
         """`kind`: None where the body tells it."""
@@ -91,15 +110,13 @@ class Public:
             exchange.identify()
             permit = exchange.connection.listener.gate.take(exchange.key_id, exchange.body)
             try:
+                asked: Kind | Callable[[bytes], Kind] = kind or partial(kind_of, able=service.able())
                 if len(exchange.body) > LARGE_BODY_BYTES:
-                    Reading(exchange, kind, permit, submit).begin(threads, _known_time_left(exchange))
+                    Reading(exchange, asked, permit, submit).begin(threads, _known_time_left(exchange))
                     return
                 request_id, received_s = exchange.request_id, exchange.received_s
-                submit(
-                    exchange,
-                    *read(kind or kind_of(exchange.body), exchange.body, request_id, exchange.key_id, received_s),
-                    permit,
-                )
+                told = asked if isinstance(asked, str) else asked(exchange.body)
+                submit(exchange, *read(told, exchange.body, request_id, exchange.key_id, received_s), permit)
             except BaseException:
                 permit.settle()
                 raise
@@ -123,6 +140,35 @@ class Public:
                 exchange.respond(200, _encode(_card(card)))
                 return
         raise ModelNotFound(f"no model {asked[:200]!r}", param="model")
+
+
+def _refuse_realtime(exchange: Exchange) -> None:
+    other = ", ".join(MEMBER_ROUTES[kind].paths[0] for kind in MEMBER_ROUTES if MEMBER_ROUTES[kind].body == "form")
+    raise NotSupported(f"WebSockets are not served here: ask the engine's own server, or send whole audio to {other}")
+
+
+def _by_query(infer: Handler) -> Handler:
+    """Of a GET, whose query names the model: read as a body that does."""
+
+    def handle(exchange: Exchange) -> None:
+        asked = parse_qs(exchange.query.decode("latin-1"), errors="replace").get("model", [])
+        if len(asked) > 1:
+            raise BadRequest(f"`model` stands {len(asked)} times in the query; expected it once", param="model")
+        exchange.body = _encode({"model": asked[0]} if asked else {})
+        infer(exchange)
+
+    return handle
+
+
+def _by_form(infer: Handler) -> Handler:
+    """Of a multipart body, which travels with its content type: in that stands what its parts are divided by."""
+
+    def handle(exchange: Exchange) -> None:
+        form = read_form(exchange.headers.get(b"content-type", b""), exchange.body)
+        exchange.body = form.travelling
+        infer(exchange)
+
+    return handle
 
 
 def _explained(query: Query, exchange: Exchange) -> Query:

@@ -266,7 +266,7 @@ class Reader:
             method = exchange.method
             route, exchange.path = listener.routes.find(self._target)
             exchange.route, exchange.dialect = route, route.dialect
-            if route.prefix:
+            if route.queried:
                 exchange.query = self._target.partition(b"?")[2].partition(b"#")[0]
             # What OPTIONS tells is in the documentation; and a browser's preflight never carries a key.
             if not route.open and method != b"OPTIONS":

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from router.dialects.decode import read
-from router.dialects.invocations import kind_of
 from router.errors import DeadlineExceeded, RouterError
 from router.frontend.exchange import Exchange
 from router.gate.permit import Permit
@@ -19,8 +18,8 @@ Then: TypeAlias = Callable[[Exchange, Query, bytes, Permit], None]
 class Reading:
     """The `Stream` of an exchange until its answer is under way. It holds the permit, or waits for its turn."""
 
-    def __init__(self, exchange: Exchange, kind: Kind | None, permit: Permit, then: Then) -> None:
-        """`kind`: None where the body tells it."""
+    def __init__(self, exchange: Exchange, kind: Kind | Callable[[bytes], Kind], permit: Permit, then: Then) -> None:
+        """`kind`: or what tells it, called in the thread."""
         self._exchange = exchange
         self._kind = kind
         self._permit = permit
@@ -62,7 +61,8 @@ class Reading:
         body, exchange = self._body, self._exchange
         if self._over:
             return None
-        return read(self._kind or kind_of(body), body, exchange.request_id, exchange.key_id, exchange.received_s)
+        kind = self._kind if isinstance(self._kind, str) else self._kind(body)
+        return read(kind, body, exchange.request_id, exchange.key_id, exchange.received_s)
 
     def _go_on(self, future: "asyncio.Future[tuple[Query, bytes] | None]") -> None:
         exchange, error = self._exchange, future.exception()

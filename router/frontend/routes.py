@@ -17,7 +17,7 @@ _LONGEST_LOOKED_AT = 128
 class Route:
     """One path, or with `prefix` all that begin with it. `open` routes ask for no API key."""
 
-    __slots__ = ("about", "allow", "dialect", "handlers", "name", "open", "path", "prefix", "reads_json")
+    __slots__ = ("about", "allow", "dialect", "handlers", "name", "open", "path", "prefix", "queried", "reads_json")
 
     def __init__(
         self,
@@ -28,9 +28,12 @@ class Route:
         prefix: bool = False,
         dialect: Dialect = "openai",
         reads_json: bool = False,
+        queried: bool = False,
         about: str = "",
     ) -> None:
-        """`about`: what it does, in a few words, for `/docs`."""
+        """`about`: what it does, in a few words, for `/docs`. `queried`: its handlers read the target's query, as those
+        of a `prefix` do."""
+        self.queried = queried or prefix
         self.about = about
         self.path = path.encode()
         self.name = path + "{id}" if prefix else path

@@ -16,6 +16,9 @@ Schema = dict[str, Any]
 
 _TEXT: Final[Schema] = {"type": "string"}
 _MODEL: Final[Schema] = {"type": "string", "description": "`auto`, or a name that `/v1/models` lists"}
+_ONE_MEMBER: Final[Schema] = {
+    "model": {"type": "string", "description": "one that can; without it, the only one that can"}
+}
 _COMMON: Final[Schema] = {"model": _MODEL, "stream": {"type": "boolean"}}
 _LIST: Final[Schema] = {"type": "array", "items": {"type": "object"}}
 #: Of the body of a route: what must stand there, and of what kind the fields are that routing reads.
@@ -30,6 +33,14 @@ _BODIES: Final[dict[str, tuple[tuple[str, ...], Schema]]] = {
     "/v1/messages/count_tokens": (("messages",), {"model": _MODEL, "messages": _LIST}),
     "/tokenize": ((), {"model": _MODEL, "prompt": _TEXT, "messages": _LIST}),
     "/detokenize": (("tokens",), {"model": _MODEL, "tokens": {"type": "array", "items": {"type": "integer"}}}),
+    "/v1/embeddings": (("input",), _ONE_MEMBER | {"input": {}, "encoding_format": {"enum": ["float", "base64"]}}),
+    "/classify": (("input",), _ONE_MEMBER | {"input": {}}),
+    **dict.fromkeys(("/score", "/v1/score"), ((), _ONE_MEMBER | {"queries": {}, "documents": {}})),
+    **dict.fromkeys(
+        ("/rerank", "/v1/rerank", "/v2/rerank"),
+        (("query", "documents"), _ONE_MEMBER | {"query": {}, "documents": {}, "top_n": {"type": "integer"}}),
+    ),
+    "/v1/chat/completions/batch": (("messages",), {"model": _MODEL, "messages": {"type": "array", "items": _LIST}}),
 }
 _ERROR: Final[Schema] = {
     "type": "object",
@@ -106,6 +117,8 @@ def _path(route: Route, guarded: bool) -> Schema:
     found: Schema = {method.lower(): _operation(route, method, guarded) for method in methods(route)}
     if route.prefix:
         found["parameters"] = [{"name": "id", "in": "path", "required": True, "schema": _TEXT}]
+    elif route.queried:
+        found["parameters"] = [{"name": "model", "in": "query", "schema": _TEXT}]
     return found
 
 

@@ -25,7 +25,7 @@ class Placement(msgspec.Struct, frozen=True, kw_only=True):
     """Where a member was put, and why: shown by `headgate validate`."""
 
     name: str
-    by: Literal["like", "strength", "name", "size", "default"]
+    by: Literal["like", "strength", "name", "size", "default", "none"]  #: `none`: a pooling model is not scored
     reference: str = ""  #: the checkpoint's model, for `like` and `name`
     strength: float | None = None  #: given, or estimated from the size
 

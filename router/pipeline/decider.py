@@ -11,17 +11,19 @@ from typing import get_args
 
 import msgspec
 
-from router.config import Config, Member, Routing
+from router.config import Config, Member, Routing, is_pooling
 from router.pipeline.conversation import Conversation, query_of
 from router.pipeline.judge import judge_of
 from router.pipeline.model_names import Names, strongest_and_weakest
 from router.pipeline.scoring import Scoring, strengths
 from router.policy import Settings, decide
 from router.pool.load import gpu_shares
-from router.types import Capability, Decision, MemberState, Query, Scores, Snapshot
+from router.types import GENERATING, Capability, Decision, MemberState, Query, Scores, Snapshot
 
 #: What an engine is taken to be able to do while nothing is known of it.
 _ALL = frozenset(get_args(Capability))
+#: Of a JSON body, roughly.
+_BYTES_A_TOKEN = 4
 
 
 class Decider:
@@ -33,6 +35,7 @@ class Decider:
         self.next_id = count().__next__
         self.id_prefix = secrets.token_hex(5)
         self.routing = config.routing
+        self.pooling = frozenset(i for i, member in enumerate(config.pool) if is_pooling(member))
         self.scoring = scoring or Scoring.load(config.routing.checkpoint, config.pool)
         self.names = self._names(config.routing, self.scoring)
         self.judge = judge_of(self.scoring.head, config.routing.judge, config.pool)  #: index of the member to ask
@@ -50,6 +53,20 @@ class Decider:
         judge = judge_of(scoring.head, routing.judge, self._config.pool)
         self.names = self._names(routing, scoring)
         self.routing, self.scoring, self.judge = routing, scoring, judge
+
+    def told(self, name: str, capabilities: frozenset[str]) -> bool:
+        """The member called `name` runs, and says what it can do. Whether names mean something else by that."""
+        at = frozenset(i for i, member in enumerate(self._config.pool) if member.name == name)
+        pools = bool(capabilities) and GENERATING.isdisjoint(capabilities)
+        pooling = self.pooling | at if pools else self.pooling - at
+        changed, self.pooling = pooling != self.pooling, pooling
+        if changed:
+            self.names = self._names(self.routing, self.scoring)
+        return changed
+
+    def unscored(self, body_bytes: int) -> Scores:
+        """Of a request whose member is given: its size is all that is known."""
+        return Scores((0.0,) * len(self._config.pool), body_bytes // _BYTES_A_TOKEN)
 
     def decide(
         self, what: str | Conversation | Query, *, model: str = "auto", max_tokens: int | None = None
@@ -69,7 +86,9 @@ class Decider:
     def _names(self, routing: Routing, scoring: Scoring) -> Names:
         pool = self._config.pool
         usd = [state.usd_per_s for state in self._assumed.members]
-        strong, weak = strongest_and_weakest(strengths(scoring, pool), usd)
+        ranked = [i for i in range(len(pool)) if i not in self.pooling] or list(range(len(pool)))
+        strength = strengths(scoring, pool, ranked)
+        strong, weak = (ranked[i] for i in strongest_and_weakest(strength, [usd[i] for i in ranked]))
         limits = self._config.server.limits
         return Names(pool, routing, limits, strong=strong, weak=weak, router=scoring.router)
 
@@ -80,7 +99,7 @@ def _assumed(pool: Sequence[Member]) -> tuple[MemberState, ...]:
         MemberState(
             name=member.name,
             context_tokens=member.context_tokens,
-            capabilities=_ALL if member.capabilities is None else frozenset(member.capabilities),
+            capabilities=_assumed_capabilities(member),
             prefill_tokens_per_s=member.prefill_tokens_per_s,
             time_per_output_token_s=member.time_per_output_token_s,
             mean_output_tokens=member.mean_output_tokens,
@@ -88,6 +107,12 @@ def _assumed(pool: Sequence[Member]) -> tuple[MemberState, ...]:
         )
         for member, share in zip(pool, gpu_shares(tuple(pool)), strict=True)
     )
+
+
+def _assumed_capabilities(member: Member) -> frozenset[str]:
+    if member.capabilities is not None:
+        return frozenset(member.capabilities)
+    return _ALL - GENERATING if is_pooling(member) else _ALL
 
 
 def decider_of(checkpoint: str, pool: Sequence[Member], **routing: float | None) -> Decider:

@@ -125,8 +125,8 @@ cdef class Intake:
         cdef uint64_t tokens = self._score()
         cdef Numbers numbers = self._decide(rule, tokens)
         cdef native.Choice* choice = &numbers.decided.choice
-        if choice.member < 0:
-            return self._leave(causes.kNoMember)
+        if choice.member < 0 or not native.chats(self.members[choice.member].capabilities):
+            return self._leave(causes.kNoMember)  # of one that was named and takes no chats, Python says what it does
         cdef Lane lane = <Lane>self.lanes[choice.member]
         if lane.send is None or lane.probed:
             return self._leave(causes.kUrl if not lane.framed else causes.kBreaker if lane.probed else causes.kSlowHost)

@@ -9,36 +9,39 @@ from collections.abc import Sequence
 
 from router.config import Member
 from router.errors import ConfigError, EngineLost, RouterError
-from router.heads.base import JudgedHead
+from router.features.conversation import segments
+from router.heads.base import Head, JudgedHead
 from router.observe.metrics import Metrics
 from router.pipeline.calls import ask
 from router.pool.base import PoolMember
-from router.types import Scores, Segment
+from router.types import Query, Scores
 
 log = logging.getLogger("headgate.pipeline")
 
 
-async def score(
-    head: JudgedHead, member: PoolMember, segments: Sequence[Segment], limit_s: float, metrics: Metrics
-) -> Scores:
-    """By the member's verdict; by what the head knows alone where it is known, late or cannot be had. Raises
-    `EngineLost` where the judge was lost by this question: the conversation in it may do the same to another engine."""
-    question = head.question(segments)
+async def score(head: Head, member: PoolMember, query: Query, limit_s: float, metrics: Metrics) -> Scores:
+    """By the member's verdict, which nobody waits for longer than `limit_s` and the query's deadline; by what the head
+    knows alone where it is known, late or cannot be had. Raises `EngineLost` where the judge was lost by this question:
+    the conversation in it may do the same to another engine."""
+    assert isinstance(head, JudgedHead)
+    limit_s = min(limit_s, query.deadline_s or limit_s)
+    texts = segments(query.turns, head.turns)
+    question = head.question(texts)
     if question is None:
         metrics.judged("known", 0.0)
-        return head.score(segments)
+        return head.score(texts)
     begun = time.perf_counter()
     try:
-        scores = head.score_by(segments, await ask(member, question, limit_s))
+        scores = head.score_by(texts, await ask(member, question, limit_s))
         outcome = "answered"
     except EngineLost:
         metrics.judged("failed", time.perf_counter() - begun)
         raise
     except TimeoutError:
-        scores, outcome = head.score(segments), "late"
+        scores, outcome = head.score(texts), "late"
     except (RouterError, ValueError) as error:
         log.debug("no verdict: %s", error)
-        scores, outcome = head.score(segments), "failed" if isinstance(error, RouterError) else "unreadable"
+        scores, outcome = head.score(texts), "failed" if isinstance(error, RouterError) else "unreadable"
     metrics.judged(outcome, time.perf_counter() - begun)
     return scores
 

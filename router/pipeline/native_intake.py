@@ -39,3 +39,16 @@ def follow(intake: Intake, decider: Decider) -> None:
     else:
         head = scoring.head.scorer if isinstance(scoring.head, MfHead) else scoring.head.score
         intake.decide_by(head, scoring.turns, decider.names.known, decider.names.settings)
+
+
+def hear_engines(pool: Sequence[PoolMember], decider: Decider, intake: Intake | None) -> None:
+    """Have each engine of `pool` tell at its starts what it can do: that it is a pooling model may not be known before,
+    and names mean something else by it."""
+
+    def told(name: str, capabilities: frozenset[str]) -> None:
+        if decider.told(name, capabilities) and intake is not None:
+            follow(intake, decider)
+
+    for member in pool:
+        if isinstance(member, EngineMember):
+            member.on_described = told

@@ -19,7 +19,7 @@ from router.pipeline.ends import FinishedEnds
 from router.pipeline.intake import Intake
 from router.pipeline.leg import Leg
 from router.pipeline.request import Request
-from router.types import Kind, Turn, Usage
+from router.types import MEMBER_ROUTES, Kind, Turn, Usage
 
 log = logging.getLogger("headgate.ledger")
 
@@ -36,7 +36,7 @@ def record_of(request: Request, *, wanted: bool) -> Record:
     first_s, permit = request.first_s, request.permit
     queue_s = 0.0 if permit is None else permit.waited_s
     decided = [_decided(leg) for leg in legs] if wanted else []
-    spent_s, spent_usd = _spent(usage, decided[-1]) if decided and finished else (None, None)
+    spent_s, spent_usd = _spent(query.kind, usage, decided[-1]) if decided and finished else (None, None)
     return Record(
         version=SCHEMA_VERSION,
         id=legs[0].decision.id if legs else "",
@@ -139,11 +139,12 @@ def _decided(leg: Leg) -> Decided:
     )
 
 
-def _spent(usage: Usage, decided: Decided) -> tuple[float | None, float | None]:
+def _spent(kind: Kind, usage: Usage, decided: Decided) -> tuple[float | None, float | None]:
     """Engine seconds of the leg that finished, by the policy's sum with the answer's own tokens; and dollars, where the
-    member has a price. None where its rates are not known yet."""
+    member has a price. None where its rates are not known yet: a pooling model never has one of output."""
     prefill, per_token_s = _number_of(decided, "prefill_tokens_per_s"), _number_of(decided, "time_per_output_token_s")
-    if not prefill or not per_token_s:
+    without_output = kind in MEMBER_ROUTES and not usage.completion_tokens
+    if not prefill or not (per_token_s or without_output):
         return None, None
     uncached = max(usage.prompt_tokens - usage.cached_tokens, 0)
     spent_s = uncached / prefill + usage.completion_tokens * per_token_s
@@ -163,6 +164,6 @@ def _turns(kind: Kind, body: bytes) -> tuple[Turn, ...] | None:
     if not body or len(body) > MOST_KEPT_BODY_BYTES:
         return None
     try:
-        return tuple(decode(kind, body).turns)
+        return tuple(decode(kind, body).turns) or None
     except RouterError:
         return None

@@ -17,11 +17,9 @@ import msgspec
 from router import config as configuration
 from router.config import Config, Member, Routing
 from router.errors import EngineFailed, EngineStartError, NoEngine, RouterError
-from router.features.conversation import segments
 from router.gate.gate import Gate
 from router.gate.permit import Permit
 from router.heads import Placement
-from router.heads.base import JudgedHead
 from router.ipc.spec import EngineCall
 from router.native.request import Requests
 from router.observe.engine_metrics import EngineMetrics
@@ -35,7 +33,7 @@ from router.pipeline.ids import process_id
 from router.pipeline.judge import score as score_by_judge
 from router.pipeline.leg import Leg, not_again
 from router.pipeline.library import ChatStream, Completion, ask, complete
-from router.pipeline.native_intake import follow, intake_of
+from router.pipeline.native_intake import follow, hear_engines, intake_of
 from router.pipeline.operate import operate
 from router.pipeline.record import Ended
 from router.pipeline.request import Request
@@ -43,6 +41,7 @@ from router.pipeline.scoring import Scoring
 from router.pipeline.service import MemberStatus, ModelCard
 from router.pipeline.sink import Sink
 from router.pipeline.threads import LARGE_BODY_BYTES, Threads
+from router.pipeline.whole import WHOLE, abilities_of, settled
 from router.policy import Settings
 from router.pool import PoolMember, build
 from router.pool.base import Failure
@@ -50,7 +49,7 @@ from router.pool.engine import EngineMember
 from router.pool.environment import this_machine, with_engine_defaults
 from router.pool.folder import RuntimeFolder
 from router.pool.supervisor import StartEvent, Supervisor
-from router.types import Decision, Query, Scores, Snapshot
+from router.types import MEMBER_ROUTES, Decision, Query, Scores, Snapshot
 
 log = logging.getLogger("headgate.pipeline")
 
@@ -105,6 +104,7 @@ class Router:
         self._requests.wake = self.ledger.wake
         self.ledger.gather(Ended(self._requests, self.intake, self.metrics))
         self._supervisor = Supervisor(self.pool, config.supervision)
+        hear_engines(self.pool, self._decider, self.intake)
 
     @classmethod
     def from_config(cls, config: Config | Mapping[str, Any] | str | Path, *, start: bool = True) -> "Router":
@@ -233,6 +233,10 @@ class Router:
 
     def _begin(self, request: Request) -> None:
         """Score, decide, hand over. Raises `RouterError`."""
+        if request.query.kind in WHOLE:
+            request.atypical = True  # it has no answer whose length could be learnt
+            request.begin(self._decider.unscored(len(request.body)))
+            return
         if len(request.body) > LARGE_BODY_BYTES or self._decider.scoring.slow:
             self._score_elsewhere(request)
             request.keep_deadline()
@@ -283,6 +287,9 @@ class Router:
     async def operate(self, name: str, call: EngineCall) -> bytes:
         return await operate(self.pool, name, call)
 
+    def able(self) -> Mapping[str, frozenset[str]]:
+        return abilities_of(self._decider.names, [member.state() for member in self.pool])
+
     def in_flight(self) -> int:
         return len(self._requests)
 
@@ -316,7 +323,10 @@ class Router:
     # Desk of the requests
 
     def settings_of(self, query: Query) -> Settings:
-        return self._decider.names.settings_of(query)
+        settings, pooling = self._decider.names.settings_of(query), self._decider.pooling
+        if not pooling and query.kind not in MEMBER_ROUTES:
+            return settings
+        return settled(query, settings, [member.state() for member in self.pool], pooling)
 
     def choose(self, request: Request) -> Decision:
         assert request.known_scores is not None
@@ -373,15 +383,10 @@ class Router:
         if judge is None or request.settings.rule == "pinned":
             future = self._threads.run(scoring.score, request.query)
         else:
-            future = asyncio.ensure_future(self._judged(request.query, self.pool[judge]))
+            limit_s = self._decider.routing.judge_timeout_s
+            asked = score_by_judge(scoring.head, self.pool[judge], request.query, limit_s, self.metrics)
+            future = asyncio.ensure_future(asked)
         future.add_done_callback(scored)
-
-    def _judged(self, query: Query, judge: PoolMember) -> Coroutine[Any, Any, Scores]:
-        """By the judge's verdict. Nobody waits longer than the query may."""
-        head, routing = self._decider.scoring.head, self._decider.routing
-        assert isinstance(head, JudgedHead)
-        limit_s = min(routing.judge_timeout_s, query.deadline_s or routing.judge_timeout_s)
-        return score_by_judge(head, judge, segments(query.turns, head.turns), limit_s, self.metrics)
 
     def _count(self, decision: Decision, begun: float) -> None:
         self.metrics.decided(decision.model, decision.reason, time.perf_counter() - begun)

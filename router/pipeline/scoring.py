@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from router.config import Member
+from router.config import Member, is_pooling
 from router.features.conversation import segments
 from router.heads import Claim, Head, Placement, make, servable
 from router.heads.methods.mf import MfHead
@@ -21,17 +21,23 @@ class Scoring:
         self.turns = head.turns
         self._scorer = head.scorer if isinstance(head, MfHead) else None
         self.slow = bool(getattr(head, "slow", False))  #: a score takes milliseconds
+        self._unscored: frozenset[str] = frozenset()  #: members whose quality is a figure without meaning
         self.typical: tuple[str, ...] = getattr(head, "typical", ("",))  #: texts whose mean quality orders members
 
     @classmethod
     def load(cls, checkpoint: str, pool: Sequence[Member]) -> "Scoring":
         """Raises `ConfigError` where the checkpoint, or what a member says of itself, is refused."""
         artefact = servable(checkpoint)
-        return cls(make(artefact, [_claim(member) for member in pool]), artefact.meta.router)
+        scoring = cls(make(artefact, [_claim(member) for member in pool]), artefact.meta.router)
+        scoring._unscored = frozenset(member.name for member in pool if is_pooling(member))
+        return scoring
 
     @property
     def placements(self) -> tuple[Placement, ...]:
-        return self.head.placements
+        return tuple(
+            Placement(name=placed.name, by="none") if placed.name in self._unscored else placed
+            for placed in self.head.placements
+        )
 
     def score(self, query: Query) -> Scores:
         turns = query.turns
@@ -44,19 +50,20 @@ class Scoring:
         return scores
 
 
-def strengths(scoring: Scoring, pool: Sequence[Member]) -> tuple[float, ...]:
-    """One figure per member that orders them: `strength` where all tell it, else the quality expected of answers to
-    nothing in particular, or the mean over what the head calls typical."""
-    told = [member.strength for member in pool if member.strength is not None]
-    if len(told) == len(pool):
+def strengths(scoring: Scoring, pool: Sequence[Member], ranked: Sequence[int]) -> tuple[float, ...]:
+    """One figure for each member of the indices `ranked` that orders them: `strength` where all tell it, else the
+    quality expected of answers to nothing in particular, or the mean over what the head calls typical."""
+    told = [strength for i in ranked if (strength := pool[i].strength) is not None]
+    if len(told) == len(ranked):
         return tuple(told)
     queries = [Query(kind="chat", model="auto", turns=(Turn("user", text),)) for text in scoring.typical]
     expected = [scoring.score(query).quality for query in queries]
-    return tuple(sum(qualities) / len(expected) for qualities in zip(*expected, strict=True))
+    means = [sum(qualities) / len(expected) for qualities in zip(*expected, strict=True)]
+    return tuple(means[i] for i in ranked)
 
 
 def _claim(member: Member) -> Claim:
-    told = bool(member.like) or member.strength is not None or member.kind != "engine"
+    told = bool(member.like) or member.strength is not None or member.kind != "engine" or is_pooling(member)
     return Claim(
         name=member.name,
         model=member.model,

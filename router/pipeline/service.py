@@ -3,6 +3,7 @@
 `frontend` and the library are written against this; tests drive the frontend with a scripted one.
 """
 
+from collections.abc import Mapping
 from typing import Protocol
 
 import msgspec
@@ -78,6 +79,10 @@ class Service(Protocol):
 
     async def operate(self, name: str, call: EngineCall) -> bytes:
         """vLLM's answer to an operator's `call` by the member called `name`. Raises `RouterError`."""
+        ...
+
+    def able(self) -> Mapping[str, frozenset[str]]:
+        """By name of a model, `auto` among them: the capabilities of the members that it may mean."""
         ...
 
     def in_flight(self) -> int:

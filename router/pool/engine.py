@@ -81,6 +81,9 @@ class EngineMember(Laned):
         self.last_error = ""
         self.last_heard_s = self.ready_since_s = 0.0  #: monotonic
         self.on_lost: Callable[[], None] | None = None  #: called once per loss of an engine that was ready
+        self.on_described: Callable[[str, frozenset[str]], None] | None = (
+            None  #: name, and what it can do: at each start
+        )
         file_name = _file_name(member.name)
         self._spec = HostSpec(
             name=member.name,
@@ -200,6 +203,8 @@ class EngineMember(Laned):
         context_tokens = tokens(context_tokens)
         self._load.described(capabilities, context_tokens)
         self.lane.described(capabilities, context_tokens)
+        if self.on_described is not None:
+            self.on_described(self.name, capabilities)
 
     def fall_asleep(self, asleep: bool) -> None:
         """Give it no more requests, or give it some again. Of one that is not ready, or lost meanwhile, no word."""

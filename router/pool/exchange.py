@@ -20,10 +20,11 @@ import aiohttp
 
 from router.config import Member
 from router.dialects.events import UpstreamEvents, as_asked
-from router.errors import DeadlineExceeded, EngineFailed, RouterError
+from router.dialects.forms import read_travelling
+from router.errors import BadRequest, DeadlineExceeded, EngineFailed, RouterError
 from router.pool.base import Failure, Work
 from router.pool.connection import opening, rest_of, retry_after_s
-from router.types import API_PATHS, Timings
+from router.types import API_PATHS, MEMBER_ROUTES, Kind, Timings, body_of
 from router.urls import BaseUrl
 
 log = logging.getLogger("headgate.pool")
@@ -34,6 +35,10 @@ _LARGEST_ERROR_BYTES = 1024 * 1024
 #: What may still come after an answer's end mark, for the connection to be used again.
 _LARGEST_REST_BYTES = 64 * 1024
 _REST_S = 1.0
+
+
+#: Of transcriptions: what is no JSON cannot be told from an upstream's failure.
+_TEXT_FORMATS = frozenset({"text", "srt", "vtt"})
 
 
 class Asker(Protocol):
@@ -101,9 +106,10 @@ class UpstreamExchange:
         headers = {"x-request-id": work.request_id} if work.request_id else {}
         if work.traceparent:
             headers["traceparent"] = work.traceparent
-        body = as_asked(work.body, self._model, work.stream)
-        async with session.post(
-            self._url.at(API_PATHS[work.kind]),
+        body = self._body(headers)
+        async with session.request(
+            "GET" if body_of(work.kind) == "none" else "POST",
+            self._url.at(_path(work.kind)),
             # A large body is written in pieces, or it would hold up the event loop.
             data=body if len(body) < _LARGE_BODY_BYTES else io.BytesIO(body),
             headers=headers,
@@ -120,6 +126,20 @@ class UpstreamExchange:
             else:
                 what = "a redirect, which is not followed" if 300 <= status < 400 else "which means nothing"
                 self._asker.broke(f"it answered with status {status}, {what}")
+
+    def _body(self, headers: dict[str, str]) -> bytes:
+        """The work's, for the upstream's model; its type in `headers`, where it is no JSON. Raises `BadRequest`."""
+        work = self._work
+        if body_of(work.kind) == "none":
+            return b""
+        if body_of(work.kind) == "json":
+            return as_asked(work.body, self._model, work.stream)
+        form = read_travelling(work.body).naming(self._model)
+        if form.format in _TEXT_FORMATS:
+            what = f"expected 'json' or 'verbose_json' of a model behind a URL, got {form.format!r}"
+            raise BadRequest(f"`response_format`: {what}", param="response_format")
+        headers["content-type"] = form.content_type.decode("latin-1")
+        return form.body
 
     def _timeout(self) -> aiohttp.ClientTimeout:
         """A stream has no limit but its deadline: the member gives up those that bring no event."""
@@ -175,6 +195,12 @@ class UpstreamExchange:
         asker.answered(events, Timings(first_s, time.monotonic() - self._begun))
         if events.finished and not response.content.at_eof():
             await _read_empty(response)
+
+
+def _path(kind: Kind) -> str:
+    """Of several the one below `/v1`, which more servers than vLLM's have."""
+    paths = MEMBER_ROUTES[kind].paths if kind in MEMBER_ROUTES else (API_PATHS[kind],)
+    return next((path for path in paths if path.startswith("/v1/")), paths[0])
 
 
 async def _read_empty(response: aiohttp.ClientResponse) -> None:

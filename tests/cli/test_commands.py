@@ -91,6 +91,18 @@ def test_validate_shows_what_a_config_means(config: Callable[..., Path], capsys:
     assert summary["pool"][1]["placement"]["by"] == "strength"
 
 
+def test_validate_ranks_no_pooling_models(config: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
+    pooling = {"name": "emb-70b", "kind": "openai", "url": "http://h", "capabilities": ["embeddings", "rerank"]}
+    one = {"name": "qwen-0.5b", "kind": "openai", "url": "http://h"}
+    path = config(pool=[pooling, one, one | {"name": "qwen-7b"}], routing={"checkpoint": "default"})
+    assert main(["validate", str(path)]) == 0
+    text = capsys.readouterr().out
+    assert "emb-70b: openai http://h, a pooling model: asked for by name, not scored" in text
+    assert "qwen-7b is the strongest, qwen-0.5b the weakest" in text
+    assert main(["validate", str(config(pool=[pooling], routing={"checkpoint": "default"}))]) == 0
+    assert "none: every member is a pooling model, which is asked for by name" in capsys.readouterr().out
+
+
 def test_a_guess_at_which_is_the_strongest_is_called_one(
     config: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:

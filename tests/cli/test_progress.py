@@ -49,6 +49,14 @@ def test_the_ready_text_has_all_that_one_needs() -> None:
     assert "authorization: Bearer YOUR_KEY" in text
 
 
+def test_a_pool_of_pooling_models_alone_is_tried_by_an_embedding() -> None:
+    members = (ServedMember("emb", "org/emb", Placement(name="emb", by="none")),)
+    text = ready_text(msgspec.structs.replace(READY, members=members))
+    assert "/v1/embeddings" in text
+    assert '"input": "What is 2 + 2?"' in text
+    assert "chat" not in text
+
+
 def test_a_journal_is_told_with_what_it_holds_and_none_is_not_told() -> None:
     assert journal_text(Journal()) == ""
     kept = journal_text(Journal(path="/var/journal", prompts=True, sync="record"))
@@ -69,6 +77,7 @@ def test_a_unix_socket_is_told_with_the_words_that_reach_it() -> None:
         (Placement(name="x", by="name", reference="qwen"), "scored as qwen"),
         (Placement(name="x", by="strength", strength=0.44), "scored by strength 0.44"),
         (Placement(name="x", by="default"), "scored as an average model: nothing is known of it"),
+        (Placement(name="x", by="none"), "a pooling model: asked for by name, not scored"),
     ],
 )
 def test_placements_in_words(placement: Placement, text: str) -> None:

@@ -83,7 +83,7 @@ def test_nan_and_booleans_are_in_no_bounds() -> None:
         ("supervision", "ping_timeout_s", 1, "expected at least `ping_s`, 5, got 1 - at `$.supervision"),
         ("server", "admin_port", 8000, "expected another port than `$.server.port`, got 8000 too"),
         ("pool[0]", "capabilities", ["Chat"], "expected 'chat', got 'Chat' - at `$.pool[0].capabilities[0]`"),
-        ("pool[0]", "capabilities", ["chat", "tool"], "expected 'tools', got 'tool' - at `$.pool[0].capabilities[1]`"),
+        ("pool[0]", "capabilities", ["chat", "tols"], "expected 'tools', got 'tols' - at `$.pool[0].capabilities[1]`"),
         ("pool[0]", "capabilities", [], "expected at least one capability, got none - at `$.pool[0].capabilities`"),
         ("routing", "judge", "b", "expected a member, one of a, got 'b' - at `$.routing.judge`"),
     ],

@@ -8,7 +8,7 @@ import pytest
 from router.dialects.decode import decode
 from router.dialects.decode import read as read_body
 from router.errors import BadRequest
-from router.types import Kind, Query, Turn
+from router.types import MEMBER_ROUTES, Kind, Query, Turn
 
 
 def read(kind: Kind, **body: object) -> Query:
@@ -376,3 +376,52 @@ def test_thirty_two_megabytes_do_not_hold_the_loop_for_long() -> None:
     query = decode("chat", body)
     assert time.process_time() - begun < 1
     assert len(query.turns[0].text) > 25_000_000
+
+
+def test_a_batch_is_read_as_one_conversation_of_all() -> None:
+    picture = [{"type": "text", "text": "what?"}, {"type": "image_url", "image_url": {"url": "u"}}]
+    query = read("chat_batch", model="m", messages=[USER, [{"role": "user", "content": picture}]], max_tokens=7)
+    assert query.turns == (Turn("user", "hi"), Turn("user", "what?"))
+    assert (query.model, query.choices, query.max_tokens, query.stream) == ("m", 2, 7, False)
+    assert query.needs == {"chat_batch", "vision"}
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ({"messages": []}, "`messages` is empty; expected a list of conversations"),
+        ({"messages": [[]]}, "`messages` is empty"),
+        ({"messages": USER}, r"`messages\[0\]`: expected `array`, got `object`"),
+        ({}, "`messages` is missing"),
+        ({"messages": [USER], "max_tokens": 0}, "`max_tokens`: expected 1 to"),
+    ],
+)
+def test_a_batch_that_is_none_is_refused(body: dict[str, object], message: str) -> None:
+    with pytest.raises(BadRequest, match=message):
+        read("chat_batch", **body)
+
+
+WHOLE = [kind for kind, route in MEMBER_ROUTES.items() if not route.decided and route.body != "form"]
+
+
+@pytest.mark.parametrize("kind", WHOLE)
+@pytest.mark.parametrize("inputs", [["x"], [[1, 2]] * 20_000])
+def test_of_a_route_that_a_member_answers_whole_the_model_is_read(kind: Kind, inputs: list[object]) -> None:
+    query = read(kind, model="m", input=inputs, stream=True)
+    assert (query.model, query.turns, query.needs) == ("m", (), {kind})
+    assert query.stream is MEMBER_ROUTES[kind].streams
+
+
+@pytest.mark.parametrize("kind", ["embeddings", "pooling"])
+@pytest.mark.parametrize("format", ["bytes", "bytes_only"])
+def test_embeddings_that_are_no_json_are_refused(kind: Kind, format: str) -> None:
+    with pytest.raises(BadRequest, match="`encoding_format`: expected 'float' or 'base64', got 'bytes") as refused:
+        read(kind, input="x", encoding_format=format)
+    assert refused.value.param == "encoding_format"
+
+
+def test_a_body_of_a_whole_route_that_is_no_json_is_refused() -> None:
+    with pytest.raises(BadRequest, match="not valid JSON"):
+        decode("embeddings", b"{")
+    with pytest.raises(BadRequest, match="`model`: expected `str"):
+        decode("rerank", b'{"model": 3}')

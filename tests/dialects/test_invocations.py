@@ -21,6 +21,34 @@ def test_messages_ask_for_a_chat_and_a_prompt_for_a_completion(body: bytes, kind
     assert kind_of(body) == kind
 
 
+ABLE = {
+    "auto": frozenset({"chat", "completions", "embeddings", "classify", "pooling", "rerank"}),
+    "emb": frozenset({"embeddings", "pooling"}),
+    "classes": frozenset({"classify", "pooling"}),
+    "plugin": frozenset({"pooling"}),
+}
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        (b'{"input": "x"}', "embeddings"),
+        (b'{"input": ["x"], "model": "classes"}', "classify"),
+        (b'{"input": "x", "model": "plugin"}', "pooling"),
+        (b'{"messages": [], "model": "emb"}', "embeddings"),
+        (b'{"messages": [], "model": "unheard"}', "chat"),
+        (b'{"messages": [], "model": 3}', "chat"),
+        (b'{"query": "q", "documents": ["d"]}', "rerank"),
+        (b'{"queries": "q", "documents": ["d"]}', "score"),
+        (b'{"text_1": "q", "text_2": "d"}', "score"),
+        (b'{"data_1": "q", "data_2": "d"}', "score"),
+        (b'{"data": {}}', "pooling"),
+    ],
+)
+def test_what_the_named_model_can_do_tells_the_rest(body: bytes, kind: str) -> None:
+    assert kind_of(body, ABLE) == kind
+
+
 @pytest.mark.parametrize("body", [b"", b"[]", b"{", b"\xff", b"[" * 200_000])
 def test_what_is_no_object_is_refused_as_a_chat_would_be(body: bytes) -> None:
     with pytest.raises(BadRequest):

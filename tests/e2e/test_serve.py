@@ -4,6 +4,7 @@ The tests share one server and run in order.
 """
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -115,6 +116,17 @@ class Server:
         self.folder.cleanup()
 
 
+@contextlib.contextmanager
+def serving(config: dict[str, Any], env: dict[str, str]) -> Iterator[Server]:
+    """A server that is ready."""
+    server = Server(config, env)
+    try:
+        server.wait_ready()
+        yield server
+    finally:
+        server.close()
+
+
 @pytest.fixture(scope="module")
 def server(pair: Path, engine_args: dict[str, Any], engine_env: dict[str, str]) -> Iterator[Server]:
     engine_args.pop("max_model_len")
@@ -127,12 +139,8 @@ def server(pair: Path, engine_args: dict[str, Any], engine_env: dict[str, str]) 
         "routing": {"checkpoint": str(pair / "router.safetensors")},
         "supervision": {"backoff_s": 0.2},
     }
-    server = Server(config, engine_env)
-    try:
-        server.wait_ready()
+    with serving(config, engine_env) as server:
         yield server
-    finally:
-        server.close()
 
 
 @pytest.fixture

@@ -95,6 +95,7 @@ class ScriptedService:
     metrics: Metrics | None = None
     gate: None = None
     calls: list[tuple[str, EngineCall]] = field(default_factory=list)
+    abilities: dict[str, frozenset[str]] = field(default_factory=lambda: {"auto": frozenset({"chat", "completions"})})
 
     def submit(self, query: Query, body: bytes, sink: Sink, *, traceparent: str = "", permit: object = None) -> Request:
         if self.refusal is not None:
@@ -125,6 +126,9 @@ class ScriptedService:
         if self.refusal is not None:
             raise self.refusal
         return b'{"success":true}'
+
+    def able(self) -> dict[str, frozenset[str]]:
+        return self.abilities
 
     def in_flight(self) -> int:
         return len(self.requests)

@@ -441,6 +441,18 @@ def test_a_common_request(pair: Any, stream: bool, routing: dict[str, float]) ->
 HOST, JSON, RIGHT = "host: x", "content-type: application/json", "x-api-key: secret"
 
 
+def test_a_member_that_turns_out_to_be_a_pooling_model_gets_no_chat_on_either_way(pair: Any) -> None:
+    both = pair()
+    for house in (both.native, both.ordinary):
+        house.members[SMALL].described(frozenset({"embeddings"}), 4096)
+    both.play(("ask", post(model="small")), ("ask", post()), chunks(ANSWER), ("tell", LARGE, DONE))
+    sent = both.native.clients[0][1].sent
+    assert b"400 Bad Request" in sent
+    assert b"model 'small' does not answer /v1/chat/completions, but /v1/embeddings" in sent
+    assert both.native.passages == 1
+    assert both.native.router._decider.names.settings("auto").weak == LARGE
+
+
 @pytest.mark.parametrize(
     ("lines", "native", "status"),
     [

@@ -49,6 +49,18 @@ def work(*script: list[Any], stream: bool = True) -> Work:
     return Work(kind="chat", body=json.dumps({"user": json.dumps(script)}).encode(), stream=stream, prompt_tokens=7)
 
 
+async def test_an_engine_tells_at_its_start_what_it_can_do(make: Make, heard: Any) -> None:
+    member = make(capabilities=["embeddings", "rerank"])
+    told: list[tuple[str, frozenset[str]]] = []
+    member.on_described = lambda *what: told.append(what)
+    await member.start()
+    assert told == [("small", frozenset({"embeddings", "rerank"}))]
+    receiver = heard()
+    member.submit(Work(kind="rerank", body=b'{"query": "x"}'), receiver)
+    await receiver.end()
+    assert json.loads(b"".join(receiver.chunks))["body"] == {"query": "x"}
+
+
 async def test_an_answer_comes_through(make: Make, heard: Any) -> None:
     member = make()
     await member.start()

@@ -19,11 +19,12 @@ from router.config.engine_args import not_here
 from router.errors import ConfigError
 from router.host.adapter import vllm_modules
 from router.ipc.spec import HostSpec
+from router.types import MEMBER_ROUTES
 
 _SHOWN = 8  #: choices in a message
 _LONGEST = 500  #: characters of it
-#: Of vLLM's server arguments, those that are about the model all the same.
-_OF_MODELS = frozenset({"enable_flash_late_interaction"})
+#: Of vLLM's server arguments, those that are about the model all the same, or turn on a route that a member answers.
+_OF_MODELS = frozenset({"enable_flash_late_interaction", *(route.switch for route in MEMBER_ROUTES.values())})
 #: Argument, the one that brings others in, and where vLLM keeps those that there are.
 _PARSERS = (
     ("tool_call_parser", "tool_parser_plugin", "vllm.tool_parsers", "ToolParserManager"),

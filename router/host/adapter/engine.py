@@ -10,8 +10,8 @@ from typing import Any
 import vllm
 
 from router.config import argument_name
-from router.errors import ConfigError
 from router.host.adapter import arguments
+from router.host.adapter.abilities import abilities
 from router.host.adapter.app import build_app, start_engine
 from router.host.adapter.fast import FastWay
 from router.host.adapter.metrics_page import metrics_page
@@ -26,6 +26,7 @@ from router.host.limits import Bounds
 from router.host.load import LoadMeter
 from router.ipc.messages import Load, Submit
 from router.ipc.spec import HostSpec
+from router.types import GENERATING
 
 logger = logging.getLogger("headgate.host")
 
@@ -36,7 +37,7 @@ _LOOK_S = 0.5
 class VllmEngine:
     """One `AsyncLLM` and the application around it."""
 
-    def __init__(self, engine: Any, app: Any, spec: HostSpec, meter: LoadMeter) -> None:
+    def __init__(self, engine: Any, app: Any, spec: HostSpec, meter: LoadMeter, abilities: tuple[str, ...]) -> None:
         self._engine = engine
         self._app = app
         self._meter = meter
@@ -48,7 +49,7 @@ class VllmEngine:
         priorities = engine.vllm_config.scheduler_config.policy == "priority"
         self._slow = SlowWay(app, spec.name, self._loop, priorities=priorities, dead=lambda: bool(engine.errored))
         self._fast: FastWay | None = None
-        self.facts = _facts(engine, app)
+        self.facts = _facts(engine, abilities)
 
     @classmethod
     async def open(cls, spec: HostSpec) -> "VllmEngine":
@@ -60,20 +61,25 @@ class VllmEngine:
         outputs, tally = _lighten(engine, args, meter, spec)
         try:
             app = await build_app(engine, args)
-            self = cls(engine, app, spec, meter)
+            self = cls(engine, app, spec, meter, abilities(engine, app, args))
             self._tally = tally
             changed.append(lambda: self._changed())
-            bounds = self._slow.bounds = await bounds_of(engine, self._slow)
-            if spec.fast_path:
-                await self._open_fast(spec, outputs, bounds)
-            if spec.warm_up:
-                await self._warm_up()
+            if not GENERATING.isdisjoint(self.facts.capabilities):
+                await self._open_generation(spec, outputs)
             if tally is not None:
                 tally.discard()
         except BaseException:
             engine.shutdown()
             raise
         return self
+
+    async def _open_generation(self, spec: HostSpec, outputs: LeanOutputs | None) -> None:
+        """All that a model needs which generates text, and no other."""
+        bounds = self._slow.bounds = await bounds_of(self._engine, self._slow)
+        if spec.fast_path:
+            await self._open_fast(spec, outputs, bounds)
+        if spec.warm_up:
+            await self._warm_up()
 
     async def _open_fast(self, spec: HostSpec, outputs: LeanOutputs | None, bounds: Bounds) -> None:
         engine, state = self._engine, self._app.state
@@ -174,40 +180,14 @@ def _lighten(
     return install(engine, meter, keep_statistics=keep, tally=tally), tally
 
 
-def _facts(engine: Any, app: Any) -> Facts:
+def _facts(engine: Any, abilities: tuple[str, ...]) -> Facts:
     config = engine.vllm_config
     cache = config.cache_config
     kv_tokens = getattr(cache, "kv_cache_size_tokens", None) or (cache.num_gpu_blocks or 0) * (cache.block_size or 0)
     return Facts(
-        capabilities=_capabilities(engine, app.state),
+        capabilities=abilities,
         context_tokens=engine.model_config.max_model_len,
         kv_tokens=kv_tokens,
         max_running=config.scheduler_config.max_num_seqs,
         version=f"vllm {vllm.__version__}",
     )
-
-
-def _capabilities(engine: Any, state: Any) -> tuple[str, ...]:
-    if getattr(state, "openai_serving_completion", None) is None:
-        raise ConfigError(f"{engine.model_config.model} does not generate text")
-    found = ["completions", "logprobs", "structured"]
-    for name, attribute in (
-        ("chat", "openai_serving_chat"),
-        ("tools", "openai_serving_chat"),
-        ("responses", "openai_serving_responses"),
-        ("messages", "anthropic_serving_messages"),
-    ):
-        if getattr(state, attribute, None) is not None:
-            found.append(name)
-    if engine.model_config.is_multimodal_model:
-        modalities = _modalities(engine)
-        found += [name for name, modality in (("vision", "image"), ("audio", "audio")) if modality in modalities]
-    return tuple(sorted(found))
-
-
-def _modalities(engine: Any) -> set[str]:
-    from vllm.multimodal import MULTIMODAL_REGISTRY
-
-    info = MULTIMODAL_REGISTRY.create_processor(engine.model_config).info
-    limits = getattr(info, "allowed_mm_limits", None) or info.get_supported_mm_limits()
-    return {modality for modality, limit in limits.items() if limit != 0}

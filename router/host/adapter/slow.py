@@ -11,12 +11,14 @@ from typing import Any, TypeAlias
 
 import msgspec
 
+from router.dialects.forms import read_travelling
+from router.errors import BadRequest
 from router.host.adapter.refusals import cause, failure, status_of
 from router.host.base import DIED, AnswerSink, ErrorAnswer, engine_failed
 from router.host.limits import Bounds, TooLong
 from router.ipc.messages import Submit
 from router.ipc.spec import EngineCall
-from router.types import API_PATHS, ENGINE_ROUTES, Kind, Usage
+from router.types import API_PATHS, ENGINE_ROUTES, Kind, Usage, body_of
 
 App: TypeAlias = Callable[[Any, Any, Any], Awaitable[None]]
 
@@ -35,8 +37,17 @@ class _Usage(msgspec.Struct):
     output_tokens: int = 0
 
 
+class _Billed(msgspec.Struct):
+    input_tokens: int | None = None
+
+
+class _Meta(msgspec.Struct):
+    billed_units: _Billed | None = None
+
+
 class _Whole(msgspec.Struct):
     usage: _Usage | None = None
+    meta: _Meta | None = None  #: Cohere's place for it
 
 
 _whole = msgspec.json.Decoder(_Whole)
@@ -71,7 +82,7 @@ class SlowWay:
         call = _Call(answer, submit.kind, self._dead)
         try:
             body = b"" if submit.kind == "admin" else self._body(submit)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, BadRequest):
             body = submit.body  # vLLM says what is wrong with it
         except TooLong as error:
             said = msgspec.json.encode({"message": str(error)})
@@ -90,6 +101,8 @@ class SlowWay:
         return call.status, b"".join(heard.chunks)
 
     def _body(self, submit: Submit) -> bytes:
+        if body_of(submit.kind) == "form":
+            return read_travelling(submit.body).naming(self._name).travelling
         body = _object.decode(submit.body)
         if self.bounds is not None and submit.kind in _GENERATING:
             self.bounds.body(body)
@@ -112,6 +125,12 @@ class SlowWay:
             asked = _engine_call.decode(submit.body)
             body = asked.body.encode()
             scope = _scope(asked.path, submit, len(body), ENGINE_ROUTES[asked.path], asked.query)
+        elif body_of(submit.kind) == "none":
+            body = b""
+            scope = _scope(API_PATHS[submit.kind], submit, 0, "GET")
+        elif body_of(submit.kind) == "form":
+            type_, _, body = body.partition(b"\n")
+            scope = _scope(API_PATHS[submit.kind], submit, len(body), type_=type_)
         else:
             scope = _scope(API_PATHS[submit.kind], submit, len(body))
         call.body = body
@@ -257,8 +276,10 @@ def _continue(body: dict[str, Any], submit: Submit) -> None:
         body["prompt"] += submit.continue_text
 
 
-def _scope(path: str, submit: Submit, length: int, method: str = "POST", query: str = "") -> dict[str, Any]:
-    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % length)]
+def _scope(
+    path: str, submit: Submit, length: int, method: str = "POST", query: str = "", type_: bytes = b"application/json"
+) -> dict[str, Any]:
+    headers = [(b"content-type", type_), (b"content-length", b"%d" % length)]
     if submit.request_id:
         headers.append((b"x-request-id", submit.request_id.encode("latin-1", "replace")))
     if submit.traceparent:
@@ -292,9 +313,12 @@ def _usage_of(state: dict[str, Any]) -> Usage | None:
 
 def _usage_in(body: bytes) -> Usage | None:
     try:
-        usage = _whole.decode(body).usage
+        whole = _whole.decode(body)
     except msgspec.DecodeError:
         return None
+    if whole.meta is not None and whole.meta.billed_units is not None:
+        return Usage(whole.meta.billed_units.input_tokens or 0)
+    usage = whole.usage
     if usage is None:
         return None
     return Usage(usage.prompt_tokens or usage.input_tokens, usage.completion_tokens or usage.output_tokens)

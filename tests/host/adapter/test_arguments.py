@@ -27,7 +27,7 @@ TAKEN = {
     "tool_strict_level", "tool_server", "max_log_len", "enable_prompt_tokens_details", "enable_per_request_metrics",
     "enable_force_include_usage", "enable_log_outputs", "enable_log_deltas", "cohere_format",
     "anthropic_disabled_thinking_effort", "log_error_stack", "fingerprint_mode", "fingerprint_value",
-    "enable_flash_late_interaction",
+    "enable_flash_late_interaction", "enable_scale_out", "enable_tokenizer_info_endpoint",
 }  # fmt: skip
 
 needs_vllm = pytest.mark.skipif(find_spec("vllm") is None, reason="vLLM is not installed")

@@ -436,3 +436,47 @@ async def test_a_handler_of_errors_that_fails_itself_ends_the_answer_too():
     assert heard.failure.status == 502
     assert error_of(heard)["message"] == 'KeyError: "the handler\'s own"'
     assert [type(error) for error in told] == [KeyError]
+
+
+async def test_a_route_of_members_is_asked_for_by_vllms_own_path():
+    seen = {}
+    body = b'{"usage":{"prompt_tokens":3,"total_tokens":3}}'
+    heard = await ask(answering(200, body, seen=seen), kind="rerank", body=b'{"query": "q"}')
+    assert (seen["scope"]["path"], seen["body"]) == ("/rerank", {"query": "q", "model": "tiny"})
+    assert heard.usage == Usage(3, 0)
+
+
+async def test_cohere_tells_its_tokens_elsewhere():
+    body = b'{"embeddings":{"float":[[1]]},"meta":{"billed_units":{"input_tokens":5}}}'
+    assert (await ask(answering(200, body), kind="embed")).usage == Usage(5, 0)
+
+
+async def test_a_route_that_is_read_is_got_without_a_body():
+    seen = {}
+
+    async def app(scope, receive, send):
+        seen.update(scope=scope, body=(await receive())["body"])
+        await answering(200, b"{}")(scope, receive_nothing, send)
+
+    async def receive_nothing():
+        return {"body": b"{}"}
+
+    await ask(app, kind="tokenizer_info", body=b'{"model": "m"}')
+    assert (seen["scope"]["method"], seen["scope"]["path"], seen["body"]) == ("GET", "/tokenizer_info", b"")
+
+
+async def test_a_form_reaches_the_application_with_its_type_under_the_served_name():
+    seen = {}
+
+    async def app(scope, receive, send):
+        seen.update(scope=scope, body=(await receive())["body"])
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b'{"text":"hello"}'})
+
+    part = b'--b\r\nContent-Disposition: form-data; name="model"\r\n\r\n%b\r\n--b--\r\n'
+    heard = await ask(app, kind="transcriptions", body=b"multipart/form-data; boundary=b\n" + part % b"whisper")
+    headers = dict(seen["scope"]["headers"])
+    assert headers[b"content-type"] == b"multipart/form-data; boundary=b"
+    assert headers[b"content-length"] == b"%d" % len(seen["body"])
+    assert seen["body"] == part % b"tiny"
+    assert heard.chunks == [b'{"text":"hello"}']
