@@ -1,10 +1,12 @@
 """The `openai` client against the frontend: what users run."""
 
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import openai
 import pytest
 
+from router.dialects.forms import read_travelling
 from router.errors import EngineFailed, ModelNotFound, Overloaded
 from tests.frontend.conftest import DECISION, DONE, House, Request, ScriptedService, event
 
@@ -106,3 +108,29 @@ async def test_a_client_that_closes_its_stream_cancels(
     await stream.close()
     request = await service.asked()
     await until(lambda: request.cancelled)
+
+
+async def test_embeddings_in_base64_as_the_client_asks_for_them(
+    client: openai.AsyncOpenAI, service: ScriptedService
+) -> None:
+    answer = {
+        "object": "list",
+        "model": "emb",
+        "data": [{"object": "embedding", "index": 0, "embedding": "AAAAPwAAgL8="}],
+    }
+    body = json.dumps(answer | {"usage": {"prompt_tokens": 3, "total_tokens": 3}}).encode()
+    service.script = lambda request: request.reply(body)
+    told = await client.embeddings.create(model="emb", input=["hello"])
+    assert told.data[0].embedding == [0.5, -1.0]
+    assert json.loads(service.requests[0].body)["encoding_format"] == "base64"
+
+
+async def test_a_transcription_names_its_model_in_a_form(client: openai.AsyncOpenAI, service: ScriptedService) -> None:
+    service.script = lambda request: request.reply(b'{"text":"hello","usage":{"type":"duration","seconds":1}}')
+    audio = bytes(range(256)) * 300
+    told = await client.audio.transcriptions.create(model="whisper", file=("a.wav", audio), language="en")
+    assert told.text == "hello"
+    (request,) = service.requests
+    assert (request.query.kind, request.query.model) == ("transcriptions", "whisper")
+    named = read_travelling(request.body).naming("ours")
+    assert (named.model, audio in named.body, b"whisper" in named.body) == ("ours", True, False)
