@@ -8,7 +8,9 @@ import msgspec
 
 #: Where a base was expected and one of its endpoints was given.
 _ENDPOINT = re.compile(
-    r"/(v1/(completions|responses|messages|models|embeddings)|(v1/)?chat/completions|(de)?tokenize)$", re.IGNORECASE
+    r"/(v1/(completions|responses|messages|models|embeddings|rerank|score)|v2/(embed|rerank)|(v1/)?chat/completions"
+    r"|(de)?tokenize)$",
+    re.IGNORECASE,
 )
 _HOST = re.compile(r"[^\x00-\x20\x7f\"#%/<>?@\[\\\]^`{|}]+")
 _IN_BRACKETS = re.compile(r"\[[^\]]*:[^\]]*\](:\d*)?")

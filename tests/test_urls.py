@@ -58,6 +58,7 @@ def test_the_query_goes_with_every_path() -> None:
         ("http://h/v1/chat/completions", "is one endpoint .*; expected the base"),
         ("http://h/v1/chat/completions/", "is one endpoint"),
         ("http://h/chat/completions?x=1", "is one endpoint"),
+        ("http://h/v2/rerank", "is one endpoint"),
         ("http://h/v1/models", "is one endpoint"),
         ("http://h/tokenize", "is one endpoint"),
     ],

@@ -91,7 +91,7 @@ def status_of(event: bytes) -> int:
 def failure(status: int, body: bytes, kind: Kind) -> ErrorAnswer:
     """vLLM's error in our shape: its message and parameter, OpenAI's type, our code."""
     error = _plain(_read(body, f"the engine answered with status {status}"))
-    message = printable(error.message)
+    message = printable(error.message) or f"the engine answered with status {status}"
     too_long = status < 500 and _TOO_LONG.search(message) is not None
     code = "context_length_exceeded" if too_long else ""
     type_ = _TYPES.get(status, "invalid_request_error" if status < 500 else "internal_error")

@@ -480,3 +480,8 @@ async def test_a_form_reaches_the_application_with_its_type_under_the_served_nam
     assert headers[b"content-length"] == b"%d" % len(seen["body"])
     assert seen["body"] == part % b"tiny"
     assert heard.chunks == [b'{"text":"hello"}']
+
+
+async def test_an_error_without_words_is_told_by_its_status():
+    heard = await ask(answering(404, b'{"detail":"Not Found"}'), kind="classify")
+    assert (heard.failure.status, error_of(heard)["message"]) == (404, "the engine answered with status 404")
