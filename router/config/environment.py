@@ -55,3 +55,13 @@ def inherited_environment(config: Config, env: Mapping[str, str] = os.environ) -
     secrets = (secrets | {config.supervision.host_secret}) - {""}
     ours = {API_KEY_VARIABLE, *config.secret_variables}
     return {name: value for name, value in env.items() if name not in ours and value not in secrets}
+
+
+def hub_folder(model: str, env: Mapping[str, str] = os.environ) -> Path | None:
+    """Where Hugging Face's cache has the files of `model`, a hub id; None where it has none yet."""
+    try:
+        home = env.get("HF_HOME") or os.path.join(env.get("XDG_CACHE_HOME") or Path.home() / ".cache", "huggingface")
+        folder = Path(env.get("HF_HUB_CACHE") or os.path.join(home, "hub"), f"models--{model.replace('/', '--')}")
+        return folder / "snapshots" / (folder / "refs" / "main").read_text().strip()
+    except (OSError, RuntimeError, ValueError):
+        return None

@@ -1,7 +1,7 @@
 """Which members are pooling models (embedding, score, rerank, classify), as far as it can be told before one runs: by
-its `capabilities`, by vLLM's `runner` and `convert`, else by what the model's folder says of it.
+its `capabilities`, by vLLM's `runner` and `convert`, else by what the model's folder says of it, or the hub's cache.
 
-An engine that runs tells it itself; until then a hub id without these arguments is taken to generate text.
+An engine that runs tells it itself; until then a model that was never loaded here is taken to generate text.
 """
 
 import json
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from router.config.engine_args import argument_name
+from router.config.environment import hub_folder
 from router.config.tree import Member
 from router.types import GENERATING
 
@@ -31,7 +32,8 @@ def is_pooling(member: Member) -> bool:
         return bool(runner == "pooling")
     if convert not in ("auto", "none"):
         return True
-    return _folder_pools(Path(member.model))
+    folder = Path(member.model)
+    return _folder_pools(folder if folder.is_dir() else hub_folder(member.model) or folder)
 
 
 def _folder_pools(folder: Path) -> bool:

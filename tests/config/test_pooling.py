@@ -65,3 +65,23 @@ def test_a_description_that_cannot_be_read_is_somebody_elses_to_refuse(tmp_path:
 )
 def test_a_url_is_what_its_capabilities_say(capabilities: Any, pools: bool) -> None:
     assert is_pooling(Member(name="m", kind="openai", url="http://h", capabilities=capabilities)) is pools
+
+
+@pytest.mark.parametrize(
+    ("variable", "below"), [("HF_HUB_CACHE", "."), ("HF_HOME", "hub"), ("XDG_CACHE_HOME", "huggingface/hub")]
+)
+def test_a_hub_id_is_looked_up_in_the_hubs_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str, below: str
+) -> None:
+    for name in ("HF_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(variable, str(tmp_path))
+    member = Member(name="m", model="org/bge")
+    assert not is_pooling(member)
+    folder = tmp_path / below / "models--org--bge"
+    (folder / "refs").mkdir(parents=True)
+    (folder / "refs" / "main").write_text("abc\n")
+    assert not is_pooling(member)
+    (folder / "snapshots" / "abc").mkdir(parents=True)
+    model(folder / "snapshots" / "abc", "BertModel")
+    assert is_pooling(member)
