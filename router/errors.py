@@ -145,6 +145,14 @@ class NoEngine(RouterError):
     code = "no_engine"
 
 
+class OlderHost(RouterError):
+    """The engine's host is of a release that does not know what is asked of it."""
+
+    status = 501
+    type = "not_supported_error"
+    code = "older_host"
+
+
 class NotSupported(RouterError):
     """Known, and not served here. Says what is served in its place."""
 

@@ -102,6 +102,9 @@ API_PATHS: Final[Mapping[Kind, str]] = {
     **{kind: route.paths[0] for kind, route in MEMBER_ROUTES.items()},
 }
 
+LOAD_ADAPTER: Final = "/v1/load_lora_adapter"
+UNLOAD_ADAPTER: Final = "/v1/unload_lora_adapter"
+
 #: vLLM's routes that act on an engine, and their methods: asked on the admin port, by member.
 ENGINE_ROUTES: Final[Mapping[str, str]] = {
     "/sleep": "POST",
@@ -112,6 +115,8 @@ ENGINE_ROUTES: Final[Mapping[str, str]] = {
     "/reset_encoder_cache": "POST",
     "/start_profile": "POST",
     "/stop_profile": "POST",
+    LOAD_ADAPTER: "POST",
+    UNLOAD_ADAPTER: "POST",
 }
 
 #: What a member must be able to do to serve a request. A member lists what it has, a query what it needs.
@@ -138,6 +143,14 @@ PART_NEEDS: Final[Mapping[str, Capability]] = {
 }
 
 
+class Adapter(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A LoRA adapter that an engine has: a model name of its own."""
+
+    name: str
+    path: str  #: a folder, or a hub id
+    fused: bool = False  #: vLLM's `is_3d_lora_weight`
+
+
 class Turn(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One message of a conversation, as text. `role` is as the client sent it."""
 
@@ -153,7 +166,7 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
     """The conversation as the router sees it, plus the few request fields that routing reads."""
 
     kind: Kind
-    model: str  #: as asked for: `auto`, a member's name, `router-mf-0.116`
+    model: str  #: as asked for: `auto`, a member's name, `router-mf-0.116`, a LoRA adapter's name
     turns: Sequence[Turn]  #: a tuple, or what makes them when asked for (`native.large_body.TextTurns`)
     stream: bool = False
     max_tokens: int | None = None
@@ -166,6 +179,7 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
     session_id: str = ""
     key_id: str = ""  #: which API key asked; never the key itself
     received_s: float = 0.0  #: of `time.perf_counter`, when all of it had come; 0: when it is submitted
+    adapter: str = ""  #: the LoRA adapter that `model` names, of the member that answers
 
 
 class Scores(msgspec.Struct, frozen=True):

@@ -28,6 +28,7 @@ def look(config: Config, source: str, *, arguments: bool = True) -> None:
     """All that `validate` and `serve` ask of a pool alike. Raises `ConfigError` with source and key. `arguments`: also
     whether vLLM takes `engine_args`, which its parser may have said already."""
     configuration.check_models(config, source)
+    configuration.check_adapter_files(config, source)
     if config.journal.path:
         check_folder(Path(config.journal.path))
     if arguments and has_vllm():

@@ -3,7 +3,8 @@
 The only place that reads the environment. A bad file is refused with its name, the key and what was expected.
 """
 
-from router.config.checks import RESERVED_NAMES, check
+from router.config.adapters import adapters_of, check_adapter_files, fault_of_adapter, taken_names, takes_adapters
+from router.config.checks import check
 from router.config.engine_args import argument_name
 from router.config.environment import (
     API_KEY_VARIABLE,
@@ -17,6 +18,7 @@ from router.config.environment import (
 )
 from router.config.loading import build, load, parse
 from router.config.models import check_models
+from router.config.names import RESERVED_NAMES
 from router.config.paths import home_expanded
 from router.config.pooling import is_pooling
 from router.config.presented import fault_of_api_key, fault_of_origin
@@ -34,12 +36,15 @@ __all__ = [
     "Routing",
     "Server",
     "Supervision",
+    "adapters_of",
     "api_key_from_environment",
     "argument_name",
     "build",
     "cache_folder",
     "check",
+    "check_adapter_files",
     "check_models",
+    "fault_of_adapter",
     "fault_of_api_key",
     "fault_of_origin",
     "from_environment",
@@ -49,5 +54,7 @@ __all__ = [
     "load",
     "parse",
     "runtime_root",
+    "taken_names",
+    "takes_adapters",
     "vllm_api_key_from_environment",
 ]

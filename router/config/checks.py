@@ -6,17 +6,17 @@ import re
 from collections.abc import Callable, Sequence
 
 from router import urls
+from router.config.adapters import check_adapters
 from router.config.bounds import outside
 from router.config.engine_args import argument_name, not_here, twice
 from router.config.explain import one_of, shown
+from router.config.names import fault_of_name, means_a_route
 from router.config.presented import fault_of_api_key, fault_of_origin
 from router.config.tree import CONFIG_VERSION, Config, Journal, Member, Server, Supervision
 from router.errors import ConfigError
 
-RESERVED_NAMES = ("auto", "headgate/auto")
 #: Numbers alone would be an address in an old spelling: `1.5` is 1.0.0.5.
 _HOST_NAME = re.compile(r"(?=.{1,253}$)(?![0-9.]+$)[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_.])?")
-_LONGEST_NAME = 256
 _ROOT_PATH = re.compile(r"(?=.{1,256}$)(/[A-Za-z0-9._~-]+)+")
 #: What the kernel takes as the name of a Unix socket.
 _LONGEST_SOCKET = 107
@@ -53,6 +53,7 @@ def check(config: Config, source: str) -> None:
             refuse("give `like` or `strength`, not both", at)
         if member.capabilities == ():
             refuse("expected at least one capability, got none", f"{at}.capabilities")
+    check_adapters(config.pool, refuse)
     if config.routing.judge and config.routing.judge not in names:
         expected = one_of(config.routing.judge, names)
         refuse(f"expected a member, {expected}, got {shown(config.routing.judge)}", "$.routing.judge")
@@ -109,11 +110,10 @@ def _check_journal(journal: Journal, refuse: Refuse) -> None:
 
 
 def _check_name(name: str, before: Sequence[str], refuse: Refuse, at: str, key: str = "name") -> None:
-    if not name.strip() or name in RESERVED_NAMES or name.startswith("router-"):
+    if means_a_route(name):
         refuse(f"{name!r} cannot name a member: it is empty or means a route", at)
-    if name != name.strip() or len(name) > _LONGEST_NAME or not name.isprintable():
-        allowed = f"up to {_LONGEST_NAME} characters, no blanks around them and no control characters among them"
-        refuse(f"expected a name of {allowed}, got {shown(name)}", f"{at}.{key}")
+    if why := fault_of_name(name):
+        refuse(why, f"{at}.{key}")
     if name in before:
         refuse(f"two members are named {name!r}; names must differ", at)
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from router.config.adapters import with_resolved_paths
 from router.config.tree import Config, Member
 from router.errors import ConfigError
 
@@ -25,10 +26,11 @@ def relative_to(base: Path, config: Config, source: str) -> Config:
         here = base / name
         return str(here.resolve()) if name and here.exists() else name
 
-    pool = tuple(
-        msgspec.structs.replace(member, model=resolve(member.model)) if member.kind == "engine" else member
-        for member in config.pool
-    )
+    def resolved(member: Member) -> Member:
+        args = with_resolved_paths(member.engine_args, resolve)
+        return msgspec.structs.replace(member, model=resolve(member.model), engine_args=args)
+
+    pool = tuple(resolved(member) if member.kind == "engine" else member for member in config.pool)
     routing = config.routing
     if routing.checkpoint != "default":
         routing = msgspec.structs.replace(routing, checkpoint=resolve(routing.checkpoint))

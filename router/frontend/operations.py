@@ -4,6 +4,7 @@ import asyncio
 from urllib.parse import unquote
 
 from router.errors import BadRequest, NotFound, RouterError
+from router.frontend import wire
 from router.frontend.exchange import Exchange
 from router.frontend.routes import Route, shown
 from router.ipc.spec import EngineCall
@@ -11,6 +12,7 @@ from router.pipeline.service import Service
 from router.types import ENGINE_ROUTES
 
 _START = "/members/"
+_TEXT = "text/plain; charset=utf-8"
 
 
 def operations(service: Service) -> Route:
@@ -44,22 +46,28 @@ class _Operation:
         if isinstance(error, Exception):
             exchange.answer_error(error)
         else:
-            exchange.respond(200, asked.result())
+            exchange.respond(200, asked.result(), _type_of(asked.result()))
 
 
 def _read(exchange: Exchange) -> tuple[str, EngineCall]:
     """The member's name, which may hold slashes, and the call. Raises `NotFound`, `BadRequest`."""
     rest = exchange.path[len(_START) :].decode("latin-1")
-    name, _, last = rest.rpartition("/")
-    method = ENGINE_ROUTES.get(f"/{last}")
-    if method is None or not name:
+    path = next((path for path in ENGINE_ROUTES if rest.endswith(path)), "")
+    name = rest.removesuffix(path)
+    if not path or not name:
         there = ", ".join(f"{_START}NAME{path}" for path in ENGINE_ROUTES)
         raise NotFound(f"no route {shown(exchange.path)}; there are {there}", code="unknown_route")
+    method = ENGINE_ROUTES[path]
     if exchange.method.decode() != method:
-        raise BadRequest(f"{_START}NAME/{last} is asked by {method}")
+        raise BadRequest(f"{_START}NAME{path} is asked by {method}")
     try:
         body = exchange.body.decode()
     except UnicodeDecodeError as error:
         raise BadRequest(f"the body is not UTF-8: {error.reason}") from error
-    call = EngineCall(path=f"/{last}", query=exchange.query.decode("latin-1"), body=body)
+    call = EngineCall(path=path, query=exchange.query.decode("latin-1"), body=body)
     return unquote(name, errors="replace"), call
+
+
+def _type_of(answer: bytes) -> str:
+    """vLLM answers in JSON, and in plain words where it has loaded an adapter."""
+    return wire.JSON if answer[:1] in (b"", b"{", b"[") else _TEXT

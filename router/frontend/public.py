@@ -224,7 +224,7 @@ def _card(card: ModelCard) -> dict[str, object]:
         "created": card.created,
         "owned_by": "headgate",
         "root": card.root or card.id,
-        "parent": None,
+        "parent": card.parent or None,
         "max_model_len": card.context_tokens or None,
         "permission": [permission],
     }

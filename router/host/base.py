@@ -9,7 +9,7 @@ from typing import Protocol
 import msgspec
 
 from router.ipc.messages import Load, Submit
-from router.types import Usage
+from router.types import Adapter, Usage
 
 #: What is said of an engine that is gone; its own last words may say more.
 DIED = "the engine died"
@@ -18,13 +18,14 @@ MOST_MESSAGE = 8_000
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
-    """What an engine can do, told once when it is ready."""
+    """What an engine can do, told to each peer that is let in."""
 
     capabilities: tuple[str, ...] = ("chat", "completions")
     context_tokens: int = 0
     kv_tokens: int = 0  #: tokens that the KV cache can hold
     max_running: int = 0  #: the scheduler's bound on concurrent sequences
     version: str = ""  #: e.g. `vllm 0.32.0`
+    adapters: tuple[Adapter, ...] = ()
 
 
 class ErrorAnswer(msgspec.Struct, frozen=True, kw_only=True):

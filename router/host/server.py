@@ -34,7 +34,7 @@ _STOPPING = failure(503, "the engine host is stopping", "service_unavailable", c
 MOST_CLIENTS = 64
 CLIENT_REQUESTS = 4096
 CLIENT_UNSENT_BYTES = 64 * 1024 * 1024
-_VERBS = ("metrics",)
+_VERBS = ("metrics", "admin")
 #: A peer that has connected says who it is within so many seconds.
 GREETING_S = 30.0
 
@@ -221,6 +221,7 @@ class Peer:
             engine_version=facts.version,
             pid=os.getpid(),
             verbs=_VERBS,
+            adapters=facts.adapters,
         )
         channel.send(hello)
         channel.send(server.engine.load())

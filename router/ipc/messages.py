@@ -13,7 +13,7 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-from router.types import Kind, Timings, Usage
+from router.types import Adapter, Kind, Timings, Usage
 
 PROTOCOL_VERSION = 2
 
@@ -43,9 +43,10 @@ class Hello(msgspec.Struct, tag=0, array_like=True, frozen=True, gc=False, kw_on
     secret: bytes = b""  #: of an owner or client, where the host wants one
     engine_version: str = ""  #: e.g. `vllm 0.32.0`
     pid: int = 0
-    #: of a host: the verbs of `Control` that it takes beyond those of the first protocol 2. Others must not be sent: a
-    #: release that does not know a verb ends the connection.
+    #: of a host: the verbs of `Control` and kinds of `Submit` that it takes beyond those of the first protocol 2.
+    #: Others must not be sent: a release that does not know one ends the connection.
     verbs: tuple[str, ...] = ()
+    adapters: tuple[Adapter, ...] = ()  #: of a host: the LoRA adapters that its engine has
 
 
 class Submit(msgspec.Struct, tag=1, array_like=True, frozen=True, gc=False, kw_only=True):
@@ -62,6 +63,8 @@ class Submit(msgspec.Struct, tag=1, array_like=True, frozen=True, gc=False, kw_o
     continue_text: str = ""
     #: JSON watch settings, empty for no watch
     watch: bytes = b""
+    #: the LoRA adapter that answers, one of those of `Hello`; empty for the model itself
+    adapter: str = ""
 
 
 class Abort(msgspec.Struct, tag=2, array_like=True, frozen=True, gc=False):

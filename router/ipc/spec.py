@@ -7,6 +7,8 @@ from typing import Any
 
 import msgspec
 
+from router.types import Adapter
+
 
 class HostSpec(msgspec.Struct, frozen=True, kw_only=True):
     """One engine to hold."""
@@ -22,6 +24,8 @@ class HostSpec(msgspec.Struct, frozen=True, kw_only=True):
     #: compile before the engine is said to be ready what the first request with logprobs would compile, for seconds
     warm_up: bool = True
     metrics: bool = True  #: keep the engine's own metrics, for who asks
+    #: loaded once the engine is ready, beside those of `engine_args`; one that does not fit is left out
+    adapters: tuple[Adapter, ...] = ()
 
 
 class ArgumentRefusal(msgspec.Struct, frozen=True, kw_only=True):

@@ -12,9 +12,10 @@ from typing import get_args
 import msgspec
 
 from router.config import Config, Member, Routing, is_pooling
+from router.pipeline.adapters import ConfiguredAdapters
 from router.pipeline.conversation import Conversation, query_of
 from router.pipeline.judge import judge_of
-from router.pipeline.model_names import Names, strongest_and_weakest
+from router.pipeline.model_names import Adapters, Names, strongest_and_weakest
 from router.pipeline.scoring import Scoring, strengths
 from router.policy import Settings, decide
 from router.pool.load import gpu_shares
@@ -29,8 +30,10 @@ _BYTES_A_TOKEN = 4
 class Decider:
     """Raises `ConfigError` where the checkpoint or a member's claim is refused."""
 
-    def __init__(self, config: Config, scoring: Scoring | None = None) -> None:
+    def __init__(self, config: Config, scoring: Scoring | None = None, adapters: Adapters | None = None) -> None:
+        """`adapters`: those of the engines; default: those that the config names."""
         self._config = config
+        self.adapters = ConfiguredAdapters(config.pool) if adapters is None else adapters
         self._assumed = Snapshot(_assumed(config.pool))
         self.next_id = count().__next__
         self.id_prefix = secrets.token_hex(5)
@@ -90,7 +93,7 @@ class Decider:
         strength = strengths(scoring, pool, ranked)
         strong, weak = (ranked[i] for i in strongest_and_weakest(strength, [usd[i] for i in ranked]))
         limits = self._config.server.limits
-        return Names(pool, routing, limits, strong=strong, weak=weak, router=scoring.router)
+        return Names(pool, routing, limits, strong=strong, weak=weak, adapters=self.adapters, router=scoring.router)
 
 
 def _assumed(pool: Sequence[Member]) -> tuple[MemberState, ...]:

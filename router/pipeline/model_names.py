@@ -5,23 +5,37 @@ router-mf-0.116         RouteLLM's: the strongest member iff its win rate over t
                         whatever head there is, so that RouteLLM's clients go on working
 router-knn-0.4          the same, where the head that is served is that method's
 a member's name         that member; so do the path or hub id of its weights, where only one member has them
+an adapter's name       the member that has this LoRA adapter
 """
 
 import difflib
 import re
 from collections import Counter
 from collections.abc import Sequence
+from typing import Protocol
 
 import msgspec
 
 from router.config import RESERVED_NAMES, Limits, Member, Routing
 from router.errors import BadRequest, ModelNotFound
 from router.policy import Settings
-from router.types import Query
+from router.types import Adapter, Query
 
 _ROUTELLM = re.compile(r"router-([A-Za-z0-9_.-]+?)-([01]|0?\.\d+|1\.0+)")
 #: Methods by RouteLLM's name for them, where it is another.
 _ALSO = {"classifier": "bert"}
+
+
+class Adapters(Protocol):
+    """The LoRA adapters of the pool, which may change while it serves."""
+
+    def at(self, name: str) -> int | None:
+        """The index of the member that has the adapter called `name`."""
+        ...
+
+    def of(self, member: int) -> Sequence[Adapter]: ...
+
+    def names(self) -> Sequence[str]: ...
 
 
 class Names:
@@ -35,6 +49,7 @@ class Names:
         *,
         strong: int,
         weak: int,
+        adapters: Adapters | None = None,
         router: str = "mf",
     ) -> None:
         """`router`: the method of the head that is served."""
@@ -49,6 +64,7 @@ class Names:
         if routing.threshold is not None:
             auto = msgspec.structs.replace(base, rule="threshold", threshold=routing.threshold)
         self._base = base
+        self._adapters = adapters
         self._routers = tuple(dict.fromkeys(("mf", router, _ALSO.get(router, router))))
         self.known: dict[str, Settings] = dict.fromkeys(RESERVED_NAMES, auto)  #: every name without a number in it
         weights = Counter(member.model for member in pool)
@@ -82,15 +98,19 @@ class Names:
         match = _ROUTELLM.fullmatch(model)
         if match is not None and match[1] in self._routers:
             return msgspec.structs.replace(self._base, rule="threshold", threshold=float(match[2]))
+        member = None if self._adapters is None else self._adapters.at(model)
+        if member is not None:
+            return msgspec.structs.replace(self._base, rule="pinned", pinned=member)
         raise ModelNotFound(self._explain(model), param="model")
 
     def _explain(self, model: str) -> str:
         if model.startswith("router-"):
             forms = " or ".join(f"`router-{name}-THRESHOLD`" for name in self._routers)
             return f"model {model[:200]!r} is not understood; a RouteLLM name reads {forms}, 0 to 1"
-        near = difflib.get_close_matches(model[:200], self.known, n=1, cutoff=0.6)
+        adapters = () if self._adapters is None else tuple(self._adapters.names())
+        near = difflib.get_close_matches(model[:200], (*self.known, *adapters), n=1, cutoff=0.6)
         hint = f"did you mean {near[0]!r}? " if near else ""
-        return f"model {model[:200]!r} does not exist; {hint}there are {', '.join(self._shown)}"
+        return f"model {model[:200]!r} does not exist; {hint}there are {', '.join((*self._shown, *adapters))}"
 
 
 def strongest_and_weakest(strengths: Sequence[float], usd_per_s: Sequence[float]) -> tuple[int, int]:

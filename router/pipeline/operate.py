@@ -9,6 +9,7 @@ import msgspec
 
 from router.errors import BadRequest, EngineFailed, ModelNotFound, RouterError
 from router.ipc.spec import EngineCall
+from router.pipeline.adapters import PoolAdapters, is_change
 from router.pipeline.calls import ask
 from router.pool.base import PoolMember
 from router.pool.engine import EngineMember
@@ -21,7 +22,7 @@ class _Status(msgspec.Struct):
     status: str = ""
 
 
-async def operate(pool: Sequence[PoolMember], name: str, call: EngineCall) -> bytes:
+async def operate(pool: Sequence[PoolMember], adapters: PoolAdapters, name: str, call: EngineCall) -> bytes:
     """vLLM's answer to `call` by the member called `name`. Raises `RouterError`, vLLM's own refusals among them."""
     member = next((member for member in pool if member.status().name == name), None)
     if member is None:
@@ -29,6 +30,8 @@ async def operate(pool: Sequence[PoolMember], name: str, call: EngineCall) -> by
         raise ModelNotFound(f"no member {name[:200]!r}; there are {there}")
     if not isinstance(member, EngineMember):
         raise BadRequest(f"{name!r} is a URL: its engine is asked where it runs")
+    if is_change(call):
+        return await adapters.change(member, call, _asked)
     if call.path == "/sleep":
         return await _put_to_sleep(member, call)
     answer = await _asked(member, call)

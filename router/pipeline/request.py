@@ -249,6 +249,7 @@ class Request(BaseRequest):
             prompt_tokens=scores.prompt_tokens,
             deadline_s=query.deadline_s or 0.0,
             traceparent=self.traceparent.decode(),
+            adapter=query.adapter,
         )
         self.desk.pool[decision.member].submit(work, self)
         self.handed_over(decision.member)

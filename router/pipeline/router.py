@@ -27,6 +27,7 @@ from router.observe.feedback import Feedback
 from router.observe.journal import Journal
 from router.observe.ledger import Ledger
 from router.observe.metrics import Metrics
+from router.pipeline.adapters import PoolAdapters
 from router.pipeline.conversation import Conversation, query_of
 from router.pipeline.decider import Decider, decider_of
 from router.pipeline.ids import process_id
@@ -80,7 +81,11 @@ class Router:
             config = msgspec.structs.replace(config, pool=with_engine_defaults(config.pool, this_machine()))
         self.config = config
         self.metrics = Metrics(process=False) if metrics is None else metrics
-        self._decider = Decider(config, scoring)
+        starts = start or pool is not None
+        self._adapters = (
+            PoolAdapters(lambda: self.pool, lambda: configuration.taken_names(self.config.pool)) if starts else None
+        )
+        self._decider = Decider(config, scoring, self._adapters)
         self.gate = Gate(config.server.limits, self.metrics)
         self.journal: Journal | None = None
         self.feedback: Feedback | None = None
@@ -221,7 +226,10 @@ class Router:
             raise NoEngine("this router only decides: it was made with start=False")
         if self._closed:  # since the permit was taken, while its body was read
             raise NoEngine("the server is shutting down", retry_after_s=5.0)
-        request = Request(self._requests, query, self.settings_of(query), body, sink, traceparent, permit)
+        settings = self.settings_of(query)
+        if query.model not in self._decider.names.known and self._decider.adapters.at(query.model) is not None:
+            query = msgspec.structs.replace(query, adapter=query.model)
+        request = Request(self._requests, query, settings, body, sink, traceparent, permit)
         if permit.waiting:
             request.go("queued")
             permit.wait(lambda: self._begin_late(request), request.refuse)
@@ -266,16 +274,19 @@ class Router:
     def models(self) -> tuple[ModelCard, ...]:
         states = [member.state() for member in self.pool]
         known = {state.name: state.context_tokens for state in states}
-        cards = [
-            ModelCard(
-                id=name,
+        cards: list[ModelCard] = []
+        for i, member in enumerate(self.config.pool):
+            about = ModelCard(
+                id=member.name,
                 root=member.model or member.name,
                 created=self._created,
                 context_tokens=known.get(member.name, member.context_tokens),
             )
-            for member in self.config.pool
-            for name in (member.name, *member.also)
-        ]
+            cards += [msgspec.structs.replace(about, id=name) for name in (member.name, *member.also)]
+            cards += [
+                ModelCard(id=adapter.name, root=adapter.path, parent=member.name, created=self._created)
+                for adapter in self._decider.adapters.of(i)
+            ]
         auto = configuration.RESERVED_NAMES[0]
         strongest = self.config.pool[self._decider.names.settings(auto).strong]
         root = strongest.model or strongest.name
@@ -285,7 +296,8 @@ class Router:
         return tuple(member.status() for member in self.pool)
 
     async def operate(self, name: str, call: EngineCall) -> bytes:
-        return await operate(self.pool, name, call)
+        assert self._adapters is not None
+        return await operate(self.pool, self._adapters, name, call)
 
     def able(self) -> Mapping[str, frozenset[str]]:
         return abilities_of(self._decider.names, [member.state() for member in self.pool])

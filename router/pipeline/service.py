@@ -25,7 +25,8 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
     """One entry of `/v1/models`."""
 
     id: str
-    root: str = ""  #: path or hub id of the weights; of `auto`, those of the strongest member
+    root: str = ""  #: path or hub id of the weights, or of the adapter; of `auto`, those of the strongest member
+    parent: str = ""  #: of a LoRA adapter: the name of its member
     created: int  #: Unix seconds
     context_tokens: int = 0  #: 0 when unknown
 
@@ -72,7 +73,7 @@ class Service(Protocol):
         ...
 
     def models(self) -> tuple[ModelCard, ...]:
-        """`auto` first, then the members."""
+        """`auto` first, then the members, each before its LoRA adapters."""
         ...
 
     def members(self) -> tuple[MemberStatus, ...]: ...

@@ -29,6 +29,7 @@ class MemberStatus(msgspec.Struct, frozen=True, kw_only=True):
     engine_version: str = ""
     in_flight: int = 0
     start: StartProgress | None = None  #: of an engine that starts
+    adapters: tuple[str, ...] = ()  #: names of its LoRA adapters
 
 
 class Work(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,6 +42,7 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
     prompt_tokens: int = 0  #: estimate
     deadline_s: float = 0.0  #: seconds from now; 0 for none
     traceparent: str = ""
+    adapter: str = ""  #: the LoRA adapter of the member that is to answer; empty for the model itself
 
 
 class Failure(msgspec.Struct, frozen=True):

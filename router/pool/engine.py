@@ -11,12 +11,16 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import cast
 
-from router.config import Member, Supervision
+import msgspec
+
+from router.config import Member, Supervision, adapters_of, takes_adapters
 from router.errors import (
     ContentTooLarge,
     EngineFailed,
     EngineStartError,
+    ModelNotFound,
     NoEngine,
+    OlderHost,
     Overloaded,
     ProtocolError,
     error_status,
@@ -37,6 +41,7 @@ from router.ipc.messages import (
 from router.ipc.spec import HostSpec
 from router.native.call import pass_on
 from router.native.lane import Lane
+from router.pool.adapters import Adapters
 from router.pool.base import Call, Failure, MemberStatus, Work
 from router.pool.breaker import Breaker
 from router.pool.calls import fail_broken, fail_call, suspect
@@ -56,6 +61,8 @@ log = logging.getLogger("headgate.pool")
 
 #: Unsent bytes to one engine above which new work is refused: it reads too slowly.
 MAX_UNSENT_BYTES = 256 * 1024 * 1024
+#: Of requests, those that every host of protocol 2 knows.
+_FIRST_KINDS = frozenset({"chat", "completions", "responses", "messages", "count_tokens", "tokenize", "detokenize"})
 _MAX_BODY_BYTES = MAX_FRAME_BYTES - 64 * 1024
 
 
@@ -95,6 +102,8 @@ class EngineMember(Laned):
             secret=supervision.host_secret,
             metrics=metrics,
         )
+        self.adapters = Adapters(adapters_of(member.engine_args))
+        self.takes_adapters = takes_adapters(member.engine_args)
         self.log_path = (log_folder or folder) / f"{file_name}.log"
         self._supervision = supervision
         self._env = env or {}
@@ -121,6 +130,7 @@ class EngineMember(Laned):
             raise Overloaded(f"model {self.name!r} reads its requests too slowly", retry_after_s=1.0)
         if len(work.body) > _MAX_BODY_BYTES:
             raise ContentTooLarge(f"a body of {len(work.body)} bytes; an engine takes at most {_MAX_BODY_BYTES}")
+        self._check_known(work)
         id = self.lane.last_id = self.lane.last_id + 1
         submit = Submit(
             id=id,
@@ -129,6 +139,7 @@ class EngineMember(Laned):
             request_id=work.request_id,
             deadline_s=work.deadline_s,
             traceparent=work.traceparent,
+            adapter=work.adapter,
         )
         try:
             link.send(submit)
@@ -165,6 +176,7 @@ class EngineMember(Laned):
             engine_version="" if self._hello is None else self._hello.engine_version,
             in_flight=len(self._calls),
             start=self.starting.progress(),
+            adapters=tuple(adapter.name for adapter in self.adapters.there),
         )
 
     async def start(self) -> None:
@@ -174,7 +186,8 @@ class EngineMember(Laned):
         timeout_s = self._supervision.start_timeout_s
         try:
             async with asyncio.timeout(timeout_s), self.starting.followed(link.news):
-                hello = await link.open(self._spec, self.log_path, self._env, self._command)
+                spec = msgspec.structs.replace(self._spec, adapters=self.adapters.added)
+                hello = await link.open(spec, self.log_path, self._env, self._command)
         except TimeoutError:
             why = f"it was not ready within {timeout_s:g} s; its log is {self.log_path}"
             await self._give_up(why)
@@ -186,6 +199,8 @@ class EngineMember(Laned):
             await self._give_up("its start was given up")
             raise
         self._hello = hello
+        if missing := self.adapters.told(hello.adapters):
+            log.warning("engine %r: adapters that could not be loaded again: %s", self.name, ", ".join(missing))
         self.described(frozenset(hello.capabilities), hello.context_tokens)
         self._breaker.reset()
         self._writable(True)
@@ -197,6 +212,14 @@ class EngineMember(Laned):
         await self._release()
         self._fail_calls(Failure(EngineFailed("the engine was stopped"), retryable=True))
         self._failing.finish()
+
+    def _check_known(self, work: Work) -> None:
+        """Raises where the host does not know this kind of request, which would cost us its connection, or has no such
+        adapter any more."""
+        if work.kind not in _FIRST_KINDS and (self._hello is None or work.kind not in self._hello.verbs):
+            raise OlderHost(f"the host of {self.name!r} is of a release that does not know this: restart it")
+        if work.adapter and work.adapter not in self.adapters:
+            raise ModelNotFound(f"{self.name!r} has no adapter {work.adapter[:200]!r} any more", param="model")
 
     def described(self, capabilities: frozenset[str], context_tokens: int) -> None:
         """The engine said what it can do."""

@@ -1,68 +1,13 @@
 """`headgate serve MODEL --flag ...` with a real engine, as a client of `vllm serve` finds it."""
 
-import json
-import subprocess
-import sys
-import tempfile
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.conftest import PATIENCE_S, wait_until
+from tests.e2e.serving import Server
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(1200)]
-
-FLAGS = (
-    "--dtype float32 --kv-cache-memory-bytes 64M --block-size 32 --enforce-eager --max-model-len 512"
-    " --distributed-executor-backend uni --served-model-name tiny other --host 127.0.0.1 --port 0 --admin-port 0 --json"
-)
-
-
-class Server:
-    """One `headgate serve` of one model."""
-
-    def __init__(self, model: Path, env: dict[str, str]) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="hg-")
-        self._log = (Path(self._folder.name) / "log").open("w+")
-        self.process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "router.cli.main", "serve", str(model), *FLAGS.split()],
-            stdout=subprocess.PIPE,
-            stderr=self._log,
-            text=True,
-            env={**env, "TMPDIR": self._folder.name},
-        )
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            event: dict[str, Any] = json.loads(line)
-            if event["event"] == "serving":
-                self.url, self.admin = event["url"], event["admin_url"]
-                return
-        self._log.seek(0)
-        pytest.fail(self._log.read()[-3000:])
-
-    def ask(
-        self, path: str, body: Any = None, type: str = "application/json", *, admin: bool = False
-    ) -> tuple[int, Any]:
-        data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request((self.admin if admin else self.url) + path, data, {"content-type": type})
-        try:
-            with urllib.request.urlopen(request, timeout=PATIENCE_S) as response:
-                return response.status, json.loads(response.read())
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code, json.loads(error.read())
-
-    def close(self) -> None:
-        self.process.terminate()
-        wait_until(lambda: self.process.poll() is not None, lambda: "it does not end")
-        assert self.process.stdout is not None
-        self.process.stdout.close()
-        self._log.close()
-        self._folder.cleanup()
 
 
 @pytest.fixture(scope="module")

@@ -3,11 +3,12 @@
 import asyncio
 import os
 
+import msgspec
 import pytest
 
 from router.host import server as server_module
 from router.ipc.messages import PROTOCOL_VERSION, Chunks, Control, Fail, Hello, Load, Submit
-from router.types import Usage
+from router.types import Adapter, Usage
 
 
 @pytest.mark.parametrize("op", ["drain", "sleep", "wake", "stop"])
@@ -233,3 +234,10 @@ async def test_load_waits_for_a_client_that_reads_too_slowly_and_is_then_the_lat
     host.engine.answers[b"a"].chunk(b"a")
     await wait_until(lambda: client.of(Chunks))
     assert client.of(Load)[1:] == [Load(running=3)]
+
+
+async def test_hello_names_the_adapters_that_the_engine_has_now(host):
+    host.engine.facts = msgspec.structs.replace(host.engine.facts, adapters=(Adapter("sql", "/sql"),))
+    assert (await host.join()).hello().adapters == (Adapter("sql", "/sql"),)
+    host.engine.facts = msgspec.structs.replace(host.engine.facts, adapters=())
+    assert (await host.join("client")).hello().adapters == ()

@@ -4,8 +4,9 @@
 (no Hello), `version`, `called` (what its Hello claims), `refuses` (why it lets nobody in), `grandchild` (a process that
 outlives a killed host), `deaf` (answers no ping), `capabilities`, `core` (a process, by whose end the host fails all
 its requests and ends, as by that of an engine core), `metrics` (its page, `ASKED` in it: how often it was asked; null:
-no answer). A request's `user` field holds its script, JSON: `["chunk", text, times]`, `["done"]`, `["fail", status,
-code, retryable]`, `["sleep", s]`, `["die"]`, `["garbage"]`, `["hang"]`, `["hang_up"]` (the connection), `["stranger"]`
+no answer), `verbs` (of its Hello), `lora_modules` (its adapters), `refuses_again` (names of those that it does not load
+again). A request's `user` field holds its script, JSON: `["chunk", text, times]`, `["done"]`, `["fail", status, code,
+retryable]`, `["sleep", s]`, `["die"]`, `["garbage"]`, `["hang"]`, `["hang_up"]` (the connection), `["stranger"]`
 (frames of an id that does not exist), `["twice"]` (a second end), `["claim", usage, timings]` (an end of such figures),
 `["load", fields]`, `["handoff"]`, `["count", of]` (a chunk: how many others run).
 """
@@ -19,6 +20,7 @@ from typing import Any
 
 import msgspec
 
+from router.config import adapters_of
 from router.ipc.channel import Channel
 from router.ipc.messages import (
     PROTOCOL_VERSION,
@@ -36,6 +38,7 @@ from router.ipc.messages import (
 from router.ipc.spec import HostSpec
 from router.types import Timings, Usage
 
+_VERBS = ("metrics", "admin", "stored")
 CORE_DIED = b'{"error":{"message":"the engine died","type":"engine_error","code":"engine_failed"}}'
 
 
@@ -49,6 +52,9 @@ class ScriptedHost:
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._aborted = self._asked = 0
         self._greeted = Hello()
+        refused = self._args.get("refuses_again", ())
+        again = tuple(adapter for adapter in spec.adapters if adapter.name not in refused)
+        self._adapters = (*adapters_of(self._args), *again)
 
     def connected(self, channel: Channel) -> None:
         self._channel = channel
@@ -64,7 +70,8 @@ class ScriptedHost:
                 capabilities=able,
                 context_tokens=context_tokens,
                 pid=os.getpid(),
-                verbs=("metrics",) if "metrics" in self._args else (),
+                verbs=tuple(self._args.get("verbs", _VERBS if "metrics" in self._args else _VERBS[1:])),
+                adapters=self._adapters,
             )
         )
         channel.send(Load(prefill_tokens_per_s=1000.0, time_per_output_token_s=0.01))
@@ -122,6 +129,7 @@ class ScriptedHost:
         if what == "echo":
             hello = {"role": self._greeted.role, "secret": self._greeted.secret.decode()}
             answer = {"model": self._name, "hello": hello, "body": json.loads(submit.body), "aborted": self._aborted}
+            answer |= {"adapter": submit.adapter} if submit.adapter else {}
             self._send(Chunks([(id, json.dumps(answer).encode())]))
         elif what == "chunk":
             text, times = step[1], step[2] if len(step) > 2 else 1

@@ -36,6 +36,8 @@ async def build_app(engine: Any, args: argparse.Namespace) -> Any:
     before = "vllm.entrypoints.openai.api_server"  # until 0.28
     # Its routes that act on the engine: they are asked by our owner only, on the admin port.
     os.environ["VLLM_SERVER_DEV_MODE"] = "1"
+    if getattr(args, "enable_lora", False):
+        os.environ["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] = "1"
     tasks = await engine.get_supported_tasks()
     app = vllm_modules.find("vllm.entrypoints.launchers.app", before).build_app(args, tasks, engine.model_config)
     state = vllm_modules.find("vllm.entrypoints.launchers.api_server.app_state", before)

@@ -7,11 +7,13 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import vllm
 
 from router.config import argument_name
 from router.host.adapter import arguments
 from router.host.adapter.abilities import abilities
+from router.host.adapter.adapters import adapters_of, load_again
 from router.host.adapter.app import build_app, start_engine
 from router.host.adapter.fast import FastWay
 from router.host.adapter.metrics_page import metrics_page
@@ -49,7 +51,7 @@ class VllmEngine:
         priorities = engine.vllm_config.scheduler_config.policy == "priority"
         self._slow = SlowWay(app, spec.name, self._loop, priorities=priorities, dead=lambda: bool(engine.errored))
         self._fast: FastWay | None = None
-        self.facts = _facts(engine, abilities)
+        self._facts = _facts(engine, abilities)
 
     @classmethod
     async def open(cls, spec: HostSpec) -> "VllmEngine":
@@ -64,7 +66,7 @@ class VllmEngine:
             self = cls(engine, app, spec, meter, abilities(engine, app, args))
             self._tally = tally
             changed.append(lambda: self._changed())
-            if not GENERATING.isdisjoint(self.facts.capabilities):
+            if not GENERATING.isdisjoint(self._facts.capabilities):
                 await self._open_generation(spec, outputs)
             if tally is not None:
                 tally.discard()
@@ -76,6 +78,7 @@ class VllmEngine:
     async def _open_generation(self, spec: HostSpec, outputs: LeanOutputs | None) -> None:
         """All that a model needs which generates text, and no other."""
         bounds = self._slow.bounds = await bounds_of(self._engine, self._slow)
+        await load_again(self._slow, self._app.state, spec.adapters)
         if spec.fast_path:
             await self._open_fast(spec, outputs, bounds)
         if spec.warm_up:
@@ -123,6 +126,10 @@ class VllmEngine:
         return "plain chat and completions" if self._fast.chat else "plain completions"
 
     # Engine
+
+    @property
+    def facts(self) -> Facts:
+        return msgspec.structs.replace(self._facts, adapters=adapters_of(self._app.state))
 
     def start(self, submit: Submit, answer: AnswerSink) -> Callable[[], None]:
         stop = self._fast.start(submit, answer) if self._fast is not None else None

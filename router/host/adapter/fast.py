@@ -87,6 +87,8 @@ class FastWay:
 
     def start(self, submit: Submit, answer: AnswerSink) -> Callable[[], None] | None:
         """Begin to answer; None when the request is not for this way."""
+        if submit.adapter:
+            return None
         fields = decode(submit.kind, submit.body)
         if fields is None or (fields.priority and not self._priorities):
             return None

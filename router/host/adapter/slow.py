@@ -18,7 +18,7 @@ from router.host.base import DIED, AnswerSink, ErrorAnswer, engine_failed
 from router.host.limits import Bounds, TooLong
 from router.ipc.messages import Submit
 from router.ipc.spec import EngineCall
-from router.types import API_PATHS, ENGINE_ROUTES, Kind, Usage, body_of
+from router.types import API_PATHS, ENGINE_ROUTES, LOAD_ADAPTER, Kind, Usage, body_of
 
 App: TypeAlias = Callable[[Any, Any, Any], Awaitable[None]]
 
@@ -95,18 +95,25 @@ class SlowWay:
 
     async def ask(self, kind: Kind, body: dict[str, Any]) -> tuple[int, bytes]:
         """Status and body of one call that is nobody's request."""
+        return await self._ask(Submit(id=0, kind=kind, body=b""), msgspec.json.encode(body | {"model": self._name}))
+
+    async def operate(self, asked: EngineCall) -> tuple[int, bytes]:
+        """Status and body of a call of ours that acts on the engine."""
+        return await self._ask(Submit(id=0, kind="admin", body=msgspec.json.encode(asked)), b"")
+
+    async def _ask(self, submit: Submit, body: bytes) -> tuple[int, bytes]:
         heard = _Heard()
-        call = _Call(heard, kind, self._dead)
-        await self._run(call, Submit(id=0, kind=kind, body=b""), msgspec.json.encode(body | {"model": self._name}))
+        call = _Call(heard, submit.kind, self._dead)
+        await self._run(call, submit, body)
         return call.status, b"".join(heard.chunks)
 
     def _body(self, submit: Submit) -> bytes:
         if body_of(submit.kind) == "form":
-            return read_travelling(submit.body).naming(self._name).travelling
+            return read_travelling(submit.body).naming(submit.adapter or self._name).travelling
         body = _object.decode(submit.body)
         if self.bounds is not None and submit.kind in _GENERATING:
             self.bounds.body(body)
-        body["model"] = self._name
+        body["model"] = submit.adapter or self._name
         if submit.priority and self._priorities:
             body["priority"] = submit.priority
         if submit.continue_text:
@@ -140,6 +147,8 @@ class SlowWay:
             if not call.disconnected:
                 call.failed(await self._explained(error, scope, submit.kind))
             return
+        if submit.kind == "admin" and scope["path"] == LOAD_ADAPTER and call.status == 500:
+            call.status = 400  # vLLM calls each adapter that does not fit an error of its own
         call.finished(scope["state"])
 
     async def _explained(self, error: Exception, scope: dict[str, Any], kind: Kind) -> ErrorAnswer:
