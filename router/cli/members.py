@@ -12,7 +12,7 @@ from router.errors import ConfigError, HeadgateError
 _TIMEOUT_S = 10.0
 _MOST_BYTES = 16 * 1024 * 1024
 _MOST_ERROR = 100
-_NUMBERS = ("in flight", "running", "waiting", "KV", "restarts")
+_NUMBERS = ("in flight", "running", "waiting", "KV", "restarts", "USD/hour")
 
 
 class Load(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,6 +42,9 @@ class Shown(msgspec.Struct, frozen=True, kw_only=True):
     last_error: str = ""
     in_flight: int = 0
     start: Start | None = None
+    devices: tuple[str, ...] = ()
+    memory_share: float | None = None
+    usd_per_hour: float = 0.0
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,18 +77,27 @@ def state_of(member: Shown) -> str:
     return f"{member.phase}, breaker open" if member.state.breaker_open else member.phase
 
 
+def devices_of(member: Shown) -> str:
+    """Which, and the share of the memory of each."""
+    if not member.devices:
+        return "-"
+    share = "" if member.memory_share is None else f", {100 * member.memory_share:.0f} %"
+    return ",".join(member.devices) + share
+
+
 def _table(members: tuple[Shown, ...]) -> None:
     from rich.console import Console
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
-    for name in ("member", "state", *_NUMBERS, "last error"):
+    for name in ("member", "state", "devices", *_NUMBERS, "last error"):
         table.add_column(name, justify="right" if name in _NUMBERS else "left")
     for member in members:
         load = member.state
         numbers = (member.in_flight, load.running, load.waiting, f"{100 * load.kv_use:.0f} %", member.restarts)
+        usd = f"{member.usd_per_hour:.2f}"
         error = member.last_error[:_MOST_ERROR]
-        table.add_row(*map(_plain, (member.name, state_of(member), *map(str, numbers), error)))
+        table.add_row(*map(_plain, (member.name, state_of(member), devices_of(member), *map(str, numbers), usd, error)))
     console = Console() if sys.stdout.isatty() else Console(width=300)  # a pipe gets lines that are not folded
     console.print(table)
 

@@ -53,7 +53,8 @@ def _look_at_arguments(config: Config, source: str) -> None:
         return
     members = [config.pool[i] for i in asked]
     specs = [HostSpec(name=m.name, model=m.model, socket="", engine_args=m.engine_args) for m in members]
-    env = environment(members[0], configuration.inherited_environment(config), this_machine(), len(members))
+    env = configuration.inherited_environment(config)
+    env = environment(members[0], env, this_machine(env), len(members))
     refusal = _ask(specs, env)
     if refusal is not None:
         at = f"$.pool[{asked[refusal.index]}].engine_args{'.' if refusal.key else ''}{refusal.key}"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 
 from router import urls
+from router.cli.places import MemberPlace, places_text
 from router.config import Config, Journal
 from router.gate.keys import Keys
 from router.heads.base import Placement
@@ -26,6 +27,7 @@ class ServedMember(msgspec.Struct, frozen=True):
     model: str  #: path, hub id or URL
     placement: Placement
     log: str = ""  #: an engine's
+    place: MemberPlace | None = None
 
 
 class Ready(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag="serving"):
@@ -41,6 +43,10 @@ class Ready(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag="s
 
 
 class Progress(Protocol):
+    def places(self, places: tuple[MemberPlace, ...]) -> None:
+        """Where the members will live; before any of them starts."""
+        ...
+
     def engine(self, event: StartEvent) -> None:
         """A member starts, is so far, is ready, or failed."""
         ...
@@ -58,6 +64,9 @@ def progress(*, json: bool) -> Progress:
 
 class JsonProgress:
     """One JSON object a line on standard output; `event` says of what."""
+
+    def places(self, places: tuple[MemberPlace, ...]) -> None:
+        """The `serving` event tells them."""
 
     def engine(self, event: StartEvent) -> None:
         fields = msgspec.structs.asdict(event)
@@ -79,6 +88,9 @@ class Lines:
 
     def __init__(self) -> None:
         self._stages: dict[str, str] = {}  #: the last that was told, by member
+
+    def places(self, places: tuple[MemberPlace, ...]) -> None:
+        _note("the members live here:\n" + places_text(places))
 
     def engine(self, event: StartEvent) -> None:
         if event.what == "starting":
@@ -154,11 +166,17 @@ def left_text(start: StartProgress) -> str:
 
 
 def ready_of(
-    config: Config, placements: tuple[Placement, ...], logs: dict[str, str], *, port: int, admin_port: int
+    config: Config,
+    placements: tuple[Placement, ...],
+    logs: dict[str, str],
+    places: tuple[MemberPlace, ...],
+    *,
+    port: int,
+    admin_port: int,
 ) -> Ready:
     members = [
-        ServedMember(member.name, member.model or urls.shown(member.url), placement, logs.get(member.name, ""))
-        for member, placement in zip(config.pool, placements, strict=True)
+        ServedMember(member.name, member.model or urls.shown(member.url), placement, logs.get(member.name, ""), place)
+        for member, placement, place in zip(config.pool, placements, places, strict=True)
     ]
     return Ready(
         url=_url(config.server.host, port) if not config.server.uds else "http://localhost",

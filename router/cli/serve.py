@@ -71,6 +71,7 @@ class Serving:
         json: bool = False,
         host_command: tuple[str, ...] | None = None,
     ) -> None:
+        from router.cli.places import places_of
         from router.cli.progress import progress
         from router.frontend.server import Frontend
         from router.observe.metrics import Metrics
@@ -80,6 +81,7 @@ class Serving:
         self._again = again
         self._progress = progress(json=json)
         self._router = Router(config, metrics=metrics, host_command=host_command, on_event=self._progress.engine)
+        self._places = places_of(self._router.config, self._router.machine.devices)
         self._frontend = Frontend(config.server, self._router, metrics, shown_config=self._router.config)
         self._signals = 0
         self._now = asyncio.Event()
@@ -88,6 +90,7 @@ class Serving:
         """Until a signal or the admin port ends it. Raises `ConfigError`, `EngineStartError` when it cannot start."""
         try:
             self._watch_signals()
+            self._progress.places(self._places)
             # The ports first: one that is taken should not come to light after minutes of loading.
             await self._frontend.start()
             if await self._engines_started():
@@ -130,7 +133,7 @@ class Serving:
         settle()
         router, frontend = self._router, self._frontend
         ports = {"port": frontend.port, "admin_port": frontend.admin_port}
-        self._progress.ready(ready_of(router.config, router.placements, router.logs, **ports))
+        self._progress.ready(ready_of(router.config, router.placements, router.logs, self._places, **ports))
 
     def _watch_signals(self) -> None:
         loop = asyncio.get_running_loop()

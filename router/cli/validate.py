@@ -11,10 +11,12 @@ from router import heads, urls
 from router.cli import preflight
 from router.cli.naming import refusals_of
 from router.cli.paths import home_path
+from router.cli.places import places_of, places_text
 from router.cli.progress import journal_text, placement_text
 from router.config import Config
 from router.gate.keys import Keys
 from router.heads.base import Placement
+from router.pool.environment import placed, this_machine
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,12 +29,16 @@ def run(args: argparse.Namespace) -> int:
 
     config = configuration.load(args.config)
     with refusals_of(args.config):
-        decider = Decider(config)
+        environment = configuration.inherited_environment(config)
+        machine = this_machine(environment)
+        there = placed(config, machine, configuration.hub_folder(environment))
+        decider = Decider(there)
     preflight.look(config, str(args.config))
     auto = decider.names.settings("auto")
     strong, weak = config.pool[auto.strong].name, config.pool[auto.weak].name
     summary = _summary(config, decider.scoring.placements, auto.rule, strong, weak)
     meta = heads.servable(config.routing.checkpoint).meta
+    summary["places"] = places_of(there, machine.devices)
     summary["routing"] |= {"router": meta.router, "calibration": meta.calibration}
     print(msgspec.json.encode(summary).decode() if args.json else _text(args.config, summary))
     return 0
@@ -98,5 +104,7 @@ def _text(path: Path, summary: dict[str, Any]) -> str:
             f"  scored   by checkpoint {routing['checkpoint']}: {routing['router']}, {calibrated}",
             "  pool",
             *members,
+            "",
+            places_text(summary["places"]),
         ]
     )

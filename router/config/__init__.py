@@ -5,6 +5,7 @@ The only place that reads the environment. A bad file is refused with its name, 
 
 from router.config.adapters import adapters_of, check_adapter_files, fault_of_adapter, taken_names, takes_adapters
 from router.config.checks import check
+from router.config.devices import CPU, VISIBLE_DEVICES, device_names, devices_needed
 from router.config.engine_args import argument_name
 from router.config.environment import (
     API_KEY_VARIABLE,
@@ -12,6 +13,8 @@ from router.config.environment import (
     api_key_from_environment,
     cache_folder,
     from_environment,
+    hub_folder,
+    hub_snapshot,
     inherited_environment,
     runtime_root,
     vllm_api_key_from_environment,
@@ -22,14 +25,27 @@ from router.config.names import RESERVED_NAMES
 from router.config.paths import home_expanded
 from router.config.pooling import is_pooling
 from router.config.presented import fault_of_api_key, fault_of_origin
-from router.config.tree import CONFIG_VERSION, Config, Journal, Limits, Member, Routing, Server, Supervision
+from router.config.tree import (
+    CONFIG_VERSION,
+    Config,
+    DeviceSettings,
+    Journal,
+    Limits,
+    Member,
+    Routing,
+    Server,
+    Supervision,
+)
 
 __all__ = [
     "API_KEY_VARIABLE",
     "CONFIG_VERSION",
+    "CPU",
     "RESERVED_NAMES",
+    "VISIBLE_DEVICES",
     "VLLM_API_KEY_VARIABLE",
     "Config",
+    "DeviceSettings",
     "Journal",
     "Limits",
     "Member",
@@ -44,11 +60,15 @@ __all__ = [
     "check",
     "check_adapter_files",
     "check_models",
+    "device_names",
+    "devices_needed",
     "fault_of_adapter",
     "fault_of_api_key",
     "fault_of_origin",
     "from_environment",
     "home_expanded",
+    "hub_folder",
+    "hub_snapshot",
     "inherited_environment",
     "is_pooling",
     "load",

@@ -58,6 +58,10 @@ def outside(struct: msgspec.Struct, at: str = "$") -> Iterator[tuple[str, object
             for i, item in enumerate(value):
                 if isinstance(item, msgspec.Struct):
                     yield from outside(item, f"{at}.{name}[{i}]")
+        elif isinstance(value, dict):
+            for key, item in value.items():
+                if isinstance(item, msgspec.Struct):
+                    yield from outside(item, f"{at}.{name}.{key}")
         else:
             bounds = bounds_of(hint)
             if bounds is not None and value is not None and not bounds.holds(value):

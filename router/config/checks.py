@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from router import urls
 from router.config.adapters import check_adapters
 from router.config.bounds import outside
+from router.config.devices import fault_of_device, fault_of_devices
 from router.config.engine_args import argument_name, not_here, twice
 from router.config.explain import one_of, shown
 from router.config.names import fault_of_name, means_a_route
@@ -40,6 +41,9 @@ def check(config: Config, source: str) -> None:
     _check_server(config.server, refuse)
     _check_supervision(config.supervision, refuse)
     _check_journal(config.journal, refuse)
+    for name in config.devices:
+        if why := fault_of_device(name):
+            refuse(why, f"$.devices.{name}")
     names = [member.name for member in config.pool]
     taken = list(names)
     for i, member in enumerate(config.pool):
@@ -129,6 +133,8 @@ def _check_engine(member: Member, refuse: Refuse, at: str) -> None:
         refuse(f"{key!r} {why}", f"{at}.engine_args.{key}")
     if key := twice(member.engine_args):
         refuse(f"{argument_name(key)!r} stands twice, in two spellings", f"{at}.engine_args.{key}")
+    if fault := fault_of_devices(member):
+        refuse(fault[1], f"{at}.{fault[0]}")
     for key, value in member.env.items():
         if not key or "=" in key or "\0" in key + value:
             refuse(f"expected a variable's name and its text, got {shown(key)}", f"{at}.env")
@@ -144,6 +150,6 @@ def _check_url_member(member: Member, refuse: Refuse, at: str) -> None:
             refuse("give `api_key` or a login in `url`, not both", f"{at}.api_key")
     if not (member.api_key.isascii() and (member.api_key + " ").isprintable()) or " " in member.api_key:
         refuse("expected printable ASCII without spaces, not shown here", f"{at}.api_key")
-    for key in ("engine_args", "env"):
-        if getattr(member, key):
+    for key in ("engine_args", "env", "devices"):
+        if getattr(member, key) not in ({}, None):
             refuse("only an engine has this; this member is one of `kind: openai`", f"{at}.{key}")

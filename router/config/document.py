@@ -15,6 +15,7 @@ MOST_BYTES = 1 << 20
 MOST_NODES = 200_000  #: aliases followed
 DEEPEST = 64
 _YAML = "tag:yaml.org,2002:"
+_NUMBER = re.compile(r"0|[1-9][0-9]{0,8}")
 _TAGS = ("null", "bool", "int", "float", "str", "seq", "map", "merge")
 
 
@@ -43,6 +44,8 @@ class _Loader(yaml.SafeLoader):
         for key, _ in node.value:
             if key.tag == f"{_YAML}merge":
                 continue
+            if key.tag == f"{_YAML}int" and _NUMBER.fullmatch(key.value):  # `devices: {0: ...}`
+                key.tag = f"{_YAML}str"
             if key.tag != f"{_YAML}str":
                 shown = f": {key.value!r}" if isinstance(key, yaml.ScalarNode) else ""
                 raise yaml.MarkedYAMLError(None, None, f"a key must be text{shown}; quote it", key.start_mark)

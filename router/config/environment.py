@@ -39,6 +39,14 @@ def cache_folder(env: Mapping[str, str] = os.environ) -> Path | None:
     return Path(home) / ".cache" / "headgate" if home.startswith("/") else None
 
 
+def hub_folder(env: Mapping[str, str] = os.environ) -> Path | None:
+    """Where Hugging Face's library keeps the models that were downloaded."""
+    if env.get("HF_HUB_CACHE"):
+        return Path(env["HF_HUB_CACHE"])
+    home = env.get("HF_HOME") or (env.get("XDG_CACHE_HOME") or env.get("HOME", "") + "/.cache") + "/huggingface"
+    return Path(home) / "hub" if home.startswith("/") else None
+
+
 def api_key_from_environment(env: Mapping[str, str] = os.environ) -> str | None:
     """`HEADGATE_API_KEY`; None where it is not set. Set but empty is not the same: it is a key that is missing."""
     return env.get(API_KEY_VARIABLE)
@@ -57,11 +65,14 @@ def inherited_environment(config: Config, env: Mapping[str, str] = os.environ) -
     return {name: value for name, value in env.items() if name not in ours and value not in secrets}
 
 
-def hub_folder(model: str, env: Mapping[str, str] = os.environ) -> Path | None:
-    """Where Hugging Face's cache has the files of `model`, a hub id; None where it has none yet."""
+def hub_snapshot(model: str, hub: Path | None) -> Path | None:
+    """Where `hub`, the folder of downloaded models, has the files of `model`, a hub id; None where it has none yet."""
+    if hub is None:
+        return None
     try:
-        home = env.get("HF_HOME") or os.path.join(env.get("XDG_CACHE_HOME") or Path.home() / ".cache", "huggingface")
-        folder = Path(env.get("HF_HUB_CACHE") or os.path.join(home, "hub"), f"models--{model.replace('/', '--')}")
-        return folder / "snapshots" / (folder / "refs" / "main").read_text().strip()
-    except (OSError, RuntimeError, ValueError):
+        folder = hub / f"models--{model.replace('/', '--')}"
+        revision = (folder / "refs" / "main").read_text().strip()
+        snapshot = folder / "snapshots" / revision
+        return snapshot if revision and snapshot.is_dir() else None
+    except (OSError, ValueError):
         return None

@@ -63,8 +63,10 @@ def _unknown(wrong: str, at: str) -> str:
 
 def _named(at: str, tree: Any) -> str:
     """msgspec writes [...] for a key of a mapping of texts: which it is."""
-    before, found, _ = at.partition("[...]")
+    before, found, within = at.partition("[...]")
     values = _value(tree, before) if found else None
+    if within:  # a key of one of several structs: which is not told
+        return f"{before}.{next(iter(values))}{within}" if isinstance(values, dict) and len(values) == 1 else at
     wrong = [key for key, value in values.items() if not isinstance(value, str)] if isinstance(values, dict) else []
     return f"{before}.{wrong[0]}" if wrong else at
 
@@ -110,4 +112,6 @@ def _parts(hint: Any) -> tuple[Any, ...]:
     options = [part for part in get_args(hint) if part is not type(None) and part is not Ellipsis]
     if get_origin(hint) is tuple:
         return tuple(options)
+    if get_origin(hint) is dict:
+        return tuple(options[1:])
     return tuple(inner for option in options for inner in get_args(option) if inner is not Ellipsis)

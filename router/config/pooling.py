@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from router.config.engine_args import argument_name
-from router.config.environment import hub_folder
+from router.config.environment import hub_folder, hub_snapshot
 from router.config.tree import Member
 from router.types import GENERATING
 
@@ -33,7 +33,7 @@ def is_pooling(member: Member) -> bool:
     if convert not in ("auto", "none"):
         return True
     folder = Path(member.model)
-    return _folder_pools(folder if folder.is_dir() else hub_folder(member.model) or folder)
+    return _folder_pools(folder if folder.is_dir() else hub_snapshot(member.model, hub_folder()) or folder)
 
 
 def _folder_pools(folder: Path) -> bool:

@@ -77,6 +77,12 @@ class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     limits: Limits = Limits()
 
 
+class DeviceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One device of this machine."""
+
+    usd_per_hour: Price | None = None  #: of the whole device; default: `usd_per_hour` of the member that is charged
+
+
 class Member(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One model of the pool: an engine that we start, or an OpenAI-compatible URL."""
 
@@ -93,11 +99,13 @@ class Member(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     strength: Unit | None = None  #: or by its MMLU-Pro accuracy, 0..1
     engine_args: dict[str, Any] = {}  #: vLLM's own argument names, with _ or -
     env: dict[str, str] = {}  #: added to the engine's environment
+    #: Where the engine lives: a device's index or UUID, several with parallelism, or `cpu`. Default: where it fits.
+    devices: tuple[int | str, ...] | str | None = None
     fast_path: bool = True  #: answer plain requests without vLLM's serving classes
     capabilities: tuple[Capability, ...] | None = None  #: for `openai`; an engine tells its own
     context_tokens: Tokens = 0  #: for `openai`; an engine tells its own
-    usd_per_hour: Price = 2.0  #: of the whole GPU
-    gpu_share: Share | None = None  #: default: `gpu_memory_utilization`, else 1 / number of members
+    usd_per_hour: Price = 2.0  #: of one whole device, where the top-level `devices` gives it no price
+    gpu_share: Share | None = None  #: of each of its devices; default: `gpu_memory_utilization`, else 1 / engines there
     prefill_tokens_per_s: Rate = 0.0  #: 0: learnt from load frames
     time_per_output_token_s: Wait = 0.0  #: 0: learnt from load frames
     mean_output_tokens: OutputTokens = 200.0  #: start value; then learnt
@@ -158,6 +166,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     version: int = CONFIG_VERSION
     server: Server = Server()
     pool: tuple[Member, ...] = ()
+    devices: dict[str, DeviceSettings] = {}  #: by index or UUID
     routing: Routing = Routing()
     supervision: Supervision = Supervision()
     journal: Journal = Journal()

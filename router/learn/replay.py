@@ -19,7 +19,7 @@ from router.observe.journal import Line
 from router.observe.record import Record
 from router.pipeline.decider import Decider
 from router.policy import Settings, decide_again
-from router.pool.load import gpu_shares
+from router.pool.load import usd_per_s
 from router.types import DecisionNumbers, Number, Query, Turn
 
 _MOST_IDS = 100_000  #: of changed decisions
@@ -171,8 +171,8 @@ class _Pool:
         self.models = models
         self.at = [at for at, model in enumerate(models) if model in named]
         self.members: tuple[Member, ...] = tuple(named[models[at]] for at in self.at)
-        shares = dict(zip(named, gpu_shares(config.pool), strict=True))
-        self.usd_per_s = [member.usd_per_hour / 3600.0 * shares[member.name] for member in self.members]
+        usd = dict(zip(named, usd_per_s(config), strict=True))
+        self.usd_per_s = [usd[member.name] for member in self.members]
         self._absent = frozenset(range(len(models))).difference(self.at)
         self._decider = Decider(msgspec.structs.replace(config, pool=self.members)) if self.members else None
         self._settings: dict[str, Settings] = {}

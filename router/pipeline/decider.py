@@ -18,7 +18,7 @@ from router.pipeline.judge import judge_of
 from router.pipeline.model_names import Adapters, Names, strongest_and_weakest
 from router.pipeline.scoring import Scoring, strengths
 from router.policy import Settings, decide
-from router.pool.load import gpu_shares
+from router.pool.load import usd_per_s
 from router.types import GENERATING, Capability, Decision, MemberState, Query, Scores, Snapshot
 
 #: What an engine is taken to be able to do while nothing is known of it.
@@ -34,7 +34,7 @@ class Decider:
         """`adapters`: those of the engines; default: those that the config names."""
         self._config = config
         self.adapters = ConfiguredAdapters(config.pool) if adapters is None else adapters
-        self._assumed = Snapshot(_assumed(config.pool))
+        self._assumed = Snapshot(_assumed(config))
         self.next_id = count().__next__
         self.id_prefix = secrets.token_hex(5)
         self.routing = config.routing
@@ -96,7 +96,7 @@ class Decider:
         return Names(pool, routing, limits, strong=strong, weak=weak, adapters=self.adapters, router=scoring.router)
 
 
-def _assumed(pool: Sequence[Member]) -> tuple[MemberState, ...]:
+def _assumed(config: Config) -> tuple[MemberState, ...]:
     """Members as configured, ready and idle."""
     return tuple(
         MemberState(
@@ -106,9 +106,9 @@ def _assumed(pool: Sequence[Member]) -> tuple[MemberState, ...]:
             prefill_tokens_per_s=member.prefill_tokens_per_s,
             time_per_output_token_s=member.time_per_output_token_s,
             mean_output_tokens=member.mean_output_tokens,
-            usd_per_s=member.usd_per_hour / 3600.0 * share,
+            usd_per_s=usd,
         )
-        for member, share in zip(pool, gpu_shares(tuple(pool)), strict=True)
+        for member, usd in zip(config.pool, usd_per_s(config), strict=True)
     )
 
 

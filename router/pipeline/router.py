@@ -47,7 +47,7 @@ from router.policy import Settings
 from router.pool import PoolMember, build
 from router.pool.base import Failure
 from router.pool.engine import EngineMember
-from router.pool.environment import this_machine, with_engine_defaults
+from router.pool.environment import Machine, placed, this_machine
 from router.pool.folder import RuntimeFolder
 from router.pool.supervisor import StartEvent, Supervisor
 from router.types import MEMBER_ROUTES, Decision, Query, Scores, Snapshot
@@ -74,11 +74,15 @@ class Router:
         scoring: Scoring | None = None,
         pool: Sequence[PoolMember] | None = None,
         host_command: tuple[str, ...] | None = None,
+        machine: Machine | None = None,
         on_event: Callable[[StartEvent], None] | None = None,
     ) -> None:
-        """Raises `ConfigError`. `pool` and `host_command` replace the members and the engine hosts' command."""
+        """Raises `ConfigError`. `pool` and `host_command` replace the members and the engine hosts' command;
+        `machine`, the devices that there are."""
         if pool is None and start:
-            config = msgspec.structs.replace(config, pool=with_engine_defaults(config.pool, this_machine()))
+            environment = configuration.inherited_environment(config)
+            self.machine = this_machine(environment) if machine is None else machine
+            config = placed(config, self.machine, configuration.hub_folder(environment))
         self.config = config
         self.metrics = Metrics(process=False) if metrics is None else metrics
         starts = start or pool is not None
@@ -99,8 +103,7 @@ class Router:
         if pool is None and start:
             self._folder = RuntimeFolder(config.supervision.runtime_dir, configuration.runtime_root())
             self._forgotten = weakref.finalize(self, self._folder.remove)  # made, and never started
-            environment = configuration.inherited_environment(config)
-            pool = build(config, self._folder.path, environment, host_command=host_command)
+            pool = build(config, self._folder.path, environment, self.machine, host_command=host_command)
         self.pool: tuple[PoolMember, ...] = tuple(pool or ())
         if config.server.engine_metrics:
             self.metrics.watch_engines(EngineMetrics(self._engines_metrics))

@@ -2,11 +2,17 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
 
 from router import config as configuration
 from router.config import Config
 from router.pool.base import PoolMember
-from router.pool.load import gpu_shares
+from router.pool.load import gpu_shares, usd_per_hour
+
+if TYPE_CHECKING:
+    from router.pool.environment import Machine
 
 __all__ = ["PoolMember", "build"]
 
@@ -15,12 +21,14 @@ def build(
     config: Config,
     folder: Path,
     env: Mapping[str, str],
+    machine: "Machine",
     *,
     host_command: tuple[str, ...] | None = None,
 ) -> tuple[PoolMember, ...]:
-    """The members of `config.pool`, none of them started. Sockets are made in `folder`, logs too unless configured."""
+    """The members of `config.pool`, which is placed on `machine`, none of them started. Sockets are made in `folder`,
+    logs too unless configured."""
     from router.pool.engine import EngineMember
-    from router.pool.environment import environment, this_machine
+    from router.pool.environment import environment, lost_devices
     from router.pool.folder import log_folder_of
     from router.pool.openai import OpenAIMember
     from router.pool.process import HOST_COMMAND
@@ -28,9 +36,10 @@ def build(
 
     log_folder = log_folder_of(config.supervision.log_dir) if config.supervision.log_dir else folder
     timings = Timings(configuration.cache_folder(env))
-    machine, engines = this_machine(), sum(member.kind == "engine" for member in config.pool)
+    engines = sum(member.kind == "engine" for member in config.pool)
     members: list[PoolMember] = []
-    for member, share in zip(config.pool, gpu_shares(config.pool), strict=True):
+    for unpriced, share in zip(config.pool, gpu_shares(config.pool), strict=True):
+        member = msgspec.structs.replace(unpriced, usd_per_hour=usd_per_hour(unpriced, config.devices))
         if member.kind == "openai":
             members.append(OpenAIMember(member, config.supervision, gpu_share=share))
             continue
@@ -45,6 +54,7 @@ def build(
                 stream_buffer_bytes=config.server.limits.stream_buffer_bytes,
                 timings=timings,
                 metrics=config.server.engine_metrics,
+                lost_devices=lost_devices(member, machine),
                 command=host_command or HOST_COMMAND,
             )
         )

@@ -28,6 +28,9 @@ class MemberStatus(msgspec.Struct, frozen=True, kw_only=True):
     pid: int = 0
     engine_version: str = ""
     in_flight: int = 0
+    devices: tuple[str, ...] = ()  #: by index; empty: the CPU, another machine, or all devices of this one
+    memory_share: float | None = None  #: of each of its devices; None: as vLLM decides
+    usd_per_hour: float = 0.0  #: of what it holds
     start: StartProgress | None = None  #: of an engine that starts
     adapters: tuple[str, ...] = ()  #: names of its LoRA adapters
 

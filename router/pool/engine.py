@@ -13,7 +13,7 @@ from typing import cast
 
 import msgspec
 
-from router.config import Member, Supervision, adapters_of, takes_adapters
+from router.config import Member, Supervision, adapters_of, device_names, takes_adapters
 from router.errors import (
     ContentTooLarge,
     EngineFailed,
@@ -46,11 +46,12 @@ from router.pool.base import Call, Failure, MemberStatus, Work
 from router.pool.breaker import Breaker
 from router.pool.calls import fail_broken, fail_call, suspect
 from router.pool.claims import plausible, tokens
+from router.pool.devices import with_lost_devices
 from router.pool.failing import Failing
 from router.pool.failure import failure_of, is_members_fault
 from router.pool.laned import Laned
 from router.pool.link import HostLink
-from router.pool.load import LoadTracker, without_length
+from router.pool.load import LoadTracker, memory_share, without_length
 from router.pool.process import HOST_COMMAND
 from router.pool.question import Question
 from router.pool.starting import Starting
@@ -80,10 +81,12 @@ class EngineMember(Laned):
         env: dict[str, str] | None = None,
         stream_buffer_bytes: int = 1 << 20,
         metrics: bool = True,
+        lost_devices: Callable[[], str] | None = None,
         timings: Timings | None = None,
         command: tuple[str, ...] = HOST_COMMAND,
     ) -> None:
         self.name = member.name
+        self.devices = device_names(member)
         self.restarts = 0
         self.last_error = ""
         self.last_heard_s = self.ready_since_s = 0.0  #: monotonic
@@ -116,6 +119,7 @@ class EngineMember(Laned):
         self._hello: Hello | None = None
         self._metrics = Question()
         self.starting = Starting(timings or Timings(None), key_of(self._spec))
+        self._lost_devices = lost_devices
         self._killed = ""  # why we ended it ourselves
         self._failing: Failing[tuple[Call, Failure]] = Failing(lambda failed: fail_call(*failed, self.name))
 
@@ -175,6 +179,9 @@ class EngineMember(Laned):
             pid=0 if process is None else process.pid,
             engine_version="" if self._hello is None else self._hello.engine_version,
             in_flight=len(self._calls),
+            devices=self.devices,
+            memory_share=memory_share(self._spec.engine_args),
+            usd_per_hour=round(self._load.usd_per_s * 3600.0, 6),
             start=self.starting.progress(),
             adapters=tuple(adapter.name for adapter in self.adapters.there),
         )
@@ -193,8 +200,9 @@ class EngineMember(Laned):
             await self._give_up(why)
             raise EngineStartError(self.name, why) from None
         except EngineStartError as error:
-            await self._give_up(error.why)
-            raise
+            why = await with_lost_devices(error.why, self._lost_devices)
+            await self._give_up(why)
+            raise EngineStartError(self.name, why) from error
         except BaseException:
             await self._give_up("its start was given up")
             raise
@@ -263,7 +271,7 @@ class EngineMember(Laned):
         self._killed = ""
         await self._release()
         if link is not None and link.process is not None:
-            self.last_error = why or link.process.epitaph()
+            self.last_error = await with_lost_devices(why or link.process.epitaph(), self._lost_devices)
 
     # Messages
 

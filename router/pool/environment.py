@@ -4,44 +4,52 @@ These are defaults: a value that the user set in the environment or the config i
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from router.config import Member, argument_name
+from router.config import Config, Member, argument_name, device_names
+from router.pool.device import DeviceSource
+from router.pool.devices import DeviceList, device_list, lost, visible_to
+from router.pool.nvml import Nvml
+from router.pool.placement import AS_LONG_AS_FITS, Place, at_index, place
+from router.pool.weights import weight_bytes
 
-_GPU_DEVICES = ("nvidiactl", "nvidia0", "kfd", "dxg")
-#: Of the GPU's memory, by all engines together; the rest is for CUDA contexts and activations.
-_GPU_MEMORY = 0.9
 #: Of a CPU machine's memory, by the KV caches of all engines together, and by one at most.
 _CPU_MEMORY = 0.3
 _MOST_KV_BYTES = 4 << 30
-#: vLLM's: the model's own context, or what its share of the memory holds of it.
-_AS_LONG_AS_FITS = -1
 
 
 class Machine(msgspec.Struct, frozen=True):
     """What engines share."""
 
-    gpu: bool
+    devices: DeviceList
     cpus: int
     memory_bytes: int
+    source: DeviceSource | None = None  #: where the devices can be asked for again
+
+    @property
+    def gpu(self) -> bool:
+        return self.devices.kind != "cpu"
 
 
-def this_machine(dev: Path = Path("/dev")) -> Machine:
-    """Looks at device files only: nothing is imported, no driver is asked."""
+def this_machine(env: Mapping[str, str], source: DeviceSource | None = None) -> Machine:
+    """`env`: of this process. Raises `ConfigError` where it names devices that do not exist."""
+    found = device_list(env, source)
     return Machine(
-        gpu=any((dev / name).exists() for name in _GPU_DEVICES),
+        source=(source or Nvml()) if found.kind == "listed" else None,
+        devices=found,
         cpus=len(os.sched_getaffinity(0)),
         memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
     )
 
 
 def environment(member: Member, inherited: Mapping[str, str], machine: Machine, engines: int) -> dict[str, str]:
-    """The environment of the host of `member`, one of `engines`: the config's `env`, over what is inherited, over
-    defaults."""
+    """The environment of the host of `member`, one of `engines`: the config's `env`, over its devices, over what is
+    inherited, over defaults."""
     defaults = {"VLLM_NO_USAGE_STATS": "1", "PYTHONSAFEPATH": "1"}
     if os.path.isdir(member.model):
         defaults["HF_HUB_OFFLINE"] = "1"
@@ -50,31 +58,47 @@ def environment(member: Member, inherited: Mapping[str, str], machine: Machine, 
         defaults["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
         defaults["OMP_NUM_THREADS"] = str(max(1, machine.cpus // engines))
         defaults["VLLM_CPU_CI_ENV"] = "1"
-    return {**defaults, **inherited, **member.env}
+    return {**defaults, **inherited, **visible_to(machine.devices, device_names(member)), **member.env}
 
 
-def with_engine_defaults(pool: tuple[Member, ...], machine: Machine) -> tuple[Member, ...]:
-    """`pool` with the engine arguments that its engines need and do not name."""
+def lost_devices(member: Member, machine: Machine) -> Callable[[], str] | None:
+    """Asks which of the devices of `member` are gone, in words; None where they are not listed."""
+    devices = machine.devices.of(device_names(member))
+    return partial(lost, machine.source, devices) if machine.source is not None and devices else None
+
+
+def placed(config: Config, machine: Machine, hub: Path | None) -> Config:
+    """`config` with the devices of each engine, by index, and the engine arguments that it needs and does not name.
+    Placed once more it stays the same. Raises `ConfigError` with the key where engines do not fit."""
+    found = machine.devices
+    settings = at_index(config.devices, found)
+    weights = [weight_bytes(member, hub) if member.kind == "engine" else 0 for member in config.pool]
+    places = place(config.pool, found, weights, settings)
+    pool = tuple(map(_at_its_place, config.pool, places))
+    if found.kind == "cpu":
+        pool = with_cpu_defaults(pool, machine)
+    return msgspec.structs.replace(config, pool=pool, devices=settings)
+
+
+def _at_its_place(member: Member, place: Place) -> Member:
+    args = {**place.engine_args, **member.engine_args}
+    return msgspec.structs.replace(member, devices=place.devices or member.devices, engine_args=args)
+
+
+def with_cpu_defaults(pool: tuple[Member, ...], machine: Machine) -> tuple[Member, ...]:
+    """`pool` with the engine arguments that engines of a CPU need and do not name."""
     engines = [member for member in pool if member.kind == "engine"]
-    sized = any(_says(member, "gpu_memory_utilization") for member in engines)
-    defaults: dict[str, Any] = {}
-    if machine.gpu:
-        if len(engines) > 1 and not sized:
-            defaults["gpu_memory_utilization"] = round(_GPU_MEMORY / len(engines), 3)
-            defaults["max_model_len"] = _AS_LONG_AS_FITS
-    elif engines:
-        defaults["block_size"] = 32  # 128, the default, hides prefix hits on short prompts
-        defaults["enforce_eager"] = True
-        if not sized:
-            share = int(_CPU_MEMORY * machine.memory_bytes / len(engines))
-            defaults["kv_cache_memory_bytes"] = min(_MOST_KV_BYTES, share)
-            defaults["max_model_len"] = _AS_LONG_AS_FITS
+    defaults: dict[str, Any] = {"block_size": 32, "enforce_eager": True}  # 128 hides prefix hits on short prompts
+    if engines and not any(_says(member, "gpu_memory_utilization") for member in engines):
+        share = int(_CPU_MEMORY * machine.memory_bytes / len(engines))
+        defaults["kv_cache_memory_bytes"] = min(_MOST_KV_BYTES, share)
+        defaults["max_model_len"] = AS_LONG_AS_FITS
     return tuple(_with_defaults(member, defaults) if member.kind == "engine" else member for member in pool)
 
 
 def _with_defaults(member: Member, defaults: Mapping[str, Any]) -> Member:
     missing = {name: value for name, value in defaults.items() if not _says(member, name)}
-    return msgspec.structs.replace(member, engine_args={**missing, **member.engine_args})
+    return msgspec.structs.replace(member, engine_args={**missing, **member.engine_args}) if missing else member
 
 
 def _says(member: Member, name: str) -> bool:

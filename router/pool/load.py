@@ -1,7 +1,10 @@
 """A member's load and speed as a decision reads them. Counting is native (csrc/load.hpp) and shared with the native
 request path; this module is its Python interface. Knows no clock and no connection."""
 
-from router.config import Member, argument_name
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from router.config import CPU, Config, DeviceSettings, Member, argument_name, device_names, devices_needed
 from router.native.lane import LaneLoad
 from router.types import MemberState, Usage
 
@@ -51,13 +54,37 @@ def without_length(usage: Usage) -> Usage:
     return Usage(usage.prompt_tokens, 0, usage.cached_tokens)
 
 
+def usd_per_s(config: Config) -> tuple[float, ...]:
+    """What each member is charged a second: its share of the price of each of its devices."""
+    shares = gpu_shares(config.pool)
+    return tuple(
+        usd_per_hour(member, config.devices) / 3600.0 * share for member, share in zip(config.pool, shares, strict=True)
+    )
+
+
+def usd_per_hour(member: Member, settings: Mapping[str, DeviceSettings]) -> float:
+    """Of all its devices together, as whole ones. `settings`: by index, as the member's devices are."""
+    names = [name for name in device_names(member) if name != CPU]
+    prices = [settings[name].usd_per_hour if name in settings else None for name in names]
+    told = [member.usd_per_hour if price is None else price for price in prices]
+    # Not placed yet: as many as its parallelism needs.
+    return sum(told) if told else member.usd_per_hour * devices_needed(member)
+
+
 def gpu_shares(pool: tuple[Member, ...]) -> tuple[float, ...]:
-    """The share of the GPU that each member is charged for: as configured, else the memory it takes, else 1/n.
+    """The share of each of its devices that a member is charged for: as configured, else the memory it takes, else 1/n
+    of the engines there.
 
     An `openai` member without a share is charged the whole: it has a machine of its own.
     """
-    engines = sum(member.kind == "engine" for member in pool)
-    return tuple(_gpu_share(member, engines) for member in pool)
+    engines = [member for member in pool if member.kind == "engine"]
+    return tuple(_gpu_share(member, _beside(member, engines)) for member in pool)
+
+
+def _beside(member: Member, engines: Sequence[Member]) -> int:
+    """How many engines live where `member` does; those that are not placed may live anywhere."""
+    mine = set(device_names(member))
+    return sum(not mine or not (names := device_names(other)) or not mine.isdisjoint(names) for other in engines)
 
 
 def _gpu_share(member: Member, engines: int) -> float:
@@ -65,7 +92,13 @@ def _gpu_share(member: Member, engines: int) -> float:
         return member.gpu_share
     if member.kind == "openai":
         return 1.0
-    for name, value in member.engine_args.items():
+    share = memory_share(member.engine_args)
+    return share if share is not None else 1.0 / max(engines, 1)
+
+
+def memory_share(engine_args: Mapping[str, Any]) -> float | None:
+    """Of each of its devices, as an engine is told; None where it is not, or by what vLLM refuses."""
+    for name, value in engine_args.items():
         if argument_name(name) == "gpu_memory_utilization" and isinstance(value, int | float) and 0 < value <= 1:
             return float(value)
-    return 1.0 / max(engines, 1)
+    return None

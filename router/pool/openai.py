@@ -133,6 +133,7 @@ class OpenAIMember(Laned):
             last_error=self.last_error,
             engine_version=self._url.shown,
             in_flight=len(self.calls),
+            usd_per_hour=round(self._load.usd_per_s * 3600.0, 6),
         )
 
     async def start(self) -> None:

@@ -53,11 +53,14 @@ def test_every_phase_is_shown_with_load_restarts_and_last_error(
     serve: Serve, capsys: pytest.CaptureFixture[str]
 ) -> None:
     phases = get_args(MemberPhase)
-    members = [member(f"m-{phase}", phase, restarts=7, last_error="[red]out of\x1b memory") for phase in phases]
+    place = {"devices": ["0", "1"], "memory_share": 0.45, "usd_per_hour": 2.25}
+    broken = {"restarts": 7, "last_error": "[red]out of\x1b memory", **place}
+    members = [member(f"m-{phase}", phase, **broken) for phase in phases]
     assert main(["members", "--admin", serve(told(*members))]) == 0
     head, *lines = capsys.readouterr().out.splitlines()
-    assert head.split() == ["member", "state", "in", "flight", "running", "waiting", "KV", "restarts", "last", "error"]
-    expected = [[f"m-{phase}", phase, "4", "3", "1", "26", "%", "7", "[red]out", "of", "memory"] for phase in phases]
+    assert " ".join(head.split()) == "member state devices in flight running waiting KV restarts USD/hour last error"
+    rest = ["0,1,", "45", "%", "4", "3", "1", "26", "%", "7", "2.25", "[red]out", "of", "memory"]
+    expected = [[f"m-{phase}", phase, *rest] for phase in phases]
     assert [line.split() for line in lines] == expected
 
 

@@ -4,15 +4,21 @@ from pathlib import Path
 
 import pytest
 
-from router.config import Member
+from router.config import Config, Member
 from router.errors import ConfigError
-from router.pool.environment import Machine, environment, this_machine, with_engine_defaults
+from router.pool.devices import DeviceList, built_for_cpu
+from router.pool.environment import Machine, environment, placed, this_machine
 from router.pool.folder import RuntimeFolder, log_folder_of
 from router.pool.load import gpu_shares
+from tests.pool.gpus import Gpus, gpu
 
-CPU = Machine(gpu=False, cpus=8, memory_bytes=10 << 30)
-GPU = Machine(gpu=True, cpus=8, memory_bytes=100 << 30)
+CPU = Machine(devices=DeviceList(kind="cpu"), cpus=8, memory_bytes=10 << 30)
+GPU = Machine(devices=DeviceList(kind="unlisted"), cpus=8, memory_bytes=100 << 30)
 PAIR = (Member(name="a", model="org/a"), Member(name="b", model="org/b"))
+
+
+def with_engine_defaults(pool: tuple[Member, ...], machine: Machine) -> tuple[Member, ...]:
+    return placed(Config(pool=pool), machine, None).pool
 
 
 def test_engines_on_a_cpu_share_its_cores_and_memory() -> None:
@@ -41,14 +47,19 @@ def test_engines_on_a_gpu_share_its_memory_unless_sized() -> None:
     ] * 2
     assert with_engine_defaults(PAIR[:1], GPU) == PAIR[:1]
     sized = (Member(name="a", model="x", engine_args={"kv-cache-memory-bytes": 1}), PAIR[1])
-    assert with_engine_defaults(sized, GPU) == sized
+    beside = {"gpu_memory_utilization": 0.45, "max_model_len": -1}
+    first, second = with_engine_defaults(sized, GPU)
+    # vLLM asks even of an engine sized by bytes whether its share, 0.92 by default, is free.
+    assert first.engine_args == {"gpu_memory_utilization": 0.45, "kv-cache-memory-bytes": 1}
+    assert second.engine_args == beside
     assert environment(PAIR[0], {}, GPU, 2).keys() == {"VLLM_NO_USAGE_STATS", "PYTHONSAFEPATH"}
 
 
 @pytest.mark.parametrize("name", ["gpu_memory_utilization", "gpu-memory-utilization", "--gpu-memory-utilization"])
 def test_an_argument_is_known_in_every_spelling(name: str) -> None:
     sized = (Member(name="a", model="x", engine_args={name: 0.3}), PAIR[1])
-    assert with_engine_defaults(sized, GPU) == sized
+    first, second = with_engine_defaults(sized, GPU)
+    assert (first, second.engine_args["gpu_memory_utilization"]) == (sized[0], 0.6)
     assert gpu_shares(sized)[0] == 0.3
 
 
@@ -56,11 +67,10 @@ def test_weights_in_a_folder_need_no_hub(tmp_path: Path) -> None:
     assert environment(Member(name="a", model=str(tmp_path)), {}, GPU, 1)["HF_HUB_OFFLINE"] == "1"
 
 
-def test_devices_tell_of_a_gpu(tmp_path: Path) -> None:
-    assert not this_machine(tmp_path).gpu
-    (tmp_path / "nvidia0").touch()
-    assert this_machine(tmp_path).gpu
-    assert this_machine().cpus >= 1
+def test_this_machine_is_told_of_by_its_devices() -> None:
+    found = this_machine({"CUDA_VISIBLE_DEVICES": "0"}, Gpus(gpu(0), gpu(1)))
+    assert found.cpus >= 1
+    assert found.devices.kind == ("cpu" if built_for_cpu() else "listed")
 
 
 def test_the_runtime_folder_is_private_and_goes_away(tmp_path: Path) -> None:

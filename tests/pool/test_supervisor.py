@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,13 @@ import pytest
 from router.config import Member, Supervision
 from router.errors import EngineStartError
 from router.pool.base import Work
+from router.pool.devices import lost
 from router.pool.engine import EngineMember
 from router.pool.link import HostLink
 from router.pool.process import HostProcess
 from router.pool.supervisor import StartEvent, Supervisor
 from tests.conftest import patience, until
+from tests.pool.gpus import Gpus, gpu
 
 SETTINGS = Supervision(stop_timeout_s=2.0, backoff_s=0.05, backoff_max_s=0.2, ping_s=0.1, ping_timeout_s=10.0)
 #: Long enough for a host that answers, on a busy machine.
@@ -155,6 +158,25 @@ async def test_a_lost_engine_comes_back_and_serves(make: Make, heard: Any) -> No
     await receiver.end()
     assert receiver.chunks == [b"back"]
     assert member.status().last_error == "it was ended by SIGKILL"
+
+
+async def test_an_engine_whose_device_vanishes_fails_with_its_name_while_others_serve(make: Make, heard: Any) -> None:
+    supervisor, members = make({}, {})
+    source = Gpus(gpu(0), gpu(1))
+    for i, member in enumerate(members):
+        member._lost_devices = partial(lost, source, (gpu(i),))
+    await supervisor.start()
+    source.there = (gpu(0),)
+    members[1]._spec.engine_args["fail"] = "RuntimeError: CUDA error: device lost"
+    receiver = heard()
+    members[1].submit(script(["die"]), receiver)
+    await receiver.end()
+    await until(lambda: members[1].restarts >= 1 and "CUDA error" in members[1].last_error)
+    assert members[1].last_error == "RuntimeError: CUDA error: device lost; device GPU-1a1 (H100) is gone"
+    assert (members[0].phase, members[0].restarts) == ("ready", 0)
+    source.there = (gpu(0), gpu(1))
+    del members[1]._spec.engine_args["fail"]
+    await until(lambda: members[1].phase == "ready")
 
 
 async def test_a_silent_engine_is_killed_and_restarted(make: Make, heard: Any) -> None:

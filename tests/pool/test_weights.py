@@ -1,0 +1,63 @@
+"""What a model's files say of the memory that its weights take, at the least."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from router.config import Member
+from router.pool.weights import weight_bytes
+
+
+def model(folder: Path, card: object = None, **files: int) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, size in files.items():
+        (folder / name.replace("__", ".")).write_bytes(bytes(size))
+    if card is not None:
+        (folder / "config.json").write_text(card if isinstance(card, str) else json.dumps(card))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("card", "args", "expected"),
+    [
+        ({"torch_dtype": "bfloat16"}, {}, 3000),
+        ({"dtype": "float32"}, {}, 1500),
+        ({"torch_dtype": "float32"}, {"dtype": "float32"}, 3000),
+        ({"torch_dtype": "float16"}, {"dtype": "float"}, 6000),
+        ({"torch_dtype": "float16"}, {"quantization": "fp8"}, 750),
+        ({"torch_dtype": "float16", "quantization_config": {"bits": 4}}, {"quantization": "awq"}, 3000),
+        ({}, {"dtype": "half"}, 3000),
+        ({"torch_dtype": ["float32"]}, {}, 3000),
+        ("no JSON", {}, 3000),
+        ("[]", {}, 3000),
+        (None, {}, 3000),
+    ],
+)
+def test_weights_are_counted_as_stored_and_cast_to_what_vllm_casts_them_to(
+    tmp_path: Path, card: Any, args: dict[str, Any], expected: int
+) -> None:
+    folder = model(tmp_path, card, a__safetensors=1000, b__safetensors=2000, consolidated__safetensors=9, c__bin=50)
+    assert weight_bytes(Member(name="a", model=str(folder), engine_args=args), None) == expected
+
+
+def test_one_file_is_counted_whole(tmp_path: Path) -> None:
+    model(tmp_path, a__gguf=700)
+    assert weight_bytes(Member(name="a", model=str(tmp_path / "a.gguf")), None) == 700
+
+
+def test_a_model_of_the_hub_is_counted_by_its_downloaded_snapshot(tmp_path: Path) -> None:
+    at = tmp_path / "models--org--a"
+    model(at / "snapshots" / "1234", {"torch_dtype": "bfloat16"}, a__safetensors=64)
+    member = Member(name="a", model="org/a")
+    assert weight_bytes(member, tmp_path) == 0
+    (at / "refs").mkdir()
+    (at / "refs" / "main").write_text("1234\n")
+    assert weight_bytes(member, tmp_path) == 64
+    assert weight_bytes(member, None) == 0
+
+
+@pytest.mark.parametrize("name", ["org/never-downloaded", "x" * 5000, "a\0b", "s3://bucket/model"])
+def test_nothing_is_known_of_a_model_that_is_not_here(tmp_path: Path, name: str) -> None:
+    assert weight_bytes(Member(name="a", model=name), tmp_path) == 0
