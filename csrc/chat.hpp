@@ -57,9 +57,18 @@ class ChatReader : JsonReader {
 
  private:
   bool field(std::string_view key) {
-    constexpr std::string_view known[] = {"messages", "model", "stream",    "max_tokens",      "max_completion_tokens",
-                                          "n",        "tools", "functions", "response_format", "structured_outputs",
-                                          "logprobs"};
+    constexpr std::string_view known[] = {"messages",
+                                          "model",
+                                          "stream",
+                                          "max_tokens",
+                                          "max_completion_tokens",
+                                          "n",
+                                          "tools",
+                                          "functions",
+                                          "response_format",
+                                          "structured_outputs",
+                                          "logprobs",
+                                          "truncate_prompt_tokens"};
     for (size_t i = 0; i < std::size(known); ++i) {
       if (key != known[i]) continue;
       if (seen_ >> i & 1) return false;
@@ -76,7 +85,8 @@ class ChatReader : JsonReader {
         case 7: return given(kNeedsTools);
         case 8: return format();
         case 9: return given(kNeedsStructured);
-        default: return logprobs();
+        case 10: return logprobs();
+        default: return false;  // a prompt that may be cut: rare
       }
     }
     return skip(0);

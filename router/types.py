@@ -173,6 +173,7 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
     choices: int = 1  #: `n` of the OpenAI API
     needs: frozenset[str] = frozenset()  #: of `Capability`
     token_ids: int = 0  #: of the longest prompt that is given in ids; they mean something in one vocabulary only
+    any_length: bool = False  #: a prompt that no context holds is no fault: it is cut to fit, or only cut into tokens
     slo_ttft_s: float | None = None  #: refuse members predicted to be slower to the first token
     deadline_s: float | None = None  #: seconds from now until the answer is worth nothing
     request_id: str = ""

@@ -71,6 +71,7 @@ class ChatBody(msgspec.Struct):
     logprobs: bool | None = None
     response_format: FormatType | None = None
     structured_outputs: msgspec.Raw = ABSENT
+    truncate_prompt_tokens: msgspec.Raw = ABSENT
 
 
 #: Texts, token ids, or lists of either.
@@ -87,6 +88,7 @@ class CompletionsBody(msgspec.Struct):
     logprobs: int | None = None
     response_format: FormatType | None = None
     structured_outputs: msgspec.Raw = ABSENT
+    truncate_prompt_tokens: msgspec.Raw = ABSENT
 
 
 class ResponsesBody(msgspec.Struct):
@@ -97,6 +99,7 @@ class ResponsesBody(msgspec.Struct):
     max_output_tokens: int | None = None
     tools: msgspec.Raw = ABSENT
     text: TextSettings | None = None
+    truncation: msgspec.Raw = ABSENT
 
 
 class MessagesBody(msgspec.Struct):

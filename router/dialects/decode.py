@@ -62,8 +62,8 @@ def read(
     """
     if kind not in _FORMS:
         body = body.removeprefix(BOM)
-        if len(body) > _LARGE_BODY_BYTES:
-            _check_values(body)
+        if len(body) > _LARGE_BODY_BYTES and count_values(body) > MAX_VALUES:
+            raise BadRequest(f"the body holds more than {MAX_VALUES} objects, lists, keys and values")
     found = _READERS[kind](body, ()) if len(body) <= MANY_OBJECTS_BYTES else _read_large(kind, body)
     model = found.model
     if model is not None and len(model) > MAX_MODEL_CHARACTERS:
@@ -81,6 +81,7 @@ def read(
         choices=found.choices,
         needs=needs,
         token_ids=found.token_ids,
+        any_length=found.any_length,
         request_id=request_id,
         key_id=key_id,
         received_s=received_s,
@@ -98,6 +99,7 @@ class _Fields(msgspec.Struct, gc=False):
     choices: int
     needs: frozenset[str]
     token_ids: int = 0
+    any_length: bool = False
 
 
 _CHAT = frozenset({"chat"})
@@ -143,7 +145,8 @@ def _chat(body: bytes, cuts: Cuts) -> _Fields:
         _check_range(limit, param, 1, MAX_TOKENS)
     if read.n is not None:
         _check_range(read.n, "n", 1, MAX_CHOICES)
-    return _Fields(read.model, turns, read.stream, limit, read.n or 1, _CHAT | seen if seen else _CHAT)
+    needs, cut = _CHAT | seen if seen else _CHAT, _given(read.truncate_prompt_tokens)
+    return _Fields(read.model, turns, read.stream, limit, read.n or 1, needs, any_length=cut)
 
 
 def _completions(body: bytes, cuts: Cuts) -> _Fields:
@@ -164,7 +167,8 @@ def _completions(body: bytes, cuts: Cuts) -> _Fields:
     if read.n is not None:
         _check_range(read.n, "n", 1, MAX_CHOICES)
     needs = _COMPLETIONS | seen if seen else _COMPLETIONS
-    return _Fields(read.model, turns, read.stream, read.max_tokens, read.n or 1, needs, token_ids)
+    cut = _given(read.truncate_prompt_tokens)
+    return _Fields(read.model, turns, read.stream, read.max_tokens, read.n or 1, needs, token_ids, cut)
 
 
 def _responses(body: bytes, cuts: Cuts) -> _Fields:
@@ -186,11 +190,14 @@ def _responses(body: bytes, cuts: Cuts) -> _Fields:
         seen.add("structured")
     if read.max_output_tokens is not None:
         _check_range(read.max_output_tokens, "max_output_tokens", 1, MAX_TOKENS)
-    return _Fields(read.model, tuple(turns), read.stream, read.max_output_tokens, 1, _RESPONSES | seen)
+    needs, cut = _RESPONSES | seen, bytes(read.truncation) == b'"auto"'
+    return _Fields(read.model, tuple(turns), read.stream, read.max_output_tokens, 1, needs, any_length=cut)
 
 
 def _messages(body: bytes, cuts: Cuts) -> _Fields:
     read = parse(_messages_reader, body, cuts)
+    if read.model == "":  # as Anthropic's and vLLM's; none at all asks for `auto`
+        raise BadRequest("`model` is empty; expected a name, or `auto`", param="model")
     seen: set[str] = set()
     turns = _turns(read.messages, seen)
     if read.system:
@@ -217,12 +224,12 @@ def _tokenize(body: bytes, cuts: Cuts) -> _Fields:
         turns = (Turn("user", read.prompt),)
     else:
         raise BadRequest("expected `prompt` or `messages`", param="prompt")
-    return _Fields(read.model, turns, False, None, 1, _NOTHING | (seen & {BARE_TEXT}))
+    return _Fields(read.model, turns, False, None, 1, _NOTHING | (seen & {BARE_TEXT}), any_length=True)
 
 
 def _detokenize(body: bytes, cuts: Cuts) -> _Fields:
     read, most_ids = parse_ids(_detokenize_reader, body, b"tokens", cuts)
-    return _Fields(read.model, (), False, None, 1, _NOTHING, max(len(read.tokens), most_ids, 1))
+    return _Fields(read.model, (), False, None, 1, _NOTHING, max(len(read.tokens), most_ids, 1), True)
 
 
 def _chat_batch(body: bytes, cuts: Cuts) -> _Fields:
@@ -247,7 +254,7 @@ def _whole(kind: Kind) -> Callable[[bytes, Cuts], _Fields]:
         if kind in ("embeddings", "pooling") and read.encoding_format in _NO_JSON:
             what = f"expected 'float' or 'base64', got {read.encoding_format!r}, which is not passed on"
             raise BadRequest(f"`encoding_format`: {what}", param="encoding_format")
-        return _Fields(read.model, (), streams and read.stream, None, 1, needs)
+        return _Fields(read.model, (), streams and read.stream, None, 1, needs, any_length=True)
 
     return fields_of
 
@@ -257,7 +264,7 @@ def _form(kind: Kind) -> Callable[[bytes, Cuts], _Fields]:
 
     def fields_of(body: bytes, cuts: Cuts) -> _Fields:
         form = read_travelling(body)
-        return _Fields(form.model, (), form.stream, None, 1, needs)
+        return _Fields(form.model, (), form.stream, None, 1, needs, any_length=True)
 
     return fields_of
 
@@ -265,12 +272,7 @@ def _form(kind: Kind) -> Callable[[bytes, Cuts], _Fields]:
 def _turns(messages: list[Message], seen: set[str]) -> tuple[Turn, ...]:
     if not messages:
         raise BadRequest("`messages` is empty; expected at least one message", param="messages")
-    return tuple(
-        [
-            Turn(message.role, content if isinstance(content := message.content, str) else _text(content, seen))
-            for message in messages
-        ]
-    )
+    return tuple([Turn(m.role, c if isinstance(c := m.content, str) else _text(c, seen)) for m in messages])
 
 
 def _text(content: Parts, seen: set[str]) -> str:
@@ -310,11 +312,6 @@ def _prompt(prompt: Prompt) -> tuple[str, int]:
     lists = [len(item) for item in prompt if type(item) is list]
     single = len(prompt) - len(texts) - len(lists)
     return "\n".join(texts), max(single, max(lists, default=0), 0 if len(texts) == len(prompt) else 1)
-
-
-def _check_values(body: bytes) -> None:
-    if count_values(body) > MAX_VALUES:
-        raise BadRequest(f"the body holds more than {MAX_VALUES} objects, lists, keys and values")
 
 
 def _given(raw: msgspec.Raw) -> bool:

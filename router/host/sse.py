@@ -4,7 +4,7 @@ Knows the JSON of chat and text completions, not where their text comes from.
 """
 
 import time
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -24,6 +24,16 @@ class Choice(msgspec.Struct, frozen=True, gc=False):
     stop_reason: int | str | None = None
 
 
+class Cached(NamedTuple):
+    """Prompt tokens that the prefix cache had, and those that were written to it."""
+
+    read: int = 0
+    created: int = 0
+
+
+NONE_CACHED = Cached()
+
+
 class Shape(msgspec.Struct, frozen=True, gc=False):
     """The fields that vLLM sends empty, for clients of typed languages to find: each place's, as `,"name":null,...`."""
 
@@ -32,6 +42,7 @@ class Shape(msgspec.Struct, frozen=True, gc=False):
     message: bytes = b""
     usage: bytes = b""
     details: bytes = b""  #: of the usage's `prompt_tokens_details`
+    tells_created: bool = False  #: which also says how much of the prompt was written to the cache
     role: bytes = b""  #: of the event that opens a choice of chat
     text: bytes = b""  #: of a streamed choice
     finish: bytes = b""  #: of a streamed choice, at its end
@@ -131,11 +142,11 @@ class EventWriter:
         # The last event of a stream carries the fingerprint.
         return event + self._tail(tokens) if self._closing_usage else event + self._fingerprint + self._tail(tokens)
 
-    def usage(self, usage: Usage) -> bytes:
-        """The closing event of `include_usage`."""
+    def usage(self, usage: Usage, created: int = 0) -> bytes:
+        """The closing event of `include_usage`. `created`: see `Cached`."""
         details = b""
         if self._head.cached_details:
-            details = b',"prompt_tokens_details":{"cached_tokens":%d}' % usage.cached_tokens
+            details = b',"prompt_tokens_details":{%b}' % _cached(usage, created, self._head.shape)
         return b'%b],"usage":%b%b}\n\n' % (self._start, _usage(usage, details), self._fingerprint)
 
     def _open(self, index: int) -> bytes:
@@ -149,11 +160,11 @@ class EventWriter:
         return b',"usage":%b}\n\n' % _usage(Usage(self._prompt_tokens, tokens), self._head.shape.event_usage)
 
 
-def whole(head: Head, choices: list[Choice], usage: Usage) -> bytes:
-    """The JSON body of a response that is not streamed."""
+def whole(head: Head, choices: list[Choice], usage: Usage, created: int = 0) -> bytes:
+    """The JSON body of a response that is not streamed. `created`: see `Cached`."""
     chat, shape, details = head.kind == "chat", head.shape, b""
     if head.cached_details:
-        details = b',"prompt_tokens_details":{"cached_tokens":%d%b}' % (usage.cached_tokens, shape.details)
+        details = b',"prompt_tokens_details":{%b%b}' % (_cached(usage, created, shape), shape.details)
     if len(choices) == 1:
         told = _choice(choices[0], chat, shape)
     else:
@@ -183,6 +194,11 @@ def _choice(choice: Choice, chat: bool, shape: Shape) -> bytes:
         _NULL if choice.stop_reason is None else _encode(choice.stop_reason),
         shape.choice,
     )
+
+
+def _cached(usage: Usage, created: int, shape: Shape) -> bytes:
+    told = b',"created_cache_tokens":%d' % created if shape.tells_created else b""
+    return b'"cached_tokens":%d%b' % (usage.cached_tokens, told)
 
 
 def _usage(usage: Usage, more: bytes) -> bytes:

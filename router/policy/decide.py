@@ -20,6 +20,8 @@ def decide(
     When none can serve: `NoEngine`, `Overloaded` (all queues are full), `ContextTooLong` or `BadRequest` (no model of
     the pool can do what is asked). ValueError where a number is none, or scores and members differ in length.
     """
+    if query.any_length:
+        scores = _as_cut(scores, snapshot)
     try:
         return native.decision(query, scores, snapshot, settings, id, reason)
     except native.Refused as refused:
@@ -32,6 +34,12 @@ def decide_again(numbers: Numbers, settings: Settings | None = None, *, id: str 
         return native.decide_again(numbers, settings).decision(id)
     except native.Refused as refused:
         raise _refusal(refused.numbers) from None
+
+
+def _as_cut(scores: Scores, snapshot: Snapshot) -> Scores:
+    """Of a prompt that fits every member's context."""
+    contexts = (member.context_tokens for member in snapshot.members if member.context_tokens)
+    return Scores(scores.quality, min(scores.prompt_tokens, *contexts, scores.prompt_tokens))
 
 
 def _refusal(numbers: Numbers) -> RouterError:

@@ -71,7 +71,7 @@ def failure_of(status: int, body: bytes, code: str, *, retryable: bool, retry_af
     message = told.message or f"the engine answered with status {status}"
     status = error_status(status)
     if status in (400, 413, 422) and (code == _CONTEXT_CODE or any(words in message for words in _CONTEXT_WORDS)):
-        return Failure(ContextTooLong(message, param="messages"), retryable=True, context=True)
+        return Failure(ContextTooLong(message, param=told.param or "messages"), retryable=True, context=True)
     if status == 429:
         return Failure(Overloaded(message, retry_after_s=retry_after_s), retryable=True)
     return Failure(UpstreamError(status, body, message, code=code or None), retryable=retryable or status >= 500)

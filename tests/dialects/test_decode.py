@@ -264,6 +264,34 @@ def test_messages() -> None:
     assert query.needs == {"messages", "vision", "tools"}
 
 
+@pytest.mark.parametrize(
+    ("kind", "fields", "any_length"),
+    [
+        ("chat", {"messages": USER}, False),
+        ("chat", {"messages": USER, "truncate_prompt_tokens": 20}, True),
+        ("chat", {"messages": USER, "truncate_prompt_tokens": None}, False),
+        ("completions", {"prompt": "hi", "truncate_prompt_tokens": -1}, True),
+        ("completions", {"prompt": "hi"}, False),
+        ("responses", {"input": "hi", "truncation": "auto"}, True),
+        ("responses", {"input": "hi", "truncation": "disabled"}, False),
+        ("tokenize", {"prompt": "hi"}, True),
+        ("detokenize", {"tokens": [1]}, True),
+    ],
+)
+def test_a_prompt_that_is_cut_to_fit_or_only_into_tokens_may_be_of_any_length(
+    kind: Kind, fields: dict[str, object], any_length: bool
+) -> None:
+    assert read(kind, **fields).any_length is any_length
+
+
+@pytest.mark.parametrize("kind", ["messages", "count_tokens"])
+def test_a_message_names_its_model_or_none_but_no_empty_one(kind: Kind) -> None:
+    assert read(kind, messages=USER).model == "auto"
+    with pytest.raises(BadRequest, match="`model` is empty") as refused:
+        read(kind, messages=USER, model="")
+    assert refused.value.param == "model"
+
+
 def test_tokenizer_requests() -> None:
     assert read("tokenize", prompt="hi").turns == (Turn("user", "hi"),)
     assert read("tokenize", messages=USER).turns == (Turn("user", "hi"),)

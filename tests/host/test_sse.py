@@ -2,6 +2,7 @@
 
 import json
 
+import msgspec
 import pytest
 
 from router.host.sse import DONE, Choice, EventWriter, Head, Shape, whole
@@ -67,6 +68,16 @@ def test_closing_usage():
     (event,) = events(EventWriter(detailed, prompt_tokens=5).usage(Usage(5, 3, 2)))
     assert event["usage"]["prompt_tokens_details"] == {"cached_tokens": 2}
     assert DONE == b"data: [DONE]\n\n"
+
+
+def test_tokens_written_to_the_cache_are_told_where_vllm_tells_them():
+    head = shaped("chat", cached_details=True)
+    head = msgspec.structs.replace(head, shape=msgspec.structs.replace(SHAPE, tells_created=True))
+    (event,) = events(EventWriter(head, prompt_tokens=5).usage(Usage(5, 3, 2), 3))
+    assert event["usage"]["prompt_tokens_details"] == {"cached_tokens": 2, "created_cache_tokens": 3}
+    body = json.loads(whole(head, [Choice(0, "a", "stop")], Usage(5, 3, 2), 3))
+    wanted = {"cached_tokens": 2, "created_cache_tokens": 3, "multimodal_tokens": None}
+    assert body["usage"]["prompt_tokens_details"] == wanted
 
 
 def test_choices_of_one_stream_keep_apart():

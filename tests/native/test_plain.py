@@ -174,6 +174,7 @@ def test_plain_bodies_are_taken(body: str) -> None:
         '{"messages":[{"role":"user","content":"x"}],"tools":[{}],"tools":[]}',
         '{"messages":[{"role":"user","content":"x"}],"tools":[{]}',
         '{"messages":[{"role":"user","content":"x"}],"logprobs":1}',
+        '{"messages":[{"role":"user","content":"x"}],"truncate_prompt_tokens":20}',
         '{"messages":[{"role":"user","content":"x"}],"response_format":"json_object"}',
         '{"messages":[{"role":"user","content":"x"}],"max_tokens":0}',
         '{"messages":[{"role":"user","content":"x"}],"max_tokens":16.0}',

@@ -140,6 +140,14 @@ def test_an_unknown_context_and_an_estimate_in_doubt_are_no_reason() -> None:
     assert choose(SMALL, member("large", context_tokens=51)).model == "large"
 
 
+def test_a_prompt_of_any_length_counts_as_one_that_fits_the_shortest_context() -> None:
+    large = member("large", context_tokens=20, prefill_tokens_per_s=1000.0)
+    decision = choose(SMALL, large, tokens=100_000, ask=query(any_length=True))
+    assert (decision.model, [term.excluded for term in decision.terms]) == ("large", [None, None])
+    assert decision.terms[1].wait_s == pytest.approx(20 / 1000)
+    assert choose(member("one", context_tokens=0), quality=(0.5,), ask=query(any_length=True)).model == "one"
+
+
 def test_an_objective_for_the_first_token() -> None:
     slow = member("large", queued_gpu_s=5.0)
     assert choose(SMALL, slow, slo_ttft_s=1.0).model == "small"

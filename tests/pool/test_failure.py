@@ -20,6 +20,12 @@ def test_a_prompt_that_is_too_long_may_go_to_a_larger_context(body: bytes) -> No
     assert (failure.retryable, failure.context) == (True, True)
 
 
+def test_a_limit_of_tokens_beyond_the_context_names_its_own_field() -> None:
+    body = b'{"error":{"message":"max_tokens=600 cannot be greater than max_model_len=512","param":"max_tokens"}}'
+    assert failure_of(400, body, "", retryable=False).error.param == "max_tokens"
+    assert failure_of(400, b"maximum context length", "", retryable=False).error.param == "messages"
+
+
 def test_a_refusal_keeps_status_body_and_code() -> None:
     body = b'{"error":{"message":"no such tool","type":"x","code":"bad_tool"}}'
     failure = failure_of(400, body, "", retryable=False)

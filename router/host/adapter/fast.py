@@ -19,7 +19,7 @@ from router.host.base import AnswerSink, engine_failed, too_long
 from router.host.fields import Body, ChatBody, decode
 from router.host.limits import TokenLimits, TooLong
 from router.host.render import Renderer, renderable, size_of
-from router.host.sse import DONE, Choice, EventWriter, Head, Shape, now, whole
+from router.host.sse import DONE, Cached, Choice, EventWriter, Head, Shape, now, whole
 from router.ipc.messages import Submit
 from router.types import Usage
 
@@ -261,7 +261,7 @@ class Generation:
     # what the engine calls
 
     def heard(
-        self, text: str, tokens: int, finish_reason: str | None, stop_reason: int | str | None, cached: int
+        self, text: str, tokens: int, finish_reason: str | None, stop_reason: int | str | None, cached: Cached
     ) -> None:
         """New text of the only choice."""
         if self._aborted:
@@ -286,7 +286,8 @@ class Generation:
             return
         try:
             pieces = [(c.index, c.text, len(c.token_ids), c.finish_reason, c.stop_reason) for c in output.outputs]
-            self._hear(pieces, output.finished, output.num_cached_tokens or 0)
+            created = getattr(output, "num_cache_creation_tokens", 0)  # not before 0.32
+            self._hear(pieces, output.finished, Cached(output.num_cached_tokens or 0, created or 0))
         except Exception as error:
             self.broken(error)
 
@@ -310,7 +311,7 @@ class Generation:
         if early is not None:
             self.put(early)
 
-    def _hear(self, pieces: list[Piece], finished: bool, cached: int) -> None:
+    def _hear(self, pieces: list[Piece], finished: bool, cached: Cached) -> None:
         if any(reason == "error" for _, _, _, reason, _ in pieces):
             self._answer.fail(engine_failed("the engine failed while it generated this answer"))
             self.abort()
@@ -319,7 +320,7 @@ class Generation:
         elif finished:
             self._answer_whole(pieces, cached)
 
-    def _stream(self, writer: EventWriter, pieces: list[Piece], finished: bool, cached: int) -> None:
+    def _stream(self, writer: EventWriter, pieces: list[Piece], finished: bool, cached: Cached) -> None:
         events = []
         if not self._opened:
             if not finished and not any(count for _, _, count, _, _ in pieces):
@@ -333,19 +334,19 @@ class Generation:
             elif text or self._continuous:
                 events.append(writer.text(index, text, tokens))
         if finished:
-            usage = Usage(self._prompt_tokens, sum(self._tokens.values()), cached)
+            usage = Usage(self._prompt_tokens, sum(self._tokens.values()), cached.read)
             if self._usage_event:
-                events.append(writer.usage(usage))
+                events.append(writer.usage(usage, cached.created))
             events.append(DONE)
             self._answer.chunk(b"".join(events))
             self._answer.done(usage, pieces[-1][3] or "stop")
         elif events:
             self._answer.chunk(events[0] if len(events) == 1 else b"".join(events))
 
-    def _answer_whole(self, pieces: list[Piece], cached: int) -> None:
+    def _answer_whole(self, pieces: list[Piece], cached: Cached) -> None:
         choices = [Choice(index, text, reason, stop_reason) for index, text, _, reason, stop_reason in pieces]
-        usage = Usage(self._prompt_tokens, sum(count for _, _, count, _, _ in pieces), cached)
-        self._answer.chunk(whole(self._head, choices, usage))
+        usage = Usage(self._prompt_tokens, sum(count for _, _, count, _, _ in pieces), cached.read)
+        self._answer.chunk(whole(self._head, choices, usage, cached.created))
         self._answer.done(usage, choices[0].finish_reason or "stop")
 
     def _go_slow(self) -> None:

@@ -13,6 +13,7 @@ from vllm.v1.engine.output_processor import OutputProcessor, OutputProcessorOutp
 
 from router.host.adapter.tally import Tally
 from router.host.load import LoadMeter
+from router.host.sse import NONE_CACHED, Cached
 
 _NEEDED_HERE = ("_finish_request", "process_outputs")
 _NEEDED = ("request_states", "external_req_ids", "log_stats", "stream_interval", "tracing_enabled")
@@ -24,9 +25,9 @@ class Listener(Protocol):
     whole: bool
 
     def heard(
-        self, text: str, tokens: int, finish_reason: str | None, stop_reason: int | str | None, cached: int
+        self, text: str, tokens: int, finish_reason: str | None, stop_reason: int | str | None, cached: Cached
     ) -> None:
-        """`tokens` new tokens made `text`; `cached` prompt tokens came from the prefix cache."""
+        """`tokens` new tokens made `text`. `cached` is told with the last of them."""
         ...
 
     def broken(self, error: Exception) -> None:
@@ -101,6 +102,7 @@ class LeanOutputs:
             state.is_prefilling = False
             if output.prefill_stats is not None:
                 state.num_cached_tokens = output.prefill_stats.num_cached_tokens
+                state.num_cache_creation_tokens = getattr(output.prefill_stats, "num_cache_creation_tokens", 0)
         detokenizer, reason, stop_reason = state.detokenizer, output.finish_reason, output.stop_reason
         before = detokenizer.num_output_tokens()
         stop_string = detokenizer.update(output.new_token_ids, reason == FinishReason.STOP)
@@ -110,7 +112,7 @@ class LeanOutputs:
         tokens = detokenizer.num_output_tokens() - before
         if reason is None:
             if not listener.whole:
-                listener.heard(detokenizer.get_next_output_text(False, True), tokens, None, None, 0)
+                listener.heard(detokenizer.get_next_output_text(False, True), tokens, None, None, NONE_CACHED)
             return False
         if listener.whole:
             tokens = detokenizer.num_output_tokens()
@@ -119,7 +121,8 @@ class LeanOutputs:
         if stats is not None:
             self._processor._update_stats_from_finished(state, reason, stats)
         text = detokenizer.get_next_output_text(True, not listener.whole)
-        listener.heard(text, tokens, str(reason), stop_reason, state.num_cached_tokens)
+        cached = Cached(state.num_cached_tokens, getattr(state, "num_cache_creation_tokens", 0))
+        listener.heard(text, tokens, str(reason), stop_reason, cached)
         return output.finish_reason is None
 
     def _count(self, stats: Any, state: Any, output: Any, now: float | None) -> None:

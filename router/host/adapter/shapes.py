@@ -23,6 +23,7 @@ _WRITTEN = frozenset(
 _ROLE = ("prompt_token_ids", "prompt_text")
 _CHAT_CHOICE = ("token_ids",)
 _COMPLETION_CHOICE = ("prompt_token_ids", "token_ids")
+_CREATED = "created_cache_tokens"
 
 
 def shapes_of(chat: Any, cached_details: bool) -> Mapping[str, Shape]:
@@ -50,7 +51,7 @@ def _chat(serving: Any, cached_details: bool) -> Shape:
         event_usage=_nulls(("completion_tokens_details",), type(usage).model_fields),
         # A parser, of tools say, has nothing to tell of no text.
         empty_delta=b'"content":""' if getattr(serving, "parser_cls", None) is None else b"",
-        **_whole(answer, cached_details),
+        **_whole(answer, cached_details, tells_created=True),
     )
 
 
@@ -64,18 +65,22 @@ def _completions(cached_details: bool) -> Shape:
     return Shape(text=b',"stop_reason":null' + finish, finish=finish, **_whole(answer, cached_details))
 
 
-def _whole(answer: dict[str, Any], cached_details: bool) -> dict[str, bytes]:
+def _whole(answer: dict[str, Any], cached_details: bool, *, tells_created: bool = False) -> dict[str, Any]:
+    """`tells_created`: where this vLLM counts tokens written to the prefix cache, these answers tell of them."""
     usage = answer["usage"]
     details: dict[str, Any] = {}
+    created = False
     if cached_details:
         usage.pop("prompt_tokens_details", None)  # written, with what it says
         model = getattr(vllm_modules.find(*_USAGE), "PromptTokenUsageInfo", None)
         details = {} if model is None else model(cached_tokens=0).model_dump()
+        created = tells_created and details.pop(_CREATED, "") is None
     return {
         "answer": _empty(answer),
         "choice": _empty(answer["choices"][0]),
         "usage": _empty(usage),
         "details": _empty(details),
+        "tells_created": created,
     }
 
 

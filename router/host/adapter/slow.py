@@ -18,12 +18,10 @@ from router.host.base import DIED, AnswerSink, ErrorAnswer, engine_failed
 from router.host.limits import Bounds, TooLong
 from router.ipc.messages import Submit
 from router.ipc.spec import EngineCall
-from router.types import API_PATHS, ENGINE_ROUTES, LOAD_ADAPTER, Kind, Usage, body_of
+from router.types import API_PATHS, ENGINE_ROUTES, GENERATING, LOAD_ADAPTER, Kind, Usage, body_of
 
 App: TypeAlias = Callable[[Any, Any, Any], Awaitable[None]]
 
-#: Kinds whose prompt must fit the context.
-_GENERATING = ("chat", "completions", "responses", "messages")
 _FINISH = re.compile(rb'"(?:finish_reason|stop_reason)":\s?"(\w+)"')
 _EVENT_ERROR = re.compile(rb'^(?:event: error\r?\ndata: |data: (?=\{"(?:error"|type":\s?"error")))(.*)', re.DOTALL)
 #: What `responses` says before the engine has looked at the request: it waits for what comes next.
@@ -111,7 +109,7 @@ class SlowWay:
         if body_of(submit.kind) == "form":
             return read_travelling(submit.body).naming(submit.adapter or self._name).travelling
         body = _object.decode(submit.body)
-        if self.bounds is not None and submit.kind in _GENERATING:
+        if self.bounds is not None and submit.kind in GENERATING:
             self.bounds.body(body)
         body["model"] = submit.adapter or self._name
         if submit.priority and self._priorities:
