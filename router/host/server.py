@@ -13,6 +13,7 @@ from router.errors import ProtocolError
 from router.host.base import Engine, ErrorAnswer, engine_failed, failure, printable
 from router.host.generation import Generation
 from router.host.outbox import Outbox
+from router.host.owners import Owners
 from router.ipc.channel import Channel
 from router.ipc.frames import other_version
 from router.ipc.messages import PROTOCOL_VERSION, Abort, Control, Hello, Load, Message, Submit
@@ -34,7 +35,8 @@ _STOPPING = failure(503, "the engine host is stopping", "service_unavailable", c
 MOST_CLIENTS = 64
 CLIENT_REQUESTS = 4096
 CLIENT_UNSENT_BYTES = 64 * 1024 * 1024
-_VERBS = ("metrics", "admin")
+_VERBS = ("metrics", "admin", "hand_over", "give_up")
+_OF_OWNERS = ("drain", "sleep", "wake", "stop", "hand_over", "give_up")
 #: A peer that has connected says who it is within so many seconds.
 GREETING_S = 30.0
 
@@ -61,7 +63,7 @@ class Server:
         self.draining = False
         self._loop = asyncio.get_running_loop()
         self._connections: set[Peer] = set()
-        self._owner: Peer | None = None
+        self._owners: Owners[Peer] = Owners(stop)
         self._load_interval_s = load_interval_s
         self._load_timer: asyncio.TimerHandle | None = None
         self._load_sent = Load()
@@ -79,28 +81,31 @@ class Server:
             return "the secret is missing or wrong"
         if hello.role not in ("owner", "client"):
             return f"expected the role owner or client, got {hello.role[:40]!r}"
-        if hello.role == "owner" and self._owner is not None and pid != os.getppid():
-            return "this engine host has an owner; join it as a client"
-        if hello.role == "client" and len(self._connections) >= MOST_CLIENTS + 1:
+        if hello.role == "owner":
+            return self._owners.refusal(pid)
+        if len(self._connections) >= MOST_CLIENTS + 1:
             return f"this engine host has {MOST_CLIENTS} clients, as many as it takes"
         return ""
 
-    def joined(self, connection: "Peer", role: str) -> None:
-        """The process that started the host becomes its owner also where another was one: that one is a client then."""
+    def joined(self, connection: "Peer", role: str, pid: int) -> None:
         self._connections.add(connection)
         if role == "owner":
-            self._owner = connection
+            self._owners.join(connection, pid)
 
     def left(self, connection: "Peer") -> None:
         self._connections.discard(connection)
-        if self._owner is connection:
-            self._owner = None
-            self.stop()
+        self._owners.left(connection)
         self.idle()
 
     def owned_by(self, connection: "Peer") -> bool:
         """Whether `connection` may drain, stop and wake the engine and put it to sleep, which all would notice."""
-        return self._owner is connection
+        return connection in self._owners
+
+    def pass_on(self, connection: "Peer", message: Control) -> str:
+        """`hand_over` and `give_up` of an owner. Why not, or empty."""
+        if message.op == "hand_over":
+            return self._owners.hand_over(message.argument)
+        return self._owners.give_up(connection)
 
     def drain(self) -> None:
         self.draining = True
@@ -157,6 +162,7 @@ class Peer:
         self._channel: Channel | None = None
         self._outbox: Outbox | None = None
         self._joined = self._writable = self._collecting = False
+        self._gave_up = False  #: it was an owner, and is not bounded as other clients are
         self._greeting: asyncio.TimerHandle | None = None
 
     @property
@@ -225,7 +231,7 @@ class Peer:
         )
         channel.send(hello)
         channel.send(server.engine.load())
-        server.joined(self, message.role)
+        server.joined(self, message.role, channel.peer_pid)
 
     def _refuse(self, why: str) -> None:
         """Not let in: say why, and end the connection."""
@@ -237,11 +243,15 @@ class Peer:
 
     def _too_slow(self) -> bool:
         """A client asks for more while more than its share waits to be read."""
-        if self._writable or self._server.owned_by(self):
+        if self._writable or not self._is_bounded():
             return False
         assert self._channel is not None
         assert self._outbox is not None
         return self._channel.buffered_bytes() + self._outbox.held_bytes() > CLIENT_UNSENT_BYTES
+
+    def _is_bounded(self) -> bool:
+        """By the bounds of a client: what owners send is bounded by their own config."""
+        return not self._gave_up and not self._server.owned_by(self)
 
     def lost(self, error: Exception | None) -> None:
         if self._greeting is not None:
@@ -267,7 +277,7 @@ class Peer:
         if self._server.draining:
             stream.refuse(_DRAINING)
             return
-        if len(self._streams) > CLIENT_REQUESTS and not self._server.owned_by(self):
+        if len(self._streams) > CLIENT_REQUESTS and self._is_bounded():
             stream.refuse(_TOO_MANY)
             return
         if submit.kind == "admin" and not self._server.owned_by(self):
@@ -292,12 +302,16 @@ class Peer:
     def _control(self, message: Control) -> None:
         if message.op == "ping":
             self.send(Control("pong", message.argument))
-        elif message.op in ("drain", "sleep", "wake", "stop") and not self._server.owned_by(self):
+        elif message.op in _OF_OWNERS and not self._server.owned_by(self):
             self.send(Control("refused", f"{message.op}: only the owner of this engine host may ask for it"))
         elif message.op == "stop":
             self._server.stop()
         elif message.op == "drain":
             self._server.drain()
+        elif message.op in ("hand_over", "give_up"):
+            why = self._server.pass_on(self, message)
+            self._gave_up = self._gave_up or (message.op == "give_up" and not why)
+            self.send(Control("refused", why) if why else message)
         elif message.op in ("sleep", "wake"):
             self._keep(self._sleep_or_wake(message))
         elif message.op == "metrics" and not self._collecting:

@@ -23,14 +23,16 @@ MAX_FRAME_BYTES = 64 * 1024 * 1024
 #: The longest page of one engine's metrics, in bytes of UTF-8.
 MOST_METRICS_BYTES = 4 * 1024 * 1024
 
-ControlOp = Literal["ping", "pong", "drain", "drained", "sleep", "wake", "stop", "done", "refused", "metrics"]
+ControlOp = Literal[
+    "ping", "pong", "drain", "drained", "sleep", "wake", "stop", "done", "refused", "metrics", "hand_over", "give_up"
+]
 
 
 class Hello(msgspec.Struct, tag=0, array_like=True, frozen=True, gc=False, kw_only=True):
     """First frame both ways. A host sends its own once its engine is ready to serve and it has let the other in.
 
     An owner may drain the engine, put it to sleep, wake and stop it, and its connection's end stops the host. There is
-    one; whoever else asks for answers is a client.
+    one, and two while it is handed over; whoever else asks for answers is a client.
     """
 
     version: int = PROTOCOL_VERSION
@@ -129,7 +131,11 @@ class Control(msgspec.Struct, tag=8, array_like=True, frozen=True, gc=False):
     `metrics` -> `metrics`, the engine's own metrics as its argument: Prometheus text, empty where there is none. For
     everybody, of hosts whose Hello names the verb.
 
-    A host does `drain`, `sleep`, `wake` and `stop` for its owner only: a client gets `refused`, with why as its
+    `hand_over` -> `hand_over`: the process whose id is the argument may join as a second owner; `0`: none may.
+    `give_up` -> `give_up`: the one who asks is a client from now on, where another owner has joined. Both of hosts
+    whose Hello names them.
+
+    A host does `drain`, `sleep`, `wake`, `stop`, `hand_over` and `give_up` for its owners only: a client gets `refused`, with why as its
     argument, and nothing changes. `refused` before the host's Hello: the peer is not let in, and the connection ends.
     """
 

@@ -7,11 +7,12 @@ import msgspec
 import pytest
 
 from router.host import server as server_module
+from router.ipc.channel import Channel
 from router.ipc.messages import PROTOCOL_VERSION, Chunks, Control, Fail, Hello, Load, Submit
 from router.types import Adapter, Usage
 
 
-@pytest.mark.parametrize("op", ["drain", "sleep", "wake", "stop"])
+@pytest.mark.parametrize("op", ["drain", "sleep", "wake", "stop", "hand_over", "give_up"])
 @pytest.mark.parametrize("owned", [True, False])
 async def test_a_client_that_asks_for_what_only_the_owner_may_is_refused_and_nothing_changes(
     host, wait_until, op, owned
@@ -241,3 +242,81 @@ async def test_hello_names_the_adapters_that_the_engine_has_now(host):
     assert (await host.join()).hello().adapters == (Adapter("sql", "/sql"),)
     host.engine.facts = msgspec.structs.replace(host.engine.facts, adapters=())
     assert (await host.join("client")).hello().adapters == ()
+
+
+async def joined_by_another_process(host, monkeypatch, pid):
+    """A frontend whose process the host takes for `pid`."""
+    real = Channel.peer_pid
+    monkeypatch.setattr(Channel, "peer_pid", pid)
+    peer = await host.join("owner")
+    monkeypatch.setattr(Channel, "peer_pid", real)
+    return peer
+
+
+async def test_a_process_that_the_owner_named_joins_as_a_second_owner_and_the_host_outlives_the_first(
+    host, wait_until, monkeypatch
+):
+    old = await host.join()
+    old.send(Control("hand_over", "4711"))
+    await wait_until(lambda: old.controls() == [Control("hand_over", "4711")])
+    new = await joined_by_another_process(host, monkeypatch, 4711)
+    for owner in (old, new):
+        owner.send(Control("sleep", "1"))
+    await wait_until(lambda: host.engine.controls == [("sleep", "1")] * 2)
+    old.channel.close()
+    await wait_until(lambda: len(host.server._connections) == 1)
+    assert host.stops == 0
+    new.channel.close()
+    await wait_until(lambda: host.stops == 1)
+
+
+async def test_an_owner_that_gave_up_is_a_client_whose_requests_go_on(host, wait_until, monkeypatch):
+    old = await host.join()
+    old.submit(1, b"a")
+    old.send(Control("hand_over", "4711"))
+    await wait_until(old.controls)
+    new = await joined_by_another_process(host, monkeypatch, 4711)
+    old.send(Control("give_up"))
+    old.send(Control("stop"))
+    await wait_until(lambda: len(old.controls()) == 3)
+    refusal = "stop: only the owner of this engine host may ask for it"
+    assert old.controls()[1:] == [Control("give_up"), Control("refused", refusal)]
+    host.engine.answers[b"a"].done(Usage(), "stop")
+    await wait_until(lambda: old.ends() == [(1, "stop")])
+    new.channel.close()
+    await wait_until(lambda: host.stops == 1)
+
+
+async def test_a_process_that_was_to_join_may_no_longer_once_the_owner_says_so(host, wait_until, monkeypatch):
+    old = await host.join()
+    for pid in ("4711", "0"):
+        old.send(Control("hand_over", pid))
+    await wait_until(lambda: len(old.controls()) == 2)
+    monkeypatch.setattr(Channel, "peer_pid", 4711)
+    refused = await host.connect(Hello(role="owner"))
+    await wait_until(lambda: refused.lost_error)
+    assert refused.controls() == [Control("refused", "this engine host has an owner; join it as a client")]
+
+
+async def test_the_only_owner_cannot_give_up_and_a_hand_over_needs_a_process_id(host, wait_until):
+    owner = await host.join()
+    owner.send(Control("give_up"))
+    owner.send(Control("hand_over", "you"))
+    await wait_until(lambda: len(owner.controls()) == 2)
+    assert owner.controls() == [
+        Control("refused", "give_up: this is the only owner; another must have joined"),
+        Control("refused", "hand_over: expected a process id, got 'you'"),
+    ]
+    owner.channel.close()
+    await wait_until(lambda: host.stops == 1)
+
+
+async def test_one_process_was_named_and_two_come_the_second_is_refused(host, wait_until, monkeypatch):
+    old = await host.join()
+    old.send(Control("hand_over", "4711"))
+    await wait_until(old.controls)
+    await joined_by_another_process(host, monkeypatch, 4711)
+    monkeypatch.setattr(Channel, "peer_pid", 4711)
+    second = await host.connect(Hello(role="owner"))
+    await wait_until(lambda: second.lost_error)
+    assert second.controls() == [Control("refused", "this engine host has an owner; join it as a client")]
