@@ -135,8 +135,9 @@ class Control(msgspec.Struct, tag=8, array_like=True, frozen=True, gc=False):
     `give_up` -> `give_up`: the one who asks is a client from now on, where another owner has joined. Both of hosts
     whose Hello names them.
 
-    A host does `drain`, `sleep`, `wake`, `stop`, `hand_over` and `give_up` for its owners only: a client gets `refused`, with why as its
-    argument, and nothing changes. `refused` before the host's Hello: the peer is not let in, and the connection ends.
+    A host does `drain`, `sleep`, `wake`, `stop`, `hand_over` and `give_up` for its owners only: a client gets
+    `refused`, with why as its argument, and nothing changes. `refused` before the host's Hello: the peer is not let in,
+    and the connection ends.
     """
 
     op: ControlOp

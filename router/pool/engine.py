@@ -224,7 +224,8 @@ class EngineMember(Laned):
     def _check_known(self, work: Work) -> None:
         """Raises where the host does not know this kind of request, which would cost us its connection, or has no such
         adapter any more."""
-        if work.kind not in _FIRST_KINDS and (self._hello is None or work.kind not in self._hello.verbs):
+        hello = self._hello
+        if work.kind not in _FIRST_KINDS and (hello is None or work.kind not in hello.verbs + hello.capabilities):
             raise OlderHost(f"the host of {self.name!r} is of a release that does not know this: restart it")
         if work.adapter and work.adapter not in self.adapters:
             raise ModelNotFound(f"{self.name!r} has no adapter {work.adapter[:200]!r} any more", param="model")
