@@ -1,7 +1,7 @@
 """The table of routes of one listener: path and method to handler, with a hint where nothing fits."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from router.errors import MethodNotAllowed, NotFound
 from router.frontend.exchange import Exchange, Handler
@@ -12,6 +12,8 @@ from router.frontend.origins import is_preflight, preflight_lines
 _UNRESERVED = re.compile(rb"%(2[DE]|3[0-9]|[46][1-9A-F]|[57][0-9A]|5F|7E)", re.IGNORECASE)
 #: No route is longer, however it is encoded: a longer path is not looked at closely.
 _LONGEST_LOOKED_AT = 128
+#: Routes that a refusal names.
+_LISTED = 16
 
 
 class Route:
@@ -61,7 +63,7 @@ class Route:
 class Routes:
     """Looks routes up by the request's target."""
 
-    __slots__ = ("_dialects", "_exact", "_names", "_near", "_prefixes", "_root")
+    __slots__ = ("_dialects", "_exact", "_near", "_prefixes", "_root", "_there")
 
     def __init__(self, routes: Iterable[Route], root: str = "") -> None:
         """`root`: what a proxy leaves in front of paths; they are looked up with it and without."""
@@ -70,7 +72,7 @@ class Routes:
         self._exact = {route.path: route for route in routes if not route.prefix}
         self._exact[b"*"] = Route("*", {}, open=True)  # `OPTIONS *` asks of the server as a whole
         self._prefixes = tuple(route for route in routes if route.prefix)
-        self._names = tuple(route.name for route in routes)
+        self._there = _there([route.name for route in routes])
         self._near = _near(route.name for route in routes if not route.prefix)
         self._dialects = tuple((route.path, route.dialect) for route in routes if route.dialect != "openai")
 
@@ -106,7 +108,16 @@ class Routes:
             for text in (name, *_ends(name), *_one_less(name)):
                 if nearest := self._near.get(text):
                     return f"; did you mean {nearest}?"
-        return f"; there are {', '.join(self._names)}"
+        return f"; there are {self._there}"
+
+
+def _there(names: Sequence[str]) -> str:
+    """All of them, or the first and where the others are told."""
+    more = len(names) - _LISTED
+    if more <= 0:
+        return ", ".join(names)
+    where = " (/openapi.json has all)" if "/openapi.json" in names else ""
+    return f"{', '.join(names[:_LISTED])} and {more} more{where}"
 
 
 def _near(names: Iterable[str]) -> dict[str, str]:
