@@ -142,10 +142,10 @@ def test_an_invocation_is_read_by_what_the_model_can_do(server: Server) -> None:
 
 def test_a_batch_of_conversations_has_a_choice_for_each(server: Server) -> None:
     path = "/v1/chat/completions/batch"
-    status, answer = ask(server, path, {"model": "auto", "messages": [USER, USER], "max_tokens": 4, "temperature": 0})
+    status, answer = ask(server, path, {"model": "auto", "messages": [USER, USER], "max_tokens": 2, "temperature": 0})
     assert (status, answer["model"], [choice["index"] for choice in answer["choices"]]) == (200, "small", [0, 1])
     assert answer["choices"][0]["message"]["content"] == answer["choices"][1]["message"]["content"]
-    assert answer["usage"]["completion_tokens"] == 8
+    assert answer["usage"]["completion_tokens"] == 4
     assert refused(server, path, {"model": "small", "messages": [USER], "stream": True})[0] == 400
     assert refused(server, path, {"model": "small", "messages": USER})[0] == 400
 
