@@ -25,7 +25,7 @@ from router.ipc.messages import Done
 from router.observe.metrics import Metrics
 from router.pipeline.service import MemberStatus, ModelCard
 from router.pipeline.sink import Sink
-from router.types import Decision, Query
+from router.types import Decision, Query, body_of
 
 ROUNDS = int(os.environ.get("HEADGATE_FUZZ_ROUNDS", "3000"))
 SEED = int(os.environ.get("HEADGATE_FUZZ_SEED", "20260101"))
@@ -98,7 +98,8 @@ class Service:
         self.open: list[Ticket] = []
 
     def submit(self, query: Query, body: bytes, sink: Sink, *, traceparent: str = "", permit: object = None) -> Ticket:
-        json.loads(body)  # what reaches the pipeline is JSON
+        if body_of(query.kind) != "form":
+            json.loads(body)  # what reaches the pipeline is JSON
         if self.source.random() < 0.1:
             raise Overloaded("busy")
         ticket = Ticket(sink, query.stream)
@@ -114,6 +115,9 @@ class Service:
 
     def members(self) -> tuple[MemberStatus, ...]:
         return ()
+
+    def able(self) -> dict[str, frozenset[str]]:
+        return {"auto": frozenset({"chat", "embeddings"})}
 
     def in_flight(self) -> int:
         return len(self.open)
@@ -237,6 +241,14 @@ def _chunked(body: bytes, size: int) -> bytes:
     return head + b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in parts) + b"0\r\n\r\n"
 
 
+_PARTS = (
+    b'--b\r\nContent-Disposition: form-data; name="model"\r\n\r\nm\r\n'
+    b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n\x00\xff\r\n--b--\r\n'
+)
+_FORM = (
+    b"POST /v1/audio/transcriptions HTTP/1.1\r\nHost: h\r\nContent-Type: multipart/form-data; boundary=b\r\n"
+    b"Content-Length: %d\r\n\r\n%b" % (len(_PARTS), _PARTS)
+)
 VALID = [
     _post("/v1/chat/completions", _body()),
     _post("/v1/chat/completions", _body(stream=True), "X-Request-Id: r", "x-headgate-debug: true"),
@@ -247,6 +259,11 @@ VALID = [
     _post("/v1/chat/completions", _body(), "Connection: Upgrade", "Upgrade: h2c"),
     _post("/v1/chat/completions", _body(), "Expect: 100-continue"),
     _post("/v1/chat/completions", b"x" * 5000),
+    _post("/v1/embeddings", b'{"input":["x"],"encoding_format":"base64"}'),
+    _post("/v1/chat/completions/batch", b'{"messages":[[{"role":"user","content":"hi"}]]}'),
+    _post("/invocations", b'{"input":"x"}'),
+    _FORM,
+    b"GET /tokenizer_info?model=m HTTP/1.1\r\nHost: h\r\n\r\n",
     _post("/nothing", b"{}"),
     _chunked(_body(), 7),
     _chunked(_body(stream=True), 100),
