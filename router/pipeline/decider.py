@@ -38,7 +38,8 @@ class Decider:
         self.next_id = count().__next__
         self.id_prefix = secrets.token_hex(5)
         self.routing = config.routing
-        self.pooling = frozenset(i for i, member in enumerate(config.pool) if is_pooling(member))
+        self._said: dict[str, bool] = {}  #: by name of an engine that has run: whether it is a pooling model
+        self.pooling = self._pooling()  #: indices of the members that are
         self.scoring = scoring or Scoring.load(config.routing.checkpoint, config.pool)
         self.names = self._names(config.routing, self.scoring)
         self.judge = judge_of(self.scoring.head, config.routing.judge, config.pool)  #: index of the member to ask
@@ -59,13 +60,13 @@ class Decider:
 
     def told(self, name: str, capabilities: frozenset[str]) -> bool:
         """The member called `name` runs, and says what it can do. Whether names mean something else by that."""
-        at = frozenset(i for i, member in enumerate(self._config.pool) if member.name == name)
-        pools = bool(capabilities) and GENERATING.isdisjoint(capabilities)
-        pooling = self.pooling | at if pools else self.pooling - at
-        changed, self.pooling = pooling != self.pooling, pooling
-        if changed:
-            self.names = self._names(self.routing, self.scoring)
-        return changed
+        if capabilities:
+            self._said[name] = GENERATING.isdisjoint(capabilities)
+        before, self.pooling = self.pooling, self._pooling()
+        if self.pooling == before:
+            return False
+        self.names = self._names(self.routing, self.scoring)
+        return True
 
     def unscored(self, body_bytes: int) -> Scores:
         """Of a request whose member is given: its size is all that is known."""
@@ -85,6 +86,10 @@ class Decider:
         if again:
             return decide(query, scores, snapshot, settings, id=again, reason="retry")
         return decide(query, scores, snapshot, settings, id=f"{self.id_prefix}-{self.next_id():x}")
+
+    def _pooling(self) -> frozenset[int]:
+        pool = self._config.pool
+        return frozenset(i for i, member in enumerate(pool) if self._said.get(member.name, is_pooling(member)))
 
     def _names(self, routing: Routing, scoring: Scoring) -> Names:
         pool = self._config.pool
