@@ -18,7 +18,7 @@ from router.frontend.failure import Dialect
 from router.frontend.feedback import feedback_route
 from router.frontend.probes import probes, sagemaker_ping
 from router.frontend.reading import Reading
-from router.frontend.routes import Route, Routes
+from router.frontend.routes import Route, Routes, not_allowed
 from router.frontend.schema import documents
 from router.gate.permit import Permit
 from router.observe.metrics import Metrics
@@ -161,9 +161,13 @@ def _by_query(infer: Handler) -> Handler:
 
 
 def _by_form(infer: Handler) -> Handler:
-    """Of a multipart body, which travels with its content type: in that stands what its parts are divided by."""
+    """Of a multipart body, which travels with its content type: in that stands what its parts are divided by. Browsers
+    send such bodies for pages of any site, without asking first, but say whose page it is."""
 
     def handle(exchange: Exchange) -> None:
+        origin = exchange.headers.get(b"origin")
+        if origin is not None and not exchange.cors:
+            raise not_allowed(origin)
         form = read_form(exchange.headers.get(b"content-type", b""), exchange.body)
         exchange.body = form.travelling
         infer(exchange)

@@ -9,11 +9,11 @@ from time import perf_counter
 
 import httptools
 
-from router.errors import OUR_FAULT, BadRequest, ContentTooLarge, Forbidden, HeadersTooLarge, Overloaded, RouterError
+from router.errors import OUR_FAULT, BadRequest, ContentTooLarge, HeadersTooLarge, Overloaded, RouterError
 from router.frontend.exchange import EXPLAINED, ClientWriter, Exchange
 from router.frontend.listener import Listener
 from router.frontend.origins import is_preflight
-from router.frontend.routes import shown
+from router.frontend.routes import not_allowed, shown
 from router.native.fields import Fields
 from router.native.unread import Unread
 
@@ -292,10 +292,7 @@ class Reader:
         if headers.get(b"content-encoding", b"identity").lower() != b"identity":
             raise BadRequest("`content-encoding`: compressed bodies are not accepted", param="content-encoding")
         if exchange.method == b"OPTIONS" and is_preflight(headers) and not exchange.cors:
-            raise Forbidden(
-                f"the origin {shown(headers[b'origin'])} is not one of `server.allowed_origins`",
-                code="origin_not_allowed",
-            )
+            raise not_allowed(headers[b"origin"])
         if b"expect" in headers and not exchange.old_client:
             self.continue_due = headers[b"expect"].lower() == b"100-continue"
 

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Sequence
 
-from router.errors import MethodNotAllowed, NotFound
+from router.errors import Forbidden, MethodNotAllowed, NotFound
 from router.frontend.exchange import Exchange, Handler
 from router.frontend.failure import Dialect
 from router.frontend.origins import is_preflight, preflight_lines
@@ -155,3 +155,9 @@ def shown(text: bytes) -> str:
     """What a client sent, short and printable, for an error message."""
     shown = text[:80].decode("latin-1")
     return shown if shown.isprintable() else ascii(shown)[1:-1]
+
+
+def not_allowed(origin: bytes) -> Forbidden:
+    """Of a page that may not ask."""
+    what = f"the origin {shown(origin)} is not one of `server.allowed_origins`"
+    return Forbidden(what, code="origin_not_allowed")

@@ -75,6 +75,23 @@ async def test_audio_travels_with_its_type_and_names_its_model(ask: Ask, replyin
     assert (response.status, response.error["param"]) == (400, "content-type")
 
 
+@pytest.mark.parametrize(
+    ("origin", "status"), [("https://evil.example", 403), ("null", 403), ("https://chat.example", 200)]
+)
+async def test_a_form_of_a_web_page_is_taken_from_allowed_origins_only(
+    house: House, replying: ScriptedService, origin: str, status: int
+) -> None:
+    client = await house.connect(await house.start(replying, allowed_origins=("https://chat.example",)))
+    body = b'--b\r\nContent-Disposition: form-data; name="file"\r\n\r\nx\r\n--b--\r\n'
+    headers = ("Content-Type: multipart/form-data; boundary=b", f"Origin: {origin}")
+    client.send(post("/v1/audio/transcriptions", body, *headers))
+    response = await client.response()
+    assert response.status == status
+    assert len(replying.requests) == (status == 200)
+    if status == 403:
+        assert response.error["code"] == "origin_not_allowed"
+
+
 async def test_a_web_socket_is_refused_with_what_there_is(ask: Ask) -> None:
     upgrade = ("Upgrade: websocket", "Connection: upgrade", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: x")
     for headers in ((), upgrade):
