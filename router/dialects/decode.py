@@ -303,9 +303,9 @@ def _collect(content: Parts, texts: list[str], seen: set[str]) -> None:
 def _prompt(prompt: Prompt) -> tuple[str, int]:
     """The texts of a completion's prompts, and how many ids the longest has that is given in ids."""
     if prompt is None or prompt == []:
-        raise BadRequest(
-            "`prompt` is missing or empty; expected a text, token ids, or a list of either", param="prompt"
-        )
+        # The first sentence is vLLM's: programs look for it.
+        what = "Either prompt or prompt_embeds must be provided and non-empty. `prompt` is missing or empty; expected"
+        raise BadRequest(f"{what} a text, token ids, or a list of either", param="prompt")
     if isinstance(prompt, str):
         return prompt, 0
     texts = [item for item in prompt if type(item) is str]

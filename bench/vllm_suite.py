@@ -1,0 +1,203 @@
+"""vLLM's own server tests, unchanged, against vLLM's server and against Headgate.
+
+    python bench/vllm_suite.py --archive vllm-0.32.0.tar.gz --model FOLDER --work DIR [FILE ...]
+
+The archive is the release's source on the package index. Its tests start `vllm serve MODEL --flag ...`: a command of
+that name, made here and put first in `PATH`, starts the one server or the other. Whatever model a test names is FOLDER,
+by links in a Hugging Face cache of DIR: any small chat model will do, for what counts is which of the tests that pass
+on vLLM's server pass on Headgate too. What each file gave is kept in DIR/results; `--again` runs it anew. The tests'
+own needs beside vLLM's and pytest's: `tblib`, `anthropic`, `jsonschema`, `openai`.
+"""
+
+import argparse
+import json
+import os
+import re
+import stat
+import subprocess
+import sys
+import tarfile
+import xml.etree.ElementTree as xml
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+SERVERS = ("vllm", "headgate")
+#: Of the release's tests, those that start a server of a model that writes text, and can on a CPU.
+FILES = {
+    "openai/chat_completion": [
+        "chat",
+        "chat_completion",
+        "chat_echo",
+        "chat_logit_bias_validation",
+        "logprob_token_ids",
+        "root_path",
+        "batched_chat_completions",
+        "enable_force_include_usage",
+        "completion_with_function_calling",
+        "include_reasoning",
+        "chat_completion_with_prompt_embeds",
+    ],
+    "openai/completion": ["completion", "completion_with_prompt_embeds", "prompt_validation", "token_in_token_out"],
+    "openai/models": ["models"],
+    "openai": ["chunked_prompt", "return_token_ids", "return_tokens_as_ids"],
+    "openai/responses": ["simple", "basic", "stateful", "structured_output", "function_call", "parsable_context"],
+    "anthropic": ["messages"],
+    "serve/instrumentator": ["basic", "metrics", "orca_metrics", "uds"],
+    "serve/tokenize": ["tokenization"],
+    "serve/lora": ["lora_adapters"],
+    "serve/sagemaker": ["sagemaker_handler_overrides", "sagemaker_middleware_integration"],
+    "generate/generative_scoring": ["generative_scoring_e2e"],
+    "scale_out/token_in_token_out": ["serving_tokens"],
+}
+ENGINE_ENV = {
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    "OMP_NUM_THREADS": "1",
+    "VLLM_CPU_CI_ENV": "1",
+    "HF_HUB_OFFLINE": "1",
+    "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_ALLOW_LONG_MAX_MODEL_LEN": "1",
+}
+#: Behind the tests' own flags.
+FLAGS = ["--kv-cache-memory-bytes", "512M", "--block-size", "32", "--distributed-executor-backend", "uni"]
+_SHIM = """#!{python}
+import os, sys
+words = sys.argv[2:] + {flags!r}
+if "--model" in words:  # before all else, where its name stands behind it
+    at = words.index("--model")
+    words = [words[at + 1], *words[:at], *words[at + 2 :]]
+if os.environ["SUITE_SERVER"] == "vllm":
+    command = ["-m", "vllm.entrypoints.openai.api_server", "--model", *words]
+else:
+    words = [word for word in words if word not in os.environ["SUITE_DROP"].split()]
+    os.environ["PYTHONPATH"] = {root!r}
+    command = ["-P", "-m", "router.cli.main", "serve", *words, "--admin-port", "0"]
+os.execv({python!r}, [{python!r}, *command])
+"""
+
+
+def main() -> None:
+    words = _words()
+    tests = _unpacked(words.archive, words.work)
+    _link_models(tests, words.model.resolve(), words.work / "hf")
+    _write_shim(words.work / "bin" / "vllm")
+    servers = SERVERS if words.server == "both" else (words.server,)
+    with ThreadPoolExecutor(len(servers)) as pool:  # a file at a time, on both servers side by side
+        for file in words.files or _files():
+            for server, line in zip(servers, pool.map(lambda server: _run(server, file, words), servers), strict=True):
+                print(f"{file} {server}: {line}", flush=True)
+    _report(words.work / "results")
+
+
+def _words() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--archive", type=Path, required=True, help="the source archive of vLLM's release")
+    parser.add_argument("--model", type=Path, required=True, help="the folder of a small chat model")
+    parser.add_argument("--work", type=Path, required=True, help="a folder for tests, links and results")
+    parser.add_argument("--server", choices=(*SERVERS, "both"), default="both")
+    parser.add_argument("--again", action="store_true", help="run what has results already")
+    parser.add_argument(
+        "--drop", action="append", default=[], help="a switch of the tests that Headgate is started without"
+    )
+    parser.add_argument("--limit", type=int, default=900, help="seconds a file may take")
+    parser.add_argument("files", nargs="*", metavar="FILE", help="below tests/entrypoints; all of FILES without any")
+    return parser.parse_args()
+
+
+def _files() -> list[str]:
+    return [f"{folder}/test_{name}.py" for folder, names in FILES.items() for name in names]
+
+
+def _unpacked(archive: Path, work: Path) -> Path:
+    tests = work / archive.name.removesuffix(".tar.gz") / "tests"
+    if not tests.is_dir():
+        work.mkdir(parents=True, exist_ok=True)
+        with tarfile.open(archive) as tar:
+            tar.extractall(work, [each for each in tar if "/tests/" in each.name], filter="data")
+    return tests
+
+
+def _link_models(tests: Path, model: Path, home: Path) -> None:
+    """A cache of the hub in which every model that the tests name is `model`."""
+    names = set()
+    for file in _files():
+        if (tests / "entrypoints" / file).exists():
+            names |= set(re.findall(r'"([\w.-]+/[\w.-]+)"', (tests / "entrypoints" / file).read_text()))
+    names |= {"HuggingFaceTB/SmolLM2-135M-Instruct"}  # of a conftest.py
+    for name in names:
+        folder = home / "hub" / f"models--{name.replace('/', '--')}"
+        if folder.exists():
+            continue
+        (folder / "snapshots" / "main").mkdir(parents=True)
+        (folder / "refs").mkdir()
+        (folder / "refs" / "main").write_text("main")
+        for file in model.iterdir():
+            (folder / "snapshots" / "main" / file.name).symlink_to(file)
+
+
+def _write_shim(path: Path) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(_SHIM.format(python=sys.executable, flags=FLAGS, root=str(ROOT)))
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+
+
+def _run(server: str, file: str, words: argparse.Namespace) -> str:
+    """A file's tests against one server. What they gave goes to `results`."""
+    work: Path = words.work.resolve()
+    tests = work / words.archive.name.removesuffix(".tar.gz") / "tests"
+    result = work / "results" / server / f"{file.replace('/', '.')}.json"
+    if not result.exists() or words.again:
+        result.parent.mkdir(parents=True, exist_ok=True)
+        report = result.with_suffix(".xml")
+        report.unlink(missing_ok=True)
+        path = f"{work / 'bin'}:{os.environ['PATH']}"
+        python_path = f"{tests.parent}:{os.environ.get('PYTHONPATH', '')}"
+        env = os.environ | ENGINE_ENV | {"SUITE_SERVER": server, "PATH": path, "PYTHONPATH": python_path}
+        env["SUITE_DROP"] = " ".join(words.drop)
+        env["HF_HOME"] = str(work / "hf")
+        command = [sys.executable, "-m", "pytest", f"entrypoints/{file}", "-q", f"--junitxml={report}", "--timeout=300"]
+        command += ["-c", os.devnull, "--rootdir", str(tests), "-p", "no:cacheprovider", "-o", "asyncio_mode=strict"]
+        with result.with_suffix(".log").open("w") as log:
+            process = subprocess.Popen(command, cwd=tests, env=env, stdout=log, stderr=log)
+            try:
+                process.wait(words.limit)
+            except subprocess.TimeoutExpired:
+                process.terminate()  # the tests end their servers then
+                process.wait(60)
+        if not report.exists():
+            return "no result: see its log"
+        result.write_text(json.dumps(_outcomes(report)))
+    outcomes = json.loads(result.read_text())
+    counts = Counter(each["outcome"] for each in outcomes.values())
+    return ", ".join(f"{counts[word]} {word}" for word in ("passed", "failed", "skipped"))
+
+
+def _outcomes(report: Path) -> dict[str, dict[str, str]]:
+    found = {}
+    for case in xml.parse(report).iter("testcase"):
+        bad = next((child for child in case if child.tag in ("failure", "error", "skipped")), None)
+        outcome = "passed" if bad is None else "skipped" if bad.tag == "skipped" else "failed"
+        why = "" if bad is None else (bad.get("message") or "")[:2000]
+        found[f"{case.get('classname')}::{case.get('name')}"] = {"outcome": outcome, "why": why}
+    return found
+
+
+def _report(results: Path) -> None:
+    """Of the tests that pass on vLLM's server, how many pass on Headgate; each other one with its reason."""
+    theirs: dict[str, dict[str, str]] = {}
+    ours: dict[str, dict[str, str]] = {}
+    for server, found in (("vllm", theirs), ("headgate", ours)):
+        for file in sorted((results / server).glob("*.json")):
+            found |= json.loads(file.read_text())
+    both = [name for name, each in theirs.items() if each["outcome"] == "passed" and name in ours]
+    kept = [name for name in both if ours[name]["outcome"] == "passed"]
+    for name in sorted(set(both) - set(kept)):
+        print(f"\nonly on vLLM's: {name}\n    {ours[name]['why'][:400]}")
+    if both:
+        share = len(kept) / len(both)
+        print(f"\nof {len(both)} tests that pass on vLLM's server {len(kept)} pass on Headgate: {share:.1%}")
+
+
+if __name__ == "__main__":
+    main()
