@@ -164,7 +164,8 @@ def test_a_parser_that_fails_is_told_with_its_last_words(
 @pytest.mark.engine
 def test_vllms_own_parser_reads_the_words_in_a_process_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
     words = "org/m --max-model-len 4k -tp 2 --no-enable-prefix-caching --compilation-config.mode 3 --api-key a b"
-    made = config(*words.split(), "--served-model-name", "x", "y", "--lora-modules", "l=/a", '{"name":"n","path":"/b"}')
+    adapters = ("--enable-lora", "--lora-modules", "l=/a", '{"name":"n","path":"/b"}')
+    made = config(*words.split(), "--served-model-name", "x", "y", *adapters)
     (member,) = made.pool
     assert (member.name, member.also, made.server.api_keys) == ("x", ("y",), ("a", "b"))
     assert member.engine_args == {
@@ -172,6 +173,7 @@ def test_vllms_own_parser_reads_the_words_in_a_process_of_its_own(capsys: pytest
         "tensor_parallel_size": 2,
         "enable_prefix_caching": False,
         "compilation_config": '{"mode": 3}',
+        "enable_lora": True,
         "lora_modules": ["l=/a", '{"name":"n","path":"/b"}'],
     }
     assert main(["serve", "org/m", "--max-modle-len", "9"]) == 2
