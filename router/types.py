@@ -10,7 +10,7 @@ from typing import Any, Final, Literal, Protocol
 import msgspec
 
 Kind = Literal[
-    "chat", "completions", "responses", "messages", "count_tokens", "tokenize", "detokenize", "admin",
+    "chat", "completions", "responses", "messages", "count_tokens", "tokenize", "detokenize", "admin", "stored",
     "embeddings", "embed", "pooling", "score", "rerank", "classify",
     "chat_batch", "generative_scoring", "input_tokens",
     "render_chat", "render_completions", "render_messages", "render_responses", "generate_tokens", "tokenizer_info",
@@ -90,7 +90,8 @@ def body_of(kind: Kind) -> Literal["json", "form", "none"]:
     return "json" if route is None else route.body
 
 
-#: What OpenAI-compatible servers, vLLM's among them, call each kind of inference; `admin` is asked by operators only.
+#: What OpenAI-compatible servers, vLLM's among them, call each kind of inference; `admin` is asked by operators only,
+#: `stored` is about an answer that a member keeps.
 API_PATHS: Final[Mapping[Kind, str]] = {
     "chat": "/v1/chat/completions",
     "completions": "/v1/completions",
@@ -104,6 +105,9 @@ API_PATHS: Final[Mapping[Kind, str]] = {
 
 LOAD_ADAPTER: Final = "/v1/load_lora_adapter"
 UNLOAD_ADAPTER: Final = "/v1/unload_lora_adapter"
+
+#: Of a stored answer; an id stands between, and `/cancel` behind it.
+STORED_PATH: Final = "/v1/responses/"
 
 #: vLLM's routes that act on an engine, and their methods: asked on the admin port, by member.
 ENGINE_ROUTES: Final[Mapping[str, str]] = {
@@ -181,6 +185,9 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
     key_id: str = ""  #: which API key asked; never the key itself
     received_s: float = 0.0  #: of `time.perf_counter`, when all of it had come; 0: when it is submitted
     adapter: str = ""  #: the LoRA adapter that `model` names, of the member that answers
+    response_id: str = ""  #: the stored answer that it asks for, or goes on from: the member that has it answers
+    own_id: str = ""  #: what the client calls the answer, should it be stored
+    background: bool = False  #: the answer is made whether or not somebody waits for it
 
 
 class Scores(msgspec.Struct, frozen=True):

@@ -97,6 +97,9 @@ class ResponsesBody(msgspec.Struct):
     model: str | None = None
     stream: bool | None = None
     max_output_tokens: int | None = None
+    previous_response_id: str | None = None
+    request_id: str | None = None  #: vLLM's: the id of the answer
+    background: bool | None = None
     tools: msgspec.Raw = ABSENT
     text: TextSettings | None = None
     truncation: msgspec.Raw = ABSENT

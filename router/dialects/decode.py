@@ -85,6 +85,9 @@ def read(
         request_id=request_id,
         key_id=key_id,
         received_s=received_s,
+        response_id=found.response_id,
+        own_id=found.own_id,
+        background=found.background,
     )
     return query, body
 
@@ -100,6 +103,9 @@ class _Fields(msgspec.Struct, gc=False):
     needs: frozenset[str]
     token_ids: int = 0
     any_length: bool = False
+    response_id: str = ""
+    own_id: str = ""
+    background: bool = False
 
 
 _CHAT = frozenset({"chat"})
@@ -123,6 +129,9 @@ def _read_large(kind: Kind, body: bytes) -> _Fields:
     found.turns = with_texts(found.turns, texts)
     if found.model is not None:
         found.model = with_its_texts(texts)(found.model)
+    if found.response_id or found.own_id:
+        whole = with_its_texts(texts)
+        found.response_id, found.own_id = whole(found.response_id), whole(found.own_id)
     return found
 
 
@@ -190,8 +199,18 @@ def _responses(body: bytes, cuts: Cuts) -> _Fields:
         seen.add("structured")
     if read.max_output_tokens is not None:
         _check_range(read.max_output_tokens, "max_output_tokens", 1, MAX_TOKENS)
-    needs, cut = _RESPONSES | seen, bytes(read.truncation) == b'"auto"'
-    return _Fields(read.model, tuple(turns), read.stream, read.max_output_tokens, 1, needs, any_length=cut)
+    return _Fields(
+        read.model,
+        tuple(turns),
+        read.stream,
+        read.max_output_tokens,
+        1,
+        _RESPONSES | seen,
+        any_length=bytes(read.truncation) == b'"auto"',
+        response_id=read.previous_response_id or "",
+        own_id=read.request_id or "",
+        background=bool(read.background),
+    )
 
 
 def _messages(body: bytes, cuts: Cuts) -> _Fields:

@@ -45,6 +45,11 @@ class Answer(Reply):
         exchange = self.exchange()
         self._ticket = service.submit(query, exchange.body, self, traceparent=exchange.traceparent, permit=permit)
         self._permit = permit
+        self.accepted()
+
+    def accepted(self) -> None:
+        """The service has taken the request."""
+        exchange = self.exchange()
         exchange.stream, exchange.accepted = self, True
         exchange.body = b""  # the pipeline keeps its own reference for as long as a retry may need it
         self._overhead_s = perf_counter() - exchange.received_s

@@ -13,6 +13,7 @@ from router.dialects.forms import read_form
 from router.dialects.invocations import kind_of
 from router.errors import BadRequest, DeadlineExceeded, ModelNotFound, NotSupported
 from router.frontend.answer import Answer
+from router.frontend.background import Background
 from router.frontend.exchange import Exchange, Handler
 from router.frontend.failure import Dialect
 from router.frontend.feedback import feedback_route
@@ -20,6 +21,7 @@ from router.frontend.probes import probes, sagemaker_ping
 from router.frontend.reading import Reading
 from router.frontend.routes import Route, Routes, not_allowed
 from router.frontend.schema import documents
+from router.frontend.stored import stored_answers
 from router.gate.permit import Permit
 from router.observe.metrics import Metrics
 from router.pipeline.service import ModelCard, Service
@@ -75,6 +77,7 @@ class Public:
                 reads_json=True,
                 about="SageMaker's: chat, completion, embeddings, classes, scores or ranks, by the body",
             ),
+            stored_answers(self._service),
             feedback_route(self._service, self._metrics),
             Route(_MODELS, {"GET": self._list_models}, about="auto, then the members"),
             Route(_MODELS + "/", {"GET": self._show_model}, prefix=True, about="one of them"),
@@ -125,7 +128,8 @@ class Public:
             exchange.body = body
             if exchange.explained:
                 query = _explained(query, exchange)
-            Answer(exchange, query).submit(service, query, permit)
+            answer = Answer(exchange, query)
+            (Background(answer) if query.background else answer).submit(service, query, permit)
 
         return handle
 

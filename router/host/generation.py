@@ -68,6 +68,9 @@ class Generation:
             why = "the answer was cut: its reader is too slow"
             self.refuse(failure(503, why, "slow_reader", code="slow_reader"))
 
+    def untimed(self) -> None:
+        self._first_token_s = 0.0
+
     def done(self, usage: Usage, finish_reason: str) -> None:
         if self._open:
             timings = Timings(self._first_token_s, self._loop.time() - self._received)

@@ -35,7 +35,7 @@ _STOPPING = failure(503, "the engine host is stopping", "service_unavailable", c
 MOST_CLIENTS = 64
 CLIENT_REQUESTS = 4096
 CLIENT_UNSENT_BYTES = 64 * 1024 * 1024
-_VERBS = ("metrics", "admin", "hand_over", "give_up")
+_VERBS = ("metrics", "admin", "stored", "hand_over", "give_up")
 _OF_OWNERS = ("drain", "sleep", "wake", "stop", "hand_over", "give_up")
 #: A peer that has connected says who it is within so many seconds.
 GREETING_S = 30.0

@@ -37,7 +37,8 @@ class ArgumentRefusal(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EngineCall(msgspec.Struct, frozen=True, kw_only=True):
-    """The body of a request of kind `admin`: a call of one of vLLM's own routes of `ENGINE_ROUTES`."""
+    """The body of a request of kind `admin`, a call of one of vLLM's own routes of `ENGINE_ROUTES`, or `stored`, of
+    those below `STORED_PATH`."""
 
     path: str
     query: str = ""

@@ -20,12 +20,14 @@ from prometheus_client.registry import Collector
 from router.observe.engine_metrics import EngineMetrics
 from router.observe.member_gauges import PREFIX, MemberGauges, member_families
 from router.observe.record import Record
-from router.types import API_PATHS, Usage
+from router.types import API_PATHS, STORED_PATH, Kind, Usage
 
 #: Making the page takes milliseconds, and any client may ask for it: one page serves all who ask within this time.
 PAGE_KEPT_S = 1.0
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
+#: Names of the routes, as `frontend.routes.Route` has them.
+_ROUTES: dict[Kind, str] = {**API_PATHS, "stored": STORED_PATH + "{id}"}
 _TOKENS = ("prompt", "completion", "cached")
 
 OVERHEAD_BOUNDS_S = array("d", [1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 0.1, 1.0])
@@ -182,7 +184,7 @@ class Metrics(Collector):
     def ended(self, record: Record) -> None:
         """An accepted request has ended; native ends are counted natively (`native/meters.pyx`)."""
         model = record.model
-        self.request(API_PATHS[record.kind], model, record.status, record.total_s)
+        self.request(_ROUTES[record.kind], model, record.status, record.total_s)
         if record.error:
             self.error(record.error)
         if record.stream and record.ttft_s is not None:

@@ -161,7 +161,7 @@ def _number_of(decided: Decided, name: str) -> float:
 
 def _turns(kind: Kind, body: bytes) -> tuple[Turn, ...] | None:
     """The conversation; None where it is not kept, or the body is one that has none."""
-    if not body or len(body) > MOST_KEPT_BODY_BYTES:
+    if not body or len(body) > MOST_KEPT_BODY_BYTES or kind == "stored":
         return None
     try:
         return tuple(decode(kind, body).turns) or None

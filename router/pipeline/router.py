@@ -30,6 +30,7 @@ from router.observe.metrics import Metrics
 from router.pipeline.adapters import PoolAdapters
 from router.pipeline.conversation import Conversation, query_of
 from router.pipeline.decider import Decider, decider_of
+from router.pipeline.holders import Holders
 from router.pipeline.ids import process_id
 from router.pipeline.judge import score as score_by_judge
 from router.pipeline.leg import Leg, not_again
@@ -90,6 +91,7 @@ class Router:
             PoolAdapters(lambda: self.pool, lambda: configuration.taken_names(self.config.pool)) if starts else None
         )
         self._decider = Decider(config, scoring, self._adapters)
+        self._holders = Holders(lambda: self.pool)
         self.gate = Gate(config.server.limits, self.metrics)
         self.journal: Journal | None = None
         self.feedback: Feedback | None = None
@@ -339,9 +341,9 @@ class Router:
 
     def settings_of(self, query: Query) -> Settings:
         settings, pooling = self._decider.names.settings_of(query), self._decider.pooling
-        if not pooling and query.kind not in MEMBER_ROUTES:
-            return settings
-        return settled(query, settings, [member.state() for member in self.pool], pooling)
+        if pooling or query.kind in MEMBER_ROUTES:
+            settings = settled(query, settings, [member.state() for member in self.pool], pooling)
+        return self._holders.rule(query, settings) if query.response_id else settings
 
     def choose(self, request: Request) -> Decision:
         assert request.known_scores is not None
@@ -353,6 +355,8 @@ class Router:
         first = legs[0].decision.id if legs else ""
         decision = self._decider.choose(request.query, scores, snapshot, settings, again=first)
         legs.append(Leg(decision))
+        if request.query.own_id:
+            self._holders.note(request.query.own_id, decision.model)
         return decision
 
     def choose_again(self, request: Request, failure: Failure) -> Decision | None:

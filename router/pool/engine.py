@@ -243,6 +243,11 @@ class EngineMember(Laned):
         if self.phase in ("ready", "asleep"):
             self.phase = "asleep" if asleep else "ready"
 
+    @property
+    def process_id(self) -> int:
+        """Of the host that answers, or did last; 0: none has yet."""
+        return 0 if self._hello is None else self._hello.pid
+
     # For the supervisor
 
     def ping(self) -> None:

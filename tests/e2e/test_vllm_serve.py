@@ -61,3 +61,17 @@ def test_an_engine_that_sleeps_gets_no_requests_until_it_is_woken(server: Server
 def test_a_body_of_another_type_is_refused(server: Server) -> None:
     status, answer = server.ask("/v1/completions", {"prompt": "x"}, "text/plain")
     assert (status, answer["error"]["param"]) == (400, "content-type")
+
+
+def test_without_vllms_switch_no_answer_is_stored_and_none_is_made_in_the_background(server: Server) -> None:
+    status, made = server.ask("/v1/responses", {"input": "x", "max_output_tokens": 4})
+    assert status == 200
+    status, answer = server.ask(f"/v1/responses/{made['id']}")
+    assert (status, answer["error"]["message"]) == (404, f"Response with id '{made['id']}' not found.")
+    status, answer = server.ask("/v1/responses", {"input": "x", "background": True})
+    assert (status, "VLLM_ENABLE_RESPONSES_API_STORE=1" in answer["error"]["message"]) == (400, True)
+
+
+def test_adapters_need_vllms_switch(server: Server) -> None:
+    status, answer = server.ask("/members/tiny/v1/load_lora_adapter", {"lora_name": "x", "lora_path": "/x"}, admin=True)
+    assert (status, "enable_lora: true" in answer["error"]["message"]) == (400, True)

@@ -7,7 +7,8 @@ from router.ipc.messages import Control
 
 async def test_owner_and_client_may_ask_for_the_engines_metrics_and_hello_says_so(host, wait_until):
     owner, client = await host.join(), await host.join("client")
-    assert owner.hello().verbs == client.hello().verbs == ("metrics", "admin", "hand_over", "give_up")
+    verbs = ("metrics", "admin", "stored", "hand_over", "give_up")
+    assert owner.hello().verbs == client.hello().verbs == verbs
     host.engine.metrics_page = "# HELP a b\n"
     for peer in (owner, client):
         peer.send(Control("metrics"))

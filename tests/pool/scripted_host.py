@@ -8,7 +8,7 @@ no answer), `verbs` (of its Hello), `lora_modules` (its adapters), `refuses_agai
 again). A request's `user` field holds its script, JSON: `["chunk", text, times]`, `["done"]`, `["fail", status, code,
 retryable]`, `["sleep", s]`, `["die"]`, `["garbage"]`, `["hang"]`, `["hang_up"]` (the connection), `["stranger"]`
 (frames of an id that does not exist), `["twice"]` (a second end), `["claim", usage, timings]` (an end of such figures),
-`["load", fields]`, `["handoff"]`, `["count", of]` (a chunk: how many others run).
+`["load", fields]`, `["handoff"]`, `["count", of]` (a chunk: how many others run), `["await", path]` (a file).
 """
 
 import asyncio
@@ -146,6 +146,9 @@ class ScriptedHost:
             self._send(Fail(id=id, status=step[1], body=body, code=step[2], retryable=step[3]))
         elif what == "sleep":
             await asyncio.sleep(step[1])
+        elif what == "await":
+            while not os.path.exists(step[1]):
+                await asyncio.sleep(0.01)
         elif what == "die":
             os.kill(os.getpid(), 9)
         elif what == "garbage":

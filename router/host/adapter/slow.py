@@ -5,6 +5,7 @@ The answer is exactly that of `vllm serve`, at the cost of its pydantic models. 
 
 import asyncio
 import inspect
+import os
 import re
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, TypeAlias
@@ -14,14 +15,20 @@ import msgspec
 from router.dialects.forms import read_travelling
 from router.errors import BadRequest
 from router.host.adapter.refusals import cause, failure, status_of
+from router.host.adapter.stored import StoredAnswers
 from router.host.base import DIED, AnswerSink, ErrorAnswer, engine_failed
+from router.host.base import failure as our_failure
 from router.host.limits import Bounds, TooLong
 from router.ipc.messages import Submit
+from router.ipc.response_ids import holder, new_id
 from router.ipc.spec import EngineCall
-from router.types import API_PATHS, ENGINE_ROUTES, GENERATING, LOAD_ADAPTER, Kind, Usage, body_of
+from router.types import API_PATHS, ENGINE_ROUTES, GENERATING, LOAD_ADAPTER, STORED_PATH, Kind, Usage, body_of
 
 App: TypeAlias = Callable[[Any, Any, Any], Awaitable[None]]
 
+#: Kinds whose body is an `EngineCall`.
+_OUR_BODIES = ("admin", "stored")
+_STORED = re.compile(re.escape(STORED_PATH) + r"[^/]+(/cancel)?")
 _FINISH = re.compile(rb'"(?:finish_reason|stop_reason)":\s?"(\w+)"')
 _EVENT_ERROR = re.compile(rb'^(?:event: error\r?\ndata: |data: (?=\{"(?:error"|type":\s?"error")))(.*)', re.DOTALL)
 #: What `responses` says before the engine has looked at the request: it waits for what comes next.
@@ -74,12 +81,14 @@ class SlowWay:
         self._priorities = priorities
         self._dead = dead
         self.bounds = bounds
+        self._stored = StoredAnswers.of(app)
+        self._holder = holder(served_name, os.getpid())
         self._tasks: set[asyncio.Task[None]] = set()
 
     def start(self, submit: Submit, answer: AnswerSink) -> Callable[[], None]:
         call = _Call(answer, submit.kind, self._dead)
         try:
-            body = b"" if submit.kind == "admin" else self._body(submit)
+            body = b"" if submit.kind in _OUR_BODIES else self._body(submit, call)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, BadRequest):
             body = submit.body  # vLLM says what is wrong with it
         except TooLong as error:
@@ -105,13 +114,15 @@ class SlowWay:
         await self._run(call, submit, body)
         return call.status, b"".join(heard.chunks)
 
-    def _body(self, submit: Submit) -> bytes:
+    def _body(self, submit: Submit, call: "_Call") -> bytes:
         if body_of(submit.kind) == "form":
             return read_travelling(submit.body).naming(submit.adapter or self._name).travelling
         body = _object.decode(submit.body)
         if self.bounds is not None and submit.kind in GENERATING:
             self.bounds.body(body)
         body["model"] = submit.adapter or self._name
+        if submit.kind == "responses":
+            call.id = str(body.setdefault("request_id", new_id(self._holder)))
         if submit.priority and self._priorities:
             body["priority"] = submit.priority
         if submit.continue_text:
@@ -126,10 +137,10 @@ class SlowWay:
             self._loop.call_exception_handler({"message": "an answer was not understood", "exception": error})
 
     async def _called(self, call: "_Call", submit: Submit, body: bytes) -> None:
-        if submit.kind == "admin":
+        if submit.kind in _OUR_BODIES:
             asked = _engine_call.decode(submit.body)
             body = asked.body.encode()
-            scope = _scope(asked.path, submit, len(body), ENGINE_ROUTES[asked.path], asked.query)
+            scope = _scope(asked.path, submit, len(body), _method_of(submit.kind, asked.path), asked.query)
         elif body_of(submit.kind) == "none":
             body = b""
             scope = _scope(API_PATHS[submit.kind], submit, 0, "GET")
@@ -147,7 +158,23 @@ class SlowWay:
             return
         if submit.kind == "admin" and scope["path"] == LOAD_ADAPTER and call.status == 500:
             call.status = 400  # vLLM calls each adapter that does not fit an error of its own
-        call.finished(scope["state"])
+        stored = self._stored
+        if stored is not None and call.id and call.status == 200 and stored.in_background(call.id):
+            await self._follow(stored, call, scope)
+        else:
+            call.finished(scope["state"])
+
+    async def _follow(self, stored: StoredAnswers, call: "_Call", scope: dict[str, Any]) -> None:
+        """An answer that is made in the background ends with its making, or with ours: it is given up by an abort."""
+        if not call.streams:
+            call.queued()
+            await _either(stored.ended(call.id), call.left())
+        if call.disconnected:
+            await stored.cancel(call.id)
+        elif call.streams:
+            call.finished(scope["state"])
+        else:
+            call.made(*stored.outcome(call.id))
 
     async def _explained(self, error: Exception, scope: dict[str, Any], kind: Kind) -> ErrorAnswer:
         """What an exception says that came after the response had begun. vLLM's own handlers know what is whose fault;
@@ -184,14 +211,23 @@ class _Call:
         self._error: ErrorAnswer | None = None
         self._finish_reason = "stop"
         self.status = 0
+        self.id = ""  #: of an answer of `responses`
         self.body: bytes | None = b""
 
     @property
     def disconnected(self) -> bool:
         return self._gone.is_set()
 
+    @property
+    def streams(self) -> bool:
+        return self._streams
+
     def disconnect(self) -> None:
         self._gone.set()
+
+    async def left(self) -> None:
+        """Return once nobody wants the answer any more."""
+        await self._gone.wait()
 
     async def receive(self) -> dict[str, Any]:
         if self.body is not None:
@@ -233,6 +269,20 @@ class _Call:
     def failed(self, why: ErrorAnswer) -> None:
         self._answer.fail(why)
 
+    def queued(self) -> None:
+        """The application has told of an answer that is made from now on."""
+        self._answer.chunk(b"".join(self._whole))
+        self._answer.untimed()
+
+    def made(self, status: str, usage: Usage) -> None:
+        """Such an answer is over; `status` is the API's word for how."""
+        if status in ("completed", "incomplete"):
+            self._answer.done(usage, "stop" if status == "completed" else "length")
+        elif status == "cancelled":
+            self._answer.fail(our_failure(499, "the response was cancelled", "cancelled", code="response_cancelled"))
+        else:
+            self._answer.fail(engine_failed(DIED if self._dead() else "the response failed in the engine"))
+
     def finished(self, state: dict[str, Any]) -> None:
         """The application returned: say how it ended."""
         if self.disconnected:
@@ -247,7 +297,7 @@ class _Call:
         elif self.status >= 400:
             self._answer.fail(failure(self.status, body, self._kind))
         else:
-            usage = _usage_of(state)
+            usage = Usage() if self._kind == "stored" else _usage_of(state)
             if self._preamble:
                 self._answer.chunk(self._preamble)
             if not self._streams:
@@ -267,11 +317,35 @@ class _Heard:
     def chunk(self, data: bytes) -> None:
         self.chunks.append(data)
 
+    def untimed(self) -> None:
+        pass
+
     def done(self, usage: Usage, finish_reason: str) -> None:
         pass
 
     def fail(self, failure: ErrorAnswer) -> None:
         self.chunks.append(failure.body)
+
+
+async def _either(*those: Awaitable[None]) -> None:
+    """Return once one of them has."""
+    waits = [asyncio.ensure_future(each) for each in those]
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()
+
+
+def _method_of(kind: Kind, path: str) -> str:
+    """Of vLLM's route; no others can be named. Raises `ValueError`."""
+    method = ENGINE_ROUTES.get(path)
+    if kind == "stored":
+        asked = _STORED.fullmatch(path)
+        method = None if asked is None else "POST" if asked[1] else "GET"
+    if method is None:
+        raise ValueError(f"{path[:200]!r} is no route for requests of kind {kind}")
+    return method
 
 
 def _continue(body: dict[str, Any], submit: Submit) -> None:
