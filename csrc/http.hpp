@@ -42,7 +42,7 @@ inline bool asks(std::string_view name) {
        {"transfer-encoding", "content-encoding", "expect", "upgrade", "proxy-connection", "origin", "te", "trailer"}) {
     if (name == other) return true;
   }
-  return name.starts_with("x-headgate-");
+  return name.starts_with("x-headgate-") || name == "endpoint-load-metrics-format";
 }
 
 // Whether printable `value` is `lowered`, which is letters, `-` and `/`, in any case.

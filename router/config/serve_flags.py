@@ -15,6 +15,7 @@ SERVER_KEYS: Final[Mapping[str, str]] = {
     "api_key": "api_keys",
     "allowed_origins": "allowed_origins",
     "disable_fastapi_docs": "docs",
+    "enable_request_id_headers": "request_id_headers",
 }
 #: What these ask for is so anyway: no request is logged, `/load` always counts, `/docs` loads nothing foreign, and one
 #: process serves as many clients.

@@ -12,6 +12,7 @@ from router.errors import EngineFailed, RouterError
 from router.frontend import failure, wire
 from router.frontend.connection import Connection
 from router.frontend.exchange import Exchange, exchange_of
+from router.frontend.orca import ASKED_BY, load_header
 from router.frontend.reply import Reply, lines
 from router.gate.permit import Permit
 from router.ipc.messages import Done
@@ -20,6 +21,8 @@ from router.pipeline.request import Request
 from router.pipeline.service import Service, Ticket
 from router.types import API_PATHS, Decision, Query
 
+#: As on vLLM's server.
+_TELL_LOAD = frozenset({"chat", "completions"})
 #: Of the requests that native code begins.
 TARGET = API_PATHS["chat"]
 
@@ -34,6 +37,7 @@ class Answer(Reply):
     _ticket: Ticket | None = None
     _permit: Permit | None = None
     _overhead_s = 0.0
+    _service: Service | None = None  #: of an answer that may tell of its member's load
 
     def __init__(self, exchange: Exchange, query: Query) -> None:
         listener = exchange.connection.listener
@@ -45,6 +49,8 @@ class Answer(Reply):
         exchange = self.exchange()
         self._ticket = service.submit(query, exchange.body, self, traceparent=exchange.traceparent, permit=permit)
         self._permit = permit
+        if exchange.explained and not query.stream and query.kind in _TELL_LOAD:
+            self._service = service
         self.accepted()
 
     def accepted(self) -> None:
@@ -77,7 +83,8 @@ class Answer(Reply):
             self.end()
             exchange.finish(200, model)
         else:
-            exchange.respond(200, self.collected(), headers=self._headers(decision), model=model)
+            headers = self._headers(decision) + self._load(model)
+            exchange.respond(200, self.collected(), headers=headers, model=model)
 
     def fail(self, error: RouterError) -> None:
         if self.over:
@@ -176,6 +183,13 @@ class Answer(Reply):
         exchange = self.exchange()
         said = lines(exchange.request_id, about, self._overhead_s, decision.id, decision.score, decision.threshold)
         return said + self._terms(decision) if exchange.explained else said
+
+    def _load(self, model: str) -> str:
+        service, format = self._service, self.exchange().headers.get(ASKED_BY)
+        if service is None or format is None:
+            return ""
+        state = next((member.state for member in service.members() if member.name == model), None)
+        return "" if state is None else load_header(format.decode("latin-1"), state)
 
     def _terms(self, decision: Decision) -> str:
         """Every term of the decision as ASCII JSON, if asked for; infinite figures become null."""

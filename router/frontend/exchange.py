@@ -9,6 +9,7 @@ from router.config import Limits
 from router.errors import OUR_FAULT, BadRequest, ClientGone, RouterError
 from router.frontend import failure, wire
 from router.frontend.failure import Dialect
+from router.frontend.orca import ASKED_BY as ORCA
 from router.gate.gate import Gate
 from router.native.writer import Writer
 from router.observe.metrics import Metrics
@@ -17,10 +18,11 @@ from router.pipeline.ids import next_id
 #: Request headers that say something of the request beyond its body.
 EXPLAINED = frozenset((
     b"x-request-id", b"x-session-id", b"traceparent",
-    b"x-headgate-debug", b"x-headgate-deadline", b"x-headgate-slo-ttft",
+    b"x-headgate-debug", b"x-headgate-deadline", b"x-headgate-slo-ttft", ORCA,
 ))  # fmt: skip
 _ID = re.compile(rb"[\x21-\x7e]{1,256}")
 _MOST_ID = 256
+_REQUEST_ID = "x-request-id: "
 _NOT_IN_IDS = bytes(byte for byte in range(256) if not 0x21 <= byte <= 0x7E)
 _TRACEPARENT = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-[\x20-\x7e]*)?")
 
@@ -44,6 +46,7 @@ class Port(Protocol):
     metrics: Metrics
     draining: bool
     date: str  #: the header line
+    request_ids: bool  #: every answer carries `x-request-id`
     gate: Gate
 
     def bug(self, error: BaseException) -> None:
@@ -173,6 +176,8 @@ class Exchange:
         listener = connection.listener
         if listener.draining:
             self.keep_alive = False
+        if listener.request_ids and not headers.startswith(_REQUEST_ID):
+            headers += self.request_id_header()
         ending = "" if self.keep_alive and not self.old_client else wire.connection(self.keep_alive, self.old_client)
         head = wire.head(status, content_type, len(body), f"{listener.date}{headers}{self.cors}{ending}")
         connection.write(head if self.method == b"HEAD" else head + body)
@@ -190,7 +195,7 @@ class Exchange:
         )
 
     def request_id_header(self) -> str:
-        return f"x-request-id: {self.request_id or self.identify()}\r\n"
+        return f"{_REQUEST_ID}{self.request_id or self.identify()}\r\n"
 
     def finish(self, status: int, model: str = "") -> None:
         """All of the answer is written."""

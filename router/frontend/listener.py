@@ -87,6 +87,7 @@ class Listener:
         "metrics",
         "now",
         "origins",
+        "request_ids",
         "routes",
         "steps",
         "tick_s",
@@ -103,6 +104,7 @@ class Listener:
         origins: Origins | None = None,
         gate: Gate | None = None,
         guard: Callable[[dict[bytes, bytes]], None] | None = None,
+        request_ids: bool = False,
     ) -> None:
         """`gate`: that of the service, else one of our own. `guard` is called with the headers of every request, before
         its route is looked up; it raises."""
@@ -110,6 +112,7 @@ class Listener:
         self.keys = keys
         self.origins = Origins() if origins is None else origins
         self.guard = guard
+        self.request_ids = request_ids  #: every answer carries `x-request-id`, not those of inference alone
         self.limits = limits
         self.metrics = metrics
         self.connections: set[Client] = set()

@@ -57,7 +57,15 @@ class Frontend:
         limits, self._wanted_files = within_file_limit(config.limits)
         public = self._routes = Public(service, self.metrics, self.draining, config)
         keys, origins = Keys(config.api_keys), Origins(config.allowed_origins)
-        self._public = Listener(public.routes(), keys, limits, self.metrics, origins=origins, gate=service.gate)
+        self._public = Listener(
+            public.routes(),
+            keys,
+            limits,
+            self.metrics,
+            origins=origins,
+            gate=service.gate,
+            request_ids=config.request_id_headers,
+        )
         open_intake(self._public, service)
         shown = config if shown_config is None else shown_config
         admin = Admin(service, self.metrics, shown, self.begin_drain, self.draining)

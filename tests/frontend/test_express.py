@@ -1032,6 +1032,7 @@ def test_a_host_that_reads_slowly_gets_its_frames_the_ordinary_way(pair: Any) ->
         post()[:-1],
         post() + post(),
         post("", "x-headgate-debug: true"),
+        post("", "endpoint-load-metrics-format: TEXT"),
         post("", "x-session-id: two words"),
         post("", "x-request-id: mine", "x-request-id: another"),
         post("", "expect: 100-continue"),

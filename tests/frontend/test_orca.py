@@ -1,0 +1,67 @@
+"""A member's load in a header of its answer, and `x-request-id` on every answer: as vLLM's server has them."""
+
+import pytest
+
+from router.config import Server
+from router.frontend.orca import load_header
+from router.frontend.server import Frontend
+from router.observe.metrics import Metrics
+from router.types import MemberState
+from tests.frontend.conftest import Ask, House, ScriptedService, chat, get, post
+
+LOAD = "endpoint-load-metrics"
+TEXT = "TEXT named_metrics.num_requests_waiting=1.0, named_metrics.kv_cache_usage_perc=0.25"
+JSON = 'JSON {"named_metrics": {"num_requests_waiting": 1.0, "kv_cache_usage_perc": 0.25}}'
+
+
+@pytest.mark.parametrize(("format", "expected"), [("TEXT", TEXT), ("json", JSON), ("xml", None), ("", None)])
+@pytest.mark.parametrize("body", ["chat", "completions"])
+async def test_a_whole_answer_tells_its_members_load(ask: Ask, format: str, expected: str | None, body: str) -> None:
+    header = f"endpoint-load-metrics-format: {format}"
+    data = chat(header) if body == "chat" else post("/v1/completions", {"prompt": "x"}, header)
+    response = await ask(data)
+    assert response.status == 200
+    assert response.headers.get(LOAD) == expected
+
+
+async def test_other_answers_tell_none(ask: Ask) -> None:
+    header = "Endpoint-Load-Metrics-Format: TEXT"
+    for data in (
+        chat(),
+        chat(header, stream=True),
+        post("/v1/responses", {"input": "x"}, header),
+        get("/health", header),
+    ):
+        assert LOAD not in (await ask(data)).headers
+
+
+def test_the_text_is_vllms() -> None:
+    create_orca_header = pytest.importorskip("vllm.entrypoints.serve.utils.orca_metrics").create_orca_header
+    figures = [("num_requests_waiting", 3.0), ("kv_cache_usage_perc", 0.125)]
+    state = MemberState(name="m", waiting=3, kv_use=0.125)
+    for format in ("TEXT", "json"):
+        (value,) = create_orca_header(format, figures).values()
+        assert load_header(format, state) == f"{LOAD}: {value}\r\n"
+
+
+@pytest.mark.parametrize("named", [False, True])
+async def test_every_answer_carries_its_requests_id_where_that_is_asked_for(
+    house: House, replying: ScriptedService, named: bool
+) -> None:
+    replying.metrics = Metrics(process=False)
+    frontend = Frontend(Server(port=0, admin_port=0, request_id_headers=named), replying, replying.metrics)
+    await frontend.start()
+    house.frontends.append(frontend)
+    for data in (
+        get("/health", "x-request-id: mine"),
+        get("/nowhere", "x-request-id: mine"),
+        chat("x-request-id: mine"),
+    ):
+        client = await house.connect(frontend)
+        client.send(data)
+        response = await client.response()
+        wanted = named or response.status == 404 or b"choices" in response.body
+        assert response.headers.get("x-request-id") == ("mine" if wanted else None)
+    client = await house.connect(frontend)
+    client.send(get("/v1/models"))
+    assert ("x-request-id" in (await client.response()).headers) == named
