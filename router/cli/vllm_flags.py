@@ -9,13 +9,14 @@ import logging
 import subprocess
 import sys
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from router import config as configuration
-from router.config import Config, Member, Server
+from router.config import Config, Member, Server, document
 from router.config.serve_flags import SERVER_KEYS
 from router.errors import ConfigError
 from router.ipc.spec import ServeFlags
@@ -64,7 +65,28 @@ def _keys(key: str | None) -> tuple[str, ...]:
 def _names_a_model(foreign: Sequence[str]) -> bool:
     if foreign and not foreign[0].startswith("-"):
         return not _is_config_file(Path(foreign[0]))
-    return any(word.partition("=")[0] == "--model" for word in foreign)
+    return any(word.partition("=")[0] == "--model" for word in foreign) or _model_behind_flags(foreign)
+
+
+def _model_behind_flags(foreign: Sequence[str]) -> bool:
+    """Whether a word among vLLM's flags looks like a model, which its parser then tells from a value: it has a slash,
+    is a folder, or stands where the flag before it has its value already."""
+    if any(not word.startswith("-") and _is_config_file(Path(word)) for word in foreign):
+        return _holds_a_model(foreign)
+    return any(
+        not word.startswith("-") and ("/" in word or Path(word).is_dir() or "=" in before or not before.startswith("-"))
+        for before, word in pairwise(foreign)
+    )
+
+
+def _holds_a_model(foreign: Sequence[str]) -> bool:
+    """Whether the file behind `--config` holds flags of `vllm serve`, a model among them: one of ours has a `pool`."""
+    file = next((word for flag, word in pairwise(foreign) if flag == "--config"), "")
+    try:
+        tree = document.read(Path(file).read_text())
+    except (OSError, ValueError, document.Refused):
+        return False
+    return isinstance(tree, dict) and "model" in tree and "pool" not in tree
 
 
 def _is_config_file(file: Path) -> bool:

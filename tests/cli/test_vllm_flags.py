@@ -69,6 +69,12 @@ def config(*words: str) -> Any:
         ("--json --admin-port=9 org/m --api-key a b", "org/m --api-key a b"),
         ("--log-level debug --model org/m", "--model org/m"),
         ("org/m --config flags.yaml --host ::", "org/m --config flags.yaml --host ::"),
+        ("--dtype half org/m", "--dtype half org/m"),
+        ("--enforce-eager org/m --port 9 --json", "--enforce-eager org/m --port 9"),
+        ("--dtype half gpt2", "--dtype half gpt2"),
+        ("--dtype=half gpt2 --price 2", "--dtype=half gpt2"),
+        ("--dtype half", ""),
+        ("--dtype half headgate.yaml", ""),
         ("headgate.yaml --port 9", ""),
         ("nosuch.yml", ""),
         ("--small a --large b --port 9", ""),
@@ -83,6 +89,17 @@ def test_the_words_of_a_model_go_to_vllms_parser_and_ours_stay(
     ours, found = split(words.split(), own)
     assert found == theirs.split()
     assert sorted(ours + found) == sorted(words.split())
+
+
+def test_a_file_of_vllms_flags_that_names_a_model_is_vllms_and_a_config_of_ours_is_not(
+    own: argparse.ArgumentParser, tmp_path: Path
+) -> None:
+    flags, ours = tmp_path / "flags.yaml", tmp_path / "headgate.yaml"
+    flags.write_text("model: org/m\ndtype: half\n")
+    ours.write_text("pool: [{name: a, model: org/m}]\n")
+    assert split(["--config", str(flags), "--price", "2"], own) == (["--price", "2"], ["--config", str(flags)])
+    assert split(["--config", str(ours)], own)[1] == []
+    assert split(["--config", str(tmp_path / "missing.yaml")], own)[1] == []
 
 
 def test_one_model_is_a_pool_of_one_under_each_of_its_names(answer: Any) -> None:
