@@ -37,7 +37,7 @@ class _Card(msgspec.Struct):
 
 
 def adapters_of(engine_args: Mapping[str, Any]) -> tuple[Adapter, ...]:
-    """In the order in which they are named. Raises `ValueError` on what is no list of adapters."""
+    """In the order in which they are named. Raises `ConfigError` on what is no list of adapters."""
     given = _argument(engine_args, _MODULES)[1]
     modules = given if isinstance(given, list | tuple) else () if given is None else (given,)
     return tuple(_adapter(module) for module in modules if module not in (None, ""))
@@ -64,7 +64,7 @@ def check_adapters(pool: Sequence[Member], refuse: Callable[[str, str], None]) -
         at = f"$.pool[{i}].engine_args.{_argument(member.engine_args, _MODULES)[0]}"
         try:
             adapters = adapters_of(member.engine_args)
-        except ValueError as error:
+        except ConfigError as error:
             refuse(str(error), at)
             continue
         if adapters and not takes_adapters(member.engine_args):
@@ -112,7 +112,7 @@ def _argument(engine_args: Mapping[str, Any], name: str) -> tuple[str, Any]:
 def _adapter(module: Any) -> Adapter:
     read = _read(module)
     if not read.path.strip():
-        raise ValueError(f"adapter {read.name!r} has no path")
+        raise ConfigError(f"adapter {read.name!r} has no path")
     return Adapter(read.name, read.path, read.is_3d_lora_weight)
 
 
@@ -127,13 +127,13 @@ def _read(module: Any) -> _Module:
         return msgspec.convert(module, _Module)
     except msgspec.MsgspecError as error:
         expected = "expected `name=path`, or an object of `name` and `path`"
-        raise ValueError(f"{expected}, got {str(module)[:200]!r}: {error}") from None
+        raise ConfigError(f"{expected}, got {str(module)[:200]!r}: {error}") from None
 
 
 def _resolved(module: Any, resolve: Callable[[str], str]) -> Any:
     try:
         read = _read(module)
-    except ValueError:
+    except ConfigError:
         return module  # the check says what is wrong with it
     path = resolve(os.path.expanduser(read.path))
     return module if path == read.path else msgspec.to_builtins(msgspec.structs.replace(read, path=path))

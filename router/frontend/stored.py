@@ -41,7 +41,7 @@ def _ask(exchange: Exchange, service: Service, what: str) -> None:
     asked = exchange.path[len(STORED_PATH) :].decode("latin-1").removesuffix(what)
     if not _ID.fullmatch(asked):
         raise NotFound(f"Response with id {asked[:80]!r} not found.", param="response_id")
-    query_string = exchange.query.decode("latin-1")
+    query_string = "" if exchange.method == b"HEAD" else exchange.query.decode("latin-1")
     streamed = not what and parse_qs(query_string).get("stream", [""])[-1].lower() in _YES
     query = Query(
         kind="stored",

@@ -10,6 +10,7 @@ class Adapters:
     by the next engine; what one has unloaded is gone until the config's are loaded by a restart."""
 
     def __init__(self, configured: Sequence[Adapter]) -> None:
+        self._configured = frozenset(configured)
         self._there = {adapter.name: adapter for adapter in configured}
         self._added: dict[str, Adapter] = {}
 
@@ -26,11 +27,11 @@ class Adapters:
         return tuple(self._added.values())
 
     def told(self, adapters: Sequence[Adapter]) -> list[str]:
-        """A new engine has these. The names of those that were loaded into the one before, and are not there."""
+        """The engine has these. The names of those that were loaded into the one before, and are not there."""
         self._there = {adapter.name: adapter for adapter in adapters}
         missing = [name for name in self._added if name not in self._there]
-        for name in missing:
-            del self._added[name]
+        # One that another frontend had loaded, before this one took the engine over, is as one of ours.
+        self._added = {adapter.name: adapter for adapter in adapters if adapter not in self._configured}
         return missing
 
     def loaded(self, adapter: Adapter) -> None:

@@ -9,6 +9,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+import openai
 import pytest
 
 from tests.conftest import PATIENCE_S, wait_until
@@ -58,6 +59,10 @@ class Server:
         except urllib.error.HTTPError as error:
             with error:
                 return error.code, json.loads(error.read())
+
+    def client(self) -> openai.OpenAI:
+        """One that asks once. To be closed."""
+        return openai.OpenAI(base_url=f"{self.url}/v1", api_key="none", max_retries=0)
 
     def close(self) -> None:
         self.process.terminate()

@@ -4,6 +4,8 @@ share one server and run in order."""
 import json
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,8 +15,8 @@ import openai
 import pytest
 from safetensors.numpy import save_file
 
-from tests.conftest import wait_until
-from tests.e2e.serving import Server
+from tests.conftest import WORK_S, wait_until
+from tests.e2e.serving import FLAGS, Server
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(1200)]
 
@@ -58,14 +60,14 @@ def server(pair: Path, engine_env: dict[str, str], adapters: dict[str, Path]) ->
 
 @pytest.fixture
 def client(server: Server) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0) as client:
+    with server.client() as client:
         yield client
 
 
-def said(client: openai.OpenAI, model: str) -> str:
-    answer = client.chat.completions.create(model=model, messages=CHAT, temperature=0, max_tokens=16)  # type: ignore[arg-type]
+def said(client: openai.OpenAI, model: str, **more: Any) -> str:
+    answer = client.chat.completions.create(model=model, messages=CHAT, temperature=0, max_tokens=16, **more)  # type: ignore[call-overload]
     assert answer.model == ("tiny" if model == "auto" else model)
-    return answer.choices[0].message.content or ""
+    return str(answer.choices[0].message.content or "")
 
 
 def refusal(server: Server, path: str, body: Any) -> tuple[int, str]:
@@ -83,6 +85,7 @@ def test_an_adapter_answers_under_its_own_name(
     card = client.models.retrieve("first").model_dump()
     assert (card["root"], card["parent"], card["max_model_len"]) == (str(adapters["first"]), "tiny", None)
     assert said(client, "first") != said(client, "tiny") == said(client, "auto")
+    assert said(client, "first") == said(client, "first", logprobs=True)  # which goes through vLLM's serving classes
 
 
 def test_every_dialect_answers_in_its_name(server: Server, client: openai.OpenAI) -> None:
@@ -152,3 +155,15 @@ def test_a_new_engine_has_those_of_its_arguments_and_those_that_were_loaded(
             continue
     assert names(server) == ["auto", "tiny", "other", "first", "second"]
     assert said(client, "second") == before
+
+
+def test_an_adapter_of_the_arguments_that_vllm_refuses_ends_the_start_with_its_name_and_the_reason(
+    pair: Path, engine_env: dict[str, str], adapters: dict[str, Path]
+) -> None:
+    command = [sys.executable, "-P", "-m", "router.cli.main", "serve", str(pair / "small"), *FLAGS.split()]
+    flags = ["--enable-lora", "--lora-modules", f"first={adapters['first']}", f"foreign={adapters['foreign']}"]
+    ended = subprocess.run(
+        [*command, *flags], capture_output=True, text=True, env=engine_env, timeout=WORK_S, check=False
+    )
+    assert ended.returncode == 1
+    assert "engine_args.lora_modules: adapter 'foreign': " in ended.stderr.splitlines()[-1]

@@ -128,6 +128,14 @@ async def test_nothing_else_is_asked_of_it(house: House, replying: ScriptedServi
     assert replying.requests == []
 
 
+async def test_a_head_request_streams_nothing(house: House, replying: ScriptedService) -> None:
+    client = await house.connect(await house.start(replying))
+    client.send(get("/v1/responses/resp_1?stream=true", method="HEAD"))
+    response = await client.response(to_head=True)
+    assert (response.status, "content-length" in response.headers) == (200, True)
+    assert not replying.requests[0].query.stream
+
+
 async def test_a_stored_answer_asks_for_the_key(house: House, replying: ScriptedService) -> None:
     client = await house.connect(await house.start(replying, api_keys=("secret",)))
     client.send(get("/v1/responses/resp_1"))

@@ -1,11 +1,12 @@
 """The LoRA adapters of vLLM's engine: which there are, and those of an earlier engine loaded again."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
 
+from router.errors import ConfigError
 from router.host.adapter.slow import SlowWay
 from router.host.base import MOST_MESSAGE
 from router.ipc.spec import EngineCall
@@ -16,11 +17,28 @@ logger = logging.getLogger("headgate.host")
 
 def adapters_of(state: Any) -> tuple[Adapter, ...]:
     """Those that can be asked for now, by the `state` of vLLM's application."""
-    requests = getattr(getattr(state, "openai_serving_models", None), "lora_requests", None) or {}
+    requests = _requests(state)
     return tuple(
         Adapter(name, request.lora_path, bool(getattr(request, "is_3d_lora_weight", False)))
         for name, request in list(requests.items())
     )
+
+
+def finder(state: Any) -> Callable[[str], Any]:
+    """A function that gives vLLM's own description of an adapter, which its engine wants; None where there is none."""
+    return lambda name: _requests(state).get(name)
+
+
+async def load_configured(state: Any, modules: Sequence[Any]) -> None:
+    """Those of the engine's arguments, `modules` as vLLM's parser has made them. Raises `ConfigError` with the name of
+    one that vLLM refuses."""
+    models = state.openai_serving_models
+    for module in modules:
+        models.static_lora_modules = [module]
+        try:
+            await models.init_static_loras()
+        except ValueError as error:
+            raise ConfigError(f"engine_args.lora_modules: adapter {module.name!r}: {error}") from error
 
 
 async def load_again(slow: SlowWay, state: Any, adapters: Sequence[Adapter]) -> None:
@@ -32,6 +50,10 @@ async def load_again(slow: SlowWay, state: Any, adapters: Sequence[Adapter]) -> 
         if status != 200:
             why = answer[:MOST_MESSAGE].decode(errors="replace")
             logger.warning("the adapter %r was not loaded again: %s", adapter.name, why)
+
+
+def _requests(state: Any) -> dict[str, Any]:
+    return getattr(getattr(state, "openai_serving_models", None), "lora_requests", None) or {}
 
 
 def _body(adapter: Adapter, *, in_place: bool) -> str:

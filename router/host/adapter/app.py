@@ -8,6 +8,7 @@ from typing import Any
 import vllm.envs
 
 from router.host.adapter import vllm_modules
+from router.host.adapter.adapters import load_configured
 
 
 def start_engine(args: argparse.Namespace, stat_logger: Callable[[int], Any]) -> Any:
@@ -41,7 +42,9 @@ async def build_app(engine: Any, args: argparse.Namespace) -> Any:
     tasks = await engine.get_supported_tasks()
     app = vllm_modules.find("vllm.entrypoints.launchers.app", before).build_app(args, tasks, engine.model_config)
     state = vllm_modules.find("vllm.entrypoints.launchers.api_server.app_state", before)
+    modules, args.lora_modules = args.lora_modules, None  # loaded below, one by one: vLLM would not tell which is bad
     await state.init_app_state(engine, app.state, args, tasks)
+    await load_configured(app.state, modules or ())
     app.state.server = _NoServer()
     _let_errors_through(app.state)
     if cache := getattr(vllm.envs, "enable_envs_cache", None):

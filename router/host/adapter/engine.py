@@ -13,7 +13,7 @@ import vllm
 from router.config import argument_name
 from router.host.adapter import arguments
 from router.host.adapter.abilities import abilities
-from router.host.adapter.adapters import adapters_of, load_again
+from router.host.adapter.adapters import adapters_of, finder, load_again
 from router.host.adapter.app import build_app, start_engine
 from router.host.adapter.fast import FastWay
 from router.host.adapter.metrics_page import metrics_page
@@ -107,6 +107,7 @@ class VllmEngine:
             fingerprint=getattr(completion, "system_fingerprint", None),
             cached_details=details,
             force_usage=completion.enable_force_include_usage,
+            adapter=finder(state),
             shapes=shapes_of(getattr(state, "openai_serving_chat", None), details),
         )
 

@@ -62,8 +62,10 @@ class FastWay:
         cached_details: bool = False,
         force_usage: bool = False,
         shapes: Mapping[str, Shape],
+        adapter: Callable[[str], Any] = lambda name: None,
     ) -> None:
         """`defaults` are the model's own sampling parameters; `chat`: chat may go this way, not only completions.
+        `adapter` gives vLLM's description of an adapter by its name, None where there is none.
         `shapes`: by kind, what vLLM's answers have beside."""
         self.engine = engine
         self.slow = slow
@@ -81,13 +83,15 @@ class FastWay:
         self._cached_details = cached_details
         self._force_usage = force_usage
         self._shapes = shapes
+        self._adapter = adapter
         self._run = secrets.token_hex(10)
         self._count = itertools.count(1)
         self._tasks: set[asyncio.Task[None]] = set()
 
     def start(self, submit: Submit, answer: AnswerSink) -> Callable[[], None] | None:
         """Begin to answer; None when the request is not for this way."""
-        if submit.adapter:
+        adapter = self._adapter(submit.adapter) if submit.adapter else None
+        if submit.adapter and adapter is None:
             return None
         fields = decode(submit.kind, submit.body)
         if fields is None or (fields.priority and not self._priorities):
@@ -96,7 +100,7 @@ class FastWay:
             self.chat and renderable(fields.messages, fields.chat_template_kwargs)
         ):
             return None
-        generation = Generation(self, submit, fields, answer)
+        generation = Generation(self, submit, fields, answer, adapter)
         self.spawn(generation.run())
         return generation.abort
 
@@ -154,19 +158,19 @@ class FastWay:
         )
 
     async def submit(
-        self, id: str, token_ids: list[int], sampling: SamplingParams, submit: Submit, priority: int
+        self, id: str, token_ids: list[int], sampling: SamplingParams, submit: Submit, priority: int, adapter: Any
     ) -> Any:
-        """Hand a request to the engine: the collector that its outputs are put into."""
+        """Hand a request to the engine: the collector that its outputs are put into. `adapter`: vLLM's, or None."""
         headers = {"traceparent": submit.traceparent} if self._traced and submit.traceparent else None
         return await self.engine.add_request(
-            id, tokens_input(token_ids), sampling, trace_headers=headers, priority=priority
+            id, tokens_input(token_ids), sampling, lora_request=adapter, trace_headers=headers, priority=priority
         )
 
     def head(self, submit: Submit) -> Head:
         prefix = "chatcmpl-" if submit.kind == "chat" else "cmpl-"
         return Head(
             id=prefix + (submit.request_id or f"{self._run}{next(self._count):012x}"),
-            model=self.name,
+            model=submit.adapter or self.name,
             kind="chat" if submit.kind == "chat" else "completions",
             created=now(),
             fingerprint=self._fingerprint,
@@ -191,6 +195,7 @@ class Generation:
 
     __slots__ = (
         "_aborted",
+        "_adapter",
         "_answer",
         "_continuous",
         "_fields",
@@ -206,8 +211,9 @@ class Generation:
         "whole",
     )
 
-    def __init__(self, way: FastWay, submit: Submit, fields: Body, answer: AnswerSink) -> None:
+    def __init__(self, way: FastWay, submit: Submit, fields: Body, answer: AnswerSink, adapter: Any = None) -> None:
         self._way = way
+        self._adapter = adapter
         self._submit = submit
         self._fields = fields
         self._answer = answer
@@ -238,7 +244,8 @@ class Generation:
                     closing_usage=self._usage_event,
                     continuous_usage=self._continuous,
                 )
-            collector = await way.submit(self._head.id, token_ids, sampling, submit, way.priority(submit, fields))
+            priority = way.priority(submit, fields)
+            collector = await way.submit(self._head.id, token_ids, sampling, submit, priority, self._adapter)
         except TooLong as error:
             self._answer.fail(too_long(error))
             return

@@ -297,7 +297,9 @@ class _Call:
         elif self.status >= 400:
             self._answer.fail(failure(self.status, body, self._kind))
         else:
-            usage = Usage() if self._kind == "stored" else _usage_of(state)
+            usage = _usage_of(state)
+            if self._kind == "stored":  # what it was made by and how long that took was told when it was made
+                usage = Usage()
             if self._preamble:
                 self._answer.chunk(self._preamble)
             if not self._streams:
@@ -305,6 +307,8 @@ class _Call:
                 if match := _FINISH.search(body):
                     self._finish_reason = match.group(1).decode()
                 self._answer.chunk(body)
+            if self._kind == "stored":
+                self._answer.untimed()
             self._answer.done(usage or Usage(), self._finish_reason)
 
 

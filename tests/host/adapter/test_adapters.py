@@ -6,7 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from router.host.adapter.adapters import adapters_of, load_again
+from router.errors import ConfigError
+from router.host.adapter.adapters import adapters_of, finder, load_again, load_configured
 from router.host.adapter.slow import SlowWay
 from router.ipc.messages import Submit
 from router.ipc.spec import EngineCall
@@ -75,3 +76,26 @@ async def test_those_of_an_earlier_engine_are_loaded_and_one_that_is_refused_is_
         (LOAD_ADAPTER, {"lora_name": "new", "lora_path": "/2", "is_3d_lora_weight": True}),
     ]
     assert "the adapter 'bad' was not loaded again: too wide" in caplog.text
+
+
+async def test_one_of_the_arguments_that_vllm_refuses_is_named():
+    class Models:
+        static_lora_modules = None
+        loaded = ()
+
+        async def init_static_loras(self):
+            (module,) = self.static_lora_modules
+            if module.name == "bad":
+                raise ValueError("no such module: q")
+            self.loaded += (module.name,)
+
+    models = Models()
+    modules = [SimpleNamespace(name=name) for name in ("good", "bad")]
+    with pytest.raises(ConfigError, match=r"engine_args\.lora_modules: adapter 'bad': no such module: q"):
+        await load_configured(SimpleNamespace(openai_serving_models=models), modules)
+    assert models.loaded == ("good",)
+
+
+def test_vllms_own_description_is_found_by_name():
+    find = finder(state(a="its request"))
+    assert (find("a"), find("b")) == ("its request", None)

@@ -191,3 +191,4 @@ async def test_a_stored_answer_counts_no_tokens_again():
     )
     assert (seen["scope"]["method"], seen["scope"]["path"]) == ("GET", STORED_PATH + "a")
     assert heard.usage == Usage()
+    assert heard.untimed_calls == 1
