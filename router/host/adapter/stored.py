@@ -12,6 +12,7 @@ from router.types import Usage
 MOST_ANSWERS = 10_000
 MOST_STREAMS = 1_000
 _MAPS = ("response_store", "msg_store", "event_store", "background_tasks")
+_UNDER_WAY = ("queued", "in_progress")
 #: Turns of the loop in which an event that is there reaches its reader.
 _TURNS = 4
 
@@ -51,11 +52,16 @@ class StoredAnswers:
         await self._serving.cancel_responses(id)
 
     def outcome(self, id: str) -> tuple[str, Usage]:
-        """The API's word for the state of an answer, and its tokens."""
+        """The API's word for the state of an answer that is no longer made, and its tokens. One that was never
+        completed has failed: vLLM would let it be waited for."""
         response = self._serving.response_store.get(id)
-        usage = getattr(response, "usage", None)
+        if response is None:
+            return "failed", Usage()
+        if response.status in _UNDER_WAY:
+            response.status = "failed"
+        usage = response.usage
         if usage is None:
-            return getattr(response, "status", "failed"), Usage()
+            return response.status, Usage()
         cached = getattr(usage.input_tokens_details, "cached_tokens", 0) or 0
         return response.status, Usage(usage.input_tokens, usage.output_tokens, cached)
 

@@ -138,6 +138,8 @@ async def test_a_background_answer_that_does_not_come_ends_in_an_error(status, d
     serving.made.set()
     await ended(heard)
     assert (heard.failure.status, heard.failure.code) == expected
+    (response,) = serving.response_store.values()
+    assert response.status == ("failed" if status == "queued" else status)  # nobody polls it for ever
 
 
 async def read(serving, id):
