@@ -24,6 +24,16 @@ class EngineStartError(HeadgateError):
         self.why = why
 
 
+class ArgumentsRefused(EngineStartError):
+    """vLLM refuses an argument of an engine: `key` as it is written in `engine_args`, empty where several are to blame.
+    No engine of the pool was loaded where it is the first start."""
+
+    def __init__(self, member: str, key: str, why: str) -> None:
+        super().__init__(member, f"engine_args: {key}{key and ': '}{why}")
+        self.key = key
+        self.said = why
+
+
 class ProtocolError(HeadgateError):
     """A peer sent a frame that we refuse: too large, malformed, or out of turn."""
 

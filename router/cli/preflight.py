@@ -26,7 +26,7 @@ _LIMIT_S = 120.0  #: vLLM's import on a slow disk
 
 def look(config: Config, source: str, *, arguments: bool = True) -> None:
     """All that `validate` and `serve` ask of a pool alike. Raises `ConfigError` with source and key. `arguments`: also
-    whether vLLM takes `engine_args`, which its parser may have said already."""
+    whether vLLM takes `engine_args`, which the engines' hosts find out by themselves as they start."""
     configuration.check_models(config, source)
     configuration.check_adapter_files(config, source)
     if config.journal.path:

@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
         serving = Serving(config, again=again, json=args.json, host_command=command)
         if command is None:
             preflight.require_vllm(config, source_of(args))
-            preflight.look(config, source_of(args), arguments=not args.vllm_words)
+            preflight.look(config, source_of(args), arguments=False)  # the hosts read them before any engine loads
         else:
             configuration.check_models(config, source_of(args))
         uvloop.run(serving.run())

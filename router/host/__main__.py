@@ -21,6 +21,7 @@ from router.host.base import DIED, engine_failed
 from router.host.last_error import LastWords, last_error, root_cause
 from router.host.orphan_guard import stand_guard
 from router.host.server import Server, remove_socket
+from router.host.turn import look_at_names
 from router.ipc.spec import HostSpec
 
 logger = logging.getLogger("headgate.host")
@@ -84,6 +85,7 @@ async def _serve(spec: HostSpec, listener: socket.socket) -> str:
     stop = asyncio.Event()
     _stop_at_end_of_input(loop, stop)
     _keep_sockets_private(spec.socket)
+    look_at_names(spec)
     from router.host.adapter.engine import VllmEngine
 
     engine = await VllmEngine.open(spec)

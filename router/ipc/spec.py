@@ -26,12 +26,15 @@ class HostSpec(msgspec.Struct, frozen=True, kw_only=True):
     metrics: bool = True  #: keep the engine's own metrics, for who asks
     #: loaded once the engine is ready, beside those of `engine_args`; one that does not fit is left out
     adapters: tuple[Adapter, ...] = ()
+    #: A descriptor to which it writes one line, `null` or an `ArgumentRefusal` as JSON, once vLLM is imported and has
+    #: read the arguments; it goes on when a byte comes on its standard input. -1: it does not ask.
+    asks_fd: int = -1
 
 
 class ArgumentRefusal(msgspec.Struct, frozen=True, kw_only=True):
-    """What `python -P -m router.host.check` found, of a list of specs."""
+    """What `python -P -m router.host.check` found, of a list of specs, or a host of its own."""
 
-    index: int  #: of the spec
+    index: int = 0  #: of the spec
     key: str  #: of its `engine_args`, as written; empty where several are to blame
     why: str
 

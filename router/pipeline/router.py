@@ -16,7 +16,7 @@ import msgspec
 
 from router import config as configuration
 from router.config import Config, Member, Routing
-from router.errors import EngineFailed, EngineStartError, NoEngine, RouterError
+from router.errors import ArgumentsRefused, ConfigError, EngineFailed, EngineStartError, NoEngine, RouterError
 from router.gate.gate import Gate
 from router.gate.permit import Permit
 from router.heads import Placement
@@ -133,7 +133,8 @@ class Router:
     # Life
 
     async def start(self) -> None:
-        """Start the members, one after another. Raises `EngineStartError`; then nothing is left running."""
+        """Start the members. Raises `EngineStartError`, or `ConfigError` where vLLM refuses an argument; then nothing
+        is left running."""
         if not self._start:
             return
         try:
@@ -142,7 +143,14 @@ class Router:
         except BaseException as error:
             await self._close_journal()
             self._remove_folder(keep_logs=isinstance(error, EngineStartError))
+            if isinstance(error, ArgumentsRefused):
+                raise self._refusal(error) from error
             raise
+
+    def _refusal(self, refused: ArgumentsRefused) -> ConfigError:
+        names = [member.name for member in self.config.pool]
+        at = f"$.pool[{names.index(refused.member)}].engine_args"
+        return ConfigError(f"{refused.said} - at `{at}{refused.key and '.'}{refused.key}`")
 
     async def stop(self) -> None:
         """End every request with an error and every engine. Idempotent."""

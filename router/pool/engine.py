@@ -13,7 +13,7 @@ from typing import cast
 
 import msgspec
 
-from router.config import Member, Supervision, adapters_of, device_names, takes_adapters
+from router.config import Member, Supervision, adapters_of, argument_name, device_names, takes_adapters
 from router.errors import (
     ContentTooLarge,
     EngineFailed,
@@ -56,6 +56,7 @@ from router.pool.process import HOST_COMMAND
 from router.pool.question import Question
 from router.pool.starting import Starting
 from router.pool.timings import Timings, key_of
+from router.pool.turns import Loader, Turn, at_once, in_time
 from router.types import MemberState
 
 log = logging.getLogger("headgate.pool")
@@ -87,6 +88,7 @@ class EngineMember(Laned):
     ) -> None:
         self.name = member.name
         self.devices = device_names(member)
+        self.turn: Turn = at_once
         self.restarts = 0
         self.last_error = ""
         self.last_heard_s = self.ready_since_s = 0.0  #: monotonic
@@ -192,9 +194,9 @@ class EngineMember(Laned):
         link = self._link = HostLink(self.name, self.received, self._lost, self._writable, self._frames)
         timeout_s = self._supervision.start_timeout_s
         try:
-            async with asyncio.timeout(timeout_s), self.starting.followed(link.news):
+            async with in_time(self.turn, timeout_s) as load, self.starting.followed(link.news):
                 spec = msgspec.structs.replace(self._spec, adapters=self.adapters.added)
-                hello = await link.open(spec, self.log_path, self._env, self._command)
+                hello = await link.open(spec, self.log_path, self._env, self._command, load)
         except TimeoutError:
             why = f"it was not ready within {timeout_s:g} s; its log is {self.log_path}"
             await self._give_up(why)
@@ -202,6 +204,8 @@ class EngineMember(Laned):
         except EngineStartError as error:
             why = await with_lost_devices(error.why, self._lost_devices)
             await self._give_up(why)
+            if why == error.why:
+                raise
             raise EngineStartError(self.name, why) from error
         except BaseException:
             await self._give_up("its start was given up")
@@ -249,6 +253,11 @@ class EngineMember(Laned):
         return 0 if self._hello is None else self._hello.pid
 
     # For the supervisor
+
+    @property
+    def loader(self) -> Loader:
+        """What it loads, and where."""
+        return Loader(self.name, self.devices, "kv_cache_memory_bytes" in map(argument_name, self._spec.engine_args))
 
     def ping(self) -> None:
         if self._link is not None:

@@ -10,13 +10,16 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from router.errors import ConfigError, EngineStartError, ProtocolError
+import msgspec
+
+from router.errors import ArgumentsRefused, ConfigError, EngineStartError, ProtocolError
 from router.ipc.channel import Channel
 from router.ipc.frames import other_version
 from router.ipc.messages import PROTOCOL_VERSION, Control, Hello, Message
-from router.ipc.spec import HostSpec
+from router.ipc.spec import ArgumentRefusal, HostSpec
 from router.pool.folder import private_folder
 from router.pool.process import HOST_COMMAND, HostProcess
+from router.pool.turns import Load
 
 _CONNECT_POLL_S = 0.05
 #: The host does not listen yet, or we are out of something that comes back.
@@ -24,6 +27,9 @@ _PASSING = frozenset({
     errno.ENOENT, errno.ECONNREFUSED, errno.EAGAIN, errno.EINTR,
     errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM,
 })  # fmt: skip
+
+
+async def _at_once() -> None: ...
 
 
 class HostLink:
@@ -50,23 +56,36 @@ class HostLink:
         self._secret = b""
 
     async def open(
-        self, spec: HostSpec, log: Path, env: dict[str, str], command: tuple[str, ...] = HOST_COMMAND
+        self,
+        spec: HostSpec,
+        log: Path,
+        env: dict[str, str],
+        command: tuple[str, ...] = HOST_COMMAND,
+        load: Load = _at_once,
     ) -> Hello:
-        """Start the host and wait for its Hello. Raises `EngineStartError` with its last words if it dies first."""
+        """Start the host and wait for its Hello; `load` is awaited before its engine may load. Raises
+        `EngineStartError` with its last words if it dies first."""
         self._greeted = asyncio.get_running_loop().create_future()
         self._secret = spec.secret.encode()
         process = self.process = await self._spawned(spec, log, env, command)
         died = asyncio.create_task(process.wait())
         greeting = asyncio.create_task(self._greeting(spec.socket, self._greeted))
+        asked = asyncio.create_task(process.asked())
         try:
-            await asyncio.wait((died, greeting), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((died, greeting, asked), return_when=asyncio.FIRST_COMPLETED)
+            if asked.done() and not died.done():
+                if refusal := self._refusal(asked):
+                    raise refusal
+                await load()
+                process.go()
+                await asyncio.wait((died, greeting), return_when=asyncio.FIRST_COMPLETED)
             if not greeting.done() or greeting.exception() is not None:
                 raise await self._why(process, died, greeting)
             hello = greeting.result()
         finally:
-            for task in (died, greeting):
+            for task in (died, greeting, asked):
                 task.cancel()
-            await asyncio.gather(died, greeting, return_exceptions=True)
+            await asyncio.gather(died, greeting, asked, return_exceptions=True)
         if self.channel is None:  # lost right after its greeting
             raise EngineStartError(self.name, process.last_words())
         return hello
@@ -153,6 +172,13 @@ class HostLink:
                 await asyncio.sleep(_CONNECT_POLL_S)
             else:
                 return await greeted
+
+    def _refusal(self, asked: "asyncio.Task[ArgumentRefusal | None]") -> EngineStartError | None:
+        try:
+            refused = asked.result()
+        except (msgspec.MsgspecError, OSError) as error:
+            return EngineStartError(self.name, f"its host does not say whether its arguments are fine: {error}")
+        return None if refused is None else ArgumentsRefused(self.name, refused.key, refused.why)
 
     async def _why(
         self, process: HostProcess, died: "asyncio.Task[int]", greeting: "asyncio.Task[Hello]"

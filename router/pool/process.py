@@ -1,6 +1,7 @@
 """One engine host as an operating-system process: started, its log kept, its whole group killed.
 
-    supervisor --- stdin: one HostSpec line, then silence; end of file = the supervisor is gone ---> host
+    supervisor --- stdin: one HostSpec line, a byte when it may load; end of file = the supervisor is gone ---> host
+    supervisor <-- a pipe: its arguments are read, or refused (`asking`) --- host
     supervisor <-- stdout and stderr go straight to a log file; its tail is read when the host dies --- host
 
 Knows nothing of frames.
@@ -17,7 +18,8 @@ from typing import Final
 
 import msgspec
 
-from router.ipc.spec import HostSpec
+from router.ipc.spec import ArgumentRefusal, HostSpec
+from router.pool.asking import Asking
 from router.pool.logfile import LogFile
 
 #: -P keeps the working folder off the host's path: a folder named like a package must not shadow it.
@@ -37,16 +39,18 @@ _CONSEQUENCES = ("Engine core initialization failed", "Engine core proc", "leake
 class HostProcess:
     """A running host. `stop` may be called at any time, and again."""
 
-    def __init__(self, process: asyncio.subprocess.Process, log: LogFile) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, log: LogFile, asking: Asking) -> None:
         self._process = process
         self._log = log
+        self._asking = asking
 
     @classmethod
     async def spawn(
         cls, spec: HostSpec, log: Path, env: dict[str, str], command: tuple[str, ...] = HOST_COMMAND
     ) -> "HostProcess":
         """Start a host in a process group of its own. Raises `OSError` when there is nothing to run, or no log."""
-        out = LogFile(log)
+        out, asking = LogFile(log), Asking()
+        spec = msgspec.structs.replace(spec, asks_fd=asking.fd)
         try:
             process = await asyncio.create_subprocess_exec(
                 *command,
@@ -54,14 +58,17 @@ class HostProcess:
                 stdout=out.fd,
                 stderr=out.fd,
                 env=env,
+                pass_fds=(asking.fd,),
                 # A group, so that it can be killed whole. Not a session of its own: where the kernel shares processors
                 # out by session (autogroup), the frontend, and each first token, would wait behind its own engines.
                 preexec_fn=os.setpgrp,
             )
         except BaseException:
             out.close()
+            asking.close()
             raise
-        host = cls(process, out)
+        asking.handed_over()
+        host = cls(process, out, asking)
         assert process.stdin is not None
         try:
             process.stdin.write(msgspec.json.encode(spec) + b"\n")
@@ -71,8 +78,18 @@ class HostProcess:
         except BaseException:
             host.kill()
             out.close()
+            asking.close()
             raise
         return host
+
+    async def asked(self) -> ArgumentRefusal | None:
+        """Wait until its arguments are read; it waits for `go` then, unless one is refused."""
+        return await self._asking.answer()
+
+    def go(self) -> None:
+        """Its engine may load."""
+        if self._process.stdin is not None and not self._process.stdin.is_closing():
+            self._process.stdin.write(b"\n")
 
     @property
     def pid(self) -> int:
@@ -88,6 +105,7 @@ class HostProcess:
         await self._guarded_end()
         self._signal(signal.SIGKILL)
         self._log.close()
+        self._asking.close()
         return code
 
     async def _guarded_end(self) -> None:

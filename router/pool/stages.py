@@ -1,8 +1,8 @@
 """How far an engine's start is: its stage by vLLM's own log lines, the share of the whole and the time left by what an
 earlier start of the same engine took. Callers pass the time. Knows no process and no file.
 
-    importing vLLM -> configuring -> starting the engine -> starting workers -> loading weights -> measuring memory
-        -> compiling -> opening the API -> warming up -> (ready)
+    importing vLLM -> waiting for its turn -> configuring -> starting the engine -> starting workers -> loading weights
+        -> measuring memory -> compiling -> opening the API -> warming up -> (ready)
 
 A start only goes forward, and may leave stages out.
 """
@@ -16,7 +16,8 @@ import msgspec
 #: Each stage with the line that begins it, and its share of a start of which nothing is known: a guess.
 _STAGES: Final = (
     ("importing vLLM", "", 25),
-    ("configuring", r"Resolved architecture: ", 5),
+    ("waiting for its turn", r"headgate-host: INFO arguments are read", 0),
+    ("configuring", r"headgate-host: INFO loading the engine|Resolved architecture: ", 5),
     ("starting the engine", r"Enabled custom fusions|AsyncLLM created", 15),
     ("starting workers", r"Initializing a V1 LLM engine", 15),
     ("loading weights", r"Starting to load model ", 25),

@@ -1,6 +1,5 @@
-"""Starts the pool's members one after another, brings lost engines back, and asks silent ones whether they live.
-
-One engine at a time: an engine measures free GPU memory as it starts. Knows nothing of requests.
+"""Starts the pool's members side by side, each engine loading in its turn (`turns`), brings lost engines back, and asks
+silent ones whether they live. Knows nothing of requests.
 """
 
 import asyncio
@@ -8,15 +7,17 @@ import logging
 import random
 import time
 from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import msgspec
 
 from router.config import Supervision
-from router.errors import EngineStartError
+from router.errors import ArgumentsRefused, EngineStartError
 from router.pool.base import PoolMember
 from router.pool.engine import EngineMember
 from router.pool.stages import StartProgress
+from router.pool.turns import Turns
 from router.pool.watch import Watch
 
 log = logging.getLogger("headgate.pool")
@@ -39,7 +40,7 @@ class Supervisor:
     def __init__(self, members: Sequence[PoolMember], supervision: Supervision) -> None:
         self._members = members
         self._supervision = supervision
-        self._starting = asyncio.Lock()
+        self._turns = Turns(member.name for member in members if isinstance(member, EngineMember))
         self._tasks: set[asyncio.Task[None]] = set()
         self._watches: dict[str, Watch] = {}  # by engine
         self._delays_s: dict[str, float] = {}
@@ -53,6 +54,7 @@ class Supervisor:
         for member in self._members:
             if isinstance(member, EngineMember):
                 member.on_lost = self._restarter(member)
+                member.turn = partial(self._turns.start, member.loader)
         try:
             failed = await self._start_all(on_event or _log_event)
         except BaseException:
@@ -75,36 +77,42 @@ class Supervisor:
         await asyncio.gather(*(member.stop() for member in self._members))
 
     async def _start_all(self, on_event: Callable[[StartEvent], None]) -> list[tuple[PoolMember, EngineStartError]]:
-        """Those that failed. Raises where the server cannot do without them."""
-        failed: list[tuple[PoolMember, EngineStartError]] = []
-        for member in self._members:
-            try:
-                await self._start_one(member, on_event)
-            except EngineStartError as error:
-                if self._supervision.require == "all":
-                    raise
-                failed.append((member, error))
+        """Those that failed. Raises where the server cannot do without them; then nothing starts any more."""
+        starts = [asyncio.create_task(self._start_one(member, on_event)) for member in self._members]
+        try:
+            for ended in asyncio.as_completed(starts):
+                error = await ended
+                if error is not None and (self._supervision.require == "all" or isinstance(error, ArgumentsRefused)):
+                    raise error
+        finally:
+            for start in starts:
+                start.cancel()
+            await asyncio.gather(*starts, return_exceptions=True)
+        made = zip(self._members, [start.result() for start in starts], strict=True)
+        failed = [(member, error) for member, error in made if error is not None]
         if failed and len(failed) == len(self._members):
-            raise failed[0][1]
+            raise _all_failed([error for _, error in failed])
         return failed
 
-    async def _start_one(self, member: PoolMember, on_event: Callable[[StartEvent], None]) -> None:
+    async def _start_one(self, member: PoolMember, on_event: Callable[[StartEvent], None]) -> EngineStartError | None:
+        """Why it failed; None when it is ready."""
         name = member.status().name
         begun = time.monotonic()
         on_event(StartEvent(name, "starting"))
         if isinstance(member, EngineMember):
             member.starting.told = lambda start: on_event(StartEvent(name, "progress", start.elapsed_s, start=start))
         try:
-            async with self._starting:
-                await member.start()
+            await member.start()
         except EngineStartError as error:
-            log_path = str(member.log_path) if isinstance(member, EngineMember) else ""
+            known = isinstance(error, ArgumentsRefused)  # its log says no more
+            log_path = str(member.log_path) if isinstance(member, EngineMember) and not known else ""
             on_event(StartEvent(name, "failed", time.monotonic() - begun, error.why, log_path))
-            raise
+            return error
         finally:
             if isinstance(member, EngineMember):
                 member.starting.told = None
         on_event(StartEvent(name, "ready", time.monotonic() - begun))
+        return None
 
     def _restarter(self, member: EngineMember) -> Callable[[], None]:
         def lost() -> None:
@@ -145,8 +153,7 @@ class Supervisor:
     async def _started_again(self, member: PoolMember) -> bool:
         """False when it failed. Whatever was raised on the way: it is said, and tried again."""
         try:
-            async with self._starting:
-                await member.start()
+            await member.start()
         except EngineStartError as error:
             log.error("%s", error)
             return False
@@ -197,6 +204,14 @@ class Supervisor:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("the supervisor failed", exc_info=error)
+
+
+def _all_failed(errors: Sequence[EngineStartError]) -> EngineStartError:
+    """The first, with the words of the others."""
+    if len(errors) == 1:
+        return errors[0]
+    others = "; ".join(f"engine {error.member!r}: {error.why}" for error in errors[1:])
+    return EngineStartError(errors[0].member, f"{errors[0].why}; {others}")
 
 
 def _log_event(event: StartEvent) -> None:

@@ -1,5 +1,6 @@
 """What `serve` and `validate` know of a pool before anything is loaded: exit status 2, file or flag, key, value."""
 
+import asyncio
 import json
 import logging
 import sys
@@ -14,6 +15,7 @@ from router.cli.main import main
 from router.config import Config, Member
 from router.errors import ConfigError
 
+HOST = f"{sys.executable} -P {Path(__file__).resolve().parents[1] / 'pool' / 'scripted_host.py'}"
 VERBS = ("validate", "serve")
 
 
@@ -25,6 +27,11 @@ def nothing_starts(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("uvloop.run", run)
     monkeypatch.delenv("HEADGATE_API_KEY", raising=False)
+
+
+@pytest.fixture
+def hosts_start(nothing_starts: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("uvloop.run", asyncio.run)
 
 
 @pytest.fixture
@@ -96,30 +103,38 @@ def test_a_model_described_elsewhere_is_left_to_the_engine(tmp_path: Path, monke
     preflight.look(Config(pool=(Member(name="a", model=str(tmp_path / "m.gguf")),)), "x")
 
 
-@pytest.mark.parametrize("verb", VERBS)
 def test_an_argument_that_vllm_refuses_is_named_by_file_and_key(
-    config: Callable[..., Path], model: Path, verb: str, monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+    config: Callable[..., Path], model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     checker(monkeypatch, answering({"index": 0, "key": "max-modle-len", "why": "vLLM has no such argument"}))
     pool = [{"name": "a", "model": "org/a"}, {"name": "b", "model": str(model), "engine_args": {"max-modle-len": 1}}]
     path = config(pool=pool)
-    assert main([verb, str(path)]) == 2
+    assert main(["validate", str(path)]) == 2
     expected = f"{path}: vLLM has no such argument - at `$.pool[1].engine_args.max-modle-len`"
     assert expected in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("hosts_start")
+def test_an_argument_that_a_host_refuses_as_it_starts_is_named_by_file_and_key(
+    config: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    pool = [{"name": "a", "model": "org/a"}, {"name": "b", "model": "org/b", "engine_args": {"refused": "refused"}}]
+    path = config(pool=pool)
+    assert main(["serve", "--host-command", HOST, str(path)]) == 2
+    shown = capsys.readouterr().err
+    assert f"headgate: error: {path}: vLLM has no such argument - at `$.pool[1].engine_args.refused`" in shown
+    assert "failed after" not in shown  # its log says no more, and is gone
+
+
+@pytest.mark.usefixtures("hosts_start")
 @pytest.mark.parametrize(
     ("argv", "flag"),
-    [(["--large-arg", "max_modle_len=1"], "--large-arg"), (["--engine-arg", "max-modle-len=1"], "--engine-arg")],
+    [(["--large-arg", "refused=refused"], "--large-arg"), (["--engine-arg", "refused=refused"], "--engine-arg")],
 )
-def test_an_argument_by_flag_names_the_flag(
-    argv: list[str], flag: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    index = int(flag == "--engine-arg")  # of the members that have arguments
-    checker(monkeypatch, answering({"index": index, "key": "max_modle_len", "why": "no such argument"}))
-    assert main(["serve", "--small", "org/a", "--large", "org/b", *argv]) == 2
-    assert f"the command line: no such argument - at `{flag} max_modle_len`" in capsys.readouterr().err
+def test_an_argument_by_flag_names_the_flag(argv: list[str], flag: str, capsys: pytest.CaptureFixture[str]) -> None:
+    ports = ["--port", "0", "--admin-port", "0", "--host-command", HOST]
+    assert main(["serve", "--small", "org/a", "--large", "org/b", *ports, *argv]) == 2
+    assert f"the command line: vLLM has no such argument - at `{flag} refused`" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("verb", VERBS)

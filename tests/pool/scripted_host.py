@@ -16,6 +16,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from typing import Any
 
 import msgspec
@@ -35,7 +36,7 @@ from router.ipc.messages import (
     Message,
     Submit,
 )
-from router.ipc.spec import HostSpec
+from router.ipc.spec import ArgumentRefusal, HostSpec
 from router.types import Timings, Usage
 
 _VERBS = ("metrics", "admin", "stored")
@@ -182,6 +183,7 @@ async def serve(spec: HostSpec) -> None:
         child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
         with open(args["grandchild"], "w") as file:
             file.write(str(child.pid))
+    ask(spec)
     if "says" in args:
         print(args["says"], file=sys.stderr, flush=True)
     await asyncio.sleep(args.get("slow_s", 0.0))
@@ -202,6 +204,25 @@ async def serve(spec: HostSpec) -> None:
     async with server:
         await loop.run_in_executor(None, sys.stdin.buffer.read)
         os._exit(0)
+
+
+def ask(spec: HostSpec) -> None:
+    """Before it loads, as real hosts do. `imports_s`: until then; `refused`: an argument and why; `unasked`: it does
+    not ask."""
+    args = spec.engine_args
+    time.sleep(args.get("imports_s", 0.0))
+    if spec.asks_fd < 0 or args.get("unasked"):
+        return
+    if "fail_early" in args:
+        print(args["fail_early"], file=sys.stderr)
+        sys.exit(1)
+    refusal = None
+    if "refused" in args:
+        refusal = ArgumentRefusal(key=args["refused"], why="vLLM has no such argument")
+    with os.fdopen(spec.asks_fd, "wb") as asks:
+        asks.write(args["answer"].encode() if "answer" in args else msgspec.json.encode(refusal) + b"\n")
+    if refusal is not None or not os.read(0, 1):
+        sys.exit(1)
 
 
 async def watch_core(hosts: list[ScriptedHost]) -> None:

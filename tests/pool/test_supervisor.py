@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,14 @@ import msgspec
 import pytest
 
 from router.config import Member, Supervision
-from router.errors import EngineStartError
+from router.errors import ArgumentsRefused, EngineStartError
 from router.pool.base import Work
 from router.pool.devices import lost
 from router.pool.engine import EngineMember
 from router.pool.link import HostLink
 from router.pool.process import HostProcess
 from router.pool.supervisor import StartEvent, Supervisor
+from router.pool.turns import Load, Turn
 from tests.conftest import patience, until
 from tests.pool.gpus import Gpus, gpu
 
@@ -34,11 +36,13 @@ async def make(folder: Path, host_command: tuple[str, ...]) -> AsyncIterator[Mak
     made: list[Supervisor] = []
 
     def several(
-        *engine_args: dict[str, Any], settings: Supervision = SETTINGS
+        *engine_args: dict[str, Any], settings: Supervision = SETTINGS, devices: Any = None
     ) -> tuple[Supervisor, list[EngineMember]]:
         members = [
             EngineMember(
-                Member(name=f"m{i}", model="scripted", engine_args=args),
+                Member(
+                    name=f"m{i}", model="scripted", engine_args=args, devices=(devices or [None] * len(engine_args))[i]
+                ),
                 settings,
                 folder,
                 gpu_share=0.5,
@@ -56,24 +60,88 @@ async def make(folder: Path, host_command: tuple[str, ...]) -> AsyncIterator[Mak
         await supervisor.stop()
 
 
-async def test_one_engine_starts_after_the_other(make: Make) -> None:
-    supervisor, members = make({"slow_s": 0.1}, {})
+async def test_engines_that_measure_one_device_load_one_after_the_other(make: Make) -> None:
+    supervisor, members = make({"slow_s": 0.1}, {"slow_s": 0.1})
     events: list[StartEvent] = []
-    phases: list[tuple[str, str]] = []
+    loading: list[int] = []
+    follow(members, loading)
+    await supervisor.start(events.append)
+    assert [(event.member, event.what) for event in events[:2]] == [("m0", "starting"), ("m1", "starting")]
+    assert sorted((event.member, event.what) for event in events[2:]) == [("m0", "ready"), ("m1", "ready")]
+    assert max(loading) == 1
+    assert max(event.seconds for event in events) >= 0.2
 
-    def note(event: StartEvent) -> None:
-        events.append(event)
-        phases.append((members[0].phase, members[1].phase))
 
-    await supervisor.start(note)
-    assert [(event.member, event.what) for event in events] == [
-        ("m0", "starting"),
-        ("m0", "ready"),
-        ("m1", "starting"),
-        ("m1", "ready"),
-    ]
-    assert phases[2] == ("ready", "waiting")
-    assert events[1].seconds >= 0.1
+def follow(members: list[EngineMember], loading: list[int]) -> None:
+    """Note how many engines load, whenever one begins to."""
+    now = 0
+
+    def counted(turn: Turn) -> Turn:
+        @asynccontextmanager
+        async def one() -> AsyncIterator[Load]:
+            nonlocal now
+            began = False
+
+            async def load() -> None:
+                nonlocal began, now
+                await given()
+                began = True
+                now += 1
+                loading.append(now)
+
+            async with turn() as given:
+                try:
+                    yield load
+                finally:
+                    now -= began
+
+        return one
+
+    for member in members:
+        counting = property(lambda self: self.counted, lambda self, turn: setattr(self, "counted", counted(turn)))
+        member.__class__ = type("Counted", (EngineMember,), {"turn": counting})
+
+
+@pytest.mark.parametrize(
+    ("args", "devices"),
+    [({"kv_cache_memory_bytes": 1}, (None, None)), ({}, ((0,), (1,)))],
+    ids=["sized", "on devices of their own"],
+)
+async def test_engines_that_do_not_disturb_one_another_load_side_by_side(make: Make, args: Any, devices: Any) -> None:
+    supervisor, members = make({"slow_s": 0.5, **args}, {"slow_s": 0.5, **args}, devices=devices)
+    loading: list[int] = []
+    follow(members, loading)
+    await supervisor.start()
+    assert loading == [1, 2]
+
+
+async def test_no_engine_loads_where_an_argument_of_one_is_refused(make: Make) -> None:
+    supervisor, members = make({}, {"refused": "max-modle-len", "imports_s": 0.3}, {})
+    loading: list[int] = []
+    follow(members, loading)
+    with pytest.raises(ArgumentsRefused) as refused:
+        await supervisor.start()
+    assert (refused.value.member, refused.value.key) == ("m1", "max-modle-len")
+    assert refused.value.said == "vLLM has no such argument"
+    assert loading == []
+    assert [member.status().pid for member in members] == [0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [("no\n", "its host does not say whether its arguments are fine"), ("", "it ended with exit code 1")],
+)
+async def test_a_host_that_does_not_answer_well_fails_alone(make: Make, answer: str, why: str) -> None:
+    supervisor, members = make({}, {"answer": answer, "refused": "x"})
+    await supervisor.start()
+    assert members[0].phase == "ready"
+    assert why in members[1].last_error
+
+
+async def test_a_host_that_does_not_ask_is_ready_all_the_same(make: Make) -> None:
+    supervisor, members = make({"unasked": True}, {})
+    await supervisor.start()
+    assert [member.phase for member in members] == ["ready", "ready"]
 
 
 ALL = msgspec.structs.replace(SETTINGS, require="all")
@@ -87,7 +155,7 @@ async def test_the_first_failure_ends_the_start_where_all_are_required(make: Mak
         EngineStartError, match=r"engine 'm1' failed to start: torch\.OutOfMemoryError: CUDA out of mem"
     ):
         await supervisor.start(events.append)
-    assert (events[-1].member, events[-1].what) == ("m1", "failed")
+    assert ("m1", "failed") in [(event.member, event.what) for event in events]
     assert [member.phase for member in members] == ["stopped", "stopped", "stopped"]
     assert [member.status().pid for member in members] == [0, 0, 0]
 
@@ -98,7 +166,7 @@ async def test_an_engine_that_fails_is_told_and_started_again_while_the_others_s
     supervisor, members = make({}, {"fail": OUT_OF_MEMORY}, {})
     events: list[StartEvent] = []
     await supervisor.start(events.append)
-    assert [(event.member, event.what) for event in events if event.what != "starting"] == [
+    assert sorted((event.member, event.what) for event in events if event.what != "starting") == [
         ("m0", "ready"),
         ("m1", "failed"),
         ("m2", "ready"),
@@ -120,10 +188,11 @@ async def test_an_engine_that_fails_is_told_and_started_again_while_the_others_s
     await until(lambda: members[1].phase == "ready" and members[1].restarts > restarts)
 
 
-async def test_the_start_fails_with_the_first_error_where_every_engine_fails(make: Make) -> None:
+async def test_the_start_fails_with_all_errors_where_every_engine_fails(make: Make) -> None:
     supervisor, members = make({"fail": OUT_OF_MEMORY}, {"fail": "ValueError: another"})
-    with pytest.raises(EngineStartError, match=r"engine 'm0' failed to start: torch\.OutOfMemoryError"):
+    with pytest.raises(EngineStartError, match=r"engine 'm0' failed to start: torch\.OutOfMemoryError") as error:
         await supervisor.start()
+    assert str(error.value).endswith("; engine 'm1': ValueError: another")
     assert [(member.phase, member.restarts) for member in members] == [("stopped", 0), ("stopped", 0)]
 
 

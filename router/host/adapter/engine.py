@@ -26,8 +26,9 @@ from router.host.adapter.tally import Tally, tally_of
 from router.host.base import DIED, AnswerSink, Facts
 from router.host.limits import Bounds
 from router.host.load import LoadMeter
+from router.host.turn import wait_for_turn
 from router.ipc.messages import Load, Submit
-from router.ipc.spec import HostSpec
+from router.ipc.spec import ArgumentRefusal, HostSpec
 from router.types import GENERATING
 
 logger = logging.getLogger("headgate.host")
@@ -56,7 +57,7 @@ class VllmEngine:
     @classmethod
     async def open(cls, spec: HostSpec) -> "VllmEngine":
         """Blocks the loop until the engine is ready. Raises `ConfigError` on a bad argument, else what vLLM raises."""
-        args = arguments.parse(spec)
+        args = _read_arguments(spec)
         meter = LoadMeter()
         changed: list[Callable[[], None]] = []
         engine = start_engine(args, lambda index: LoadLogger(meter, lambda: changed[0](), index))
@@ -168,6 +169,17 @@ class VllmEngine:
 
     def close(self) -> None:
         self._engine.shutdown()
+
+
+def _read_arguments(spec: HostSpec) -> argparse.Namespace:
+    """Then wait until it is this host's turn to load. Raises `ArgumentRefused`."""
+    try:
+        args = arguments.parse(spec)
+    except arguments.ArgumentRefused as error:
+        wait_for_turn(spec, ArgumentRefusal(key=error.key, why=error.why))
+        raise
+    wait_for_turn(spec)
+    return args
 
 
 def _lighten(

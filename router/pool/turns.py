@@ -1,0 +1,116 @@
+"""Whose turn it is to load an engine. All hosts start side by side and read their arguments; engines load side by side
+where none of them measures what another takes.
+
+vLLM sizes the KV cache by the memory that is free on its devices as it starts, unless `kv_cache_memory_bytes` says it.
+So an engine that measures has its devices for itself while it loads, and those that are sized may load together.
+"""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+import msgspec
+
+from router.errors import ArgumentsRefused
+
+#: Awaited before the engine loads; once its arguments are read.
+Load = Callable[[], Awaitable[None]]
+#: Entered before a host starts, left when its engine is ready or has failed.
+Turn = Callable[[], AbstractAsyncContextManager[Load]]
+
+
+class Loader(msgspec.Struct, frozen=True):
+    """An engine that wants to load."""
+
+    name: str
+    devices: tuple[str, ...]  #: empty: any may be its own
+    sized: bool  #: by `kv_cache_memory_bytes`
+
+    def disturbs(self, other: "Loader") -> bool:
+        apart = self.devices and other.devices and set(self.devices).isdisjoint(other.devices)
+        return not apart and not (self.sized and other.sized)
+
+
+class Turns:
+    """Of one pool. `first`: the engines of its first start; none of them loads before the arguments of all are read."""
+
+    def __init__(self, first: Iterable[str] = (), imports: int = 0) -> None:
+        """`imports`: hosts that may import vLLM at once; default: the processors, 2 at the least."""
+        self._unread = set(first)
+        self._queue: list[Loader] = []  #: those that load or wait, the longest first
+        self._loading: list[Loader] = []
+        self._changed = asyncio.Event()
+        self._imports = asyncio.Semaphore(imports or max(2, len(os.sched_getaffinity(0))))
+
+    @asynccontextmanager
+    async def start(self, loader: Loader) -> AsyncIterator[Load]:
+        """One start of an engine."""
+        await self._imports.acquire()
+        importing = True
+
+        async def load() -> None:
+            nonlocal importing
+            importing = False
+            self._imports.release()
+            await self._load(loader)
+
+        refused = False
+        try:
+            yield load
+        except ArgumentsRefused:
+            refused = True  # of a first start: it ends, and the others must not load before it does
+            raise
+        finally:
+            if importing:
+                self._imports.release()
+            self._ended(loader, refused=refused)
+
+    async def _load(self, loader: Loader) -> None:
+        self._unread.discard(loader.name)
+        self._queue.append(loader)
+        self._tell()
+        while not self._is_next(loader):
+            await self._changed.wait()
+        self._loading.append(loader)
+
+    def _ended(self, loader: Loader, *, refused: bool) -> None:
+        if not refused:
+            self._unread.discard(loader.name)
+        for each in (self._queue, self._loading):
+            if loader in each:
+                each.remove(loader)
+        self._tell()
+
+    def _is_next(self, loader: Loader) -> bool:
+        """Of two that disturb one another the one that waits for longer goes first."""
+        earlier = self._queue[: self._queue.index(loader)]
+        return not self._unread and not any(loader.disturbs(other) for other in (*self._loading, *earlier))
+
+    def _tell(self) -> None:
+        """Wake all that wait; those that come later wait for the next time."""
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+
+
+@asynccontextmanager
+async def at_once() -> AsyncIterator[Load]:
+    """The turn of an engine that need not heed others."""
+
+    async def load() -> None: ...
+
+    yield load
+
+
+@asynccontextmanager
+async def in_time(turn: Turn, timeout_s: float) -> AsyncIterator[Load]:
+    """`turn`, within which the host may take so long to read its arguments, and so long to load its engine: the time
+    that others take is not counted. Raises `TimeoutError`."""
+    async with turn() as load, asyncio.timeout(timeout_s) as limit:
+
+        async def load_in_time() -> None:
+            limit.reschedule(None)
+            await load()
+            limit.reschedule(asyncio.get_running_loop().time() + timeout_s)
+
+        yield load_in_time
