@@ -58,6 +58,10 @@ def environment(member: Member, inherited: Mapping[str, str], machine: Machine, 
         defaults["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
         defaults["OMP_NUM_THREADS"] = str(max(1, machine.cpus // engines))
         defaults["VLLM_CPU_CI_ENV"] = "1"
+        if _eager(member):
+            # Else the first sampled token and the first logprobs compile an operation each, for 20 s and more, in which
+            # the engine stands still; uncompiled they are as fast.
+            defaults["TORCH_COMPILE_DISABLE"] = "1"
     return {**defaults, **inherited, **visible_to(machine.devices, device_names(member)), **member.env}
 
 
@@ -94,6 +98,11 @@ def with_cpu_defaults(pool: tuple[Member, ...], machine: Machine) -> tuple[Membe
         defaults["kv_cache_memory_bytes"] = min(_MOST_KV_BYTES, share)
         defaults["max_model_len"] = AS_LONG_AS_FITS
     return tuple(_with_defaults(member, defaults) if member.kind == "engine" else member for member in pool)
+
+
+def _eager(member: Member) -> bool:
+    given = {argument_name(key): value for key, value in member.engine_args.items()}
+    return given.get("enforce_eager") in (True, "true", "True")
 
 
 def _with_defaults(member: Member, defaults: Mapping[str, Any]) -> Member:

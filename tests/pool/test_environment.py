@@ -33,6 +33,16 @@ def test_engines_on_a_cpu_share_its_cores_and_memory() -> None:
         assert member.engine_args["max_model_len"] == -1
 
 
+def test_an_eager_engine_of_a_cpu_compiles_nothing_and_another_does() -> None:
+    for args, compiles in (({}, False), ({"enforce-eager": True}, False), ({"enforce_eager": False}, True)):
+        member = Member(name="a", model="x", engine_args=args)
+        (member,) = with_engine_defaults((member,), CPU)
+        assert ("TORCH_COMPILE_DISABLE" not in environment(member, {}, CPU, 1)) is compiles
+        assert "TORCH_COMPILE_DISABLE" not in environment(member, {}, GPU, 1)
+    member = Member(name="a", model="x", engine_args={"enforce_eager": True}, env={"TORCH_COMPILE_DISABLE": "0"})
+    assert environment(member, {}, CPU, 1)["TORCH_COMPILE_DISABLE"] == "0"
+
+
 def test_what_the_user_says_stays() -> None:
     member = Member(name="a", model="x", env={"OMP_NUM_THREADS": "3"}, engine_args={"block-size": 16})
     env = environment(member, {"VLLM_CPU_OMP_THREADS_BIND": "0-3"}, CPU, 1)
