@@ -53,7 +53,8 @@ def served(words: Sequence[str], key: str | None) -> Config:
         model = str(folder.resolve())
     name, *also = flags.names or (flags.model,)
     member = Member(name=name, also=tuple(also), model=model, engine_args=flags.engine_args)
-    server = msgspec.convert({"api_keys": _keys(key)} | flags.server, Server)
+    adapter_routes = configuration.adapter_routes_from_environment()
+    server = msgspec.convert({"api_keys": _keys(key), "adapter_routes": adapter_routes} | flags.server, Server)
     return Config(server=server, pool=(member,), secret_variables=(configuration.VLLM_API_KEY_VARIABLE,))
 
 

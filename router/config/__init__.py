@@ -10,6 +10,7 @@ from router.config.engine_args import argument_name
 from router.config.environment import (
     API_KEY_VARIABLE,
     VLLM_API_KEY_VARIABLE,
+    adapter_routes_from_environment,
     api_key_from_environment,
     cache_folder,
     from_environment,
@@ -52,6 +53,7 @@ __all__ = [
     "Routing",
     "Server",
     "Supervision",
+    "adapter_routes_from_environment",
     "adapters_of",
     "api_key_from_environment",
     "argument_name",

@@ -57,6 +57,11 @@ def vllm_api_key_from_environment(env: Mapping[str, str] = os.environ) -> str | 
     return env.get(VLLM_API_KEY_VARIABLE)
 
 
+def adapter_routes_from_environment(env: Mapping[str, str] = os.environ) -> bool:
+    """Whether vLLM's server would take LoRA adapters while it serves."""
+    return env.get("VLLM_ALLOW_RUNTIME_LORA_UPDATING", "").strip().lower() in ("1", "true")
+
+
 def inherited_environment(config: Config, env: Mapping[str, str] = os.environ) -> dict[str, str]:
     """What engine hosts inherit: everything but our own API key, and what the config reads its keys from."""
     secrets = {*config.server.api_keys, *(member.api_key for member in config.pool)}

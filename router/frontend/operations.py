@@ -9,7 +9,7 @@ from router.frontend.exchange import Exchange
 from router.frontend.routes import Route, shown
 from router.ipc.spec import EngineCall
 from router.pipeline.service import Service
-from router.types import ENGINE_ROUTES
+from router.types import ENGINE_ROUTES, LOAD_ADAPTER, UNLOAD_ADAPTER
 
 _START = "/members/"
 _TEXT = "text/plain; charset=utf-8"
@@ -21,6 +21,28 @@ def operations(service: Service) -> Route:
         exchange.stream = _Operation(exchange, asyncio.ensure_future(service.operate(name, call)))
 
     return Route(_START, {"GET": ask, "POST": ask}, open=True, prefix=True, about="one of vLLM's routes, by member")
+
+
+def adapter_routes(service: Service) -> tuple[Route, ...]:
+    """`/v1/load_lora_adapter` and `/v1/unload_lora_adapter` without a member's name, of a pool of one engine."""
+
+    def route(path: str, about: str) -> Route:
+        def ask(exchange: Exchange) -> None:
+            call = EngineCall(path=path, body=_text(exchange.body))
+            exchange.stream = _Operation(exchange, asyncio.ensure_future(service.operate(_only(service, path), call)))
+
+        return Route(path, {"POST": ask}, reads_json=True, about=about)
+
+    return route(LOAD_ADAPTER, "a LoRA adapter becomes a model"), route(UNLOAD_ADAPTER, "and is one no more")
+
+
+def _only(service: Service, path: str) -> str:
+    """The name of the one engine. Raises `BadRequest` where there are more."""
+    engines = [member.name for member in service.members() if member.kind == "engine"]
+    if len(engines) != 1:
+        there = ", ".join(engines) or "none"
+        raise BadRequest(f"expected a pool of one engine, there are {there}: ask the admin port, {_START}NAME{path}")
+    return engines[0]
 
 
 class _Operation:
@@ -60,12 +82,15 @@ def _read(exchange: Exchange) -> tuple[str, EngineCall]:
     method = ENGINE_ROUTES[path]
     if exchange.method.decode() != method:
         raise BadRequest(f"{_START}NAME{path} is asked by {method}")
+    call = EngineCall(path=path, query=exchange.query.decode("latin-1"), body=_text(exchange.body))
+    return unquote(name, errors="replace"), call
+
+
+def _text(body: bytes) -> str:
     try:
-        body = exchange.body.decode()
+        return body.decode()
     except UnicodeDecodeError as error:
         raise BadRequest(f"the body is not UTF-8: {error.reason}") from error
-    call = EngineCall(path=path, query=exchange.query.decode("latin-1"), body=body)
-    return unquote(name, errors="replace"), call
 
 
 def _type_of(answer: bytes) -> str:

@@ -17,6 +17,7 @@ from router.frontend.background import Background
 from router.frontend.exchange import Exchange, Handler
 from router.frontend.failure import Dialect
 from router.frontend.feedback import feedback_route
+from router.frontend.operations import adapter_routes
 from router.frontend.probes import probes, sagemaker_ping
 from router.frontend.reading import Reading
 from router.frontend.routes import Route, Routes, not_allowed
@@ -46,7 +47,7 @@ _ABOUT: dict[Kind, str] = {
 class Public:
     """Handlers over one service. `draining` tells whether the process is about to end."""
 
-    __slots__ = ("_docs", "_draining", "_guarded", "_metrics", "_root", "_service", "_threads")
+    __slots__ = ("_adapters", "_docs", "_draining", "_guarded", "_metrics", "_root", "_service", "_threads")
 
     def __init__(self, service: Service, metrics: Metrics, draining: Callable[[], bool], config: Server) -> None:
         self._service = service
@@ -54,6 +55,7 @@ class Public:
         self._draining = draining
         self._root = config.root_path
         self._docs = config.docs
+        self._adapters = config.adapter_routes
         self._guarded = bool(config.api_keys)
         # One: what makes objects of a body holds the interpreter's lock, and more of them would keep it longer from us.
         self._threads = Threads(1, "headgate-reading")
@@ -87,6 +89,8 @@ class Public:
                 "/v1/realtime", {"GET": _refuse_realtime}, about="not served: a WebSocket of the engine's own server"
             ),
         )
+        if self._adapters:
+            routes += adapter_routes(self._service)
         if self._docs:
             routes += documents(routes, guarded=self._guarded, root=self._root)
         return Routes(routes, self._root)

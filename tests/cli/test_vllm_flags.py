@@ -139,6 +139,16 @@ def test_vllms_own_variable_guards_the_server_and_is_not_inherited(
         config("org/m")
 
 
+@pytest.mark.parametrize(("value", "on"), [("True", True), ("1", True), ("0", False), ("", False)])
+def test_vllms_switch_for_adapters_counts_for_the_public_port(
+    answer: Any, monkeypatch: pytest.MonkeyPatch, value: str, on: bool
+) -> None:
+    answer(model="org/m")
+    assert not config("org/m").server.adapter_routes
+    monkeypatch.setenv("VLLM_ALLOW_RUNTIME_LORA_UPDATING", value)
+    assert config("org/m").server.adapter_routes == on
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [

@@ -53,7 +53,7 @@ def adapters(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.fixture(scope="module")
 def server(pair: Path, engine_env: dict[str, str], adapters: dict[str, Path]) -> Iterator[Server]:
     flags = ("--enable-lora", "--max-lora-rank", "8", "--lora-modules", f"first={adapters['first']}")
-    server = Server(pair / "small", engine_env, *flags)
+    server = Server(pair / "small", {**engine_env, "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1"}, *flags)
     yield server
     server.close()
 
@@ -108,7 +108,7 @@ def test_one_is_loaded_and_unloaded_while_the_engine_serves(
     assert said(client, "second") not in (said(client, "first"), said(client, "tiny"))
     status, why = refusal(server, LOAD, {"lora_name": "second", "lora_path": str(adapters["second"])})
     assert (status, "has already been loaded" in why) == (400, True)
-    assert server.ask(UNLOAD, {"lora_name": "second"}, admin=True)[0] == 200
+    assert server.ask("/v1/unload_lora_adapter", {"lora_name": "second"})[0] == 200
     assert names(server) == ["auto", "tiny", "other", "first"]
     with pytest.raises(openai.NotFoundError):
         said(client, "second")

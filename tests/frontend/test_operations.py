@@ -1,10 +1,14 @@
 """vLLM's engine routes on the admin port, by member."""
 
+import msgspec
 import pytest
 
+from router.config import Server
 from router.errors import BadRequest, EngineFailed
+from router.frontend.server import Frontend
 from router.ipc.spec import EngineCall
-from router.types import ENGINE_ROUTES
+from router.observe.metrics import Metrics
+from router.types import ENGINE_ROUTES, LOAD_ADAPTER, UNLOAD_ADAPTER
 from tests.frontend.conftest import House, Response, ScriptedService, get, post
 
 
@@ -64,3 +68,36 @@ async def test_a_refusal_reaches_the_operator(
     service.refusal = error
     response = await asked(house, service, get("/members/m/sleep", method="POST"))
     assert (response.status, response.error["message"]) == (error.status, str(error))
+
+
+async def adapters(house: House, service: ScriptedService, data: bytes, *, on: bool = True) -> Response:
+    service.metrics = Metrics(process=False)
+    config = Server(port=0, admin_port=0, adapter_routes=on, api_keys=("secret",))
+    frontend = Frontend(config, service, service.metrics)
+    await frontend.start()
+    house.frontends.append(frontend)
+    client = await house.connect(frontend)
+    client.send(data)
+    return await client.response()
+
+
+@pytest.mark.parametrize("path", [LOAD_ADAPTER, UNLOAD_ADAPTER])
+async def test_adapters_are_loaded_on_the_public_port_where_the_config_says_so(
+    house: House, service: ScriptedService, path: str
+) -> None:
+    asking = post(path, {"lora_name": "x"}, "x-api-key: secret")
+    assert (await adapters(house, service, asking, on=False)).status == 404
+    assert (await adapters(house, service, post(path, {}))).status == 401
+    assert service.calls == []
+    assert (await adapters(house, service, asking)).status == 200
+    assert service.calls == [("small", EngineCall(path=path, body='{"lora_name": "x"}'))]
+
+
+async def test_of_several_engines_none_is_guessed(
+    house: House, service: ScriptedService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (small,) = service.members()
+    monkeypatch.setattr(service, "members", lambda: (small, msgspec.structs.replace(small, name="large")))
+    response = await adapters(house, service, post(LOAD_ADAPTER, {}, "x-api-key: secret"))
+    expected = "expected a pool of one engine, there are small, large: ask the admin port, /members/NAME"
+    assert (response.status, response.error["message"]) == (400, expected + LOAD_ADAPTER)
