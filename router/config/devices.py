@@ -44,7 +44,14 @@ def tensor_parallel_size(member: Member) -> int:
     """What it must be for an engine on the devices that are named; 0: it is given, or need not be."""
     sizes = _sizes_of(member.engine_args)
     size = len(device_names(member)) // math.prod(sizes.values())
-    return size if _TENSOR not in sizes and size > 1 else 0
+    return size if _TENSOR not in sizes and size > 1 and not spans_machines(member) else 0
+
+
+def spans_machines(member: Member) -> bool:
+    """Whether its ranks may be elsewhere, so that neither their devices nor their number are known here."""
+    given = {argument_name(key): value for key, value in member.engine_args.items()}
+    backends = (given.get("distributed_executor_backend"), given.get("data_parallel_backend"))
+    return "ray" in backends or _count(given.get("nnodes")) > 1
 
 
 def fault_of_device(name: str) -> str:
@@ -80,6 +87,8 @@ def fault_of_devices(member: Member) -> tuple[str, str] | None:
 def _fault_of_sizes(member: Member, named: int) -> tuple[str, str] | None:
     sizes = _sizes_of(member.engine_args)
     needed = math.prod(sizes.values())
+    if spans_machines(member):
+        return None
     if needed == named or (_TENSOR not in sizes and named % needed == 0):
         return None
     said = " * ".join(f"{name} {size}" for name, size in sizes.items())

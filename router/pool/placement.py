@@ -15,7 +15,7 @@ from typing import Any, Final
 import msgspec
 
 from router.config import CPU, VISIBLE_DEVICES, DeviceSettings, Member, argument_name, device_names, devices_needed
-from router.config.devices import tensor_parallel_size
+from router.config.devices import spans_machines, tensor_parallel_size
 from router.errors import ConfigError
 from router.pool.devices import DeviceList
 
@@ -69,7 +69,7 @@ def place(
 ) -> tuple[Place, ...]:
     """A place for each member. `weights`: bytes of each member's, 0 where not known; `settings`: by index. Raises
     `ConfigError` with the key, and the numbers, where a device does not exist or the engines do not fit."""
-    engines = [i for i, member in enumerate(pool) if member.kind == "engine"]
+    engines = [i for i, member in enumerate(pool) if member.kind == "engine" and not spans_machines(member)]
     if found.kind == "cpu":
         for i in engines:
             _refuse_devices(pool[i], i, found)

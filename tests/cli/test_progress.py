@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from router import Router
+from router.cli.places import MemberPlace
 from router.cli.progress import (
     JsonProgress,
     Lines,
@@ -82,6 +83,18 @@ def test_a_unix_socket_is_told_with_the_words_that_reach_it() -> None:
 )
 def test_placements_in_words(placement: Placement, text: str) -> None:
     assert placement_text(placement).startswith(text)
+
+
+def test_where_members_live_is_told_on_standard_error_before_they_start(capsys: pytest.CaptureFixture[str]) -> None:
+    places = (MemberPlace(name="a", devices=("0",), where="0 (H100)", memory_share=0.45, usd_per_hour=1.125),)
+    Lines().places(places)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err == (
+        "headgate: the members live here:\n  member  devices   memory  USD/hour\n  a       0 (H100)  45.0 %      1.12\n"
+    )
+    JsonProgress().places(places)  # told with the `serving` event
+    assert capsys.readouterr() == ("", "")
 
 
 def test_lines(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,6 +1,7 @@
 """Where engines go: named devices, the cheapest with room, shares that fit together; refusals with the numbers."""
 
 import contextlib
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from router.config import Config, DeviceSettings, Member, device_names
 from router.errors import ConfigError
+from router.pool import build
 from router.pool.devices import DeviceList
 from router.pool.environment import environment, placed
 from router.pool.load import gpu_shares, memory_share, usd_per_s
@@ -186,6 +188,16 @@ def test_a_members_own_variable_says_where_it_lives() -> None:
     assert seats(pool, gpus(80, 80), [60, 60]) == ["1", "0"]
 
 
+def test_an_engine_whose_ranks_may_be_on_other_machines_is_left_as_it_is() -> None:
+    many: dict[str, Any] = {"tensor_parallel_size": 8, "pipeline_parallel_size": 2}
+    pool = [
+        member("ray", distributed_executor_backend="ray", **many),
+        member("nodes", (0, 1), nnodes=2, **many),
+        member("here"),
+    ]
+    assert places(pool, gpus(80, 80), [900, 900, 15]) == (Place(), Place(), Place(devices=("0",)))
+
+
 def test_prices_by_uuid_and_by_index_are_one_and_one_of_no_device_is_refused() -> None:
     price = DeviceSettings(usd_per_hour=1.0)
     assert at_index({"GPU-1": price}, gpus(80, 80)) == {"1": price}
@@ -246,6 +258,19 @@ def test_each_engine_sees_its_own_devices_alone() -> None:
     seen = [environment(one, {"CUDA_VISIBLE_DEVICES": "0,1"}, here, 2) for one in config.pool]
     assert [env["CUDA_VISIBLE_DEVICES"] for env in seen] == ["1,0", "1"]
     assert seen[0]["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
+
+
+def test_built_members_tell_their_devices_share_and_price_and_are_priced_by_the_device(tmp_path: Path) -> None:
+    here = machine(gpus(80, 80))
+    pool = (member("a", (0,)), member("b", (0,), gpu_memory_utilization=0.25), member("c", (0, 1)))
+    config = placed(Config(pool=pool, devices={"GPU-0": DeviceSettings(usd_per_hour=4.0)}), here, None)
+    built = [one.status() for one in build(config, tmp_path, {"PATH": "/bin"}, here)]
+    assert [(one.devices, one.memory_share, one.usd_per_hour) for one in built] == [
+        (("0",), 0.325, 1.3),
+        (("0",), 0.25, 1.0),
+        (("0", "1"), 0.325, 1.95),
+    ]
+    assert [one.state.usd_per_s for one in built] == pytest.approx(list(usd_per_s(config)))
 
 
 # Whatever the pool
