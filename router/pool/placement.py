@@ -116,6 +116,10 @@ def _named(member: Member, i: int, found: DeviceList) -> tuple[str, ...]:
     if not names:
         return _by_variable(member, found)
     if found.kind == "unlisted":
+        for name in names:
+            if found.visible and name.isdigit() and int(name) >= len(found.visible):
+                shown = f"{found.variable}={','.join(found.visible)}"
+                raise ConfigError(f"there is no device {name}: {shown} shows others - at `$.pool[{i}].devices`")
         return names
     seats = [found.find(name) for name in names]
     for name, seat in zip(names, seats, strict=True):

@@ -84,11 +84,13 @@ def test_validate_shows_what_a_config_means(config: Callable[..., Path], capsys:
     assert "large: engine stub, scored by strength 0.6" in text
     assert "large is the strongest, small the weakest" in text
     assert "small.safetensors: mf, calibration: not told" in text
+    assert "member  devices  memory  USD/hour\n" in text
     assert main(["validate", str(path), "--json"]) == 0
     summary = json.loads(capsys.readouterr().out)
     assert summary["routing"]["strong"] == "large"
     assert (summary["routing"]["router"], summary["routing"]["calibration"]) == ("mf", "")
     assert summary["pool"][1]["placement"]["by"] == "strength"
+    assert [place["usd_per_hour"] for place in summary["places"]] == [0.2, 1.8]
 
 
 def test_validate_ranks_no_pooling_models(config: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:

@@ -183,6 +183,16 @@ def test_devices_that_are_not_listed_are_taken_at_their_word() -> None:
     assert [share_of(one) for one in places([member("a"), member("b")], UNLISTED)] == [0.45, 0.45]
 
 
+def test_an_index_beyond_what_the_environment_shows_is_refused_where_devices_are_not_listed_too() -> None:
+    with pytest.raises(ConfigError) as refused:
+        places([member("a", (2,))], UNLISTED)
+    assert str(refused.value) == (
+        "there is no device 2: CUDA_VISIBLE_DEVICES=4,5 shows others - at `$.pool[0].devices`"
+    )
+    anywhere = msgspec.structs.replace(UNLISTED, visible=())
+    assert seats([member("a", (7,))], anywhere) == ["7"]
+
+
 def test_a_members_own_variable_says_where_it_lives() -> None:
     pool = [Member(name="a", model="m", env={"CUDA_VISIBLE_DEVICES": "1"}), member("b")]
     assert seats(pool, gpus(80, 80), [60, 60]) == ["1", "0"]
