@@ -17,6 +17,7 @@ import stat
 import subprocess
 import sys
 import tarfile
+import time
 import xml.etree.ElementTree as xml
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -61,33 +62,40 @@ ENGINE_ENV = {
 }
 #: Behind the tests' own flags.
 FLAGS = ["--kv-cache-memory-bytes", "512M", "--block-size", "32", "--distributed-executor-backend", "uni"]
-_SHIM = """#!{python}
-import os, sys
-words = sys.argv[2:] + {flags!r}
-if "--model" in words:  # before all else, where its name stands behind it
-    at = words.index("--model")
-    words = [words[at + 1], *words[:at], *words[at + 2 :]]
-if os.environ["SUITE_SERVER"] == "vllm":
-    command = ["-m", "vllm.entrypoints.openai.api_server", "--model", *words]
-else:
-    words = [word for word in words if word not in os.environ["SUITE_DROP"].split()]
-    os.environ["PYTHONPATH"] = {root!r}
-    command = ["-P", "-m", "router.cli.main", "serve", *words, "--admin-port", "0"]
-os.execv({python!r}, [{python!r}, *command])
+_SHIM = """#!/bin/sh
+exec {python} {this} "$@"
 """
 
 
 def main() -> None:
-    words = _words()
+    if sys.argv[1:2] == ["serve"]:
+        command = command_of(os.environ["SUITE_SERVER"], sys.argv[2:], os.environ["SUITE_DROP"].split())
+        os.environ["PYTHONPATH"] = str(ROOT)
+        os.execv(sys.executable, [sys.executable, *command])
+    words, begun = _words(), time.monotonic()
     tests = _unpacked(words.archive, words.work)
     _link_models(tests, words.model.resolve(), words.work / "hf")
     _write_shim(words.work / "bin" / "vllm")
     servers = SERVERS if words.server == "both" else (words.server,)
     with ThreadPoolExecutor(len(servers)) as pool:  # a file at a time, on both servers side by side
         for file in words.files or _files():
+            if time.monotonic() - begun > words.budget:
+                break
             for server, line in zip(servers, pool.map(lambda server: _run(server, file, words), servers), strict=True):
                 print(f"{file} {server}: {line}", flush=True)
     _report(words.work / "results")
+
+
+def command_of(server: str, words: list[str], drop: list[str]) -> list[str]:
+    """What Python runs for `vllm serve` with `words` behind it."""
+    words = [*words, *FLAGS]
+    if "--model" in words:  # both want it first, and one of them without its name
+        at = words.index("--model")
+        words = [words[at + 1], *words[:at], *words[at + 2 :]]
+    if server == "vllm":
+        return ["-m", "vllm.entrypoints.openai.api_server", "--model", *words]
+    words = [word for word in words if word not in drop]
+    return ["-P", "-m", "router.cli.main", "serve", *words, "--admin-port", "0"]
 
 
 def _words() -> argparse.Namespace:
@@ -101,6 +109,7 @@ def _words() -> argparse.Namespace:
         "--drop", action="append", default=[], help="a switch of the tests that Headgate is started without"
     )
     parser.add_argument("--limit", type=int, default=900, help="seconds a file may take")
+    parser.add_argument("--budget", type=float, default=float("inf"), help="seconds after which no file is begun")
     parser.add_argument("files", nargs="*", metavar="FILE", help="below tests/entrypoints; all of FILES without any")
     return parser.parse_args()
 
@@ -138,7 +147,7 @@ def _link_models(tests: Path, model: Path, home: Path) -> None:
 
 def _write_shim(path: Path) -> None:
     path.parent.mkdir(exist_ok=True)
-    path.write_text(_SHIM.format(python=sys.executable, flags=FLAGS, root=str(ROOT)))
+    path.write_text(_SHIM.format(python=sys.executable, this=Path(__file__).resolve()))
     path.chmod(path.stat().st_mode | stat.S_IXUSR)
 
 
