@@ -25,6 +25,8 @@ _SHOWN = 8  #: choices in a message
 _LONGEST = 500  #: characters of it
 #: Of vLLM's server arguments, those that are about the model all the same, or turn on a route that a member answers.
 _OF_MODELS = frozenset({"enable_flash_late_interaction", *(route.switch for route in MEMBER_ROUTES.values())})
+#: Where vLLM has the arguments of its server: 0.33; 0.29 to 0.32; 0.25 to 0.28.
+_CLI_ARGS = tuple(f"vllm.entrypoints.{room}.cli_args" for room in ("common", "launchers", "openai"))
 #: Argument, the one that brings others in, and where vLLM keeps those that there are.
 _PARSERS = (
     ("tool_call_parser", "tool_parser_plugin", "vllm.tool_parsers", "ToolParserManager"),
@@ -74,7 +76,7 @@ def look_at_names(spec: HostSpec, known: Collection[str]) -> None:
 
 def _of_vllms_doors() -> frozenset[str]:
     """Arguments of vLLM's HTTP server that `engine_args.OURS` does not know yet: those of a newer vLLM."""
-    if "vllm" not in sys.modules:
+    if not any(name in sys.modules for name in _CLI_ARGS):  # names are looked at before vLLM is imported
         return frozenset()
     common, own = getattr(_cli_args(), "BaseFrontendArgs", None), getattr(_cli_args(), "FrontendArgs", None)
     if common is None or own is None:  # before 0.29 or so: one class of both kinds
@@ -84,8 +86,7 @@ def _of_vllms_doors() -> frozenset[str]:
 
 
 def _cli_args() -> Any:
-    # 0.33; 0.29 to 0.32; 0.25 to 0.28
-    return vllm_modules.find(*(f"vllm.entrypoints.{room}.cli_args" for room in ("common", "launchers", "openai")))
+    return vllm_modules.find(*_CLI_ARGS)
 
 
 def parser() -> argparse.ArgumentParser:
