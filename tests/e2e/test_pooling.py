@@ -4,6 +4,7 @@ and by plain requests. The tests share one server.
 
 import base64
 import json
+import shutil
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,8 +24,31 @@ USER = [{"role": "user", "content": "What is 12 + 30?"}]
 
 
 @pytest.fixture(scope="module")
+def classifier(pair: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small model with a head that finds two classes equally likely."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    folder = tmp_path_factory.mktemp("classifier")
+    shutil.copytree(pair / "small", folder, dirs_exist_ok=True)
+    described = json.loads((folder / "config.json").read_text())
+    labels = {"0": "SUM", "1": "OTHER"}
+    told = {"architectures": ["LlamaForSequenceClassification"], "id2label": labels, "label2id": {"SUM": 0, "OTHER": 1}}
+    (folder / "config.json").write_text(json.dumps(described | told))
+    weights = load_file(folder / "model.safetensors")
+    weights.pop("lm_head.weight", None)
+    weights["score.weight"] = torch.zeros(2, WIDTH, dtype=torch.bfloat16)
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    return folder
+
+
+@pytest.fixture(scope="module")
 def server(
-    pair: Path, engine_args: dict[str, Any], engine_env: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+    pair: Path,
+    classifier: Path,
+    engine_args: dict[str, Any],
+    engine_env: dict[str, str],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Server]:
     small = str(pair / "small")
     pooling = engine_args | {"runner": "pooling"}
@@ -33,7 +57,7 @@ def server(
         "server": {"port": 0, "admin_port": 0},
         "pool": [
             {"name": "emb", "model": small, "engine_args": pooling | {"convert": "embed"}},
-            {"name": "classes", "model": small, "engine_args": pooling | {"convert": "classify"}},
+            {"name": "classes", "model": str(classifier), "engine_args": engine_args},
             {"name": "small", "model": small, "also": ["other"], "engine_args": engine_args | switches},
         ],
         "journal": {"path": str(tmp_path_factory.mktemp("journal"))},
@@ -95,7 +119,8 @@ def test_score_of_a_text_with_itself_is_one(server: Server, path: str) -> None:
 
 def test_the_other_routes_of_pooling_models(server: Server) -> None:
     status, answer = ask(server, "/classify", {"input": "hello"})
-    assert (status, answer["model"], answer["data"][0]["num_classes"]) == (200, "classes", 2)
+    assert (status, answer["model"], answer["data"][0]["probs"]) == (200, "classes", [0.5, 0.5])
+    assert answer["data"][0]["label"] in ("SUM", "OTHER")
     status, answer = ask(server, "/pooling", {"model": "emb", "input": "hello"})
     assert (status, len(answer["data"][0]["data"])) == (200, WIDTH)
     status, answer = ask(server, "/v2/embed", {"texts": ["hello"], "embedding_types": ["float"]})
@@ -146,7 +171,7 @@ def test_a_batch_of_conversations_has_a_choice_for_each(server: Server) -> None:
     assert (status, answer["model"], [choice["index"] for choice in answer["choices"]]) == (200, "small", [0, 1])
     assert answer["choices"][0]["message"]["content"] == answer["choices"][1]["message"]["content"]
     assert answer["usage"]["completion_tokens"] == 4
-    assert refused(server, path, {"model": "small", "messages": [USER], "stream": True})[0] == 400
+    assert refused(server, path, {"model": "small", "messages": [USER], "n": 2})[0] == 400
     assert refused(server, path, {"model": "small", "messages": USER})[0] == 400
 
 
