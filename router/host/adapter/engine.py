@@ -67,6 +67,7 @@ class VllmEngine:
             self = cls(engine, app, spec, meter, abilities(engine, app, args))
             self._tally = tally
             changed.append(lambda: self._changed())
+            await load_again(self._slow, app.state, spec.adapters)
             if not GENERATING.isdisjoint(self._facts.capabilities):
                 await self._open_generation(spec, outputs)
             if tally is not None:
@@ -79,7 +80,6 @@ class VllmEngine:
     async def _open_generation(self, spec: HostSpec, outputs: LeanOutputs | None) -> None:
         """All that a model needs which generates text, and no other."""
         bounds = self._slow.bounds = await bounds_of(self._engine, self._slow)
-        await load_again(self._slow, self._app.state, spec.adapters)
         if spec.fast_path:
             await self._open_fast(spec, outputs, bounds)
         if spec.warm_up:
