@@ -13,7 +13,7 @@ from typing import cast
 
 import msgspec
 
-from router.config import Member, Supervision, adapters_of, argument_name, device_names, takes_adapters
+from router.config import Member, Supervision, adapters_of, takes_adapters
 from router.errors import (
     ContentTooLarge,
     EngineFailed,
@@ -56,7 +56,7 @@ from router.pool.process import HOST_COMMAND
 from router.pool.question import Question
 from router.pool.starting import Starting
 from router.pool.timings import Timings, key_of
-from router.pool.turns import Loader, Turn, at_once, in_time
+from router.pool.turns import Turn, at_once, in_time, loader_of
 from router.types import MemberState
 
 log = logging.getLogger("headgate.pool")
@@ -87,8 +87,8 @@ class EngineMember(Laned):
         command: tuple[str, ...] = HOST_COMMAND,
     ) -> None:
         self.name = member.name
-        self.devices = device_names(member)
         self.turn: Turn = at_once
+        self.loader = loader_of(member)
         self.restarts = 0
         self.last_error = ""
         self.last_heard_s = self.ready_since_s = 0.0  #: monotonic
@@ -181,7 +181,7 @@ class EngineMember(Laned):
             pid=0 if process is None else process.pid,
             engine_version="" if self._hello is None else self._hello.engine_version,
             in_flight=len(self._calls),
-            devices=self.devices,
+            devices=self.loader.devices,
             memory_share=memory_share(self._spec.engine_args),
             usd_per_hour=round(self._load.usd_per_s * 3600.0, 6),
             start=self.starting.progress(),
@@ -253,11 +253,6 @@ class EngineMember(Laned):
         return 0 if self._hello is None else self._hello.pid
 
     # For the supervisor
-
-    @property
-    def loader(self) -> Loader:
-        """What it loads, and where."""
-        return Loader(self.name, self.devices, "kv_cache_memory_bytes" in map(argument_name, self._spec.engine_args))
 
     def ping(self) -> None:
         if self._link is not None:

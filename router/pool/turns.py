@@ -12,6 +12,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import msgspec
 
+from router.config import Member, argument_name, device_names
 from router.errors import ArgumentsRefused
 
 #: Awaited before the engine loads; once its arguments are read.
@@ -30,6 +31,12 @@ class Loader(msgspec.Struct, frozen=True):
     def disturbs(self, other: "Loader") -> bool:
         apart = self.devices and other.devices and set(self.devices).isdisjoint(other.devices)
         return not apart and not (self.sized and other.sized)
+
+
+def loader_of(member: Member) -> Loader:
+    """`member`: placed."""
+    sized = "kv_cache_memory_bytes" in map(argument_name, member.engine_args)
+    return Loader(member.name, device_names(member), sized)
 
 
 class Turns:
