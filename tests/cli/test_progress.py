@@ -150,6 +150,27 @@ def test_a_terminal_gets_a_bar_with_stage_and_time_left_and_then_a_line(
     assert told.endswith("headgate: 'a[b]' is ready after 1.0 s\n")
 
 
+def test_engines_that_load_side_by_side_have_a_bar_each_until_they_are_ready(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "120")
+    bars = StartBars()
+    bars.engine(StartEvent("one", "starting"))
+    bars.engine(StartEvent("two", "starting"))
+    bars.engine(StartEvent("one", "progress", 20.0, start=SO_FAR))
+    assert bars._bars is not None
+    assert [task.description for task in bars._bars.tasks] == ["one", "two"]
+    bars.engine(StartEvent("one", "ready", 1.0))
+    bars.engine(StartEvent("two", "progress", 21.0, start=SO_FAR))
+    assert [(task.description, task.completed) for task in bars._bars.tasks] == [("two", 42)]
+    bars.engine(StartEvent("two", "failed", 2.0, "no memory", "/a.log"))
+    assert bars._bars is None
+    told = capsys.readouterr().err
+    assert "headgate: 'one' is ready after 1.0 s\n" in told
+    assert told.endswith("headgate: 'two' failed after 2.0 s; all that it said is in /a.log\n")
+
+
 def test_progress_is_a_json_line_with_all_that_is_known(capsys: pytest.CaptureFixture[str]) -> None:
     JsonProgress().engine(StartEvent("a", "progress", 20.0, start=SO_FAR))
     said = json.loads(capsys.readouterr().out)
