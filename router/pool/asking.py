@@ -35,7 +35,8 @@ class Asking:
             try:
                 await readable
             finally:
-                loop.remove_reader(self._read)
+                if self._read >= 0:
+                    loop.remove_reader(self._read)
             more = os.read(self._read, _MOST_BYTES - len(said))
             if not more:
                 await loop.create_future()  # it ended, or closed its end: whoever watches the process sees to that
@@ -43,11 +44,13 @@ class Asking:
         return msgspec.json.decode(said, type=ArgumentRefusal | None)
 
     def close(self) -> None:
+        """Of the event loop too: the number of a descriptor that is closed may be another's at once."""
         self.handed_over()
         fd, self._read = self._read, -1
         if fd >= 0:
-            with contextlib.suppress(OSError):
-                os.close(fd)
+            with contextlib.suppress(RuntimeError):  # no event loop runs
+                asyncio.get_running_loop().remove_reader(fd)
+            os.close(fd)
 
 
 def _settle(readable: "asyncio.Future[None]") -> None:
