@@ -23,6 +23,7 @@ FLAGS = (
     "--dtype float32 --kv-cache-memory-bytes 64M --block-size 32 --enforce-eager --max-model-len 512"
     f" --distributed-executor-backend uni --served-model-name {MODEL} --host 127.0.0.1"
     " --enable-auto-tool-choice --tool-call-parser hermes --enable-prompt-tokens-details"
+    " --enable-tokenizer-info-endpoint --enable-scale-out"
 ).split()
 #: Of the headers of an answer, those that clients act upon.
 _HEADERS = ("content-type", "allow", "location", "www-authenticate", "retry-after", "x-should-retry")

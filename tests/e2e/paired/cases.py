@@ -46,7 +46,7 @@ def post(
     name: str,
     path: str,
     body: Any,
-    status: int = 200,
+    status: Any = 200,
     *,
     headers: Mapping[str, str] = JSON_TYPE,
     slowly: Mapping[str, Any] | None = None,

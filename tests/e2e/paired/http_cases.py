@@ -73,9 +73,6 @@ PROBES = [
     post("a streamed chat", "/invocations", {**BODY, "stream": True}, done=True),
     post("neither", "/invocations", {"inputs": "x"}, 400, **REFUSED),
     post("broken", "/invocations", "{", 400, **REFUSED),
-    post("pooling of a chat model", "/v1/embeddings", {"model": MODEL, "input": "x"}, 404),
-    post("unknown response", "/v1/responses/resp_nobody/cancel", {}, 404),
-    get("unknown response", "/v1/responses/resp_nobody", 404),
 ]
 
 

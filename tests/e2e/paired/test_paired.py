@@ -12,7 +12,7 @@ import pytest
 
 from router.host import fields
 from router.types import API_PATHS, Kind
-from tests.e2e.paired import chat_cases, completion_cases, http_cases, message_cases, response_cases
+from tests.e2e.paired import chat_cases, completion_cases, http_cases, member_cases, message_cases, response_cases
 from tests.e2e.paired.allowed import ALLOWED, rule_of
 from tests.e2e.paired.asking import Answer, Headgate, Vllm, ask
 from tests.e2e.paired.cases import Case
@@ -25,6 +25,7 @@ CASES = [
     *completion_cases.CASES,
     *response_cases.CASES,
     *message_cases.CASES,
+    *member_cases.CASES,
     *http_cases.CASES,
 ]
 _KINDS: dict[str, Kind] = {path: kind for kind, path in API_PATHS.items()}
