@@ -73,6 +73,8 @@ PROBES = [
     post("a streamed chat", "/invocations", {**BODY, "stream": True}, done=True),
     post("neither", "/invocations", {"inputs": "x"}, 400, **REFUSED),
     post("broken", "/invocations", "{", 400, **REFUSED),
+    post("unknown response", "/v1/responses/resp_nobody/cancel", {}, 404, error__param="response_id"),
+    get("unknown response", "/v1/responses/resp_nobody", 404, error__param="response_id"),
 ]
 
 
