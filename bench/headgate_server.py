@@ -33,6 +33,7 @@ def run(
     members: Sequence[Mapping[str, Any]],
     *,
     stub: bool = False,
+    host: Path = _STUB,
     routing: Mapping[str, Any] | None = None,
     limits: Mapping[str, Any] | None = None,
     api_keys: Sequence[str] = (),
@@ -41,7 +42,7 @@ def run(
     env: Mapping[str, str] | None = None,
     timeout_s: float = 900,
 ) -> Iterator[launch.Server]:
-    """The server, ready. With `stub` it starts `stub_host.py` in the place of `router.host`; nothing else differs.
+    """The server, ready. With `stub` it starts `host` in the place of `router.host`; nothing else differs.
 
     `routing`, `limits` and `branches` are branches of the config. The bundled checkpoint scores every query. `program`
     is the `headgate` command, as Python is told it.
@@ -57,7 +58,7 @@ def run(
         path.write_text(json.dumps(config), encoding="utf-8")
         command = [sys.executable, "-P", *program, "serve", str(path)]
         if stub:
-            command += ["--host-command", shlex.join([sys.executable, "-P", str(_STUB)])]
+            command += ["--host-command", shlex.join([sys.executable, "-P", str(host)])]
         with launch.started(
             command, port, ready="/ready", timeout_s=timeout_s, env={**os.environ, **(env or {})}, folder=folder
         ) as running:

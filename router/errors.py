@@ -185,6 +185,37 @@ class NotWritten(RouterError):
     code = "feedback_not_written"
 
 
+class BatchesOff(RouterError):
+    """The server has no folder for files and batches."""
+
+    status = 501
+    type = "not_supported_error"
+    code = "batches_off"
+
+
+class BatchesElsewhere(RouterError):
+    """The folder of the batches is not ours yet: another process has it, or it is still being read."""
+
+    status = 503
+    type = "service_unavailable"
+    code = "batches_not_ready"
+
+
+class StorageFull(RouterError):
+    """There is no room for a file: of the disk, or of what the config allows."""
+
+    status = 507
+    type = "insufficient_storage"
+    code = "storage_full"
+
+
+class Withdrawn(RouterError):
+    """A batch's line made room for other requests. It is put back: in the ledger only."""
+
+    status = 503
+    type = "withdrawn"
+
+
 class DeadlineExceeded(RouterError):
     status = 504
     type = "timeout_error"

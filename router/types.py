@@ -188,6 +188,8 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
     response_id: str = ""  #: the stored answer that it asks for, or goes on from: the member that has it answers
     own_id: str = ""  #: what the client calls the answer, should it be stored
     background: bool = False  #: the answer is made whether or not somebody waits for it
+    priority: int = 0  #: lower runs earlier, in engines that schedule by priority
+    task: str = ""  #: a name for the traffic that it belongs to: `batch`
 
 
 class Scores(msgspec.Struct, frozen=True):

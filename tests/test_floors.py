@@ -11,6 +11,7 @@ from imports import FLOOR_OF, circles, graph, imported_names, may_import, module
 #: Rooms of HTTP, of vLLM, of money-and-rules: what may be imported by whom, from outside the house.
 ONLY_IN = {
     "httptools": {"frontend"},
+    "python_multipart": {"frontend"},
     "vllm": {"host"},
     "transformers": {"host", "learn", "heads"},
     "torch": {"host", "learn", "kernels", "heads"},

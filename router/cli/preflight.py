@@ -31,6 +31,8 @@ def look(config: Config, source: str, *, arguments: bool = True) -> None:
     configuration.check_adapter_files(config, source)
     if config.journal.path:
         check_folder(Path(config.journal.path))
+    if config.batches.path:
+        check_folder(Path(config.batches.path), "$.batches.path")
     if arguments and has_vllm():
         _look_at_arguments(config, source)
 

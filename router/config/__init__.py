@@ -28,6 +28,7 @@ from router.config.pooling import is_pooling
 from router.config.presented import fault_of_api_key, fault_of_origin
 from router.config.tree import (
     CONFIG_VERSION,
+    Batches,
     Config,
     DeviceSettings,
     Journal,
@@ -45,6 +46,7 @@ __all__ = [
     "RESERVED_NAMES",
     "VISIBLE_DEVICES",
     "VLLM_API_KEY_VARIABLE",
+    "Batches",
     "Config",
     "DeviceSettings",
     "Journal",

@@ -13,7 +13,7 @@ from router.config.engine_args import argument_name, not_here, twice
 from router.config.explain import one_of, shown
 from router.config.names import fault_of_name, means_a_route
 from router.config.presented import fault_of_api_key, fault_of_origin
-from router.config.tree import CONFIG_VERSION, Config, Journal, Member, Server, Supervision
+from router.config.tree import CONFIG_VERSION, Batches, Config, Journal, Member, Server, Supervision
 from router.errors import ConfigError
 
 #: Numbers alone would be an address in an old spelling: `1.5` is 1.0.0.5.
@@ -44,6 +44,7 @@ def check(config: Config, source: str) -> None:
     for name in config.devices:
         if why := fault_of_device(name):
             refuse(why, f"$.devices.{name}")
+    _check_batches(config.batches, refuse)
     names = [member.name for member in config.pool]
     taken = list(names)
     for i, member in enumerate(config.pool):
@@ -111,6 +112,15 @@ def _check_journal(journal: Journal, refuse: Refuse) -> None:
         refuse(f"expected at least {least}, got {journal.keep_bytes}", "$.journal.keep_bytes")
     if "\0" in journal.path:
         refuse(f"expected a folder's path, got {shown(journal.path)}", "$.journal.path")
+
+
+def _check_batches(batches: Batches, refuse: Refuse) -> None:
+    if "\0" in batches.path:
+        refuse(f"expected a folder's path, got {shown(batches.path)}", "$.batches.path")
+    for key, most in (("max_line_bytes", "max_file_bytes"), ("max_file_bytes", "max_files_bytes")):
+        value, bound = getattr(batches, key), getattr(batches, most)
+        if value > bound:
+            refuse(f"expected at most `{most}`, {bound}, got {value}", f"$.batches.{key}")
 
 
 def _check_name(name: str, before: Sequence[str], refuse: Refuse, at: str, key: str = "name") -> None:

@@ -49,11 +49,14 @@ def at_home(config: Config, source: str) -> Config:
     )
     routing = replace(routing, checkpoint=_expanded(routing.checkpoint, f"{source}: $.routing.checkpoint"))
     journal = replace(config.journal, path=_expanded(config.journal.path, f"{source}: $.journal.path"))
+    batches = replace(config.batches, path=_expanded(config.batches.path, f"{source}: $.batches.path"))
     pool = tuple(
         _member_at_home(member, f"{source}: $.pool[{i}]") if member.kind == "engine" else member
         for i, member in enumerate(config.pool)
     )
-    return replace(config, server=server, pool=pool, routing=routing, supervision=supervision, journal=journal)
+    return replace(
+        config, server=server, pool=pool, routing=routing, supervision=supervision, journal=journal, batches=batches
+    )
 
 
 def _member_at_home(member: Member, at: str) -> Member:

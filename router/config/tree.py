@@ -162,6 +162,23 @@ class Journal(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     feedback_ids: Ids = 100_000
 
 
+class Batches(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`/v1/files` and `/v1/batches`: many requests of one file, answered where the engines have slack."""
+
+    path: str = ""  #: a folder of its own for files and results; empty: there are no batches
+    running: Count = 16  #: lines that run at once in one member, at most
+    #: Of lines' prompts that one engine reads at once, estimated; a longer prompt is read alone.
+    prefill_tokens: Tokens = 2_048
+    tries: Count = 3  #: of a line whose engine fails
+    max_file_bytes: Bytes = 200 * 1024 * 1024
+    max_files_bytes: Bytes = 10 * (1 << 30)  #: of all files and results together
+    max_files: Count = 10_000  #: and as many batches
+    max_lines: Count = 1_000_000  #: of one file
+    max_line_bytes: Bytes = 4 * 1024 * 1024
+    expiry_s: Age = 30 * 86_400.0  #: files and finished batches are removed after this, unless they say otherwise
+    fsync_s: Wait = 1.0  #: at most so long until the disk has a result; 0: with each write
+
+
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The whole file."""
 
@@ -172,6 +189,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     routing: Routing = Routing()
     supervision: Supervision = Supervision()
     journal: Journal = Journal()
+    batches: Batches = Batches()
     #: Environment variables that keys were read from: engines do not inherit them. Not in the file, nor is the next.
     secret_variables: tuple[str, ...] = ()
     expanded_at: tuple[str, ...] = ()  #: where references stood, `$.pool[0].url`: what they brought is shown to nobody

@@ -157,6 +157,9 @@ class Connection(ClientWriter, asyncio.Protocol):
         self.listener.bug(error)
         self.abort()
 
+    def body_taken(self) -> None:
+        self._go_on()
+
     def replace(self, answer: Active, exchange: Exchange) -> None:
         """`answer` has an exchange now."""
         if self._active is answer:
@@ -261,7 +264,10 @@ class Connection(ClientWriter, asyncio.Protocol):
             while not self.stalled:
                 may_run = self._active is None and len(exchanges) > 0
                 if not may_run and (
-                    reader is None or not reader.unread.size or (self._active is not None and waiting.full)
+                    reader is None
+                    or not reader.unread.size
+                    or (self._active is not None and waiting.full)
+                    or reader.held
                 ):
                     break
                 if now >= until:
@@ -308,7 +314,8 @@ class Connection(ClientWriter, asyncio.Protocol):
                 unread = 0
                 self._count_unread(0)
                 self._go_on()
-        if (unread > 0 or self._turn_due or self._waiting.full or self.stalled) is self._reading:
+        held = reader is not None and reader.held
+        if (unread > 0 or self._turn_due or self._waiting.full or self.stalled or held) is self._reading:
             self._read_on(not self._reading)
         if self._active is None and not self._turn_due and not self.stalled:
             self._settle()
@@ -349,7 +356,7 @@ class Connection(ClientWriter, asyncio.Protocol):
 
     def _await_rest(self, reader: Reader) -> None:
         """Start the clock of a request's head or body, once, and tell a client that asks to go ahead."""
-        if self._timed == reader.phase:
+        if self._timed == reader.phase and not reader.passes_on:
             return
         self._timed = reader.phase
         limits = self.listener.limits

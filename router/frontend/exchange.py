@@ -39,6 +39,23 @@ class Stream(Protocol):
         ...
 
 
+class Incoming(Protocol):
+    """A body that is passed on as it comes (`upload.Upload`), and is not held in memory."""
+
+    @property
+    def full(self) -> bool:
+        """No more is to be read for now; `ClientWriter.body_taken` is called later."""
+        ...
+
+    def feed(self, data: bytes) -> None:
+        """Raises `RouterError`."""
+        ...
+
+    def abandon(self) -> None:
+        """No more will come, and no answer is wanted. Harmless when called again."""
+        ...
+
+
 class Port(Protocol):
     """What an exchange uses of the port that its connection came in by (`listener.Listener`)."""
 
@@ -66,6 +83,18 @@ class ClientWriter(Writer):
 
     def answered(self, exchange: "Exchange") -> None:
         """`exchange` is wholly written."""
+        raise NotImplementedError
+
+    def body_taken(self) -> None:
+        """An `Incoming` that was full takes more."""
+        raise NotImplementedError
+
+    def unsent_bytes(self) -> int:
+        """That the client has not taken yet."""
+        raise NotImplementedError
+
+    def abort(self) -> None:
+        """Close at once."""
         raise NotImplementedError
 
     def broke(self, error: Exception) -> None:
@@ -96,6 +125,7 @@ class Exchange:
     route: Named | None = None
     handler: "Handler | None" = None
     error: RouterError | None = None  #: refused before it was run
+    incoming: Incoming | None = None  #: takes the body
     stream: Stream | None = None
     accepted = False  #: by the pipeline: its end is in the ledger, by which it is counted in the metrics
 
@@ -172,16 +202,22 @@ class Exchange:
         self, status: int, body: bytes, content_type: str = wire.JSON, headers: str = "", model: str = ""
     ) -> None:
         """Send a whole answer."""
-        connection = self.connection
-        listener = connection.listener
+        head = self._head(status, content_type, len(body), headers)
+        self.connection.write(head if self.method == b"HEAD" else head + body)
+        self.finish(status, model)
+
+    def begin_body(self, status: int, length: int, content_type: str) -> None:
+        """Send the head of an answer whose body is written by and by; then `finish`."""
+        self.connection.write(self._head(status, content_type, length, ""))
+
+    def _head(self, status: int, content_type: str, length: int, headers: str) -> bytes:
+        listener = self.connection.listener
         if listener.draining:
             self.keep_alive = False
         if listener.request_ids and not headers.startswith(_REQUEST_ID):
             headers += self.request_id_header()
         ending = "" if self.keep_alive and not self.old_client else wire.connection(self.keep_alive, self.old_client)
-        head = wire.head(status, content_type, len(body), f"{listener.date}{headers}{self.cors}{ending}")
-        connection.write(head if self.method == b"HEAD" else head + body)
-        self.finish(status, model)
+        return wire.head(status, content_type, length, f"{listener.date}{headers}{self.cors}{ending}")
 
     def refuse(self, error: RouterError, headers: str = "", model: str = "") -> None:
         """Send `error` as the whole answer."""

@@ -3,9 +3,10 @@
 import asyncio
 from urllib.parse import unquote
 
-from router.errors import BadRequest, NotFound, RouterError
+from router.errors import BadRequest, NotFound
 from router.frontend import wire
 from router.frontend.exchange import Exchange
+from router.frontend.later import Later
 from router.frontend.routes import Route, shown
 from router.ipc.spec import EngineCall
 from router.pipeline.service import Service
@@ -18,7 +19,7 @@ _TEXT = "text/plain; charset=utf-8"
 def operations(service: Service) -> Route:
     def ask(exchange: Exchange) -> None:
         name, call = _read(exchange)
-        exchange.stream = _Operation(exchange, asyncio.ensure_future(service.operate(name, call)))
+        Later(exchange, asyncio.ensure_future(service.operate(name, call)), _type_of)
 
     return Route(_START, {"GET": ask, "POST": ask}, open=True, prefix=True, about="one of vLLM's routes, by member")
 
@@ -29,7 +30,7 @@ def adapter_routes(service: Service) -> tuple[Route, ...]:
     def route(path: str, about: str) -> Route:
         def ask(exchange: Exchange) -> None:
             call = EngineCall(path=path, body=_text(exchange.body))
-            exchange.stream = _Operation(exchange, asyncio.ensure_future(service.operate(_only(service, path), call)))
+            Later(exchange, asyncio.ensure_future(service.operate(_only(service, path), call)), _type_of)
 
         return Route(path, {"POST": ask}, reads_json=True, about=about)
 
@@ -43,32 +44,6 @@ def _only(service: Service, path: str) -> str:
         there = ", ".join(engines) or "none"
         raise BadRequest(f"expected a pool of one engine, there are {there}: ask the admin port, {_START}NAME{path}")
     return engines[0]
-
-
-class _Operation:
-    """The `Stream` of an exchange until the engine has answered. What has been asked for goes on without its client."""
-
-    def __init__(self, exchange: Exchange, asked: "asyncio.Future[bytes]") -> None:
-        self._exchange: Exchange | None = exchange
-        asked.add_done_callback(self._answered)
-
-    def gone(self) -> None:
-        self._exchange = None
-
-    def cut(self, error: RouterError) -> None:
-        exchange, self._exchange = self._exchange, None
-        if exchange is not None:
-            exchange.refuse(error)
-
-    def _answered(self, asked: "asyncio.Future[bytes]") -> None:
-        error = None if asked.cancelled() else asked.exception()
-        exchange, self._exchange = self._exchange, None
-        if exchange is None or asked.cancelled():
-            return
-        if isinstance(error, Exception):
-            exchange.answer_error(error)
-        else:
-            exchange.respond(200, asked.result(), _type_of(asked.result()))
 
 
 def _read(exchange: Exchange) -> tuple[str, EngineCall]:

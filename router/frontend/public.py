@@ -14,13 +14,15 @@ from router.dialects.invocations import kind_of
 from router.errors import BadRequest, DeadlineExceeded, ModelNotFound, NotSupported
 from router.frontend.answer import Answer
 from router.frontend.background import Background
+from router.frontend.batches import BatchRoutes
 from router.frontend.exchange import Exchange, Handler
 from router.frontend.failure import Dialect
 from router.frontend.feedback import feedback_route
+from router.frontend.files import Files
 from router.frontend.operations import adapter_routes
 from router.frontend.probes import probes, sagemaker_ping
 from router.frontend.reading import Reading
-from router.frontend.routes import Route, Routes, not_allowed
+from router.frontend.routes import Route, Routes, refuse_page
 from router.frontend.schema import documents
 from router.frontend.stored import stored_answers
 from router.gate.permit import Permit
@@ -47,7 +49,7 @@ _ABOUT: dict[Kind, str] = {
 class Public:
     """Handlers over one service. `draining` tells whether the process is about to end."""
 
-    __slots__ = ("_adapters", "_docs", "_draining", "_guarded", "_metrics", "_root", "_service", "_threads")
+    __slots__ = ("_adapters", "_docs", "_draining", "_files", "_guarded", "_metrics", "_root", "_service", "_threads")
 
     def __init__(self, service: Service, metrics: Metrics, draining: Callable[[], bool], config: Server) -> None:
         self._service = service
@@ -59,6 +61,7 @@ class Public:
         self._guarded = bool(config.api_keys)
         # One: what makes objects of a body holds the interpreter's lock, and more of them would keep it longer from us.
         self._threads = Threads(1, "headgate-reading")
+        self._files = Threads(2, "headgate-files")
 
     @property
     def reading_unfinished(self) -> int:
@@ -68,6 +71,7 @@ class Public:
     def close(self) -> None:
         """End the thread that reads large bodies. Idempotent."""
         self._threads.stop()
+        self._files.stop()
 
     def routes(self) -> Routes:
         routes = (
@@ -83,6 +87,8 @@ class Public:
             feedback_route(self._service, self._metrics),
             Route(_MODELS, {"GET": self._list_models}, about="auto, then the members"),
             Route(_MODELS + "/", {"GET": self._show_model}, prefix=True, about="one of them"),
+            *Files(self._service, self._files).routes(),
+            *BatchRoutes(self._service).routes(),
             *probes(self._service, self._metrics, self._draining),
             sagemaker_ping(self._service),
             Route(
@@ -169,13 +175,10 @@ def _by_query(infer: Handler) -> Handler:
 
 
 def _by_form(infer: Handler) -> Handler:
-    """Of a multipart body, which travels with its content type: in that stands what its parts are divided by. Browsers
-    send such bodies for pages of any site, without asking first, but say whose page it is."""
+    """Of a multipart body, which travels with its content type: in that stands what its parts are divided by."""
 
     def handle(exchange: Exchange) -> None:
-        origin = exchange.headers.get(b"origin")
-        if origin is not None and not exchange.cors:
-            raise not_allowed(origin)
+        refuse_page(exchange)
         form = read_form(exchange.headers.get(b"content-type", b""), exchange.body)
         exchange.body = form.travelling
         infer(exchange)

@@ -10,7 +10,7 @@ from time import perf_counter
 import httptools
 
 from router.errors import OUR_FAULT, BadRequest, ContentTooLarge, HeadersTooLarge, Overloaded, RouterError
-from router.frontend.exchange import EXPLAINED, ClientWriter, Exchange
+from router.frontend.exchange import EXPLAINED, ClientWriter, Exchange, Incoming
 from router.frontend.listener import Listener
 from router.frontend.origins import is_preflight
 from router.frontend.routes import not_allowed, shown
@@ -111,6 +111,8 @@ class Reader:
         if exchange.route is None:
             exchange.dialect = self._listener.routes.dialect_of(self._target)
         self._incoming = None
+        if exchange.incoming is not None:
+            exchange.incoming.abandon()
         self._let_go_of_body()
         self.phase = DEAF
         self.unread.clear()
@@ -122,7 +124,9 @@ class Reader:
         """No more input. Also breaks the cycle of the parser and its callbacks."""
         self.phase = DEAF
         self._parser = None
-        self._incoming = None
+        incoming, self._incoming = self._incoming, None
+        if incoming is not None and incoming.incoming is not None:
+            incoming.incoming.abandon()
         self.unread.clear()
         self._let_go_of_body()
 
@@ -178,6 +182,8 @@ class Reader:
         if exchange.error is not None:
             if self._body_bytes > SMALL_BODY_BYTES:
                 self.refuse(exchange.error)
+        elif exchange.incoming is not None:
+            self._pass_on(exchange.incoming, data)
         elif self._body_bytes > self._listener.limits.body_bytes:
             self.refuse(self._too_large())
         else:
@@ -211,6 +217,12 @@ class Reader:
         length = None if exchange is None else exchange.headers.get(b"content-length")
         return 0 if length is None else int(length) - self._body_bytes
 
+    def _pass_on(self, incoming: Incoming, data: bytes) -> None:
+        try:
+            incoming.feed(data)
+        except RouterError as error:
+            self.refuse(error)
+
     def _keep(self, data: bytes) -> None:
         listener = self._listener
         listener.body_bytes += len(data)
@@ -224,6 +236,17 @@ class Reader:
             if isinstance(self._body, bytes):
                 self._body = bytearray(self._body)
             self._body += data
+
+    @property
+    def held(self) -> bool:
+        """The body that comes is passed on, to what takes no more for now."""
+        exchange = self._incoming
+        return exchange is not None and exchange.incoming is not None and exchange.incoming.full
+
+    @property
+    def passes_on(self) -> bool:
+        """The body that comes is passed on as it comes: it takes as long as it takes."""
+        return self._incoming is not None and self._incoming.incoming is not None
 
     def _let_go_of_body(self) -> None:
         self._listener.body_bytes -= len(self._body)
@@ -274,7 +297,9 @@ class Reader:
             handler = exchange.handler = route.handlers.get(method)
             if handler is None:
                 raise route.wrong_method(method)
-            if length > listener.limits.body_bytes:
+            if route.takes is not None and method == b"POST":
+                exchange.incoming = route.takes(exchange)
+            elif length > listener.limits.body_bytes:
                 raise self._too_large()
             if unusual:
                 self._check_unusual(exchange, headers)
@@ -284,6 +309,9 @@ class Reader:
             if exchange.route is None:
                 exchange.dialect = listener.routes.dialect_of(self._target)
             exchange.error = error.with_traceback(None)  # which holds this frame, and the frame the exchange
+            if exchange.incoming is not None:
+                exchange.incoming.abandon()
+                exchange.incoming = None
             has_body = length > 0 or b"transfer-encoding" in headers
             if has_body and (length > SMALL_BODY_BYTES or b"expect" in headers):
                 self.refuse(error)

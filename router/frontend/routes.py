@@ -1,10 +1,10 @@
 """The table of routes of one listener: path and method to handler, with a hint where nothing fits."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from router.errors import Forbidden, MethodNotAllowed, NotFound
-from router.frontend.exchange import Exchange, Handler
+from router.frontend.exchange import Exchange, Handler, Incoming
 from router.frontend.failure import Dialect
 from router.frontend.origins import is_preflight, preflight_lines
 
@@ -19,7 +19,9 @@ _LISTED = 16
 class Route:
     """One path, or with `prefix` all that begin with it. `open` routes ask for no API key."""
 
-    __slots__ = ("about", "allow", "dialect", "handlers", "name", "open", "path", "prefix", "queried", "reads_json")
+    __slots__ = (
+        "about", "allow", "dialect", "handlers", "name", "open", "path", "prefix", "queried", "reads_json", "takes",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -31,11 +33,13 @@ class Route:
         dialect: Dialect = "openai",
         reads_json: bool = False,
         queried: bool = False,
+        takes: Callable[[Exchange], Incoming] | None = None,
         about: str = "",
     ) -> None:
         """`about`: what it does, in a few words, for `/docs`. `queried`: its handlers read the target's query, as those
-        of a `prefix` do."""
+        of a `prefix` do. `takes`: what takes the body of a POST as it comes; it raises `RouterError`."""
         self.queried = queried or prefix
+        self.takes = takes
         self.about = about
         self.path = path.encode()
         self.name = path + "{id}" if prefix else path
@@ -161,3 +165,11 @@ def not_allowed(origin: bytes) -> Forbidden:
     """Of a page that may not ask."""
     what = f"the origin {shown(origin)} is not one of `server.allowed_origins`"
     return Forbidden(what, code="origin_not_allowed")
+
+
+def refuse_page(exchange: Exchange) -> None:
+    """A browser sends a form, or a body without a type, for pages of any site, without asking first, but says whose
+    page it is. Raises `Forbidden` where that one may not ask."""
+    origin = exchange.headers.get(b"origin")
+    if origin is not None and not exchange.cors:
+        raise not_allowed(origin)

@@ -28,6 +28,10 @@ _BODIES: Final[dict[str, tuple[tuple[str, ...], Schema]]] = {
         _COMMON | {"messages": _LIST, "max_tokens": {"type": "integer"}, "n": {"type": "integer"}, "tools": _LIST},
     ),
     "/v1/completions": (("prompt",), _COMMON | {"prompt": {}, "max_tokens": {"type": "integer"}}),
+    "/v1/batches": (
+        ("input_file_id", "endpoint", "completion_window"),
+        {"input_file_id": _TEXT, "endpoint": _TEXT, "completion_window": _TEXT, "metadata": {"type": "object"}},
+    ),
     "/v1/responses": (("input",), _COMMON | {"input": {}, "max_output_tokens": {"type": "integer"}}),
     "/v1/messages": (("messages", "max_tokens"), _COMMON | {"messages": _LIST, "max_tokens": {"type": "integer"}}),
     "/v1/messages/count_tokens": (("messages",), {"model": _MODEL, "messages": _LIST}),
@@ -41,6 +45,17 @@ _BODIES: Final[dict[str, tuple[tuple[str, ...], Schema]]] = {
         (("query", "documents"), _ONE_MEMBER | {"query": {}, "documents": {}, "top_n": {"type": "integer"}}),
     ),
     "/v1/chat/completions/batch": (("messages",), {"model": _MODEL, "messages": {"type": "array", "items": _LIST}}),
+}
+#: What the query of a route may hold, where that is not the model.
+_QUERIES: Final[dict[str, tuple[str, ...]]] = {
+    "/v1/files": ("limit", "after", "order", "purpose"),
+    "/v1/batches": ("limit", "after"),
+}
+#: The form by which a file is sent.
+_FILE: Final[Schema] = {
+    "type": "object",
+    "required": ["purpose", "file"],
+    "properties": {"purpose": {"const": "batch"}, "file": {"type": "string", "format": "binary"}},
 }
 _ERROR: Final[Schema] = {
     "type": "object",
@@ -118,7 +133,8 @@ def _path(route: Route, guarded: bool) -> Schema:
     if route.prefix:
         found["parameters"] = [{"name": "id", "in": "path", "required": True, "schema": _TEXT}]
     elif route.queried:
-        found["parameters"] = [{"name": "model", "in": "query", "schema": _TEXT}]
+        names = _QUERIES.get(route.name, ("model",))
+        found["parameters"] = [{"name": name, "in": "query", "schema": _TEXT} for name in names]
     return found
 
 
@@ -136,6 +152,8 @@ def _operation(route: Route, method: str, guarded: bool) -> Schema:
         if required:
             body["required"] = list(required)
         operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": body}}}
+    if route.takes is not None and method == "POST":
+        operation["requestBody"] = {"required": True, "content": {"multipart/form-data": {"schema": _FILE}}}
     if guarded and not route.open:
         operation["security"] = [{"key": []}]
     return operation

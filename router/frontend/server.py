@@ -128,6 +128,8 @@ class Frontend:
         if self._public.draining:
             return
         self._public.draining = True
+        if self._service.batches is not None:
+            self._service.batches.withdraw()
         if "public" in self._sockets:
             self._sockets["public"].close()
         self._public.tell(tuple(self._public.connections), lambda connection: connection.drain())

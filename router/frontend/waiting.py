@@ -37,5 +37,7 @@ class Waiting:
         """None of them will be run."""
         for exchange in self.exchanges:
             self._listener.body_bytes -= len(exchange.body)
+            if exchange.incoming is not None:
+                exchange.incoming.abandon()
         self.exchanges.clear()
         self.parsed_bytes = 0

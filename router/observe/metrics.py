@@ -17,6 +17,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector, generate_late
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from router.observe.batch_families import BatchFigures, batch_families
 from router.observe.engine_metrics import EngineMetrics
 from router.observe.member_gauges import PREFIX, MemberGauges, member_families
 from router.observe.record import Record
@@ -28,6 +29,8 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 #: Names of the routes, as `frontend.routes.Route` has them.
 _ROUTES: dict[Kind, str] = {**API_PATHS, "stored": STORED_PATH + "{id}"}
+#: `Record.task` of the lines of batches.
+BATCH = "batch"
 _TOKENS = ("prompt", "completion", "cached")
 
 OVERHEAD_BOUNDS_S = array("d", [1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 0.1, 1.0])
@@ -142,6 +145,7 @@ class Metrics(Collector):
         self._steps: Callable[[], Iterable[tuple[str, str, str, int]]] = tuple
         self._open: FeedbackCounts | None = None
         self._feedback: dict[str, int] = {}
+        self._batches: Callable[[], BatchFigures] | None = None
         self._engines: EngineMetrics | None = None
         self._making: asyncio.Task[bytes] | None = None
         self._page = b""
@@ -170,6 +174,10 @@ class Metrics(Collector):
         """`length` is asked at each scrape: requests that wait for a slot."""
         self._queue_length = length
 
+    def watch_batches(self, figures: Callable[[], BatchFigures]) -> None:
+        """`figures` is asked at each scrape."""
+        self._batches = figures
+
     def watch_feedback(self, counts: "FeedbackCounts") -> None:
         self._open = counts
 
@@ -184,7 +192,8 @@ class Metrics(Collector):
     def ended(self, record: Record) -> None:
         """An accepted request has ended; native ends are counted natively (`native/meters.pyx`)."""
         model = record.model
-        self.request(_ROUTES[record.kind], model, record.status, record.total_s)
+        route = _ROUTES[record.kind] if record.task != BATCH else "/v1/batches"  # nobody waits for these
+        self.request(route, model, record.status, record.total_s)
         if record.error:
             self.error(record.error)
         if record.stream and record.ttft_s is not None:
@@ -313,6 +322,8 @@ class Metrics(Collector):
             yield from _journal_families(self._journal)
         if self._open is not None:
             yield from _feedback_families(self._open, self._feedback)
+        if self._batches is not None:
+            yield from batch_families(self._batches())
         yield _labelled("request_seconds", "Last byte in to last byte out.", "route", self._seconds_by_route())
         if self._engines is not None:
             about = "Scrapes whose page lacks the engine's own metrics: no answer in time, or a spoilt one."

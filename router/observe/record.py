@@ -63,7 +63,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_
     asked: str  #: the `model` that was asked for
     key_id: str = ""  #: of the API key; never the key itself
     session_id: str = ""
-    task: str = ""  #: a name for the traffic; the server gives none
+    task: str = ""  #: a name for the traffic; the server gives `batch` to lines of batches, else none
     stream: bool = False
     decision: Decided | None = None  #: None: it ended before one was made
     legs: tuple[Leg, ...] = ()

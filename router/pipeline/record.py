@@ -46,6 +46,7 @@ def record_of(request: Request, *, wanted: bool) -> Record:
         asked=query.model,
         key_id=query.key_id,
         session_id=query.session_id,
+        task=query.task,
         stream=query.stream,
         decision=decided[0] if decided else None,
         legs=_legs(request, decided) if wanted else (),

@@ -250,6 +250,7 @@ class Request(BaseRequest):
             deadline_s=query.deadline_s or 0.0,
             traceparent=self.traceparent.decode(),
             adapter=query.adapter,
+            priority=query.priority,
         )
         self.desk.pool[decision.member].submit(work, self)
         self.handed_over(decision.member)

@@ -28,6 +28,7 @@ from router.observe.journal import Journal
 from router.observe.ledger import Ledger
 from router.observe.metrics import Metrics
 from router.pipeline.adapters import PoolAdapters
+from router.pipeline.batch.batches import Batches, batches_of
 from router.pipeline.conversation import Conversation, query_of
 from router.pipeline.decider import Decider, decider_of
 from router.pipeline.holders import Holders
@@ -95,6 +96,7 @@ class Router:
         self.gate = Gate(config.server.limits, self.metrics)
         self.journal: Journal | None = None
         self.feedback: Feedback | None = None
+        self.batches: Batches | None = None
         self._start = start
         self._on_event = on_event
         self._created = int(time.time())
@@ -139,6 +141,7 @@ class Router:
             return
         try:
             self.open_journal()
+            self.batches = batches_of(self, self.config, self.metrics)
             await self._supervisor.start(self._on_event)
         except BaseException as error:
             await self._close_journal()
@@ -155,6 +158,8 @@ class Router:
     async def stop(self) -> None:
         """End every request with an error and every engine. Idempotent."""
         self._closed = True
+        if self.batches is not None:
+            self.batches.withdraw()
         self.gate.close()
         if self.intake is not None:
             self.intake.close()
@@ -186,6 +191,9 @@ class Router:
             self.intake.batch.before = self.journal.pace(self._requests)
 
     async def _close_journal(self) -> None:
+        """And before it the batches, whose last lines stand in it."""
+        if self.batches is not None:
+            await self.batches.close()
         journal, self.journal, self.feedback = self.journal, None, None
         if journal is not None:
             await journal.close()
@@ -282,7 +290,14 @@ class Router:
             return self._decider.decide(what, model=model, max_tokens=max_tokens)
         query = what if isinstance(what, Query) else query_of(what, model=model, max_tokens=max_tokens)
         settings = self.settings_of(query)
-        return self._decider.choose(query, self._decider.scoring.score(query), self._snapshot(), settings)
+        whole = query.kind in WHOLE
+        scores = self._decider.unscored(0) if whole else self._decider.scoring.score(query)
+        return self._decider.choose(query, scores, self._snapshot(), settings)
+
+    @property
+    def scores_slowly(self) -> bool:
+        """A decision takes milliseconds."""
+        return self._decider.scoring.slow
 
     def models(self) -> tuple[ModelCard, ...]:
         states = [member.state() for member in self.pool]

@@ -13,6 +13,7 @@ from router.gate.gate import Gate
 from router.gate.permit import Permit
 from router.ipc.spec import EngineCall
 from router.observe.feedback import Feedback
+from router.pipeline.batch.batches import Batches
 from router.pipeline.intake import Intake
 from router.pipeline.sink import Sink
 from router.pool.base import MemberPhase, MemberStatus
@@ -66,6 +67,11 @@ class Service(Protocol):
     @property
     def feedback(self) -> Feedback | None:
         """What clients say of answers; None where it is written nowhere."""
+        ...
+
+    @property
+    def batches(self) -> Batches | None:
+        """Files and batches; None where the config names no folder for them."""
         ...
 
     def decide(self, query: Query) -> Decision:

@@ -46,6 +46,7 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
     deadline_s: float = 0.0  #: seconds from now; 0 for none
     traceparent: str = ""
     adapter: str = ""  #: the LoRA adapter of the member that is to answer; empty for the model itself
+    priority: int = 0  #: lower runs earlier
 
 
 class Failure(msgspec.Struct, frozen=True):

@@ -146,6 +146,7 @@ class EngineMember(Laned):
             deadline_s=work.deadline_s,
             traceparent=work.traceparent,
             adapter=work.adapter,
+            priority=work.priority,
         )
         try:
             link.send(submit)
@@ -251,6 +252,11 @@ class EngineMember(Laned):
     def process_id(self) -> int:
         """Of the host that answers, or did last; 0: none has yet."""
         return 0 if self._hello is None else self._hello.pid
+
+    @property
+    def most_running(self) -> int:
+        """Sequences that the engine runs at once; 0: it has not said."""
+        return 0 if self._hello is None else max(0, self._hello.max_running)
 
     # For the supervisor
 

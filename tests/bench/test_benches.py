@@ -53,6 +53,14 @@ def test_after_one_500_of_one_member_the_native_share_of_the_others_requests_is_
     assert result["steps"] == dict.fromkeys(("head", "body", "admit", "score", "decide", "frame", "pass_on", "end"), 1)
 
 
+def test_batch_lane(root):
+    result = run(root, "batch_lane.py")
+    assert is_spread(result["alone"]["ttft_p95_ms"])
+    assert is_spread(result["beside"]["ttft_p95_ms"])
+    assert result["added_steps"] < 100
+    assert result["lines_done_beside"] > 0
+
+
 def test_loss(root):
     result = run(root, "loss.py")
     assert result["loss_stop_ms"] > 0

@@ -19,6 +19,7 @@ from router.ipc.spec import EngineCall
 from router.observe.feedback import Feedback
 from router.observe.metrics import Metrics
 from router.observe.record import SCHEMA_VERSION, Record
+from router.pipeline.batch.batches import Batches
 from router.pipeline.service import MemberStatus, ModelCard
 from router.pipeline.sink import Sink
 from router.types import Decision, MemberState, Query, Term, Timings, Usage
@@ -92,6 +93,7 @@ class ScriptedService:
     requests: list[Request] = field(default_factory=list)
     intake: None = None
     feedback: Feedback | None = None
+    batches: Batches | None = None
     metrics: Metrics | None = None
     gate: None = None
     calls: list[tuple[str, EngineCall]] = field(default_factory=list)

@@ -97,7 +97,7 @@ async def test_a_bug_is_a_500_and_logged(
         ("/v1/chat/completion", "did you mean /v1/chat/completions?"),
         ("/chat/completions", "did you mean /v1/chat/completions?"),
         ("/v1/images", "no route /v1/images; "),
-        ("/v1/files", "no route /v1/files"),
+        ("/v1/assistants", "no route /v1/assistants"),
         ("/" + "a" * 60_000, "there are /v1/chat/completions"),
         ("/api/v1/messages", "did you mean /v1/messages?"),
         ("/v1/chat/competions", "did you mean /v1/chat/completions?"),

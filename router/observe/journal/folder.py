@@ -16,17 +16,17 @@ _LOCK = "lock"
 _AT = "$.journal.path"
 
 
-def check_folder(folder: Path) -> None:
-    """Raises `ConfigError` where no journal could be written in `folder`. Makes nothing."""
+def check_folder(folder: Path, at: str = _AT) -> None:
+    """Raises `ConfigError` where nothing could be written in `folder`, which the config names `at`. Makes nothing."""
     there = folder
     while not there.exists() and there != there.parent:
         there = there.parent
     if not there.is_dir():
-        raise ConfigError(f"{folder}: expected a folder; {there} is none - at `{_AT}`")
+        raise ConfigError(f"{folder}: expected a folder; {there} is none - at `{at}`")
     if there == folder:
-        check_own_folder(folder, _AT)
+        check_own_folder(folder, at)
     if not os.access(there, os.W_OK | os.X_OK):
-        raise ConfigError(f"{folder}: {there} cannot be written in - at `{_AT}`")
+        raise ConfigError(f"{folder}: {there} cannot be written in - at `{at}`")
 
 
 class Folder:

@@ -1,0 +1,45 @@
+"""How much of a member batches may have."""
+
+from typing import Any
+
+import pytest
+
+from router.pipeline.batch.slack import Seen, Slack, may_read, reads_s, slack
+
+
+@pytest.mark.parametrize(
+    ("seen", "expected"),
+    [
+        ({}, (16, 0)),
+        ({"own": 10, "in_flight": 10}, (6, 0)),
+        ({"own": 16, "in_flight": 16}, (0, 0)),
+        ({"ready": False, "own": 3, "in_flight": 3}, (0, 0)),
+        ({"live_waits": True, "own": 3, "in_flight": 3}, (0, 0)),
+        # a quarter of the sequences stays free, and live requests come off the rest
+        ({"most_running": 16}, (12, 0)),
+        ({"most_running": 16, "own": 12, "in_flight": 12}, (0, 0)),
+        ({"most_running": 16, "own": 12, "in_flight": 17}, (0, 5)),
+        ({"most_running": 16, "own": 2, "in_flight": 40}, (0, 2)),
+        ({"most_running": 256, "own": 4, "in_flight": 100}, (12, 0)),
+        ({"most_running": 2}, (1, 0)),
+        ({"most_running": 1}, (1, 0)),
+        ({"most_running": 1, "own": 1, "in_flight": 2}, (0, 1)),
+        # the KV cache
+        ({"kv_use": 0.81, "own": 5, "in_flight": 5}, (0, 0)),
+        ({"kv_use": 0.96, "own": 5, "in_flight": 5}, (0, 3)),
+        ({"kv_use": 0.96, "own": 1, "in_flight": 1}, (0, 0)),
+        ({"kv_use": 0.96, "own": 1, "in_flight": 2}, (0, 1)),
+    ],
+)
+def test_slack(seen: dict[str, Any], expected: tuple[int, int]) -> None:
+    assert slack(Seen(**seen), 16) == Slack(*expected)
+
+
+def test_prompts_are_read_a_bounded_number_of_tokens_at_once_and_a_longer_one_alone() -> None:
+    assert may_read(100, 0, 2048)
+    assert may_read(100, 1948, 2048)
+    assert not may_read(100, 1949, 2048)
+    assert may_read(100_000, 0, 2048)
+    assert not may_read(1, 100_000, 2048)
+    assert reads_s(2_000, 1_000.0) == 4.0
+    assert reads_s(2_000, 0.0) == 0.0
