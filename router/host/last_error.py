@@ -79,7 +79,8 @@ def root_cause(error: BaseException, lines: list[str]) -> str:
     own = _own(error)
     if _OFFLINE in own:
         return _NOT_HERE
-    if own and not _hollow(f"{type(error).__name__}: {own}"):
+    # Our own errors name what is to blame, also where they quote one of vLLM's that names nothing.
+    if own and (isinstance(error, HeadgateError) or not _hollow(f"{type(error).__name__}: {own}")):
         return own
     return last_error(lines) or own or type(error).__name__
 

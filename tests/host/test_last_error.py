@@ -21,6 +21,7 @@ CORE = [
     [
         (ValueError("bad\nvalue"), [], "bad value"),
         (ConfigError("engine_args: vLLM has no argument 'x'"), [], "engine_args: vLLM has no argument 'x'"),
+        (ConfigError("adapter 'x': see the root cause above"), CORE, "adapter 'x': see the root cause above"),
         (OSError("no file"), [], "OSError: no file"),
         (
             RuntimeError("Engine core initialization failed. See root cause above."),

@@ -1,6 +1,7 @@
 """The LoRA adapters of vLLM's engine: which there are, and those of an earlier engine loaded again."""
 
 import logging
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from router.host.base import MOST_MESSAGE
 from router.ipc.spec import EngineCall
 from router.types import LOAD_ADAPTER, Adapter
 
+_IN_WORKER = re.compile(r"Worker failed with error '(.+)', please check", re.DOTALL)
 logger = logging.getLogger("headgate.host")
 
 
@@ -38,7 +40,7 @@ async def load_configured(state: Any, modules: Sequence[Any]) -> None:
         try:
             await models.init_static_loras()
         except ValueError as error:
-            raise ConfigError(f"engine_args.lora_modules: adapter {module.name!r}: {error}") from error
+            raise ConfigError(f"engine_args.lora_modules: adapter {module.name!r}: {_reason(error)}") from error
 
 
 async def load_again(slow: SlowWay, state: Any, adapters: Sequence[Adapter]) -> None:
@@ -54,6 +56,12 @@ async def load_again(slow: SlowWay, state: Any, adapters: Sequence[Adapter]) -> 
 
 def _requests(state: Any) -> dict[str, Any]:
     return getattr(getattr(state, "openai_serving_models", None), "lora_requests", None) or {}
+
+
+def _reason(error: ValueError) -> str:
+    """What was wrong in the worker, without where that was found out."""
+    found = _IN_WORKER.search(str(error))
+    return found[1] if found else str(error)
 
 
 def _body(adapter: Adapter, *, in_place: bool) -> str:

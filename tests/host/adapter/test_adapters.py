@@ -78,7 +78,11 @@ async def test_those_of_an_earlier_engine_are_loaded_and_one_that_is_refused_is_
     assert "the adapter 'bad' was not loaded again: too wide" in caplog.text
 
 
-async def test_one_of_the_arguments_that_vllm_refuses_is_named():
+WORKER = "Call to add_lora method failed: Worker failed with error 'no such module: q', please check the stack trace"
+
+
+@pytest.mark.parametrize("why", ["no such module: q", WORKER])
+async def test_one_of_the_arguments_that_vllm_refuses_is_named(why):
     class Models:
         static_lora_modules = None
         loaded = ()
@@ -86,12 +90,12 @@ async def test_one_of_the_arguments_that_vllm_refuses_is_named():
         async def init_static_loras(self):
             (module,) = self.static_lora_modules
             if module.name == "bad":
-                raise ValueError("no such module: q")
+                raise ValueError(why)
             self.loaded += (module.name,)
 
     models = Models()
     modules = [SimpleNamespace(name=name) for name in ("good", "bad")]
-    with pytest.raises(ConfigError, match=r"engine_args\.lora_modules: adapter 'bad': no such module: q"):
+    with pytest.raises(ConfigError, match=r"engine_args\.lora_modules: adapter 'bad': no such module: q$"):
         await load_configured(SimpleNamespace(openai_serving_models=models), modules)
     assert models.loaded == ("good",)
 
