@@ -315,3 +315,31 @@ def test_all_that_is_in_the_folder_is_for_its_owner_alone(server: Any, tmp_path:
     folder = tmp_path / "batches"
     assert folder.stat().st_mode & 0o777 == 0o700
     assert {(folder / name).stat().st_mode & 0o777 for name in os.listdir(folder)} == {0o600}
+
+
+def test_a_batch_of_embeddings_goes_to_the_member_that_makes_them(
+    serve: Callable[..., Any], config: Callable[..., Path], tmp_path: Path
+) -> None:
+    pool = [
+        {"name": "small", "model": "stub", "strength": 0.4},
+        {
+            "name": "vectors",
+            "model": "stub",
+            "engine_args": {"runner": "pooling", "capabilities": ["embeddings"]},
+        },
+    ]
+    url = "/v1/embeddings"
+    script = json.dumps([["chunk", '{"object": "list", "data": [{"embedding": [0.5]}]}'], ["done"]])
+    lines = [
+        {"custom_id": f"line-{n}", "method": "POST", "url": url, "body": {"input": "x", "user": script, **more}}
+        for n, more in enumerate(({"model": "vectors"}, {}, {"model": "small"}), start=1)
+    ]
+    with client_of(serve(config(pool=pool, batches={"path": str(tmp_path / "batches")}))) as client:
+        batch = ended(client, begun(client, lines, endpoint=url).id)
+        found = results(client, batch.output_file_id)
+        (wrong,) = results(client, batch.error_file_id).values()
+    assert {name: each["response"]["body"]["data"] for name, each in found.items()} == {
+        "line-1": [{"embedding": [0.5]}],
+        "line-2": [{"embedding": [0.5]}],
+    }
+    assert (wrong["custom_id"], wrong["response"]["status_code"]) == ("line-3", 400)

@@ -214,6 +214,7 @@ class Job:
         tools, store = self._tools, self._store
         self._check_open()
         done = await self._long(lambda folder: recover(folder, self.id, 1 << 40, Pace(self._is_open)))
+        self._check_open()
         run = self._run = self._new_run(done)
         try:
             tools.lane.add(run)
@@ -292,13 +293,13 @@ class Job:
         self._ending = "failed"
         batch = self.stored.batch
         found = (fault, *(batch.errors.data if batch.errors is not None else ()))
-        failed = msgspec.structs.replace(batch, errors=Faults(data=found))
-        self._store.batches[self.id] = msgspec.structs.replace(self.stored, batch=failed, ending="failed")
+        now = int(time.time())
         try:
+            await self._save(status="finalizing", finalizing_at=now, errors=Faults(data=found), ending="failed")
             await self._end()
         except Exception as error:
             log.error("%s: its end cannot be written: %s", self.id, error)
-            over = at_end(failed, "failed", int(time.time()))
+            over = at_end(self.stored.batch, "failed", now)
             self._store.batches[self.id] = msgspec.structs.replace(self.stored, batch=over)
 
     async def _save(self, *, ending: Ending | None = None, **changes: object) -> None:

@@ -30,6 +30,7 @@ from router.types import Decision, MemberState, Query
 log = logging.getLogger("headgate.batches")
 
 LOOK_S = 0.01
+_IDLE_LOOK_S = 0.05  #: while no line runs, and none can be begun
 #: A line that waits is decided anew after so long: its choice may have become another one.
 _DECIDED_S = 5.0
 #: Of bodies that are decided for in one look: scoring takes time of the event loop.
@@ -155,6 +156,7 @@ class Lane:
         for run in self.runs:
             run.read_ahead()
         if self.running or any(run.startable for run in self.runs):
+            pause_s = max(pause_s, LOOK_S if self.running else _IDLE_LOOK_S)
             self._timer = asyncio.get_running_loop().call_later(pause_s, self._look)
 
     def _ids(self) -> dict[int, int]:

@@ -232,4 +232,6 @@ class Results:
 
 
 def why_not_written(error: OSError) -> str:
+    if not error.errno:
+        return error.strerror or str(error)
     return "the disk is full" if error.errno in FULL else f"the disk refuses: {error.strerror or error}"

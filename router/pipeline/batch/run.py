@@ -6,7 +6,6 @@ input --a thread reads ahead--> ready --lane--> running --> results
 """
 
 import asyncio
-import errno
 import logging
 import os
 from collections import deque
@@ -179,7 +178,7 @@ class Run:
         try:
             self._store.check_room(0)
         except StorageFull as error:
-            self._cannot_write(OSError(errno.EDQUOT, error.message))
+            self._cannot_write(OSError(0, error.message))
         self._stir()
         self.look_whether_over()
 

@@ -20,6 +20,10 @@ KV_KEEP = 0.95
 RESERVED = 0.25
 
 
+#: How long a prompt is taken to be read where the engine's rate is not known yet.
+_UNKNOWN_S = 1.0
+
+
 class Seen(msgspec.Struct, frozen=True, kw_only=True):
     """A member, as it is now."""
 
@@ -56,7 +60,7 @@ def slack(seen: Seen, most: int) -> Slack:
 
 def reads_s(prompt_tokens: int, prefill_tokens_per_s: float) -> float:
     """For how long a line's prompt is taken to be read: twice the estimate, as it shares the engine's steps."""
-    return 2.0 * prompt_tokens / prefill_tokens_per_s if prefill_tokens_per_s > 0 else 0.0
+    return 2.0 * prompt_tokens / prefill_tokens_per_s if prefill_tokens_per_s > 0 else _UNKNOWN_S
 
 
 def may_read(prompt_tokens: int, reading_tokens: int, most_tokens: int) -> bool:

@@ -102,7 +102,8 @@ async def test_on_a_full_disk_a_batch_fails_and_says_so_and_live_requests_are_an
     batch = await kit.over(id)
     assert batch.status == "failed"
     assert batch.errors.data[0].code == "storage_full"
-    assert "a result cannot be written" in batch.errors.data[0].message
+    why = "a result cannot be written: all files together may have 200000 bytes (`batches.max_files_bytes`)"
+    assert batch.errors.data[0].message.startswith(why)
     assert 0 < len(kit.results(batch.output_file_id)) < 699
     assert kit.batches.figures().running == 0
     assert await kit.steps() >= 1

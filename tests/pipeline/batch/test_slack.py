@@ -42,4 +42,4 @@ def test_prompts_are_read_a_bounded_number_of_tokens_at_once_and_a_longer_one_al
     assert may_read(100_000, 0, 2048)
     assert not may_read(1, 100_000, 2048)
     assert reads_s(2_000, 1_000.0) == 4.0
-    assert reads_s(2_000, 0.0) == 0.0
+    assert reads_s(2_000, 0.0) == 1.0  # not known yet
