@@ -39,15 +39,18 @@ def main() -> int:
     stand_guard()
     words = LastWords()
     _log_to_stderr()
+    inode = -1
     try:
-        why = uvloop.run(_serve(spec, _listen(spec.socket)))
+        listener = _listen(spec.socket)
+        inode = os.lstat(spec.socket).st_ino
+        why = uvloop.run(_serve(spec, listener))
     except KeyboardInterrupt:
         why = ""
     except BaseException as error:  # whatever it was, the supervisor shows our last line
         logger.exception("the engine host failed")
         why = root_cause(error, words.settled())
     finally:
-        remove_socket(spec.socket)
+        remove_socket(spec.socket, inode)
     if why == DIED:
         cause = last_error(words.settled()[-100:])
         why = f"{DIED}: {cause}" if cause else DIED

@@ -343,6 +343,8 @@ class Peer:
 _running: set[asyncio.Task[None]] = set()
 
 
-def remove_socket(path: str) -> None:
+def remove_socket(path: str, inode: int | None = None) -> None:
+    """With `inode` only that one: a host that takes our place may have put its own there."""
     with contextlib.suppress(FileNotFoundError):
-        os.unlink(path)
+        if inode is None or os.lstat(path).st_ino == inode:
+            os.unlink(path)

@@ -26,6 +26,10 @@ class Adapters:
         """Those that the engine's arguments do not name."""
         return tuple(self._added.values())
 
+    def found(self, adapters: Sequence[Adapter]) -> None:
+        """An engine that we did not start has these: an operator has loaded those that its config does not name."""
+        self._added |= {adapter.name: adapter for adapter in adapters if adapter.name not in self._there}
+
     def told(self, adapters: Sequence[Adapter]) -> list[str]:
         """The engine has these. The names of those that were loaded into the one before, and are not there."""
         self._there = {adapter.name: adapter for adapter in adapters}

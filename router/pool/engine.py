@@ -49,6 +49,7 @@ from router.pool.claims import plausible, tokens
 from router.pool.devices import with_lost_devices
 from router.pool.failing import Failing
 from router.pool.failure import failure_of, is_members_fault
+from router.pool.handover import Tenure
 from router.pool.laned import Laned
 from router.pool.link import HostLink
 from router.pool.load import LoadTracker, memory_share, without_length
@@ -56,6 +57,7 @@ from router.pool.process import HOST_COMMAND
 from router.pool.question import Question
 from router.pool.starting import Starting
 from router.pool.timings import Timings, key_of
+from router.pool.turns import Load as MayLoad
 from router.pool.turns import Turn, at_once, in_time, loader_of
 from router.types import MemberState
 
@@ -120,6 +122,7 @@ class EngineMember(Laned):
         self._link: HostLink | None = None
         self._hello: Hello | None = None
         self._metrics = Question()
+        self.tenure = Tenure(self._spec)
         self.starting = Starting(timings or Timings(None), key_of(self._spec))
         self._lost_devices = lost_devices
         self._killed = ""  # why we ended it ourselves
@@ -195,9 +198,11 @@ class EngineMember(Laned):
         link = self._link = HostLink(self.name, self.received, self._lost, self._writable, self._frames)
         timeout_s = self._supervision.start_timeout_s
         try:
-            async with in_time(self.turn, timeout_s) as load, self.starting.followed(link.news):
-                spec = msgspec.structs.replace(self._spec, adapters=self.adapters.added)
-                hello = await link.open(spec, self.log_path, self._env, self._command, load)
+            async with in_time(self.turn, timeout_s) as load:
+                if (hello := await self.tenure.joined(link)) is None:
+                    hello = await self._opened(link, load)
+                else:
+                    self.adapters.found(hello.adapters)
         except TimeoutError:
             why = f"it was not ready within {timeout_s:g} s; its log is {self.log_path}"
             await self._give_up(why)
@@ -219,6 +224,11 @@ class EngineMember(Laned):
         self._writable(True)
         self.last_heard_s = self.ready_since_s = time.monotonic()
         self.phase = "ready"
+
+    async def _opened(self, link: HostLink, load: MayLoad) -> Hello:
+        async with self.starting.followed(link.news):
+            spec = msgspec.structs.replace(self.tenure.spec, adapters=self.adapters.added)
+            return await link.open(spec, self.log_path, self._env, self._command, load)
 
     async def stop(self) -> None:
         self.phase = "stopped"
@@ -289,6 +299,10 @@ class EngineMember(Laned):
         if link is not None and link.process is not None:
             self.last_error = await with_lost_devices(why or link.process.epitaph(), self._lost_devices)
 
+    @property
+    def link(self) -> HostLink | None:
+        return self._link
+
     # Messages
 
     def received(self, message: Message) -> None:
@@ -307,6 +321,8 @@ class EngineMember(Laned):
         elif isinstance(message, Control):
             if message.op == "metrics":
                 self._metrics.answered(message.argument)
+            elif message.op == "hand_over":
+                self.tenure.answered(message.argument)
         elif not isinstance(message, Hello):
             raise ProtocolError(f"a host does not send {type(message).__name__}")
 
@@ -388,6 +404,7 @@ class EngineMember(Laned):
         self.phase = "restarting"
         self.lane.send = None
         self._metrics.lost()
+        self.tenure.lost()
         self._load.forget()
         why = f"engine {self.name!r} was lost" + (f": {error}" if error else "")
         log.error("%s; %d requests were under way", why, len(self._calls))

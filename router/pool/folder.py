@@ -33,12 +33,12 @@ class RuntimeFolder:
 
     def __init__(self, configured: str, root: Path) -> None:
         self._lock = -1
+        self._ours = True
         if configured:
             self.path = private_folder(Path(configured))
             self._made = False
         else:
-            if len(os.fsencode(root)) + _OWN_BYTES + len("/headgate-12345678") > _MAX_PATH_BYTES:
-                root = Path("/tmp")
+            root = _short(root)
             remove_abandoned(root)
             self.path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=root))
             self._made = True
@@ -46,8 +46,39 @@ class RuntimeFolder:
         if len(os.fsencode(self.path)) + _OWN_BYTES > _MAX_PATH_BYTES:
             raise ConfigError(f"{self.path}: too long for a Unix socket - at `$.supervision.runtime_dir`")
 
+    @classmethod
+    def adopt(cls, path: Path, *, made: bool, lock: int) -> "RuntimeFolder":
+        """That of a running router, whose `lock` (-1: it has none) we hold too. It is not ours yet."""
+        folder = cls.__new__(cls)
+        folder.path, folder._made, folder._lock, folder._ours = path, made, lock, False
+        return folder
+
+    @property
+    def lock(self) -> int:
+        """Its descriptor, -1: there is none."""
+        return self._lock
+
+    @property
+    def made(self) -> bool:
+        """By a router, and removed at its end."""
+        return self._made
+
+    def own(self, ours: bool) -> None:
+        """Whether it is ours to remove from now on, or another router's."""
+        self._ours = ours
+        if ours and self._lock >= 0:
+            with contextlib.suppress(OSError):
+                (self.path / _MARK).write_text(f"{os.getpid()}\n")
+
     def remove(self, *, keep_logs: bool = False) -> None:
         """Delete what was made here. A cleaner may have done so before."""
+        if self._ours:
+            self._remove(keep_logs)
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+    def _remove(self, keep_logs: bool) -> None:
         with contextlib.suppress(FileNotFoundError):
             for file in self.path.iterdir():
                 if file.suffix == ".sock" or (self._made and (not keep_logs or file.name == _MARK)):
@@ -55,15 +86,36 @@ class RuntimeFolder:
         if self._made:
             with contextlib.suppress(OSError):  # logs were kept
                 self.path.rmdir()
-        if self._lock >= 0:
-            os.close(self._lock)
-            self._lock = -1
 
     def _mark(self) -> None:
         with contextlib.suppress(OSError):  # a file system without locks: nobody removes it for us
             self._lock = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             (self.path / _MARK).write_text(f"{os.getpid()}\n")
+
+
+def folders(configured: str, root: Path) -> list[Path]:
+    """Where a running router of this user may have its sockets, by its config's `runtime_dir`."""
+    if configured:
+        return [Path(configured).resolve()]
+    found = []
+    with contextlib.suppress(OSError):
+        found = [entry for entry in _short(root).iterdir() if _NAME.fullmatch(entry.name)]
+    return sorted(folder for folder in found if _is_private(folder))
+
+
+def _is_private(folder: Path) -> bool:
+    with contextlib.suppress(OSError):
+        status = folder.lstat()
+        return stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid() and not status.st_mode & 0o077
+    return False
+
+
+def _short(root: Path) -> Path:
+    """`root`, if a socket's path in it is short enough."""
+    if len(os.fsencode(root)) + _OWN_BYTES + len("/headgate-12345678") > _MAX_PATH_BYTES:
+        return Path("/tmp")
+    return root
 
 
 def remove_abandoned(root: Path) -> None:

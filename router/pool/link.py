@@ -9,6 +9,7 @@ import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -30,6 +31,14 @@ _PASSING = frozenset({
 
 
 async def _at_once() -> None: ...
+
+
+class RunningHost(msgspec.Struct, frozen=True, kw_only=True):
+    """A host that need not be started."""
+
+    socket: str
+    secret: str
+    role: Literal["owner", "client"]  #: that we join as
 
 
 class HostLink:
@@ -54,6 +63,8 @@ class HostLink:
         self._shortcut = shortcut
         self._greeted: asyncio.Future[Hello] | None = None
         self._secret = b""
+        self.verbs: tuple[str, ...] = ()  #: of `Control` that the host takes
+        self._role: Literal["owner", "client"] = "owner"
 
     async def open(
         self,
@@ -88,6 +99,20 @@ class HostLink:
             await asyncio.gather(died, greeting, asked, return_exceptions=True)
         if self.channel is None:  # lost right after its greeting
             raise EngineStartError(self.name, process.last_words())
+        return hello
+
+    async def join(self, host: RunningHost, process: HostProcess | None) -> Hello:
+        """Connect to a host that runs already. Raises `EngineStartError`."""
+        self._greeted = asyncio.get_running_loop().create_future()
+        self._secret, self._role, self.process = host.secret.encode(), host.role, process
+        loop, greeted = asyncio.get_running_loop(), self._greeted
+        try:
+            await loop.create_unix_connection(lambda: Channel(self, loop), host.socket)
+            hello = await greeted
+        except (OSError, ProtocolError) as error:
+            raise EngineStartError(self.name, f"its running host could not be joined: {error}") from error
+        if self.channel is None:  # lost right after its greeting
+            raise EngineStartError(self.name, "its running host was lost as it was joined")
         return hello
 
     async def _spawned(self, spec: HostSpec, log: Path, env: dict[str, str], command: tuple[str, ...]) -> HostProcess:
@@ -128,7 +153,7 @@ class HostLink:
 
     def connected(self, channel: Channel) -> None:
         self.channel = channel
-        channel.send(Hello(role="owner", secret=self._secret, pid=os.getpid()))
+        channel.send(Hello(role=self._role, secret=self._secret, pid=os.getpid()))
 
     def lost(self, error: Exception | None) -> None:
         self.channel = None
@@ -152,6 +177,7 @@ class HostLink:
         if message.model not in ("", self.name):
             raise ProtocolError(f"expected the host of model {self.name!r}, got that of {message.model[:200]!r}")
         assert self._greeted is not None
+        self.verbs = message.verbs
         if not self._greeted.done():
             self._greeted.set_result(message)
         self.received = self._pass_on
@@ -181,7 +207,7 @@ class HostLink:
         return None if refused is None else ArgumentsRefused(self.name, refused.key, refused.why)
 
     async def _why(
-        self, process: HostProcess, died: "asyncio.Task[int]", greeting: "asyncio.Task[Hello]"
+        self, process: HostProcess, died: "asyncio.Task[int | None]", greeting: "asyncio.Task[Hello]"
     ) -> EngineStartError:
         error = greeting.exception() if greeting.done() else None
         if isinstance(error, EngineStartError):

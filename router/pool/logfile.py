@@ -29,18 +29,26 @@ class LogFile:
         """Opens `path` to append to; its folder is made if missing, one that has grown large is set aside. Raises
         `OSError`, also on what is no file of ours."""
         _make_folder(path.parent)
-        self.fd, self._start, self._tail = _open(path), 0, ""
+        self.fd, self.start, self._tail = _open(path), 0, ""  #: `start`: in bytes, where the host's own words begin
         self._read_to = 0
         try:
-            self._start = self._read_to = os.fstat(self.fd).st_size
-            if self._start > _LOG_BYTES and _set_aside(path):
+            self.start = self._read_to = os.fstat(self.fd).st_size
+            if self.start > _LOG_BYTES and _set_aside(path):
                 os.close(self.fd)
                 self.fd = -1
                 self.fd = _open(path)
-                self._start = self._read_to = os.fstat(self.fd).st_size
+                self.start = self._read_to = os.fstat(self.fd).st_size
         except BaseException:
             self.close()
             raise
+
+    @classmethod
+    def adopt(cls, fd: int, start: int) -> "LogFile":
+        """One that another process opened, ours to close. `start`: where its host's own words begin, in bytes."""
+        file = cls.__new__(cls)
+        file.fd, file.start, file._tail = fd, start, ""
+        file._read_to = os.fstat(fd).st_size
+        return file
 
     def tail(self) -> str:
         """The end of what was written since the file was opened."""
@@ -48,7 +56,7 @@ class LogFile:
             return self._tail
         with contextlib.suppress(OSError):
             size = os.fstat(self.fd).st_size
-            start = self._start if self._start <= size else 0  # else it was cut
+            start = self.start if self.start <= size else 0  # else it was cut
             at = max(start, size - _TAIL_BYTES)
             return os.pread(self.fd, size - at, at).decode("utf-8", "replace")
         return ""

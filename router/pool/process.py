@@ -20,6 +20,7 @@ import msgspec
 
 from router.ipc.spec import ArgumentRefusal, HostSpec
 from router.pool.asking import Asking
+from router.pool.life import Adopted, Child, Life, ending_of, signal_host
 from router.pool.logfile import LogFile
 
 #: -P keeps the working folder off the host's path: a folder named like a package must not shadow it.
@@ -30,6 +31,7 @@ _PREFIX = re.compile(r"^(?:\x1b\[[0-9;]*m)*\(\w+ pid=\d+\)(?:\x1b\[[0-9;]*m)* ?"
 _LOGGED = re.compile(r"^(?:ERROR|CRITICAL) [\d-]+ [\d:.]+ (?:\[[^\]]*\] )?")
 #: The guard of a host (`router/host/orphan_guard.py`) takes at most 3 s.
 _GUARD_S = 4.0
+_WRITE_POLL_S = 0.01
 #: The host's own last word, when it could still speak.
 _HOST_ERROR = re.compile(r"^headgate-host: error: (.+)")
 #: True, but says nothing: the cause stands above it.
@@ -39,10 +41,13 @@ _CONSEQUENCES = ("Engine core initialization failed", "Engine core proc", "leake
 class HostProcess:
     """A running host. `stop` may be called at any time, and again."""
 
-    def __init__(self, process: asyncio.subprocess.Process, log: LogFile, asking: Asking) -> None:
-        self._process = process
+    def __init__(self, life: Life, life_line: int, log: LogFile, asking: Asking | None = None) -> None:
+        """`life_line`: the write end of the host's standard input, ours to close. `asking`: of one that starts."""
+        self._life = life
+        self._life_line = life_line
         self._log = log
         self._asking = asking
+        self._ours = True  #: to end; else that of another frontend
 
     @classmethod
     async def spawn(
@@ -52,9 +57,15 @@ class HostProcess:
         out, asking = LogFile(log), Asking()
         spec = msgspec.structs.replace(spec, asks_fd=asking.fd)
         try:
+            standard_input, life_line = os.pipe()
+        except OSError:
+            out.close()
+            asking.close()
+            raise
+        try:
             process = await asyncio.create_subprocess_exec(
                 *command,
-                stdin=asyncio.subprocess.PIPE,
+                stdin=standard_input,
                 stdout=out.fd,
                 stderr=out.fd,
                 env=env,
@@ -64,49 +75,68 @@ class HostProcess:
                 preexec_fn=os.setpgrp,
             )
         except BaseException:
+            os.close(life_line)
             out.close()
             asking.close()
             raise
+        finally:
+            os.close(standard_input)
         asking.handed_over()
-        host = cls(process, out, asking)
-        assert process.stdin is not None
+        host = cls(Child(process), life_line, out, asking)
         try:
-            process.stdin.write(msgspec.json.encode(spec) + b"\n")
-            await process.stdin.drain()
-        except ConnectionError:
-            pass  # died already: `wait` tells
+            await _write(life_line, msgspec.json.encode(spec) + b"\n")
         except BaseException:
             host.kill()
-            out.close()
-            asking.close()
+            host.close()
             raise
         return host
 
     async def asked(self) -> ArgumentRefusal | None:
         """Wait until its arguments are read; it waits for `go` then, unless one is refused."""
+        assert self._asking is not None
         return await self._asking.answer()
 
     def go(self) -> None:
         """Its engine may load."""
-        if self._process.stdin is not None and not self._process.stdin.is_closing():
-            self._process.stdin.write(b"\n")
+        if self._life_line >= 0:
+            with contextlib.suppress(OSError):  # it has ended: `wait` tells
+                os.write(self._life_line, b"\n")
+
+    @classmethod
+    def adopt(cls, pid: int, watch: int, life_line: int, log: LogFile) -> "HostProcess":
+        """One that another frontend has started, and ends for as long as it is not `ours`. `watch`: a pidfd."""
+        host = cls(Adopted(pid, watch), life_line, log)
+        host._ours = False
+        return host
 
     @property
     def pid(self) -> int:
-        return self._process.pid
+        return self._life.pid
 
     @property
     def exit_code(self) -> int | None:
-        return self._process.returncode
+        return self._life.exit_code
 
-    async def wait(self) -> int:
-        """Until the host has ended; what it left behind in its group is killed. Returns its exit code."""
-        code = await self._process.wait()
-        await self._guarded_end()
-        self._signal(signal.SIGKILL)
-        self._log.close()
-        self._asking.close()
-        return code
+    def handed(self) -> tuple[tuple[int, int, int], int]:
+        """A pidfd, the life line and the log, which stay ours to close, but for the first; and where in the log its own
+        words begin. Raises `OSError` where the system has no pidfd."""
+        return (os.pidfd_open(self.pid), self._life_line, self._log.fd), self._log.start
+
+    def own(self, ours: bool) -> None:
+        """Whether it is ours to end from now on. One that is not lives on without us."""
+        self._ours = ours
+        if not ours:
+            self._close_life_line()
+
+    async def wait(self) -> int | None:
+        """Until the host has ended; what it left behind in its group is killed. Returns its exit code, None where only
+        another process is told."""
+        await self._life.wait()
+        if self._ours:
+            await self._guarded_end()
+            signal_host(self.pid, signal.SIGKILL)
+            self.close()
+        return self._life.exit_code
 
     async def _guarded_end(self) -> None:
         """A real host's guard kills its group itself, all but what frees the shared memory of the dead: let it."""
@@ -117,21 +147,32 @@ class HostProcess:
                     await asyncio.sleep(0.02)
 
     async def stop(self, timeout_s: float) -> None:
-        """Ask it to end, then make it."""
-        if self._process.returncode is None:
-            if self._process.stdin is not None:
-                self._process.stdin.close()
-            self._signal(signal.SIGTERM, group=False)
+        """Ask it to end, then make it. One that is not ours is let go."""
+        if not self._ours:
+            self.close()
+            return
+        if not self._life.ended:
+            self._close_life_line()
+            signal_host(self.pid, signal.SIGTERM, group=False)
             try:
                 async with asyncio.timeout(timeout_s):
-                    await self._process.wait()
+                    await self._life.wait()
             except TimeoutError:
                 self.kill()
         await self.wait()
 
     def kill(self) -> None:
-        """The whole group, now."""
-        self._signal(signal.SIGKILL)
+        """The whole group, now, where it is ours."""
+        if self._ours:
+            signal_host(self.pid, signal.SIGKILL)
+
+    def close(self) -> None:
+        """What we hold of it. Idempotent."""
+        self._close_life_line()
+        self._life.close()
+        self._log.close()
+        if self._asking is not None:
+            self._asking.close()
 
     def news(self) -> str:
         """What it wrote to its log since the last call."""
@@ -139,26 +180,29 @@ class HostProcess:
 
     def last_words(self) -> str:
         """Why it did not come up, as its log tells."""
-        return last_words(self._log.tail()) or f"{self._ending()} and wrote nothing"
+        return last_words(self._log.tail()) or f"{ending_of(self.exit_code)} and wrote nothing"
 
     def epitaph(self) -> str:
         """How a host that had served ended."""
         why = cause(self._log.tail())
-        return f"{self._ending()}: {why}" if why else self._ending()
+        return f"{ending_of(self.exit_code)}: {why}" if why else ending_of(self.exit_code)
 
-    def _ending(self) -> str:
-        code = self.exit_code
-        if code is not None and code < 0:
-            return f"it was ended by {signal.Signals(-code).name}"
-        return f"it ended with exit code {code}"
+    def _close_life_line(self) -> None:
+        if self._life_line >= 0:
+            life_line, self._life_line = self._life_line, -1
+            os.close(life_line)
 
-    def _signal(self, number: int, *, group: bool = True) -> None:
-        # The host leads its group, so the group's id is its pid for as long as any member lives.
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            if group:
-                os.killpg(self.pid, number)
-            else:
-                os.kill(self.pid, number)
+
+async def _write(pipe: int, data: bytes) -> None:
+    """All of `data`; of a host that has died already, `wait` tells. A pipe holds 64 KiB: more is waited for."""
+    os.set_blocking(pipe, False)
+    while data:
+        try:
+            data = data[os.write(pipe, data) :]
+        except BlockingIOError:
+            await asyncio.sleep(_WRITE_POLL_S)
+        except BrokenPipeError:
+            return
 
 
 def last_words(log: str) -> str:

@@ -22,6 +22,8 @@ from router.pool.watch import Watch
 
 log = logging.getLogger("headgate.pool")
 
+_REJOIN_S = 0.5
+
 
 class StartEvent(msgspec.Struct, frozen=True):
     """Progress of a member, for whoever shows it."""
@@ -44,7 +46,7 @@ class Supervisor:
         self._tasks: set[asyncio.Task[None]] = set()
         self._watches: dict[str, Watch] = {}  # by engine
         self._delays_s: dict[str, float] = {}
-        self._stopped = False
+        self._stopped = self._handed_over = False
 
     async def start(self, on_event: Callable[[StartEvent], None] | None = None) -> None:
         """Return once every member has been started and one at least is ready; those that failed are tried again for as
@@ -75,6 +77,18 @@ class Supervisor:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await asyncio.gather(*(member.stop() for member in self._members))
+
+    async def hand_over(self) -> None:
+        """Another frontend looks after the engines from now on. Those that start are ended, those that were offered to
+        it live on, and are joined as a client where they are lost."""
+        self._handed_over = True
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        for member in self._members:
+            if isinstance(member, EngineMember):
+                member.tenure.release(member.link)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _start_all(self, on_event: Callable[[StartEvent], None]) -> list[tuple[PoolMember, EngineStartError]]:
         """Those that failed. Raises where the server cannot do without them; then nothing starts any more."""
@@ -117,7 +131,7 @@ class Supervisor:
     def _restarter(self, member: EngineMember) -> Callable[[], None]:
         def lost() -> None:
             if not self._stopped:
-                self._keep(self._restart(member))
+                self._keep(self._rejoin(member) if self._handed_over else self._restart(member))
 
         return lost
 
@@ -135,6 +149,13 @@ class Supervisor:
         healthy = lived_s > self._supervision.backoff_max_s
         await self._start_until_ready(member, member.last_error, healthy=healthy)
 
+    async def _rejoin(self, member: EngineMember) -> None:
+        """Its new owner starts it again; requests that still come to us can go there."""
+        while not self._stopped:
+            await asyncio.sleep(_REJOIN_S)
+            if await self._started_again(member, log.debug):
+                return
+
     async def _start_until_ready(self, member: PoolMember, why: str, *, healthy: bool = False) -> None:
         """Try again and again after it was lost, or did not start, because of `why`."""
         name = member.status().name
@@ -150,12 +171,12 @@ class Supervisor:
                 return
             why = member.status().last_error
 
-    async def _started_again(self, member: PoolMember) -> bool:
+    async def _started_again(self, member: PoolMember, say: Callable[..., None] = log.error) -> bool:
         """False when it failed. Whatever was raised on the way: it is said, and tried again."""
         try:
             await member.start()
         except EngineStartError as error:
-            log.error("%s", error)
+            say("%s", error)
             return False
         except Exception as error:
             if isinstance(member, EngineMember):

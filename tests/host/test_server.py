@@ -1,12 +1,15 @@
 """The host's side of the wire, over a real socket and a scripted engine."""
 
 import asyncio
+import os
+import socket
 import time
 
 import msgspec
 import pytest
 
 from router.host.base import engine_failed
+from router.host.server import remove_socket
 from router.ipc.messages import Chunks, Control, Done, Fail, Hello, Load
 from router.types import Usage
 
@@ -305,3 +308,17 @@ async def test_an_answer_that_cannot_be_sent_ends_in_an_error_and_stops(host, wa
     await wait_until(frontend.ends)
     assert frontend.ends() == [(1, "502 engine_failed")]
     assert (host.engine.stopped, told) == ([b"a"], ["chunks could not be sent"])
+
+
+def test_a_host_that_ends_leaves_the_socket_of_the_one_that_took_its_place(tmp_path):
+    path = str(tmp_path / "s")
+    with socket.socket(socket.AF_UNIX) as first, socket.socket(socket.AF_UNIX) as second:
+        first.bind(path)
+        inode = os.lstat(path).st_ino
+        os.rename(path, path + ".kept")  # else the next may get its number
+        second.bind(path)
+        remove_socket(path, inode)
+        assert os.path.exists(path)
+        remove_socket(path, os.lstat(path).st_ino)
+        assert not os.path.exists(path)
+        remove_socket(path)

@@ -6,9 +6,10 @@ outlives a killed host), `deaf` (answers no ping), `capabilities`, `core` (a pro
 its requests and ends, as by that of an engine core), `metrics` (its page, `ASKED` in it: how often it was asked; null:
 no answer), `verbs` (of its Hello), `lora_modules` (its adapters), `refuses_again` (names of those that it does not load
 again). A request's `user` field holds its script, JSON: `["chunk", text, times]`, `["done"]`, `["fail", status, code,
-retryable]`, `["sleep", s]`, `["die"]`, `["garbage"]`, `["hang"]`, `["hang_up"]` (the connection), `["stranger"]`
-(frames of an id that does not exist), `["twice"]` (a second end), `["claim", usage, timings]` (an end of such figures),
-`["load", fields]`, `["handoff"]`, `["count", of]` (a chunk: how many others run), `["await", path]` (a file).
+retryable]`, `["sleep", s]`, `["await", path]` (a file), `["die"]`, `["garbage"]`, `["hang"]`,
+`["hang_up"]` (the connection), `["stranger"]` (frames of an id that does not exist), `["twice"]` (a second end),
+`["claim", usage, timings]` (an end of such figures), `["load", fields]`, `["handoff"]`, `["count", of]` (a chunk: how
+many others run).
 """
 
 import asyncio
@@ -22,6 +23,7 @@ from typing import Any
 import msgspec
 
 from router.config import adapters_of
+from router.host.owners import Owners
 from router.ipc.channel import Channel
 from router.ipc.messages import (
     PROTOCOL_VERSION,
@@ -39,15 +41,17 @@ from router.ipc.messages import (
 from router.ipc.spec import ArgumentRefusal, HostSpec
 from router.types import Timings, Usage
 
-_VERBS = ("metrics", "admin", "stored")
+_VERBS = ("metrics", "admin", "stored", "hand_over", "give_up")
+_OF_OWNERS = ("hand_over", "give_up")
 CORE_DIED = b'{"error":{"message":"the engine died","type":"engine_error","code":"engine_failed"}}'
 
 
 class ScriptedHost:
     """One connection."""
 
-    def __init__(self, spec: HostSpec) -> None:
+    def __init__(self, spec: HostSpec, owners: "Owners[ScriptedHost]") -> None:
         self._args = spec.engine_args
+        self._owners = owners
         self._name = spec.name
         self._channel: Channel | None = None
         self._tasks: dict[int, asyncio.Task[None]] = {}
@@ -80,6 +84,7 @@ class ScriptedHost:
     def received(self, message: Message) -> None:
         if isinstance(message, Hello):
             self._greeted = message
+            self._join(message)
             if "refuses" in self._args:  # once all is read: a socket closed before would take the refusal along
                 self._send(Control("refused", self._args["refuses"]))
                 assert self._channel is not None
@@ -96,11 +101,30 @@ class ScriptedHost:
             self._asked += 1
             if (page := self._args.get("metrics")) is not None:
                 self._send(Control("metrics", page.replace("ASKED", str(self._asked))))
+        elif isinstance(message, Control) and message.op in _OF_OWNERS:
+            op = message.op
+            if self in self._owners:
+                why = self._owners.hand_over(message.argument) if op == "hand_over" else self._owners.give_up(self)
+            else:
+                why = "only the owner may ask for it"
+            self._send(Control("refused", why) if why else message)
         elif isinstance(message, Control) and not self._args.get("deaf"):
             self._send(Control("pong", message.argument))
 
+    def _join(self, hello: Hello) -> None:
+        """By the rule of real hosts; its Hello was sent before, which is no matter here."""
+        assert self._channel is not None
+        if hello.role == "owner":
+            pid = self._channel.peer_pid
+            if why := self._owners.refusal(pid):
+                self._send(Control("refused", why))
+                self._channel.close()
+            else:
+                self._owners.join(self, pid)
+
     def lost(self, error: Exception | None) -> None:
         self._channel = None
+        self._owners.left(self)
         for task in self._tasks.values():
             task.cancel()
 
@@ -191,9 +215,10 @@ async def serve(spec: HostSpec) -> None:
         print(args["fail"], file=sys.stderr)
         sys.exit(1)
     hosts: list[ScriptedHost] = []
+    owners: Owners[ScriptedHost] = Owners(lambda: os._exit(0))
 
     def connected() -> Channel:
-        hosts.append(ScriptedHost(spec))
+        hosts.append(ScriptedHost(spec, owners))
         return Channel(hosts[-1], loop)
 
     server = await loop.create_unix_server(connected, spec.socket)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from router.errors import ConfigError
-from router.pool.folder import RuntimeFolder, log_folder_of
+from router.pool.folder import RuntimeFolder, folders, log_folder_of, remove_abandoned
 
 HOLDER = (
     "import sys; from pathlib import Path; from router.pool.folder import RuntimeFolder\n"
@@ -150,3 +150,37 @@ def test_a_log_folder_of_another_user_is_refused(place: Path) -> None:
     os.chown(place, 65534, 65534)
     with pytest.raises(ConfigError, match=r"others may write in it \(owner 65534"):
         log_folder_of(str(place))
+
+
+def test_a_folder_that_is_taken_over_is_never_unlocked_and_goes_with_who_owns_it_last(place: Path) -> None:
+    old = RuntimeFolder("", place)
+    new = RuntimeFolder.adopt(old.path, made=old.made, lock=os.dup(old.lock))
+    new.own(True)
+    old.own(False)
+    old.remove()
+    remove_abandoned(place)
+    assert old.path.exists()
+    assert (old.path / "owner").read_text() == f"{os.getpid()}\n"
+    new.remove()
+    assert not old.path.exists()
+
+
+def test_a_folder_that_was_not_taken_over_in_the_end_stays(place: Path) -> None:
+    old = RuntimeFolder("", place)
+    new = RuntimeFolder.adopt(old.path, made=old.made, lock=os.dup(old.lock))
+    new.remove()
+    remove_abandoned(place)
+    assert old.path.exists()
+    old.remove()
+    assert not old.path.exists()
+
+
+def test_where_servers_may_be_are_private_folders_of_ours_of_the_right_name(place: Path) -> None:
+    ours = RuntimeFolder("", place)
+    for name, mode in (("headgate-abcdefgh", 0o755), ("other-abcdefgh", 0o700)):
+        (place / name).mkdir()
+        (place / name).chmod(mode)
+    assert folders("", place) == [ours.path]
+    assert folders(str(place), Path("/none")) == [place.resolve()]
+    assert folders("", place / "none") == []
+    ours.remove()

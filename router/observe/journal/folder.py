@@ -32,26 +32,33 @@ def check_folder(folder: Path, at: str = _AT) -> None:
 class Folder:
     """Locked for one process: two would each remove the other's segments."""
 
-    def __init__(self, path: Path) -> None:
-        """Raises `ConfigError`."""
+    def __init__(self, path: Path, shared: int = -1) -> None:
+        """`shared`: the lock of a process that is about to end, and writes in its own segment until then, or in another
+        folder; ours to close. Raises `ConfigError`."""
+        self.with_last = self.with_next = False  #: another process writes here: nothing is removed, as it may be its
+        self._number = 0
+        self._last: Path | None = None
         check_folder(path)
         self.path = path
+        if shared >= 0:
+            if _same_file(shared, path / _LOCK):
+                self.lock, self.with_last = shared, True
+                return
+            os.close(shared)
         try:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._lock = os.open(path / _LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            self.lock = os.open(path / _LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except OSError as error:
             raise ConfigError(f"{path}: {error.strerror} - at `{_AT}`") from error
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            os.close(self._lock)
+            os.close(self.lock)
             why = "another process writes its journal here; expected a folder for each"
             raise ConfigError(f"{path}: {why} - at `{_AT}`") from error
-        self._number = 0
-        self._last: Path | None = None
 
     def close(self) -> None:
-        os.close(self._lock)
+        os.close(self.lock)
 
     def new_segment(self) -> int:
         """The descriptor of a new segment, 0600. Raises `OSError`."""
@@ -78,6 +85,8 @@ class Folder:
 
     def prune(self, keep_bytes: int, keep_s: float) -> None:
         """Remove the oldest segments until what is left is within both bounds; never the last. Raises `OSError`."""
+        if self.with_last or self.with_next:
+            return
         found = [(path, path.stat()) for path in segments(self.path)]
         total, oldest = sum(status.st_size for _, status in found), time.time() - keep_s
         for path, status in found[:-1]:
@@ -90,6 +99,12 @@ class Folder:
 def segments(path: Path) -> list[Path]:
     """Those of a folder, the oldest first."""
     return sorted(one for one in path.iterdir() if NAME.fullmatch(one.name) and _is_regular(one))
+
+
+def _same_file(fd: int, path: Path) -> bool:
+    with contextlib.suppress(OSError):
+        return os.path.samestat(os.fstat(fd), path.stat())
+    return False
 
 
 def _is_regular(path: Path) -> bool:

@@ -40,9 +40,10 @@ class Ends(Protocol):
 class Journal:
     """Called from the event loop's thread, which is running. Writes until `close`."""
 
-    def __init__(self, settings: JournalSettings, ledger: Ledger) -> None:
-        """Raises `ConfigError` where the folder cannot be written, or another process writes there."""
-        self._folder = Folder(Path(settings.path))
+    def __init__(self, settings: JournalSettings, ledger: Ledger, lock: int = -1) -> None:
+        """`lock`: that of a process from which we take over (`Folder`). Raises `ConfigError` where the folder cannot be
+        written, or another process writes there."""
+        self._folder = Folder(Path(settings.path), lock)
         self._writer = Writer(settings, self._folder)
         self.counts = self._writer.counts
         self._encode = msgspec.json.Encoder().encode_lines
@@ -74,6 +75,19 @@ class Journal:
             return None
         self._ends, ends.keeps_pace = ends, True
         return self._before_leaving
+
+    @property
+    def lock(self) -> int:
+        """The descriptor by which the folder is ours: whoever has it too may write there."""
+        return self._folder.lock
+
+    def share(self) -> None:
+        """Another process writes in the folder from now on."""
+        self._folder.with_next = True
+
+    def alone(self) -> None:
+        """The process whose lock we were given has ended."""
+        self._folder.with_last = False
 
     async def close(self) -> None:
         """Write what the ledger has told so far. What a disk cannot take in time is lost, and said so."""
