@@ -68,7 +68,7 @@ class Connection(ClientWriter, asyncio.Protocol):
             self._reader = Reader(self, listener)
             self._reader.refuse(Overloaded(f"more than {listener.limits.connections} connections are open"))
             self._go_on()
-        elif listener.draining:
+        elif listener.draining and not listener.patient:
             transport.close()
         else:
             self.deadline = listener.now + listener.tick_s + listener.limits.keepalive_s
@@ -349,7 +349,7 @@ class Connection(ClientWriter, asyncio.Protocol):
         reader, listener = self._reader, self.listener
         if reader is None or reader.phase == IDLE:
             self.deadline = listener.now + listener.tick_s + listener.limits.keepalive_s
-            if listener.draining:
+            if listener.draining and not listener.patient:
                 self.drain()
         elif reader.phase != DEAF:
             self._await_rest(reader)

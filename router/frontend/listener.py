@@ -87,6 +87,7 @@ class Listener:
         "metrics",
         "now",
         "origins",
+        "patient",
         "request_ids",
         "routes",
         "steps",
@@ -117,7 +118,8 @@ class Listener:
         self.metrics = metrics
         self.connections: set[Client] = set()
         self.held: set[Client] = set()  #: of which nothing is read at present
-        self.draining = False
+        self.draining = False  #: each connection ends with its next answer, and idle ones at once
+        self.patient = False  #: a drain in which idle ones may still ask, once
         self.emptied = asyncio.Event()  #: set when the last connection of a draining listener has closed
         self.body_bytes = 0  #: of requests that are being read, or wait for an answer before theirs; and what is unread
         self.gate = Gate(limits, metrics) if gate is None else gate

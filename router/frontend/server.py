@@ -4,8 +4,9 @@ import asyncio
 import contextlib
 import logging
 import resource
+import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
@@ -17,7 +18,7 @@ from router.frontend.intake import open_intake
 from router.frontend.listener import Listener
 from router.frontend.origins import Origins
 from router.frontend.public import Public
-from router.frontend.sockets import ListeningSockets, listen, listen_on_file
+from router.frontend.sockets import ListeningSockets, listen, listen_on, listen_on_file
 from router.gate.keys import Keys
 from router.observe.member_gauges import MemberGauges
 from router.observe.metrics import Metrics
@@ -26,6 +27,7 @@ from router.pipeline.service import MemberStatus, Service
 _log = logging.getLogger("headgate.frontend")
 #: File descriptors for everything that is not a client: engines, logs, listeners.
 _SPARE_FILES = 256
+_LOOK_S = 0.1
 
 
 class Frontend:
@@ -73,6 +75,7 @@ class Frontend:
         self._admin = Listener(admin.routes(), Keys(()), limits, self.metrics, guard=refuse_pages)
         self._sockets: dict[str, ListeningSockets] = {}
         self._ports: dict[str, int] = {}
+        self._shares_file = False  #: that of a Unix socket, with another process
         self._sweeper: asyncio.TimerHandle | None = None
         self.metrics.watch(self._gauges)
 
@@ -96,20 +99,21 @@ class Frontend:
         return self._routes.reading_unfinished
 
     def draining(self) -> bool:
-        return self._public.draining
+        return self._public.draining and not self._public.patient
 
-    async def start(self) -> None:
-        """Listen. Raises `ConfigError` naming the setting whose address cannot be had."""
+    async def start(self, inherited: Mapping[str, Sequence[socket.socket]] | None = None) -> None:
+        """Listen. Raises `ConfigError` naming the setting whose address cannot be had.
+
+        `inherited`: sockets of the ports `public` and `admin` that another process listens on; a port that is missing
+        is opened. Nothing is accepted then before `accept`.
+        """
         if self._wanted_files and self._config.limits.connections != Limits().connections:
             self._tell_of_files()  # asked for, and not to be had
         self._sweep()
-        config = self._config
+        config, self._shares_file = self._config, inherited is not None
         try:
-            self._sockets["admin"] = await self._listen(self._admin, config.admin_host, config.admin_port, "admin_")
-            if config.uds:
-                self._sockets["public"] = await listen_on_file(lambda: Connection(self._public), config.uds)
-            else:
-                self._sockets["public"] = await self._listen(self._public, config.host, config.port, "")
+            for name in ("admin", "public"):
+                self._sockets[name] = await self._opened(name, inherited)
         except BaseException:
             await self.stop()
             raise
@@ -123,15 +127,42 @@ class Frontend:
             )
         self._ports = {name: sockets.port for name, sockets in self._sockets.items()}
 
+    async def accept(self) -> None:
+        """On inherited sockets, which are ours now."""
+        self._shares_file = False
+        for sockets in self._sockets.values():
+            await sockets.accept()
+
+    def files(self) -> dict[str, list[int]]:
+        """The descriptors of the listening sockets, by port."""
+        return {name: sockets.files() for name, sockets in self._sockets.items()}
+
+    def leave(self) -> None:
+        """Another process accepts from now on. Connections that are open may ask once more each: one that was closed
+        while idle could be in use at that very moment. `/ready` says what it said before."""
+        self._shares_file = True
+        for sockets in self._sockets.values():
+            sockets.close(keep_file=True)
+        for listener in (self._public, self._admin):
+            listener.draining = listener.patient = True
+        if self._service.batches is not None:
+            self._service.batches.withdraw()  # the other process goes on with them
+
+    async def left(self) -> None:
+        """Until no connection is open any more. Idle ones end after `limits.keepalive_s`."""
+        await asyncio.sleep(_LOOK_S)  # what the system had accepted is seen first
+        while self._public.connections or self._admin.connections:  # noqa: ASYNC110 - each connection would pay for it
+            await asyncio.sleep(_LOOK_S)
+
     def begin_drain(self) -> None:
         """Stop accepting and say so on `/ready`; running answers go on. Safe to call again."""
-        if self._public.draining:
+        if self.draining():
             return
-        self._public.draining = True
+        self._public.draining, self._public.patient = True, False
         if self._service.batches is not None:
             self._service.batches.withdraw()
         if "public" in self._sockets:
-            self._sockets["public"].close()
+            self._sockets["public"].close(keep_file=self._shares_file)
         self._public.tell(tuple(self._public.connections), lambda connection: connection.drain())
         self.drain_requested.set()
 
@@ -152,17 +183,31 @@ class Frontend:
             self._sweeper.cancel()
             self._sweeper = None
         for sockets in self._sockets.values():
-            sockets.close()
+            sockets.close(keep_file=self._shares_file)
         for listener in (self._public, self._admin):
             # those that the system has accepted and we have not seen yet are closed as they come
-            listener.draining = True
+            listener.draining, listener.patient = True, False
             listener.tell(tuple(listener.connections), lambda connection: connection.abort()).finish()
         self._routes.close()
         for sockets in self._sockets.values():
             await sockets.wait_closed(1.0)
 
-    async def _listen(self, listener: Listener, host: str, port: int, setting: str) -> ListeningSockets:
-        return await listen(lambda: Connection(listener), host, port, setting)
+    async def _opened(self, name: str, inherited: Mapping[str, Sequence[socket.socket]] | None) -> ListeningSockets:
+        config, accept = self._config, inherited is None
+        public = name == "public"
+        listener, uds = (self._public, config.uds) if public else (self._admin, "")
+
+        def make() -> Connection:
+            return Connection(listener)
+
+        if inherited and name in inherited:
+            return await listen_on(make, inherited[name], uds)
+        if uds:
+            return await listen_on_file(make, uds, accept=accept)
+        host, port, setting = (
+            (config.host, config.port, "") if public else (config.admin_host, config.admin_port, "admin_")
+        )
+        return await listen(make, host, port, setting, accept=accept)
 
     async def _emptied(self, within_s: float) -> bool:
         """Whether all public connections closed in time."""

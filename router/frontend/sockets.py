@@ -6,7 +6,7 @@ import ipaddress
 import os
 import socket
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from router.errors import ConfigError
@@ -38,14 +38,24 @@ class ListeningSockets:
         """By the addresses that it really listens on: a name, or an empty host, does not tell."""
         if self._file is not None:
             return True
-        names = [socket.getsockname()[0] for socket in self._servers[0].sockets]
+        names = [socket.getsockname()[0] for server in self._servers for socket in server.sockets]
         return all(ipaddress.ip_address(name).is_loopback for name in names)
 
-    def close(self) -> None:
-        """No new connections."""
+    def files(self) -> list[int]:
+        """Of each address a descriptor, for a process that is to accept there too."""
+        by_address = {str(one.getsockname()): one.fileno() for server in self._servers for one in server.sockets}
+        return list(by_address.values())
+
+    async def accept(self) -> None:
+        """Of sockets that were opened without."""
+        for server in self._servers:
+            await server.start_serving()
+
+    def close(self, *, keep_file: bool = False) -> None:
+        """No new connections. `keep_file`: of a Unix socket that another process listens on."""
         for server in self._servers:
             server.close()
-        if self._file is not None:
+        if self._file is not None and not keep_file:
             with contextlib.suppress(OSError):
                 if self._file.lstat().st_ino == self._inode:
                     self._file.unlink()
@@ -57,13 +67,16 @@ class ListeningSockets:
                     await server.wait_closed()
 
 
-async def listen(make: Callable[[], asyncio.Protocol], host: str, port: int, setting: str) -> ListeningSockets:
-    """Raises `ConfigError` naming the settings `$.server.{setting}host` and `port`, whose address cannot be had."""
+async def listen(
+    make: Callable[[], asyncio.Protocol], host: str, port: int, setting: str, *, accept: bool = True
+) -> ListeningSockets:
+    """Without `accept` its `accept` is still to be called. Raises `ConfigError` naming the settings
+    `$.server.{setting}host` and `port`, whose address cannot be had."""
     loop = asyncio.get_running_loop()
     try:
-        servers = [await loop.create_server(make, host, port, backlog=_BACKLOG)]
+        servers = [await loop.create_server(make, host, port, backlog=_BACKLOG, start_serving=accept)]
         for _ in range(_ACCEPTED_A_TURN - 1):
-            servers.extend([await loop.create_server(make, sock=_same(one), backlog=_BACKLOG)
+            servers.extend([await loop.create_server(make, sock=_same(one), backlog=_BACKLOG, start_serving=accept)
                             for one in servers[0].sockets])  # fmt: skip
     except OSError as error:
         at = f"`$.server.{setting}port`, `$.server.{setting}host`"
@@ -73,9 +86,28 @@ async def listen(make: Callable[[], asyncio.Protocol], host: str, port: int, set
     return ListeningSockets(servers)
 
 
-async def listen_on_file(make: Callable[[], asyncio.Protocol], path: str) -> ListeningSockets:
-    """On a Unix socket; one that nobody listens on any more is replaced. Raises `ConfigError` naming
-    `$.server.uds`."""
+async def listen_on(
+    make: Callable[[], asyncio.Protocol], sockets: Sequence[socket.socket], file: str
+) -> ListeningSockets:
+    """On those that another process listens on, which are ours to close; `file`: a Unix socket's path, or empty.
+    `accept` is still to be called."""
+    loop = asyncio.get_running_loop()
+    servers: list[asyncio.Server] = []
+    for one in sockets:
+        one.setblocking(False)
+        again = [_same(one) for _ in range(_ACCEPTED_A_TURN - 1)]
+        for each in (one, *again):
+            if one.family == socket.AF_UNIX:
+                server = await loop.create_unix_server(make, sock=each, backlog=_BACKLOG, start_serving=False)
+            else:
+                server = await loop.create_server(make, sock=each, backlog=_BACKLOG, start_serving=False)
+            servers.append(server)
+    return ListeningSockets(servers, Path(os.path.abspath(file)) if file else None)  # noqa: ASYNC240 - as below
+
+
+async def listen_on_file(make: Callable[[], asyncio.Protocol], path: str, *, accept: bool = True) -> ListeningSockets:
+    """On a Unix socket; without `accept` its `accept` is still to be called. One that nobody listens on any more is
+    replaced. Raises `ConfigError` naming `$.server.uds`."""
     loop = asyncio.get_running_loop()
     one = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
@@ -87,7 +119,9 @@ async def listen_on_file(make: Callable[[], asyncio.Protocol], path: str) -> Lis
         raise ConfigError(f"cannot listen on {path}: {_reason(error)} - at `$.server.uds`") from error
     one.setblocking(False)
     again = [_same(one) for _ in range(_ACCEPTED_A_TURN - 1)]
-    servers = [await loop.create_unix_server(make, sock=each, backlog=_BACKLOG) for each in (one, *again)]
+    servers = [
+        await loop.create_unix_server(make, sock=each, backlog=_BACKLOG, start_serving=accept) for each in (one, *again)
+    ]
     return ListeningSockets(servers, Path(os.path.abspath(path)))  # noqa: ASYNC240 - no disk is asked
 
 
