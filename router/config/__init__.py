@@ -17,6 +17,7 @@ from router.config.environment import (
     hub_folder,
     hub_snapshot,
     inherited_environment,
+    notify_address,
     runtime_root,
     vllm_api_key_from_environment,
 )
@@ -76,6 +77,7 @@ __all__ = [
     "inherited_environment",
     "is_pooling",
     "load",
+    "notify_address",
     "parse",
     "runtime_root",
     "taken_names",

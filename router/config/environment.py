@@ -12,6 +12,8 @@ from router.errors import ConfigError
 API_KEY_VARIABLE = "HEADGATE_API_KEY"
 #: vLLM's own; it counts where a model is served by vLLM's flags.
 VLLM_API_KEY_VARIABLE = "VLLM_API_KEY"
+#: systemd's, for the service itself.
+NOTIFY_VARIABLE = "NOTIFY_SOCKET"
 
 
 def from_environment(reference: str, at: str, env: Mapping[str, str] = os.environ) -> str:
@@ -29,6 +31,11 @@ def from_environment(reference: str, at: str, env: Mapping[str, str] = os.enviro
 def runtime_root(env: Mapping[str, str] = os.environ) -> Path:
     """Folder under which a private runtime folder is made."""
     return Path(env.get("XDG_RUNTIME_DIR") or env.get("TMPDIR") or "/tmp")
+
+
+def notify_address(env: Mapping[str, str] = os.environ) -> str:
+    """Of the socket by which systemd hears of a service, empty where nobody listens."""
+    return env.get(NOTIFY_VARIABLE, "")
 
 
 def cache_folder(env: Mapping[str, str] = os.environ) -> Path | None:
@@ -63,10 +70,11 @@ def adapter_routes_from_environment(env: Mapping[str, str] = os.environ) -> bool
 
 
 def inherited_environment(config: Config, env: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """What engine hosts inherit: everything but our own API key, and what the config reads its keys from."""
+    """What engine hosts inherit: everything but our own API key, what the config reads its keys from, and systemd's
+    socket."""
     secrets = {*config.server.api_keys, *(member.api_key for member in config.pool)}
     secrets = (secrets | {config.supervision.host_secret}) - {""}
-    ours = {API_KEY_VARIABLE, *config.secret_variables}
+    ours = {API_KEY_VARIABLE, NOTIFY_VARIABLE, *config.secret_variables}
     return {name: value for name, value in env.items() if name not in ours and value not in secrets}
 
 

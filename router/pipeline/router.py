@@ -31,6 +31,7 @@ from router.pipeline.adapters import PoolAdapters
 from router.pipeline.batch.batches import Batches, batches_of
 from router.pipeline.conversation import Conversation, query_of
 from router.pipeline.decider import Decider, decider_of
+from router.pipeline.estate import Estate, Heritage, journal_lock, runtime_folder, settle
 from router.pipeline.holders import Holders
 from router.pipeline.ids import process_id
 from router.pipeline.judge import score as score_by_judge
@@ -78,9 +79,10 @@ class Router:
         host_command: tuple[str, ...] | None = None,
         machine: Machine | None = None,
         on_event: Callable[[StartEvent], None] | None = None,
+        heritage: Heritage | None = None,
     ) -> None:
         """Raises `ConfigError`. `pool` and `host_command` replace the members and the engine hosts' command;
-        `machine`, the devices that there are."""
+        `machine`, the devices that there are; `heritage` is handed over."""
         if pool is None and start:
             environment = configuration.inherited_environment(config)
             self.machine = this_machine(environment) if machine is None else machine
@@ -97,7 +99,7 @@ class Router:
         self.journal: Journal | None = None
         self.feedback: Feedback | None = None
         self.batches: Batches | None = None
-        self._start = start
+        self._start, self._heritage = start, heritage
         self._on_event = on_event
         self._created = int(time.time())
         self._requests = Requests(self.gate.slots, self, process_id, self._decider.id_prefix)
@@ -105,9 +107,10 @@ class Router:
         self._threads = Threads()
         self._folder: RuntimeFolder | None = None
         if pool is None and start:
-            self._folder = RuntimeFolder(config.supervision.runtime_dir, configuration.runtime_root())
+            self._folder = runtime_folder(config.supervision.runtime_dir, heritage)
             self._forgotten = weakref.finalize(self, self._folder.remove)  # made, and never started
             pool = build(config, self._folder.path, environment, self.machine, host_command=host_command)
+            settle(pool, heritage)
         self.pool: tuple[PoolMember, ...] = tuple(pool or ())
         if config.server.engine_metrics:
             self.metrics.watch_engines(EngineMetrics(self._engines_metrics))
@@ -179,7 +182,7 @@ class Router:
         settings = self.config.journal
         if not settings.path:
             return
-        self.journal = Journal(settings, self.ledger)
+        self.journal = Journal(settings, self.ledger, journal_lock(self._heritage))
         self.metrics.watch_journal(self.journal.counts)
         if settings.feedback_ids:
             names = [member.name for member in self.config.pool]
@@ -213,6 +216,11 @@ class Router:
         if self.intake is not None:
             follow(self.intake, self._decider)
         self.config = msgspec.structs.replace(self.config, routing=routing)
+
+    @property
+    def estate(self) -> Estate:
+        """What another process can take over."""
+        return Estate(self.pool, self._supervisor, self._folder, self.journal)
 
     @property
     def logs(self) -> dict[str, str]:

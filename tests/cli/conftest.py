@@ -19,6 +19,7 @@ import pytest
 from router.heads.checkpoint import FORMAT, Metadata, ModelRecord, write
 from router.native.spec import EncoderSpec
 from router.native.vocab import build_vocab
+from tests.cli.usurper import Usurper
 from tests.conftest import PATIENCE_S, wait_until
 
 
@@ -182,3 +183,30 @@ def serve(root: Path) -> Iterator[Callable[..., Serve]]:
     yield start
     for server in started:
         server.close()
+
+
+@pytest.fixture
+def taking(serve: Callable[..., Any]) -> Callable[..., Any]:
+    """A new process that takes over from `old`."""
+    folders: dict[int, str] = {}  # of processes that took over, where the first made its own
+
+    def take(old: Any, *args: str | Path, **options: Any) -> Any:
+        folder = folders.get(id(old), old.folder.name)
+        new = serve(*args, "--takeover", env={**options.pop("env", {}), "TMPDIR": folder}, **options)
+        folders[id(new)] = folder
+        return new
+
+    return take
+
+
+@pytest.fixture
+def usurp() -> Iterator[Callable[[Serve], Usurper]]:
+    made: list[Usurper] = []
+
+    def dial(server: Serve) -> Usurper:
+        made.append(Usurper(server))
+        return made[-1]
+
+    yield dial
+    for each in made:
+        each.end()
