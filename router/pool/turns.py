@@ -6,6 +6,7 @@ So an engine that measures has its devices for itself while it loads, and those 
 """
 
 import asyncio
+import logging
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -15,6 +16,7 @@ import msgspec
 from router.config import Member, argument_name, device_names
 from router.errors import ArgumentsRefused
 
+log = logging.getLogger("headgate.pool")
 #: Awaited before the engine loads; once its arguments are read.
 Load = Callable[[], Awaitable[None]]
 #: Entered before a host starts, left when its engine is ready or has failed.
@@ -42,9 +44,12 @@ def loader_of(member: Member) -> Loader:
 class Turns:
     """Of one pool. `first`: the engines of its first start; none of them loads before the arguments of all are read."""
 
-    def __init__(self, first: Iterable[str] = (), imports: int = 0) -> None:
-        """`imports`: hosts that may import vLLM at once; default: the processors, 2 at the least."""
+    def __init__(self, first: Iterable[str] = (), imports: int = 0, patience_s: float = 120.0) -> None:
+        """`imports`: hosts that may import vLLM at once; default: the processors, 2 at the least. `patience_s`: so long
+        the first engine that could load waits for the arguments of the others."""
         self._unread = set(first)
+        self._patience_s = patience_s
+        self._impatience: asyncio.TimerHandle | None = None
         self._queue: list[Loader] = []  #: those that load or wait, the longest first
         self._loading: list[Loader] = []
         self._changed = asyncio.Event()
@@ -77,6 +82,8 @@ class Turns:
         self._unread.discard(loader.name)
         self._queue.append(loader)
         self._tell()
+        if self._unread and self._impatience is None:
+            self._impatience = asyncio.get_running_loop().call_later(self._patience_s, self._wait_no_longer)
         while not self._is_next(loader):
             await self._changed.wait()
         self._loading.append(loader)
@@ -89,6 +96,13 @@ class Turns:
                 each.remove(loader)
         self._tell()
 
+    def _wait_no_longer(self) -> None:
+        log.warning(
+            "the other engines load: %s did not come as far as their arguments", ", ".join(sorted(self._unread))
+        )
+        self._unread.clear()
+        self._tell()
+
     def _is_next(self, loader: Loader) -> bool:
         """Of two that disturb one another the one that waits for longer goes first."""
         earlier = self._queue[: self._queue.index(loader)]
@@ -96,6 +110,8 @@ class Turns:
 
     def _tell(self) -> None:
         """Wake all that wait; those that come later wait for the next time."""
+        if not self._unread and self._impatience is not None:
+            self._impatience.cancel()
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 

@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack
 import pytest
 
 from router.pool.turns import Loader, Turns, at_once, in_time
+from tests.conftest import until
 
 
 def loader(name: str, *devices: str, sized: bool = False) -> Loader:
@@ -102,6 +103,17 @@ async def test_none_of_the_first_loads_before_the_arguments_of_all_are_read_or_i
     assert starts.loading == []
     await starts.end("b")
     assert sorted(starts.loading) == ["a", "c"]
+
+
+async def test_a_host_that_never_reads_its_arguments_holds_the_others_up_for_a_while_only(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    starts = Starts(Turns(("a", "b"), patience_s=0.1))
+    await starts.begin(loader("b", "1"), read=False)
+    await starts.begin(loader("a", "0"))
+    assert starts.loading == []
+    await until(lambda: starts.loading == ["a"])
+    assert "the other engines load: b did not come as far as their arguments" in caplog.text
 
 
 async def test_a_start_that_is_given_up_while_it_waits_or_loads_lets_the_next_go_on() -> None:
