@@ -24,7 +24,7 @@ def weight_bytes(member: Member, hub: Path | None) -> int:
     folder = _folder(member.model, hub)
     if folder is None:
         return 0
-    stored, card = _stored_bytes(folder), _card(folder)
+    stored, card = _stored_bytes(folder), _read(folder / "config.json")
     return int(stored * _cast(member, card))
 
 
@@ -39,25 +39,38 @@ def _folder(model: str, hub: Path | None) -> Path | None:
 
 def _stored_bytes(folder: Path) -> int:
     try:
-        if folder.is_file():
-            return folder.stat().st_size
-        for kind in _KINDS:
-            # Mistral's `consolidated` files hold the same weights once more.
-            files = sorted(folder.glob(kind))
-            found = [file for file in files if not file.name.startswith("consolidated")] or files
-            if found:
-                return sum(file.stat().st_size for file in found)
+        return sum(file.stat().st_size for file in _files(folder))
     except OSError:
-        pass
-    return 0
+        return 0
 
 
-def _card(folder: Path) -> dict[str, Any]:
+def _files(folder: Path) -> list[Path]:
+    """Those that hold the weights once: a folder may hold them in several types, and adapters beside them."""
+    if folder.is_file():
+        return [folder]
+    if (whole := folder / "model.safetensors").is_file():
+        return [whole]
+    parts = _read(folder / "model.safetensors.index.json").get("weight_map")
+    if isinstance(parts, dict):
+        return [folder / str(name) for name in sorted(set(map(str, parts.values())))]
+    for kind in _KINDS:
+        if found := sorted(folder.glob(kind)):
+            return [min(found, key=lambda file: file.stat().st_size)] if kind == "*.gguf" else _once(found)
+    return []
+
+
+def _once(files: list[Path]) -> list[Path]:
+    """Mistral's `consolidated` files hold the same weights once more."""
+    return [file for file in files if not file.name.startswith("consolidated")] or files
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Empty where it is no JSON object that can be read."""
     try:
-        card = json.loads((folder / "config.json").read_bytes())
+        found = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError):
         return {}
-    return card if isinstance(card, dict) else {}
+    return found if isinstance(found, dict) else {}
 
 
 def _cast(member: Member, card: dict[str, Any]) -> float:

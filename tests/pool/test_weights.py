@@ -42,6 +42,20 @@ def test_weights_are_counted_as_stored_and_cast_to_what_vllm_casts_them_to(
     assert weight_bytes(Member(name="a", model=str(folder), engine_args=args), None) == expected
 
 
+def test_weights_that_a_folder_holds_in_several_types_are_counted_once(tmp_path: Path) -> None:
+    whole = model(tmp_path / "whole", a__safetensors=7, model__fp16__safetensors=50)
+    (whole / "model.safetensors").write_bytes(bytes(100))
+    assert weight_bytes(Member(name="a", model=str(whole)), None) == 100
+    parts = model(tmp_path / "parts", one__safetensors=30, two__safetensors=40, other__safetensors=500)
+    index = {"weight_map": {"x": "one.safetensors", "y": "two.safetensors", "z": "one.safetensors"}}
+    (parts / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert weight_bytes(Member(name="a", model=str(parts)), None) == 70
+    (parts / "two.safetensors").unlink()  # not downloaded yet
+    assert weight_bytes(Member(name="a", model=str(parts)), None) == 0
+    many = model(tmp_path / "many", q4__gguf=40, q8__gguf=80)
+    assert weight_bytes(Member(name="a", model=str(many)), None) == 40
+
+
 def test_one_file_is_counted_whole(tmp_path: Path) -> None:
     model(tmp_path, a__gguf=700)
     assert weight_bytes(Member(name="a", model=str(tmp_path / "a.gguf")), None) == 700
