@@ -6,6 +6,7 @@ engine was past half of its start, and what is printed once both are ready.
 
 import asyncio
 import io
+import re
 import sys
 from pathlib import Path
 
@@ -63,7 +64,12 @@ async def draw(path: Path) -> None:
     console.print(bars.kept or Text("(the engines were never past half at one time)"))
     console.print(Text("\n".join(bars.lines)))
     console.print(Text(ready.replace(f"{report.ROOT}/", "")))
-    path.write_text(console.export_svg(title="headgate serve"), encoding="utf-8")
+    path.write_text(with_own_fonts(console.export_svg(title="headgate serve")), encoding="utf-8")
+
+
+def with_own_fonts(svg: str) -> str:
+    """Without those of a foreign host: the reader's own monospaced one does."""
+    return re.sub(r"\s*@font-face \{[^}]*\}", "", svg)
 
 
 if __name__ == "__main__":
