@@ -52,6 +52,8 @@ FILES = {
     "generate/generative_scoring": ["generative_scoring_e2e"],
     "scale_out/token_in_token_out": ["serving_tokens"],
 }
+#: Where they name further models.
+CONFTESTS = ("conftest.py", "serve/sagemaker/conftest.py")
 ENGINE_ENV = {
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
     "OMP_NUM_THREADS": "1",
@@ -128,21 +130,41 @@ def _unpacked(archive: Path, work: Path) -> Path:
 
 
 def _link_models(tests: Path, model: Path, home: Path) -> None:
-    """A cache of the hub in which every model that the tests name is `model`."""
-    names = set()
-    for file in _files():
-        if (tests / "entrypoints" / file).exists():
-            names |= set(re.findall(r'"([\w.-]+/[\w.-]+)"', (tests / "entrypoints" / file).read_text()))
-    names |= {"HuggingFaceTB/SmolLM2-135M-Instruct"}  # of a conftest.py
-    for name in names:
+    """A cache of the hub in which every model that the tests name is `model`, and every LoRA adapter one for it."""
+    texts = [(tests / "entrypoints" / file) for file in (*_files(), *CONFTESTS)]
+    named = re.compile(r'"([\w.-]+/[\w.-]+)"')
+    for name in {name for file in texts if file.exists() for name in named.findall(file.read_text())}:
         folder = home / "hub" / f"models--{name.replace('/', '--')}"
-        if folder.exists():
+        snapshot = folder / "snapshots" / "main"
+        if snapshot.is_dir():
             continue
-        (folder / "snapshots" / "main").mkdir(parents=True)
+        snapshot.mkdir(parents=True)
         (folder / "refs").mkdir()
         (folder / "refs" / "main").write_text("main")
-        for file in model.iterdir():
-            (folder / "snapshots" / "main" / file.name).symlink_to(file)
+        if re.search("lora|self_cognition", name, re.IGNORECASE):
+            _write_adapter(snapshot, model)
+        else:
+            for file in model.iterdir():
+                (snapshot / file.name).symlink_to(file)
+
+
+def _write_adapter(folder: Path, model: Path) -> None:
+    """Of small random weights, for the queries of every layer of a model of Llama's kind."""
+    import numpy as np
+    from safetensors.numpy import save_file
+
+    shape = json.loads((model / "config.json").read_text())
+    hidden, heads = shape["hidden_size"], shape["num_attention_heads"]
+    width = heads * shape.get("head_dim", hidden // heads)
+    random = np.random.default_rng(0)
+    weights = {}
+    for layer in range(shape["num_hidden_layers"]):
+        at = f"base_model.model.model.layers.{layer}.self_attn.q_proj"
+        weights[f"{at}.lora_A.weight"] = random.normal(0, 0.02, (8, hidden)).astype(np.float32)
+        weights[f"{at}.lora_B.weight"] = random.normal(0, 0.02, (width, 8)).astype(np.float32)
+    save_file(weights, folder / "adapter_model.safetensors")
+    card = {"peft_type": "LORA", "r": 8, "lora_alpha": 8, "target_modules": ["q_proj"], "bias": "none"}
+    (folder / "adapter_config.json").write_text(json.dumps(card))
 
 
 def _write_shim(path: Path) -> None:
