@@ -9,7 +9,7 @@
 namespace headgate {
 
 enum Rule : int32_t { kByUtility, kByThreshold, kPinned };
-enum Reason : int32_t { kUtility, kThreshold, kOnlyCandidate, kPinnedReason, kReasons };
+enum Reason : int32_t { kUtility, kThreshold, kOnlyCandidate, kPinnedReason, kCanaryReason, kReasons };
 
 // A number that may be absent.
 struct Maybe {
@@ -29,7 +29,8 @@ using Bits = uint32_t;  // of capabilities, in the order of types.Capability
   X(kContext, "context") \
   X(kQueueFull, "queue_full") \
   X(kBreakerOpen, "breaker_open") \
-  X(kSlo, "slo")
+  X(kSlo, "slo") \
+  X(kCanary, "canary")
 
 // types.MemberState: one member at the moment of a decision.
 #define HEADGATE_MEMBER(X) \
@@ -43,13 +44,19 @@ using Bits = uint32_t;  // of capabilities, in the order of types.Capability
   X(double, time_per_output_token_s) \
   X(double, mean_output_tokens) \
   X(double, queued_gpu_s) \
-  X(double, usd_per_s)
+  X(double, usd_per_s) \
+  X(int32_t, canary_of) \
+  X(double, canary_weight)
 
 // types.Scores: what the head says of each member, and of the whole conversation.
 #define HEADGATE_SCORE(X) \
   X(double, quality)
 #define HEADGATE_PROMPT(X) \
   X(int64_t, prompt_tokens)
+
+// Above 0, at most 1: a canary whose weight reaches it takes the request. 0: not drawn, as the pool has no canary.
+#define HEADGATE_DRAW(X) \
+  X(double, draw)
 
 // types.Query.
 #define HEADGATE_QUERY(X) \
@@ -96,6 +103,7 @@ struct Score {
 struct Question {
   HEADGATE_QUERY(HEADGATE_FIELD)
   HEADGATE_PROMPT(HEADGATE_FIELD)
+  HEADGATE_DRAW(HEADGATE_FIELD)
 };
 struct Settings {
   HEADGATE_SETTINGS(HEADGATE_FIELD)
@@ -157,6 +165,7 @@ inline constexpr Kind kKindOf = std::is_same_v<T, bool>      ? kFlag
 HEADGATE_TABLE(member_table, Member, HEADGATE_MEMBER)
 HEADGATE_TABLE(score_table, Score, HEADGATE_SCORE)
 HEADGATE_TABLE(prompt_table, Question, HEADGATE_PROMPT)
+HEADGATE_TABLE(draw_table, Question, HEADGATE_DRAW)
 HEADGATE_TABLE(query_table, Question, HEADGATE_QUERY)
 HEADGATE_TABLE(settings_table, Settings, HEADGATE_SETTINGS)
 HEADGATE_TABLE(term_table, Term, HEADGATE_TERM)

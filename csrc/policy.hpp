@@ -11,8 +11,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <string_view>
 #include <vector>
 
+#include "hash.hpp"
 #include "numbers.hpp"
 
 namespace headgate {
@@ -41,6 +43,8 @@ inline Excluded exclusion(const Decided& d, size_t at, double wait_s) {
     return kContext;
   }
   if (m.waiting >= d.settings.most_waiting) return kQueueFull;
+  // Before the rules that are given up where they leave no member: a canary is never a candidate of its own.
+  if (m.canary_weight > 0) return kCanary;
   if (m.breaker_open) return kBreakerOpen;
   const Maybe& slo = q.slo_ttft_s.given ? q.slo_ttft_s : d.settings.slo_ttft_s;
   return slo.given && wait_s > slo.value ? kSlo : kNone;
@@ -134,6 +138,20 @@ inline Choice choose(const std::vector<Term>& terms, const Settings& settings) {
   return {-1, kUtility, -1, 0, 0};
 }
 
+// A canary takes its share of what goes to the member that it stands for, as long as it could take the request.
+inline void divert(const Decided& d, const std::vector<Term>& terms, Choice* choice) {
+  const double draw = d.question.draw;
+  if (draw <= 0 || choice->member < 0) return;
+  for (size_t i = 0; i < terms.size(); ++i) {
+    const Member& m = d.members[i];
+    if (terms[i].excluded != kCanary || m.canary_of != choice->member || m.breaker_open || draw > m.canary_weight)
+      continue;
+    choice->member = static_cast<int32_t>(i);
+    choice->reason = kCanaryReason;
+    return;
+  }
+}
+
 inline void terms_of(const Decided& decided, std::vector<Term>* out) {
   out->clear();
   for (size_t i = 0; i < decided.members.size(); ++i) out->push_back(term(decided, i));
@@ -156,6 +174,14 @@ inline void decide(Decided* decided) {
   thread_local std::vector<Term> terms;  // kept between calls: room, no state
   policy::terms_of(*decided, &terms);
   decided->choice = policy::choose(terms, decided->settings);
+  policy::divert(*decided, terms, &decided->choice);
+}
+
+// The draw of a session, or of a decision that belongs to none: the same text always draws the same.
+inline double draw_of(std::string_view text) {
+  uint64_t key = kBegin;
+  for (const char c : text) key = push(key, static_cast<uint8_t>(c));
+  return static_cast<double>((mix(key) >> 11) + 1) * 0x1p-53;
 }
 
 // What a chat asks whose body was read natively; `max_tokens` below 0 where it gives none.

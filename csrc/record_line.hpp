@@ -131,6 +131,7 @@ class RecordLines {
     text("],\"question\":", "{");
     tables.values(&lines, query_table(), &decided.question, true);
     tables.values(&lines, prompt_table(), &decided.question, false);
+    if (decided.question.draw > 0) tables.values(&lines, draw_table(), &decided.question, false);
     put_settings(decided.settings);
     for (size_t i = 0; i < decided.tried.size(); ++i) integer(i ? "," : ",\"excluded\":[", decided.tried[i]);
     if (!decided.tried.empty()) lines.put(']');

@@ -109,6 +109,7 @@ cdef extern from "numbers.hpp" namespace "headgate" nogil:
         kThreshold
         kOnlyCandidate
         kPinnedReason
+        kCanaryReason
     const char** kExcludedWords
     const size_t kExcludedRules
     ctypedef uint32_t Bits
@@ -134,6 +135,7 @@ cdef extern from "numbers.hpp" namespace "headgate" nogil:
     Table member_table()
     Table score_table()
     Table prompt_table()
+    Table draw_table()
     Table query_table()
     Table settings_table()
     Table term_table()
@@ -150,10 +152,12 @@ cdef extern from "numbers.hpp" namespace "headgate" nogil:
         double mean_output_tokens
         double queued_gpu_s
         double usd_per_s
+        int32_t canary_of
+        double canary_weight
     cdef cppclass Score:
         double quality
     cdef cppclass Question:
-        pass
+        double draw
     cdef cppclass Settings:
         Rule rule
         double threshold
@@ -178,6 +182,7 @@ cdef extern from "numbers.hpp" namespace "headgate" nogil:
 cdef extern from "policy.hpp" namespace "headgate" nogil:
     void decide(Decided*) except +
     Question chat_question(int64_t, int64_t, int64_t, Bits)
+    double draw_of(string_view)
 
 
 cdef extern from "policy.hpp" namespace "headgate::policy" nogil:

@@ -86,6 +86,13 @@ class ModelNotFound(NotFound):
     code = "model_not_found"
 
 
+class Conflict(RouterError):
+    """What is asked for does not go together with what is so now."""
+
+    status = 409
+    type = "invalid_request_error"
+
+
 class MethodNotAllowed(RouterError):
     status = 405
     type = "invalid_request_error"

@@ -216,6 +216,8 @@ class MemberState(msgspec.Struct, frozen=True, kw_only=True):
     mean_output_tokens: float = 0.0
     queued_gpu_s: float = 0.0  #: GPU seconds of the work that waits ahead
     usd_per_s: float = 0.0  #: of the GPU share that the member occupies
+    canary_of: int = 0  #: index of the member that it stands for, where `canary_weight` is above 0
+    canary_weight: float = 0.0  #: share of that member's requests which it takes; 0: it is no canary
 
 
 class Snapshot(msgspec.Struct, frozen=True):
@@ -290,7 +292,7 @@ class Decision:
     id: str
     model: str
     member: int  #: index in the pool
-    reason: str  #: pinned, utility, threshold, only_candidate, retry, fallback
+    reason: str  #: pinned, utility, threshold, only_candidate, canary, retry, fallback
     terms: tuple[Term, ...]
     runner_up: str | None
     margin: float  #: utility of the chosen less that of the runner-up

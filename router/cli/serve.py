@@ -70,7 +70,7 @@ class Serving:
     """One run of the server.
 
     SIGTERM, SIGINT: no new connections; running answers finish, within `limits.drain_s`; a second one ends at once.
-    SIGHUP: the routing settings are read again, by `again`.
+    SIGHUP: the routing settings and the members are read again, by `again`.
     SIGUSR2: the command line is run again, to take over.
     """
 
@@ -107,7 +107,7 @@ class Serving:
         if self._takeover is not None:
             check_same_devices(self._router.config.pool, self._takeover.engines)
         self._places = places_of(self._router.config, self._router.machine.devices)
-        self._frontend = Frontend(config.server, self._router, metrics, shown_config=self._router.config)
+        self._frontend = Frontend(config.server, self._router, metrics, shown_config=lambda: self._router.config)
         self._handing_over = HandingOver(config, self._router, self._frontend)
         self._anew = Anew()
         self._signals = 0
@@ -213,17 +213,21 @@ class Serving:
             self._now.set()
 
     def _reload(self) -> None:
-        from router.errors import ConfigError
+        from router.errors import ConfigError, RouterError
 
         if self._again is None:
             log.warning("SIGHUP: there is no config file to read again")
             return
         try:
-            self._router.reload(self._again().routing)
-        except ConfigError as error:
+            config = self._again()
+            change = None if self._router.changes is None else self._router.changes.reread(config)
+            if change is None:
+                self._router.reload(config.routing)
+        except (ConfigError, RouterError) as error:
             log.error("SIGHUP: nothing was changed: %s", error)
             return
-        log.info("SIGHUP: the routing settings were read again; all others need a restart")
+        what = "the routing settings were read again" if change is None else "members change, as the file says"
+        log.info("SIGHUP: %s; server, supervision and journal need a restart", what)
 
 
 async def _first(*those: Coroutine[Any, Any, object]) -> None:

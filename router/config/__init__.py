@@ -21,7 +21,7 @@ from router.config.environment import (
     runtime_root,
     vllm_api_key_from_environment,
 )
-from router.config.loading import build, load, parse
+from router.config.loading import build, build_member, load, parse
 from router.config.models import check_models
 from router.config.names import RESERVED_NAMES
 from router.config.paths import home_expanded
@@ -61,6 +61,7 @@ __all__ = [
     "api_key_from_environment",
     "argument_name",
     "build",
+    "build_member",
     "cache_folder",
     "check",
     "check_adapter_files",

@@ -58,6 +58,8 @@ def check(config: Config, source: str) -> None:
             refuse("give `like` or `strength`, not both", at)
         if member.capabilities == ():
             refuse("expected at least one capability, got none", f"{at}.capabilities")
+        if member.replaces:
+            _check_canary(member, config.pool, refuse, at)
     check_adapters(config.pool, refuse)
     if config.routing.judge and config.routing.judge not in names:
         expected = one_of(config.routing.judge, names)
@@ -130,6 +132,16 @@ def _check_name(name: str, before: Sequence[str], refuse: Refuse, at: str, key: 
         refuse(why, f"{at}.{key}")
     if name in before:
         refuse(f"two members are named {name!r}; names must differ", at)
+
+
+def _check_canary(canary: Member, pool: Sequence[Member], refuse: Refuse, at: str) -> None:
+    able = [member.name for member in pool if not member.replaces]
+    if canary.replaces not in able:
+        expected = f"expected a member that is no canary itself, {one_of(canary.replaces, able)}"
+        refuse(f"{expected}, got {shown(canary.replaces)}", f"{at}.replaces")
+    rivals = [member.name for member in pool if member.replaces == canary.replaces and member is not canary]
+    if rivals:
+        refuse(f"{canary.replaces!r} has a canary already, {rivals[0]!r}", f"{at}.replaces")
 
 
 def _check_engine(member: Member, refuse: Refuse, at: str) -> None:

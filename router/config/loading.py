@@ -11,7 +11,7 @@ import msgspec
 from router.config import document
 from router.config.checks import check
 from router.config.explain import explain
-from router.config.paths import home_expanded, relative_to
+from router.config.paths import at_home, home_expanded, relative_to
 from router.config.secrets import Expander
 from router.config.tree import NOT_IN_FILES, Config
 from router.errors import ConfigError
@@ -46,6 +46,20 @@ def parse(text: str, *, source: str = "<config>", env: Mapping[str, str] = os.en
     config = build(expander.expand(tree), source=source)
     return msgspec.structs.replace(
         config,
+        secret_variables=tuple(sorted(expander.secret_variables)),
+        expanded_at=tuple(expander.expanded_at),
+    )
+
+
+def build_member(tree: Mapping[str, Any], *, source: str, env: Mapping[str, str] = os.environ) -> Config:
+    """A pool of one member from plain objects, its references expanded; not checked, as it will stand among others."""
+    expander = Expander(env, source)
+    try:
+        config = msgspec.convert({"pool": expander.expand([dict(tree)], "$.pool")}, Config, strict=False)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{source}: {explain(str(error), {'pool': [tree]})}") from error
+    return msgspec.structs.replace(
+        at_home(config, source),
         secret_variables=tuple(sorted(expander.secret_variables)),
         expanded_at=tuple(expander.expanded_at),
     )

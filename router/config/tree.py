@@ -91,6 +91,8 @@ class Member(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     name: str
     kind: Literal["engine", "openai"] = "engine"
     also: tuple[str, ...] = ()  #: other names that it is asked for by
+    replaces: str = ""  #: it is a canary: the member that it stands for, and as which it answers
+    weight: Share = 0.05  #: of a canary: its share of what goes to that member
     model: str = ""  #: path or hub id of the weights; for `openai`, what to ask for (default: `name`, else its first)
     url: str = ""  #: for `openai`: base URL, with or without `/v1`; a query goes with every call
     api_key: str = ""  #: for `openai`: sent as a bearer token

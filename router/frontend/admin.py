@@ -7,6 +7,7 @@ import msgspec
 
 from router.errors import BadRequest
 from router.frontend.exchange import Exchange
+from router.frontend.member_changes import MemberChanges, shown_changes
 from router.frontend.operations import operations
 from router.frontend.probes import probes
 from router.frontend.redact import redacted
@@ -28,7 +29,7 @@ class Admin:
         self,
         service: Service,
         metrics: Metrics,
-        config: msgspec.Struct,
+        config: Callable[[], msgspec.Struct],
         drain: Callable[[], None],
         draining: Callable[[], bool],
     ) -> None:
@@ -39,21 +40,23 @@ class Admin:
         self._drain = drain
 
     def routes(self) -> Routes:
+        changes = MemberChanges(self._service)
         return Routes((
             *probes(self._service, self._metrics, self._draining),
             Route("/config", {"GET": self._show_config}, open=True),
-            Route("/members", {"GET": self._show_members}, open=True),
-            operations(self._service),
+            Route("/members", {"GET": self._show_members, "POST": changes.add}, open=True, about="members; add one"),
+            operations(self._service, changes),
+            Route("/changes", {"DELETE": changes.cancel}, open=True, about="give up the change under way"),
             Route("/drain", {"POST": self._begin_drain}, open=True),
         ))  # fmt: skip
 
     def _show_config(self, exchange: Exchange) -> None:
-        exchange.respond(200, msgspec.json.format(_encode(redacted(self._config)), indent=2))
+        exchange.respond(200, msgspec.json.format(_encode(redacted(self._config())), indent=2))
 
     def _show_members(self, exchange: Exchange) -> None:
         # An upstream's address and an engine's last words may hold secrets too.
-        members = redacted(self._service.members())
-        exchange.respond(200, msgspec.json.format(_encode({"members": members}), indent=2))
+        told = {"members": self._service.members(), **shown_changes(self._service)}
+        exchange.respond(200, msgspec.json.format(_encode(redacted(told)), indent=2))
 
     def _begin_drain(self, exchange: Exchange) -> None:
         self._drain()

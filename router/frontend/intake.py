@@ -13,6 +13,6 @@ def open_intake(listener: Listener, service: Service) -> None:
     listener.steps = Steps() if intake is None else intake.requests.steps
     listener.metrics.watch_steps(listener.steps.rows)
     if intake is not None:
-        heads = Heads(listener, Answer, intake.requests, intake.names, describe)
-        intake.open(listener.metrics, TARGET, heads, listener.keys.find if listener.keys else None)
+        heads = Heads(listener, Answer, intake.requests)
+        intake.open(listener.metrics, TARGET, heads, describe, listener.keys.find if listener.keys else None)
     listener.intake = intake

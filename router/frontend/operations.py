@@ -7,6 +7,7 @@ from router.errors import BadRequest, NotFound
 from router.frontend import wire
 from router.frontend.exchange import Exchange
 from router.frontend.later import Later
+from router.frontend.member_changes import VERBS, MemberChanges
 from router.frontend.routes import Route, shown
 from router.ipc.spec import EngineCall
 from router.pipeline.service import Service
@@ -16,12 +17,15 @@ _START = "/members/"
 _TEXT = "text/plain; charset=utf-8"
 
 
-def operations(service: Service) -> Route:
+def operations(service: Service, changes: MemberChanges) -> Route:
     def ask(exchange: Exchange) -> None:
+        if changes.take(exchange, _START):
+            return
         name, call = _read(exchange)
         Later(exchange, asyncio.ensure_future(service.operate(name, call)), _type_of)
 
-    return Route(_START, {"GET": ask, "POST": ask}, open=True, prefix=True, about="one of vLLM's routes, by member")
+    about = "one of vLLM's routes, or a change of the pool, by member"
+    return Route(_START, {"GET": ask, "POST": ask, "DELETE": ask}, open=True, prefix=True, about=about)
 
 
 def adapter_routes(service: Service) -> tuple[Route, ...]:
@@ -52,7 +56,7 @@ def _read(exchange: Exchange) -> tuple[str, EngineCall]:
     path = next((path for path in ENGINE_ROUTES if rest.endswith(path)), "")
     name = rest.removesuffix(path)
     if not path or not name:
-        there = ", ".join(f"{_START}NAME{path}" for path in ENGINE_ROUTES)
+        there = ", ".join(f"{_START}NAME{path}" for path in (*ENGINE_ROUTES, *(f"/{verb}" for verb in VERBS)))
         raise NotFound(f"no route {shown(exchange.path)}; there are {there}", code="unknown_route")
     method = ENGINE_ROUTES[path]
     if exchange.method.decode() != method:

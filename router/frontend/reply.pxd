@@ -4,7 +4,7 @@ from libcpp.string cimport string
 
 from router.native.call cimport Receiver
 from router.native.writer cimport Writer
-from router.native.request cimport BaseRequest, HeadNumbers, Receivers, Requests
+from router.native.request cimport BaseRequest, Receivers, Requests
 from way cimport string_view
 
 
@@ -32,9 +32,8 @@ cdef class Heads(Receivers):
     cdef bytes whole_head
     cdef bytes stream_head
     cdef Requests requests
-    cdef list about  # header lines by member and reason
     cdef str date
     cdef bytes date_line
     cdef string out
-    cdef bytes _head(self, const HeadNumbers* numbers, bytes start, Py_ssize_t length)
+    cdef bytes _head(self, BaseRequest request, bytes start, Py_ssize_t length)
     cdef bytes _date(self)

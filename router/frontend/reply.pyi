@@ -7,8 +7,6 @@ A streamed chunk costs one framing and one write; what one read of an engine bri
 Knows neither the pool nor what was decided; called from the event loop's thread.
 """
 
-from collections.abc import Callable, Sequence
-
 from router.errors import RouterError
 from router.frontend.listener import Listener
 from router.native.call import Receiver
@@ -51,11 +49,8 @@ class Heads(Receivers):
         listener: Listener,
         reply_class: type[Reply],
         requests: Requests,
-        names: Sequence[str],
-        about: Callable[[str, str], str],
     ) -> None:
-        """`reply_class`: of what it makes, without calling `__init__`. `names`: the members', in the pool's order.
-        `about`: header lines for a member's name and a reason."""
+        """`reply_class`: of what it makes, without calling `__init__`."""
 
 def lines(
     request_id: str, about: str, overhead_s: float, decision_id: str, score: float | None, threshold: float | None

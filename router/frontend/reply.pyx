@@ -8,11 +8,9 @@ from libcpp.string cimport string
 
 from router.errors import EngineFailed
 from router.frontend import failure, wire
-from router.native.meters import NAMES_OF_REASONS
 
 cimport way as native
 from router.native.call cimport Call, Receiver
-from router.native.meters cimport REASONS
 from router.native.writer cimport SendBatch, Writer
 from router.native.request cimport MOST_ID_BYTES, BaseRequest, HeadNumbers, Receivers, Requests, new_of, write_id
 from router.native.steps cimport kAnswer
@@ -77,7 +75,7 @@ cdef class Reply(Receiver):
         if not self._stays(request):
             self.start(request.decision)
         elif self.stream:
-            self.head = self.heads._head(&request.head, self.heads.stream_head, -1)
+            self.head = self.heads._head(request, self.heads.stream_head, -1)
         return 0
 
     cdef int _chunk(self, string_view data) except -1:
@@ -114,7 +112,7 @@ cdef class Reply(Receiver):
             else:
                 body = self.collected()
                 self.connection._write(
-                    self.heads._head(&request.head, self.heads.whole_head, PyBytes_GET_SIZE(body)) + body)
+                    self.heads._head(request, self.heads.whole_head, PyBytes_GET_SIZE(body)) + body)
             self.close()
             self.connection.answered(self)
         except Exception as error:  # a bug of ours must not take the engine's connection along
@@ -152,13 +150,12 @@ cdef class Reply(Receiver):
 
 
 cdef class Heads(Receivers):
-    def __init__(self, listener, type reply_class not None, Requests requests not None, names, about):
+    def __init__(self, listener, type reply_class not None, Requests requests not None):
         if not issubclass(reply_class, Reply):
             raise TypeError(f"reply_class: expected a subclass of Reply, got {reply_class.__name__}")
         self.listener, self.reply_class, self.most_bytes = listener, reply_class, listener.limits.body_bytes
         self.whole_head, self.stream_head = wire.COMMON_HEADS
         self.requests = requests
-        self.about = [about(name, reason).encode() for name in names for reason in NAMES_OF_REASONS]
 
     cdef Receiver _receiver(self, Writer connection, BaseRequest request):
         cdef Reply reply = <Reply>new_of(self.reply_class)
@@ -166,8 +163,9 @@ cdef class Heads(Receivers):
         reply.most_bytes = self.most_bytes
         return reply
 
-    cdef bytes _head(self, const HeadNumbers* numbers, bytes start, Py_ssize_t length):
+    cdef bytes _head(self, BaseRequest request, bytes start, Py_ssize_t length):
         """`length` is that of the body, below 0 where it is chunked."""
+        cdef const HeadNumbers* numbers = &request.head
         cdef string* out = &self.out
         cdef char line[64]
         cdef char request_id[MOST_ID_BYTES]
@@ -179,7 +177,7 @@ cdef class Heads(Receivers):
             out.append(line, snprintf(line, sizeof(line), b"content-length: %lld\r\n", <long long>length))
         _add(out, self._date())
         _add_lines(out, numbers.given_id if numbers.given_id.size() else string_view(request_id, request_size),
-                   view_of(<bytes>self.about[REASONS * numbers.member + numbers.reason]), numbers.overhead_s,
+                   view_of(<bytes>request.lane.about[numbers.reason]), numbers.overhead_s,
                    string_view(decision_id, decision_size), numbers.score, numbers.threshold)
         out.append(b"\r\n", 2)
         return PyBytes_FromStringAndSize(out.data(), out.size())

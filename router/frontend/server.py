@@ -33,7 +33,7 @@ _LOOK_S = 0.1
 class Frontend:
     """HTTP in front of one service.
 
-        frontend = Frontend(config.server, service, metrics, shown_config=config)
+        frontend = Frontend(config.server, service, metrics, shown_config=lambda: config)
         await frontend.start()          # ConfigError: port in use, ...
         await frontend.drain_requested.wait()   # set by `begin_drain`: the admin port's, or a signal handler's
         await frontend.drain()          # running answers finish, within `limits.drain_s`
@@ -48,7 +48,7 @@ class Frontend:
         service: Service,
         metrics: Metrics | None = None,
         *,
-        shown_config: msgspec.Struct | None = None,
+        shown_config: Callable[[], msgspec.Struct] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._config = config
@@ -69,8 +69,7 @@ class Frontend:
             request_ids=config.request_id_headers,
         )
         open_intake(self._public, service)
-        shown = config if shown_config is None else shown_config
-        admin = Admin(service, self.metrics, shown, self.begin_drain, self.draining)
+        admin = Admin(service, self.metrics, shown_config or (lambda: config), self.begin_drain, self.draining)
         # Not draining itself before the end: it stays open, to watch the drain.
         self._admin = Listener(admin.routes(), Keys(()), limits, self.metrics, guard=refuse_pages)
         self._sockets: dict[str, ListeningSockets] = {}

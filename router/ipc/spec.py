@@ -29,6 +29,7 @@ class HostSpec(msgspec.Struct, frozen=True, kw_only=True):
     #: A descriptor to which it writes one line, `null` or an `ArgumentRefusal` as JSON, once vLLM is imported and has
     #: read the arguments; it goes on when a byte comes on its standard input. -1: it does not ask.
     asks_fd: int = -1
+    label: str = ""  #: `member` in these metrics; empty: `name`. A canary answers as the member that it stands for
 
 
 class ArgumentRefusal(msgspec.Struct, frozen=True, kw_only=True):

@@ -24,4 +24,9 @@ cdef class Lane:
     cdef readonly uint32_t capabilities  # bits, in the order of `types.Capability`
     cdef readonly long long context_tokens
     cdef public double usd_per_s
+    cdef public int canary_of
+    cdef public double canary_weight
+    cdef public object owner  # the member
+    cdef public object meters  # of `router.native.meters`, once a port is open
+    cdef public list about  # lines of the head of an answer, by reason
     cdef void look(self, double now_s, native.Member* out) noexcept

@@ -78,6 +78,11 @@ class Lane:
     capabilities: int  #: bits, in the order of `types.Capability`
     context_tokens: int
     usd_per_s: float
+    canary_of: int  #: index of the member that it stands for, where `canary_weight` is above 0
+    canary_weight: float  #: share of that member's requests which it takes; 0: it is no canary
+    owner: object  #: the member
+    meters: object  #: `native.meters.Meters`, once requests are taken
+    about: list[bytes] | None  #: lines of an answer's head, by reason
     batch: SendBatch  #: what `pass_on` sends by: shared by the lanes of a pool
     def __init__(self, load: LaneLoad, usd_per_s: float) -> None: ...
     def described(self, capabilities: frozenset[str], context_tokens: int) -> None:

@@ -90,3 +90,4 @@ cdef class Lane:
         out.mean_output_tokens = load.mean_output_tokens
         out.queued_gpu_s = load.queued_s()
         out.usd_per_s = self.usd_per_s
+        out.canary_of, out.canary_weight = self.canary_of, self.canary_weight

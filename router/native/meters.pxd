@@ -3,7 +3,7 @@ from libc.stdint cimport int64_t
 cimport way as native
 
 cdef enum:
-    REASONS = 4
+    REASONS = 5
 
 
 cdef class Histogram:

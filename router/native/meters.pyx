@@ -3,7 +3,7 @@
 cimport way as native
 
 #: In the order of `Reason` in csrc/policy.hpp.
-NAMES_OF_REASONS = ("utility", "threshold", "only_candidate", "pinned")
+NAMES_OF_REASONS = ("utility", "threshold", "only_candidate", "pinned", "canary")
 
 
 cdef class Histogram:

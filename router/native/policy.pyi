@@ -45,14 +45,21 @@ class Refused(Exception):
 
     numbers: Numbers
 
-def decide(query: Query, scores: Scores, snapshot: Snapshot, settings: object) -> Numbers:
-    """By `policy.Settings`. What a member's state holds is read once, for as long as it stays the same object.
+def decide(query: Query, scores: Scores, snapshot: Snapshot, settings: object, draw: float = 0.0) -> Numbers:
+    """By `policy.Settings`. `draw`: a canary whose weight reaches it takes the request; 0: none does. What a member's
+    state holds is read once, for as long as it stays the same object.
 
     Raises ValueError where a value is no number, `scores` are not as many as members, or a pin is no member.
     """
 
 def decision(
-    query: Query, scores: Scores, snapshot: Snapshot, settings: object, id: str, reason: str | None = None
+    query: Query,
+    scores: Scores,
+    snapshot: Snapshot,
+    settings: object,
+    id: str,
+    reason: str | None = None,
+    draw: float = 0.0,
 ) -> Decision:
     """`decide` and `Numbers.decision` in one call."""
 

@@ -37,6 +37,7 @@ cdef Py_ssize_t MOST_KEPT = 1000  # settings that are remembered as numbers
 cdef Fields MEMBER = fields_of(native.member_table())
 cdef Fields SCORE = fields_of(native.score_table())
 cdef Fields PROMPT = fields_of(native.prompt_table())
+cdef Fields DRAW = fields_of(native.draw_table())
 cdef Fields QUERY = fields_of(native.query_table())
 cdef Fields SETTINGS = fields_of(native.settings_table())
 cdef Fields TERM = fields_of(native.term_table())
@@ -177,7 +178,7 @@ cdef class Numbers:
         native.terms_of(decided[0], &terms)
         return DecisionNumbers(
             models=self.models,
-            question=QUERY.values(<const char*>&decided.question) | PROMPT.values(<const char*>&decided.question),
+            question=_question(decided),
             settings=SETTINGS.values(<const char*>&decided.settings),
             excluded=tuple(decided.tried),
             members=MEMBER.columns(<const char*>decided.members.data(), sizeof(native.Member), n),
@@ -222,21 +223,27 @@ cdef int _read_scores(object scores, native.Decided* decided) except -1:
     return 0
 
 
-def decide(query, scores, snapshot, settings):
-    return _decide(query, scores, snapshot, settings)
+cdef dict _question(const native.Decided* decided):
+    question = QUERY.values(<const char*>&decided.question) | PROMPT.values(<const char*>&decided.question)
+    return question | DRAW.values(<const char*>&decided.question) if decided.question.draw else question
 
 
-def decision(query, scores, snapshot, settings, str id not None, str reason=None):
-    return _decide(query, scores, snapshot, settings).tell(id, reason)
+def decide(query, scores, snapshot, settings, double draw=0):
+    return _decide(query, scores, snapshot, settings, draw)
 
 
-cdef Numbers _decide(object query, object scores, object snapshot, object settings):
+def decision(query, scores, snapshot, settings, str id not None, str reason=None, double draw=0):
+    return _decide(query, scores, snapshot, settings, draw).tell(id, reason)
+
+
+cdef Numbers _decide(object query, object scores, object snapshot, object settings, double draw):
     cdef _Pool pool = _pool_of(snapshot)
     cdef Numbers numbers = Numbers.__new__(Numbers)
     cdef native.Decided* decided = &numbers.decided
     numbers.models, decided.members = pool.models, pool.numbers
     QUERY.read(query, <char*>&decided.question)
     PROMPT.read(scores, <char*>&decided.question)
+    decided.question.draw = draw
     _read_scores(scores, decided)
     numbers.decide_by(_rule_of(settings))
     return numbers
@@ -265,6 +272,7 @@ def numbers_of(record):
     decided.scores.resize(n)
     QUERY.read_known(record.question, <char*>&decided.question)
     PROMPT.read_known(record.question, <char*>&decided.question)
+    DRAW.read_known(record.question, <char*>&decided.question)
     MEMBER.read_columns(record.members, <char*>decided.members.data(), sizeof(native.Member), n)
     SCORE.read_columns(record.scores, <char*>decided.scores.data(), sizeof(native.Score), n)
     SETTINGS.read_known(record.settings, <char*>&rule.settings)

@@ -41,7 +41,6 @@ cdef struct HeadNumbers:
     uint64_t request  # of the process's requests
     string_view given_id  # the client's id of the request, in its place; empty: none
     uint64_t decision
-    int member
     int reason
     double overhead_s
     double score
@@ -72,6 +71,7 @@ cdef class BaseRequest(Call):
     cdef readonly bint native  # every step so far
     cdef readonly bint stream
     cdef readonly int member
+    cdef public uint64_t edition  # of the pool whose member that is
     cdef bytes data
     cdef size_t body_bytes
     cdef size_t held_bytes  # of them, in the bound on pending bytes; without a permit
@@ -98,6 +98,7 @@ cdef class BaseRequest(Call):
     cdef public object known_legs
     cdef public object timer
     cdef public object lost
+    cdef public object holder
     cdef int _answering(self) except -1
     cdef Receiver _end(self, int phase)
     cdef int _leave(self, int cause) except -1

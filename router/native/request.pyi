@@ -49,6 +49,7 @@ class BaseRequest(Call):
     native: bool  #: every step of it so far was native
     stream: bool
     member: int  #: that has it, or had it last; -1: none
+    edition: int  #: of the pool in whose order that is
     body: bytes  #: empty once no retry needs it and no journal keeps it
     key_id: str
     session_id: str  #: empty where the client names none; so is `traceparent`
@@ -68,6 +69,7 @@ class BaseRequest(Call):
     error: RouterError | None  #: that it ended in
     lost: bool | None  #: an engine was lost together with it
     timer: object
+    holder: object  #: the member that it was handed to in Python; None before
     def __init__(
         self, requests: Requests, receiver: Receiver, body: bytes, stream: bool, received_s: float
     ) -> None: ...

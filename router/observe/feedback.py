@@ -67,6 +67,10 @@ class Feedback:
     def open_ids(self) -> int:
         return len(self._open)
 
+    def know(self, models: Sequence[str]) -> None:
+        """These are in the pool now; those that were may have answered what is rated."""
+        self._models = tuple(dict.fromkeys((*models, *self._models)))
+
     def close(self) -> None:
         self._end()
 

@@ -28,7 +28,7 @@ class Decided(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     model: str  #: name of the member chosen
     member: int  #: its index in the pool
-    reason: str  #: pinned, utility, threshold, only_candidate, retry
+    reason: str  #: pinned, utility, threshold, only_candidate, canary, retry
     runner_up: str | None = None
     margin: float = 0.0
     score: float | None = None

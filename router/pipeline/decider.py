@@ -5,7 +5,7 @@ decider.decide("What is 2 + 2?").model
 """
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import count
 from typing import get_args
 
@@ -14,6 +14,7 @@ import msgspec
 from router.config import Config, Member, Routing, is_pooling
 from router.pipeline.adapters import ConfiguredAdapters
 from router.pipeline.conversation import Conversation, query_of
+from router.pipeline.intake import draw_of
 from router.pipeline.judge import judge_of
 from router.pipeline.model_names import Adapters, Names, strongest_and_weakest
 from router.pipeline.scoring import Scoring, strengths
@@ -30,19 +31,38 @@ _BYTES_A_TOKEN = 4
 class Decider:
     """Raises `ConfigError` where the checkpoint or a member's claim is refused."""
 
-    def __init__(self, config: Config, scoring: Scoring | None = None, adapters: Adapters | None = None) -> None:
-        """`adapters`: those of the engines; default: those that the config names."""
-        self._config = config
+    def __init__(
+        self,
+        config: Config,
+        scoring: Scoring | None = None,
+        adapters: Adapters | None = None,
+        *,
+        live: bool = False,
+    ) -> None:
+        """`adapters`: those of the engines; default: those that the config names. `live`: canaries get their share;
+        else every decision is that of their members."""
+        self._live = live
         self.adapters = ConfiguredAdapters(config.pool) if adapters is None else adapters
-        self._assumed = Snapshot(_assumed(config))
         self.next_id = count().__next__
         self.id_prefix = secrets.token_hex(5)
-        self.routing = config.routing
+        self.hold(self.ways(config, scoring or Scoring.load(config.routing.checkpoint, config.pool)))
+
+    def ways(self, config: Config, scoring: Scoring) -> "Ways":
+        """How decisions are made for the config's pool, of which `scoring` is. Raises `ConfigError`."""
+        pooling = _pooling(config, {})
+        assumed = Snapshot(_assumed(config))
+        names = _names(config, scoring, assumed, pooling, self.adapters)
+        judge = judge_of(scoring.head, config.routing.judge, config.pool)
+        return Ways(config=config, scoring=scoring, names=names, judge=judge, assumed=assumed, pooling=pooling)
+
+    def hold(self, ways: "Ways") -> None:
+        """Decide so, for this pool, from now on. What its engines said of themselves is to be `told` again."""
+        self._config, self._assumed = ways.config, ways.assumed
         self._said: dict[str, bool] = {}  #: by name of an engine that has run: whether it is a pooling model
-        self.pooling = self._pooling()  #: indices of the members that are
-        self.scoring = scoring or Scoring.load(config.routing.checkpoint, config.pool)
-        self.names = self._names(config.routing, self.scoring)
-        self.judge = judge_of(self.scoring.head, config.routing.judge, config.pool)  #: index of the member to ask
+        self.pooling = ways.pooling  #: indices of the members that are
+        self.routing, self.scoring, self.names = ways.config.routing, ways.scoring, ways.names
+        self.judge = ways.judge  #: index of the member to ask
+        self._draws = self._live and any(member.replaces for member in ways.config.pool)
 
     @property
     def assumed(self) -> Snapshot:
@@ -51,21 +71,21 @@ class Decider:
 
     def reload(self, routing: Routing) -> None:
         """Decide by `routing` from now on. When its checkpoint is refused all stays as it was."""
-        scoring = self.scoring
+        scoring, config = self.scoring, msgspec.structs.replace(self._config, routing=routing)
         if routing.checkpoint != self.routing.checkpoint:
             scoring = Scoring.load(routing.checkpoint, self._config.pool)
-        judge = judge_of(scoring.head, routing.judge, self._config.pool)
-        self.names = self._names(routing, scoring)
-        self.routing, self.scoring, self.judge = routing, scoring, judge
+        judge = judge_of(scoring.head, routing.judge, config.pool)
+        self.names = _names(config, scoring, self._assumed, self.pooling, self.adapters)
+        self._config, self.routing, self.scoring, self.judge = config, routing, scoring, judge
 
     def told(self, name: str, capabilities: frozenset[str]) -> bool:
         """The member called `name` runs, and says what it can do. Whether names mean something else by that."""
         if capabilities:
             self._said[name] = GENERATING.isdisjoint(capabilities)
-        before, self.pooling = self.pooling, self._pooling()
+        before, self.pooling = self.pooling, _pooling(self._config, self._said)
         if self.pooling == before:
             return False
-        self.names = self._names(self.routing, self.scoring)
+        self.names = _names(self._config, self.scoring, self._assumed, self.pooling, self.adapters)
         return True
 
     def unscored(self, body_bytes: int) -> Scores:
@@ -83,26 +103,42 @@ class Decider:
         self, query: Query, scores: Scores, snapshot: Snapshot, settings: Settings, *, again: str = ""
     ) -> Decision:
         """`again`: the id of the decision that this one, of a retry, is to stand for."""
-        if again:
-            return decide(query, scores, snapshot, settings, id=again, reason="retry")
-        return decide(query, scores, snapshot, settings, id=f"{self.id_prefix}-{self.next_id():x}")
+        id = again or f"{self.id_prefix}-{self.next_id():x}"
+        # An adapter, and a stored answer, is one member's alone.
+        shared = not query.adapter and not query.response_id
+        draw = draw_of(query.session_id or id) if self._draws and shared else 0.0
+        return decide(query, scores, snapshot, settings, id=id, reason="retry" if again else None, draw=draw)
 
-    def _pooling(self) -> frozenset[int]:
-        pool = self._config.pool
-        return frozenset(i for i, member in enumerate(pool) if self._said.get(member.name, is_pooling(member)))
 
-    def _names(self, routing: Routing, scoring: Scoring) -> Names:
-        pool = self._config.pool
-        usd = [state.usd_per_s for state in self._assumed.members]
-        ranked = [i for i in range(len(pool)) if i not in self.pooling] or list(range(len(pool)))
-        strength = strengths(scoring, pool, ranked)
-        strong, weak = (ranked[i] for i in strongest_and_weakest(strength, [usd[i] for i in ranked]))
-        limits = self._config.server.limits
-        return Names(pool, routing, limits, strong=strong, weak=weak, adapters=self.adapters, router=scoring.router)
+class Ways(msgspec.Struct, frozen=True, kw_only=True):
+    """What decisions go by, for one pool and its routing settings."""
+
+    config: Config
+    scoring: Scoring
+    names: Names
+    judge: int | None  #: index of the member to ask
+    assumed: Snapshot
+    pooling: frozenset[int]  #: indices of pooling models, as far as the config tells
+
+
+def _pooling(config: Config, said: Mapping[str, bool]) -> frozenset[int]:
+    return frozenset(i for i, member in enumerate(config.pool) if said.get(member.name, is_pooling(member)))
+
+
+def _names(config: Config, scoring: Scoring, assumed: Snapshot, pooling: frozenset[int], adapters: Adapters) -> Names:
+    """Neither pooling models nor canaries are the strongest or the weakest."""
+    pool, usd = config.pool, [state.usd_per_s for state in assumed.members]
+    able = [i for i, member in enumerate(pool) if not member.replaces]
+    ranked = [i for i in able if i not in pooling] or able
+    strength = strengths(scoring, pool, ranked)
+    strong, weak = (ranked[i] for i in strongest_and_weakest(strength, [usd[i] for i in ranked]))
+    limits = config.server.limits
+    return Names(pool, config.routing, limits, strong=strong, weak=weak, adapters=adapters, router=scoring.router)
 
 
 def _assumed(config: Config) -> tuple[MemberState, ...]:
     """Members as configured, ready and idle."""
+    order = [member.name for member in config.pool]
     return tuple(
         MemberState(
             name=member.name,
@@ -112,6 +148,8 @@ def _assumed(config: Config) -> tuple[MemberState, ...]:
             time_per_output_token_s=member.time_per_output_token_s,
             mean_output_tokens=member.mean_output_tokens,
             usd_per_s=usd,
+            canary_of=order.index(member.replaces) if member.replaces else 0,
+            canary_weight=member.weight if member.replaces else 0.0,
         )
         for member, usd in zip(config.pool, usd_per_s(config), strict=True)
     )

@@ -62,15 +62,18 @@ class Holders:
 
     def _made_by(self, id: str, found: Holder) -> int | None:
         """None where no member of ours has made it. Raises `NotFound` where it was lost."""
+        lost = ""
         for i, member in enumerate(self._pool()):
             if not isinstance(member, EngineMember):
                 continue
-            now = holder(member.name, member.process_id)
+            now = holder(member.answers_as, member.process_id)  # a canary answers as its member does
             if now.member == found.member:
-                if member.process_id and now.process != found.process:
-                    why = f"the engine of {member.name!r}, which had stored it, was started anew since"
-                    raise NotFound(f"response {id!r} is gone: {why}", param="response_id", code="response_gone")
-                return i
+                if not member.process_id or now.process == found.process:
+                    return i
+                lost = member.answers_as
+        if lost:
+            why = f"the engine of {lost!r}, which had stored it, was started anew since"
+            raise NotFound(f"response {id!r} is gone: {why}", param="response_id", code="response_gone")
         return None
 
 

@@ -18,6 +18,9 @@ from router.observe.metrics import Metrics
 from router.policy import Settings
 from router.types import Scores, Segment
 
+def draw_of(text: str) -> float:
+    """Above 0, at most 1: of a session, or of a decision that belongs to none; the same text always draws the same."""
+
 class Intake:
     """Of one pool."""
 
@@ -40,6 +43,10 @@ class Intake:
         """`request_class`: of what it makes, without calling `__init__`. `names` are those of the lanes, in the pool's
         order. The two numbers make ids. `io_uring`: of the batch, which all lanes share from now on."""
 
+    def hold(self, lanes: Sequence[Lane], names: Sequence[str], edition: int = 0) -> None:
+        """The pool is another one from now on: of these lanes and names, in its order. Nothing is taken until
+        `decide_by` is called; what was taken before stays with its lane. `edition`: of the pool, for its requests."""
+
     def decide_by(
         self,
         head: Scorer | Callable[[Sequence[Segment]], Scores],
@@ -58,9 +65,11 @@ class Intake:
         metrics: Metrics,
         target: str,
         replies: Receivers,
+        about: Callable[[str, str], str],
         find_key: Callable[[bytes, bytes], str] | None = None,
     ) -> None:
-        """Take requests for `target`. `replies` makes their answers. `find_key`: the id of the key in the values of
+        """Take requests for `target`. `replies` makes their answers. `about`: header lines for a member's name and a
+        reason. `find_key`: the id of the key in the values of
         `authorization` and `x-api-key`; None: none is asked for."""
 
     def close(self) -> None:

@@ -10,6 +10,7 @@ from libcpp.vector cimport vector
 from msgspec.structs import astuple
 
 from router.errors import RouterError, Unauthorized
+from router.native.meters import NAMES_OF_REASONS
 
 cimport phases
 from router.native.lane cimport Lane
@@ -35,6 +36,11 @@ cdef int MOST_RULES = 1000  # names that carry a number are remembered up to so 
 cdef size_t MOST_BODY_BYTES = 256 * 1024  # above, scoring takes milliseconds: not on the event loop
 
 
+def draw_of(str text not None):
+    cdef bytes utf8 = text.encode("utf-8", "surrogatepass")
+    return native.draw_of(view_of(utf8))
+
+
 cdef class Intake:
     """See intake.pyi."""
 
@@ -49,7 +55,11 @@ cdef class Intake:
     cdef readonly bytes given_id
     cdef readonly int left  # why `take` took nothing
     cdef list lanes
-    cdef list meters
+    cdef uint64_t edition  # of the pool
+    cdef bint drawn  # for a canary
+    cdef object metrics
+    cdef object about
+    cdef str target
     cdef Histogram decision_seconds
     cdef Histogram overhead_seconds
     cdef object next_decision
@@ -72,17 +82,24 @@ cdef class Intake:
                  next_decision, limits, io_uring=True):
         if not issubclass(request_class, BaseRequest):
             raise TypeError(f"request_class: expected a subclass of BaseRequest, got {request_class.__name__}")
-        self.requests, self.request_class, self.lanes, self.names = requests, request_class, list(lanes), tuple(names)
+        self.requests, self.request_class = requests, request_class
         self.slots, self.steps = requests.slots, requests.steps
         self.next_request, self.next_decision = next_request, next_decision
         self.limits.head_bytes, self.limits.headers = limits.header_bytes, limits.headers
         self.limits.body_bytes = min(limits.body_bytes, MOST_BODY_BYTES)
         self.batch = SendBatch(io_uring)
+        self.hold(lanes, names)
+
+    def hold(self, lanes, names, uint64_t edition=0):
+        self.close()
+        self.lanes, self.names, self.edition = list(lanes), tuple(names), edition
+        self.drawn = any([lane.canary_weight > 0 for lane in self.lanes])
         for lane in self.lanes:
             lane.batch = self.batch
         self.members.resize(len(self.lanes))
         self.scored.resize(len(self.lanes))
         self.scores.resize(len(self.lanes))
+        self._describe()
 
     def decide_by(self, head, turns, rules, settings):
         scorer = head if isinstance(head, Scorer) else None
@@ -97,12 +114,23 @@ cdef class Intake:
     def close(self):
         self.head = None
 
-    def open(self, metrics, str target not None, Receivers replies not None, find_key=None):
+    def open(self, metrics, str target not None, Receivers replies not None, about, find_key=None):
         self.replies, self.find_key = replies, find_key
         self.start = f"POST {target} HTTP/1.1\r\n".encode()
-        self.meters = [Meters(metrics, target, name) for name in self.names]
+        self.metrics, self.target, self.about = metrics, target, about
+        self._describe()
         self.decision_seconds = Histogram(metrics.decision_seconds)
         self.overhead_seconds = Histogram(metrics.overhead_seconds)
+
+    cdef int _describe(self) except -1:
+        """What is counted and told of each member stands in its lane, for as long as a request may be in it."""
+        cdef Lane lane
+        if self.metrics is None:
+            return 0
+        for lane, name in zip(self.lanes, self.names):
+            lane.meters = Meters(self.metrics, self.target, name)
+            lane.about = [self.about(name, reason).encode() for reason in NAMES_OF_REASONS]
+        return 0
 
     def take(self, Writer connection not None, bytes data not None):
         cdef native.PlainRequest plain
@@ -122,8 +150,8 @@ cdef class Intake:
         if plain.request_id.size():
             self.given_id = (<bytes>native.echoed_id(plain.request_id)) or None
         cdef double begun = now()
-        cdef uint64_t tokens = self._score()
-        cdef Numbers numbers = self._decide(rule, tokens)
+        cdef uint64_t tokens = self._score(), decision = self.next_decision()
+        cdef Numbers numbers = self._decide(rule, tokens, self._draw(plain.session_id, decision) if self.drawn else 0)
         cdef native.Choice* choice = &numbers.decided.choice
         if choice.member < 0 or not native.chats(self.members[choice.member].capabilities):
             return self._leave(causes.kNoMember)  # of one that was named and takes no chats, Python says what it does
@@ -132,7 +160,7 @@ cdef class Intake:
             return self._leave(causes.kUrl if not lane.framed else causes.kBreaker if lane.probed else causes.kSlowHost)
         cdef BaseRequest request = <BaseRequest>new_of(self.request_class)
         request.requests, request.lane, request.numbers, request.native = self.requests, lane, numbers, True
-        request.member, request.stream = choice.member, self.chat.stream
+        request.member, request.stream, request.edition = choice.member, self.chat.stream, self.edition
         request.data, request.body_bytes, request.received_s = data, plain.body.size(), received_s
         request.key_id, request.asked, request.held_bytes = key_id, self.asked, request.body_bytes
         request.session_id = bytes_of(plain.session_id).decode() if plain.session_id.size() else ""
@@ -140,8 +168,8 @@ cdef class Intake:
         request.given_id = self.given_id
         request.receiver = self.replies._receiver(connection, request)
         request.head = HeadNumbers(
-            request=self.next_request() if self.given_id is None else 0, decision=self.next_decision(),
-            member=choice.member, reason=<int>choice.reason, overhead_s=0, score=choice.score,
+            request=self.next_request() if self.given_id is None else 0, decision=decision,
+            reason=<int>choice.reason, overhead_s=0, score=choice.score,
             threshold=numbers.decided.settings.threshold if choice.reason == native.kThreshold else NAN,
             given_id=string_view() if self.given_id is None else view_of(self.given_id),
         )
@@ -150,7 +178,7 @@ cdef class Intake:
         lane.load.load.submitted(tokens)
         self.steps.framed += 1
         self.decision_seconds.observe(decided - begun)
-        cdef int64_t[::1] count = (<Meters>self.meters[choice.member]).decisions[<int>choice.reason]
+        cdef int64_t[::1] count = (<Meters>lane.meters).decisions[<int>choice.reason]
         count[0] += 1
         request.head.overhead_s = now() - received_s
         self.overhead_seconds.observe(request.head.overhead_s)
@@ -165,14 +193,14 @@ cdef class Intake:
         if rule is None:
             return None
         self._look(now())
-        cdef Numbers numbers = self._decide(rule, self._score())
+        cdef Numbers numbers = self._decide(rule, self._score(), 0)
         return None if numbers.decided.choice.member < 0 else self.names[numbers.decided.choice.member]
 
     def count(self, list ended not None):
         cdef BaseRequest request
         for request in ended:
             if request.native and request.finished:
-                (<Meters>self.meters[request.member]).finished(
+                (<Meters>request.lane.meters).finished(
                     &request.finish, request.ended_s - request.received_s,
                     request.begun_s - request.received_s if request.stream else -1)
 
@@ -231,11 +259,18 @@ cdef class Intake:
             self.scores[i].quality = quality[i]
         return tokens
 
-    cdef Numbers _decide(self, Rule rule, uint64_t tokens):
+    cdef double _draw(self, string_view session_id, uint64_t decision) noexcept:
+        cdef char id[MOST_ID_BYTES]
+        if session_id.size():
+            return native.draw_of(session_id)
+        return native.draw_of(string_view(id, write_id(id, self.requests.decision_prefix, decision, 1)))
+
+    cdef Numbers _decide(self, Rule rule, uint64_t tokens, double draw):
         cdef Numbers numbers = Numbers.__new__(Numbers)
         cdef native.Chat* chat = &self.chat
         numbers.models, numbers.decided.members, numbers.decided.scores = self.names, self.members, self.scores
         numbers.decided.question = native.chat_question(tokens, chat.choices, chat.max_tokens, chat.needs)
+        numbers.decided.question.draw = draw
         numbers.decide_by(rule)
         return numbers
 

@@ -29,7 +29,10 @@ class Leg:
 
 
 def not_again(tried: int, failure: Failure, members: Sequence[MemberState]) -> frozenset[int]:
-    """Members that need not be tried: the one that failed and, for a prompt too long, all of no larger context."""
+    """Members that need not be tried: the one that failed and, for a prompt too long, all of no larger context. `tried`
+    below 0: the one that failed is none of these."""
+    if tried < 0:
+        return frozenset()
     excluded = {tried}
     if failure.context and members[tried].context_tokens:
         known = members[tried].context_tokens

@@ -67,10 +67,10 @@ class Names:
         self._adapters = adapters
         self._routers = tuple(dict.fromkeys(("mf", router, _ALSO.get(router, router))))
         self.known: dict[str, Settings] = dict.fromkeys(RESERVED_NAMES, auto)  #: every name without a number in it
-        weights = Counter(member.model for member in pool)
+        weights = Counter(member.model for member in pool if not member.replaces)
         for i, member in enumerate(pool):
             pinned = msgspec.structs.replace(base, rule="pinned", pinned=i)
-            if member.model and weights[member.model] == 1:
+            if member.model and weights[member.model] == 1 and not member.replaces:
                 self.known.setdefault(member.model, pinned)
         for i, member in enumerate(pool):
             pinned = msgspec.structs.replace(base, rule="pinned", pinned=i)

@@ -31,6 +31,13 @@ def intake_of(requests: Requests, decider: Decider, pool: Sequence[PoolMember], 
     return intake
 
 
+def hold(intake: Intake, decider: Decider, pool: Sequence[PoolMember], edition: int) -> None:
+    """The pool is another one from now on."""
+    members = [member for member in pool if isinstance(member, EngineMember | OpenAIMember)]
+    intake.hold([member.lane for member in members], [member.name for member in members], edition)
+    follow(intake, decider)
+
+
 def follow(intake: Intake, decider: Decider) -> None:
     """Decide as `decider` does from now on. Nothing is taken where a score may take milliseconds."""
     scoring = decider.scoring
@@ -52,3 +59,5 @@ def hear_engines(pool: Sequence[PoolMember], decider: Decider, intake: Intake | 
     for member in pool:
         if isinstance(member, EngineMember):
             member.on_described = told
+            if capabilities := member.state().capabilities:  # it has started before
+                told(member.name, capabilities)

@@ -37,6 +37,7 @@ class Desk(Protocol):
     """What a request needs of the pipeline."""
 
     pool: tuple[PoolMember, ...]
+    edition: int  #: of the pool: another number after each change of its members
 
     def settings_of(self, query: Query) -> Settings:
         """How to decide for it. Raises `RouterError`."""
@@ -48,6 +49,10 @@ class Desk(Protocol):
 
     def choose_again(self, request: "Request", failure: Failure) -> Decision | None:
         """Another member for a request that failed, or None."""
+        ...
+
+    def begin_again(self, request: "Request") -> None:
+        """The pool is another since `request` was to be scored: score it for the one there is. Raises `RouterError`."""
         ...
 
     def acknowledge(self, act: Callable[[], None]) -> None:
@@ -72,6 +77,7 @@ class Request(BaseRequest):
     known_legs: list[Leg] | None
     permit: Permit | None
     timer: asyncio.TimerHandle | None
+    holder: PoolMember | None
 
     def __init__(
         self,
@@ -88,6 +94,7 @@ class Request(BaseRequest):
         self.known_query, self.known_settings, self.known_legs = query, settings, []
         self.permit = permit
         self.traceparent = traceparent.encode()
+        self.edition = cast(Desk, requests.desk).edition
 
     # Of a request that native code began, when first read
 
@@ -119,6 +126,13 @@ class Request(BaseRequest):
         leg = Leg(self.decision)
         leg.begun_s = self.received_s + self.overhead_s
         return [leg]
+
+    @property
+    def held_by(self) -> PoolMember | None:
+        """The member that has it, or had it last: of this pool, or of one before."""
+        if self.holder is None and self.lane is not None:
+            return cast(PoolMember, self.lane.owner)
+        return self.holder
 
     @property
     def message(self) -> Done:
@@ -156,7 +170,10 @@ class Request(BaseRequest):
             self._refuse_by(failed)
             return
         try:
-            self.begin(future.result())
+            if self.edition == self.desk.edition:
+                self.begin(future.result())
+            else:
+                self.desk.begin_again(self)
         except Exception as error:
             self._refuse_by(error)
 
@@ -252,7 +269,8 @@ class Request(BaseRequest):
             adapter=query.adapter,
             priority=query.priority,
         )
-        self.desk.pool[decision.member].submit(work, self)
+        self.holder = self.desk.pool[decision.member]
+        self.holder.submit(work, self)
         self.handed_over(decision.member)
         self.known_decision = decision
 
@@ -270,7 +288,8 @@ class Request(BaseRequest):
         if self.phase not in ("waiting", "answering"):
             return
         try:
-            self.desk.pool[self.member].abort(self)
+            if (holder := self.held_by) is not None:
+                holder.abort(self)
         except Exception:
             log.exception("request %s could not be aborted", self.query.request_id)
 

@@ -3,7 +3,6 @@
 Knows no HTTP; `frontend` and the library submit to it. All calls come from one event loop's thread.
 """
 
-import asyncio
 import logging
 import time
 import weakref
@@ -29,15 +28,17 @@ from router.observe.ledger import Ledger
 from router.observe.metrics import Metrics
 from router.pipeline.adapters import PoolAdapters
 from router.pipeline.batch.batches import Batches, batches_of
+from router.pipeline.cards import cards_of, statuses_of
+from router.pipeline.changes import Changes
 from router.pipeline.conversation import Conversation, query_of
-from router.pipeline.decider import Decider, decider_of
+from router.pipeline.decider import Decider, Ways, decider_of
+from router.pipeline.elsewhere import score_elsewhere
 from router.pipeline.estate import Estate, Heritage, journal_lock, runtime_folder, settle
 from router.pipeline.holders import Holders
 from router.pipeline.ids import process_id
-from router.pipeline.judge import score as score_by_judge
 from router.pipeline.leg import Leg, not_again
 from router.pipeline.library import ChatStream, Completion, ask, complete
-from router.pipeline.native_intake import follow, hear_engines, intake_of
+from router.pipeline.native_intake import follow, hear_engines, hold, intake_of
 from router.pipeline.operate import operate
 from router.pipeline.record import Ended
 from router.pipeline.request import Request
@@ -47,7 +48,7 @@ from router.pipeline.sink import Sink
 from router.pipeline.threads import LARGE_BODY_BYTES, Threads
 from router.pipeline.whole import WHOLE, abilities_of, settled
 from router.policy import Settings
-from router.pool import PoolMember, build
+from router.pool import PoolMember, build, place
 from router.pool.base import Failure
 from router.pool.engine import EngineMember
 from router.pool.environment import Machine, placed, this_machine
@@ -83,17 +84,19 @@ class Router:
     ) -> None:
         """Raises `ConfigError`. `pool` and `host_command` replace the members and the engine hosts' command;
         `machine`, the devices that there are; `heritage` is handed over."""
+        asked = config.pool
         if pool is None and start:
             environment = configuration.inherited_environment(config)
             self.machine = this_machine(environment) if machine is None else machine
             config = placed(config, self.machine, configuration.hub_folder(environment))
         self.config = config
+        self.edition = 0  #: of the pool: another number after each change of its members
         self.metrics = Metrics(process=False) if metrics is None else metrics
         starts = start or pool is not None
         self._adapters = (
             PoolAdapters(lambda: self.pool, lambda: configuration.taken_names(self.config.pool)) if starts else None
         )
-        self._decider = Decider(config, scoring, self._adapters)
+        self._decider = Decider(config, scoring, self._adapters, live=start)
         self._holders = Holders(lambda: self.pool)
         self.gate = Gate(config.server.limits, self.metrics)
         self.journal: Journal | None = None
@@ -112,6 +115,8 @@ class Router:
             pool = build(config, self._folder.path, environment, self.machine, host_command=host_command)
             settle(pool, heritage)
         self.pool: tuple[PoolMember, ...] = tuple(pool or ())
+        if self.pool:
+            place(config, self.pool)
         if config.server.engine_metrics:
             self.metrics.watch_engines(EngineMetrics(self._engines_metrics))
         self.ledger = Ledger()
@@ -120,6 +125,9 @@ class Router:
         self.ledger.gather(Ended(self._requests, self.intake, self.metrics))
         self._supervisor = Supervisor(self.pool, config.supervision)
         hear_engines(self.pool, self._decider, self.intake)
+        self.changes: Changes | None = None  #: of the pool's members; None where the pool is not ours to change
+        if self._folder is not None:
+            self.changes = Changes(self, self._supervisor, asked, self._folder.path, self.machine, host_command)
 
     @classmethod
     def from_config(cls, config: Config | Mapping[str, Any] | str | Path, *, start: bool = True) -> "Router":
@@ -174,6 +182,8 @@ class Router:
         self._threads.stop()
         self.ledger.tell()
         await self._close_journal()
+        if self.changes is not None:
+            await self.changes.stop()
         await self._supervisor.stop()
         self._remove_folder(keep_logs=False)
 
@@ -210,8 +220,28 @@ class Router:
     ) -> None:
         await self.stop()
 
+    def ways(self, config: Config, scoring: Scoring) -> Ways:
+        """How decisions would be made for another pool. Raises `ConfigError`."""
+        return self._decider.ways(config, scoring)
+
+    def hold(self, ways: Ways, pool: tuple[PoolMember, ...]) -> None:
+        """Serve with `pool`, whose config is that of `ways`, from now on: in one step. What was handed over stays where
+        it is; what was not is decided anew."""
+        place(ways.config, pool)
+        self.config, self.pool = ways.config, pool
+        self.edition += 1
+        self._decider.hold(ways)
+        if self.intake is not None:
+            hold(self.intake, self._decider, pool, self.edition)
+        hear_engines(pool, self._decider, self.intake)
+        if self.feedback is not None:
+            self.feedback.know([member.name for member in ways.config.pool])
+
     def reload(self, routing: Routing) -> None:
-        """Decide by `routing` from now on. Raises `ConfigError` and changes nothing when its checkpoint is refused."""
+        """Decide by `routing` from now on. Raises `ConfigError` and changes nothing when its checkpoint is refused, or
+        while members change."""
+        if self.changes is not None:
+            self.changes.require_none()
         self._decider.reload(routing)
         if self.intake is not None:
             follow(self.intake, self._decider)
@@ -270,18 +300,29 @@ class Router:
 
     def _begin(self, request: Request) -> None:
         """Score, decide, hand over. Raises `RouterError`."""
+        self._follow(request)
         if request.query.kind in WHOLE:
             request.atypical = True  # it has no answer whose length could be learnt
             request.begin(self._decider.unscored(len(request.body)))
             return
         if len(request.body) > LARGE_BODY_BYTES or self._decider.scoring.slow:
-            self._score_elsewhere(request)
+            score_elsewhere(request, self._decider, self._threads, self.pool, self.metrics, self._count)
             request.keep_deadline()
             return
         begun = time.perf_counter()
         request.begin(self._decider.scoring.score(request.query))
         assert request.decision is not None
         self._count(request.decision, begun)
+
+    def begin_again(self, request: Request) -> None:
+        self._begin(request)
+
+    def _follow(self, request: Request) -> None:
+        """What was made for a pool that has changed since is made for the one there is. Raises `RouterError`."""
+        if request.edition != self.edition:
+            request.known_settings = self.settings_of(request.query)
+            request.known_scores = None
+            request.edition = self.edition
 
     def _begin_late(self, request: Request) -> None:
         """A request that had to wait: it is accepted, its errors go to the sink."""
@@ -308,28 +349,11 @@ class Router:
         return self._decider.scoring.slow
 
     def models(self) -> tuple[ModelCard, ...]:
-        states = [member.state() for member in self.pool]
-        known = {state.name: state.context_tokens for state in states}
-        cards: list[ModelCard] = []
-        for i, member in enumerate(self.config.pool):
-            about = ModelCard(
-                id=member.name,
-                root=member.model or member.name,
-                created=self._created,
-                context_tokens=known.get(member.name, member.context_tokens),
-            )
-            cards += [msgspec.structs.replace(about, id=name) for name in (member.name, *member.also)]
-            cards += [
-                ModelCard(id=adapter.name, root=adapter.path, parent=member.name, created=self._created)
-                for adapter in self._decider.adapters.of(i)
-            ]
-        auto = configuration.RESERVED_NAMES[0]
-        strongest = self.config.pool[self._decider.names.settings(auto).strong]
-        root = strongest.model or strongest.name
-        return (ModelCard(id=auto, root=root, created=self._created), *cards)
+        strong = self._decider.names.settings(configuration.RESERVED_NAMES[0]).strong
+        return cards_of(self.config.pool, self.pool, self._decider.adapters, strong, self._created)
 
     def members(self) -> tuple[MemberStatus, ...]:
-        return tuple(member.status() for member in self.pool)
+        return statuses_of(self.config.pool, self.pool)
 
     async def operate(self, name: str, call: EngineCall) -> bytes:
         assert self._adapters is not None
@@ -393,22 +417,43 @@ class Router:
     def choose_again(self, request: Request, failure: Failure) -> Decision | None:
         if self._closed or not failure.retryable or not self._decider.routing.retry:
             return None
-        if request.settings.rule == "pinned" or request.decision is None:
+        if request.decision is None or not self._can_follow(request):
             return None
-        scoring = self._decider.scoring
-        if request.known_scores is None:  # native code keeps none
-            if scoring.slow:
-                return None
-            request.known_scores = scoring.score(request.query)
+        if request.known_scores is None and (scores := self._scores_again(request)) is not None:
+            request.known_scores = scores
+        if request.known_scores is None:
+            return None
         snapshot = self._snapshot()
-        excluded = not_again(request.decision.member, failure, snapshot.members)
-        settings = msgspec.structs.replace(request.settings, excluded=excluded)
+        tried = next((i for i, member in enumerate(self.pool) if member is request.held_by), -1)
+        excluded = not_again(tried, failure, snapshot.members)
+        settings = msgspec.structs.replace(request.settings, excluded=excluded | request.settings.excluded)
+        if settings.rule == "pinned" and settings.pinned in excluded:  # it may be its canary that failed
+            return None
         try:
             decision = self._choose(request, request.known_scores, snapshot, settings)
         except RouterError:
             return None
         self.metrics.decided(decision.model, "retry", 0.0)
         return decision
+
+    def _scores_again(self, request: Request) -> Scores | None:
+        """Of one whose scores native code has not kept, or another pool's; None where they take milliseconds."""
+        if request.query.kind in WHOLE:
+            return self._decider.unscored(len(request.body))
+        scoring = self._decider.scoring
+        return None if scoring.slow else scoring.score(request.query)
+
+    def _can_follow(self, request: Request) -> bool:
+        """Whether it can be decided again, for the pool that there is by now."""
+        if request.edition == self.edition:
+            return True
+        if request.numbers is not None and not request.query.turns:  # its body cannot be read in Python
+            return False
+        try:
+            self._follow(request)
+        except RouterError:
+            return False
+        return True
 
     def acknowledge(self, act: Callable[[], None]) -> None:
         if self.ledger.holds:
@@ -418,25 +463,6 @@ class Router:
 
     def _snapshot(self) -> Snapshot:
         return Snapshot(tuple([member.state() for member in self.pool]))
-
-    def _score_elsewhere(self, request: Request) -> None:
-        """Score without holding up the event loop; the request is accepted, its errors go to the sink."""
-        scoring, judge = self._decider.scoring, self._decider.judge
-        request.go("scoring")
-        begun = time.perf_counter()
-
-        def scored(future: "asyncio.Future[Scores]") -> None:
-            request.scored(future)
-            if request.decision is not None:
-                self._count(request.decision, begun)
-
-        if judge is None or request.settings.rule == "pinned":
-            future = self._threads.run(scoring.score, request.query)
-        else:
-            limit_s = self._decider.routing.judge_timeout_s
-            asked = score_by_judge(scoring.head, self.pool[judge], request.query, limit_s, self.metrics)
-            future = asyncio.ensure_future(asked)
-        future.add_done_callback(scored)
 
     def _count(self, decision: Decision, begun: float) -> None:
         self.metrics.decided(decision.model, decision.reason, time.perf_counter() - begun)

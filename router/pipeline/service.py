@@ -14,6 +14,7 @@ from router.gate.permit import Permit
 from router.ipc.spec import EngineCall
 from router.observe.feedback import Feedback
 from router.pipeline.batch.batches import Batches
+from router.pipeline.changes import Changes
 from router.pipeline.intake import Intake
 from router.pipeline.sink import Sink
 from router.pool.base import MemberPhase, MemberStatus
@@ -62,6 +63,11 @@ class Service(Protocol):
     @property
     def intake(self) -> Intake | None:
         """Takes plain chats natively, where the pool allows it."""
+        ...
+
+    @property
+    def changes(self) -> Changes | None:
+        """How members come and go; None where they are as they are."""
         ...
 
     @property

@@ -56,9 +56,9 @@ def abilities_of(names: Names, states: Sequence[MemberState]) -> dict[str, froze
 
 
 def _whole(kind: Kind, asked: Settings, states: Sequence[MemberState]) -> Settings:
-    able = [i for i, state in enumerate(states) if kind in state.capabilities]
+    able = [i for i, state in enumerate(states) if kind in state.capabilities and not state.canary_weight]
     if asked.rule == "pinned":
-        if states[asked.pinned].capabilities and asked.pinned not in able:
+        if states[asked.pinned].capabilities and kind not in states[asked.pinned].capabilities:
             raise _refusal(kind, states, asked.pinned, able)
         return asked
     path = API_PATHS[kind]

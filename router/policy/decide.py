@@ -13,9 +13,17 @@ from router.types import Decision, Query, Scores, Snapshot
 
 
 def decide(
-    query: Query, scores: Scores, snapshot: Snapshot, settings: Settings, *, id: str = "", reason: str | None = None
+    query: Query,
+    scores: Scores,
+    snapshot: Snapshot,
+    settings: Settings,
+    *,
+    id: str = "",
+    reason: str | None = None,
+    draw: float = 0.0,
 ) -> Decision:
-    """Choose a member. `scores.quality` is in the order of `snapshot.members`; `reason` replaces the rule's own.
+    """Choose a member. `scores.quality` is in the order of `snapshot.members`; `reason` replaces the rule's own. `draw`
+    (`pipeline.intake.draw_of`), above 0 and at most 1: a canary whose weight reaches it takes the request.
 
     When none can serve: `NoEngine`, `Overloaded` (all queues are full), `ContextTooLong` or `BadRequest` (no model of
     the pool can do what is asked). ValueError where a number is none, or scores and members differ in length.
@@ -23,7 +31,7 @@ def decide(
     if query.any_length:
         scores = _as_cut(scores, snapshot)
     try:
-        return native.decision(query, scores, snapshot, settings, id, reason)
+        return native.decision(query, scores, snapshot, settings, id, reason, draw)
     except native.Refused as refused:
         raise _refusal(refused.numbers) from None
 

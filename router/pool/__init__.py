@@ -1,6 +1,6 @@
 """The pool: members, their supervision, load and breakers. `build` makes the members of a config."""
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,12 +9,12 @@ import msgspec
 from router import config as configuration
 from router.config import Config
 from router.pool.base import PoolMember
-from router.pool.load import gpu_shares, usd_per_hour
+from router.pool.load import gpu_shares, usd_per_hour, usd_per_s
 
 if TYPE_CHECKING:
     from router.pool.environment import Machine
 
-__all__ = ["PoolMember", "build"]
+__all__ = ["PoolMember", "build", "place"]
 
 
 def build(
@@ -24,9 +24,12 @@ def build(
     machine: "Machine",
     *,
     host_command: tuple[str, ...] | None = None,
+    only: Container[str] | None = None,
+    generation: int = 0,
 ) -> tuple[PoolMember, ...]:
     """The members of `config.pool`, which is placed on `machine`, none of them started. Sockets are made in `folder`,
-    logs too unless configured."""
+    logs too unless configured. `only`: those of these names, beside others that run; each time by another
+    `generation`."""
     from router.pool.engine import EngineMember
     from router.pool.environment import environment, lost_devices
     from router.pool.folder import log_folder_of
@@ -39,6 +42,8 @@ def build(
     engines = sum(member.kind == "engine" for member in config.pool)
     members: list[PoolMember] = []
     for unpriced, share in zip(config.pool, gpu_shares(config.pool), strict=True):
+        if only is not None and unpriced.name not in only:
+            continue
         member = msgspec.structs.replace(unpriced, usd_per_hour=usd_per_hour(unpriced, config.devices))
         if member.kind == "openai":
             members.append(OpenAIMember(member, config.supervision, gpu_share=share))
@@ -56,6 +61,18 @@ def build(
                 metrics=config.server.engine_metrics,
                 lost_devices=lost_devices(member, machine),
                 command=host_command or HOST_COMMAND,
+                generation=generation,
             )
         )
     return tuple(members)
+
+
+def place(config: Config, members: Sequence[PoolMember]) -> None:
+    """Tell each of `members` what it is in the config's pool, in whose order they are: name, price, whose canary."""
+    from router.pool.laned import Laned
+
+    names = [member.name for member in config.pool]
+    for member, usd, runs in zip(config.pool, usd_per_s(config), members, strict=True):
+        if isinstance(runs, Laned):
+            canary = (names.index(member.replaces), member.weight) if member.replaces else (0, 0.0)
+            runs.placed(member.name, usd, *canary)

@@ -33,6 +33,8 @@ class MemberStatus(msgspec.Struct, frozen=True, kw_only=True):
     usd_per_hour: float = 0.0  #: of what it holds
     start: StartProgress | None = None  #: of an engine that starts
     adapters: tuple[str, ...] = ()  #: names of its LoRA adapters
+    replaces: str = ""  #: of a canary: the member that it stands for
+    weight: float = 0.0  #: of a canary: its share of that member's requests
 
 
 class Work(msgspec.Struct, frozen=True, kw_only=True):

@@ -50,7 +50,7 @@ from router.pool.devices import with_lost_devices
 from router.pool.failing import Failing
 from router.pool.failure import failure_of, is_members_fault
 from router.pool.handover import Tenure
-from router.pool.laned import Laned
+from router.pool.laned import ALIVE, Laned
 from router.pool.link import HostLink
 from router.pool.load import LoadTracker, memory_share, without_length
 from router.pool.process import HOST_COMMAND
@@ -87,7 +87,9 @@ class EngineMember(Laned):
         lost_devices: Callable[[], str] | None = None,
         timings: Timings | None = None,
         command: tuple[str, ...] = HOST_COMMAND,
+        generation: int = 0,
     ) -> None:
+        """`generation`: another number for each of those that have one name, in one folder."""
         self.name = member.name
         self.turn: Turn = at_once
         self.loader = loader_of(member)
@@ -98,9 +100,10 @@ class EngineMember(Laned):
         self.on_described: Callable[[str, frozenset[str]], None] | None = (
             None  #: name, and what it can do: at each start
         )
-        file_name = _file_name(member.name)
+        file_name = _file_name(member.name) + (f"-{generation}" if generation else "")
         self._spec = HostSpec(
-            name=member.name,
+            name=member.replaces or member.name,
+            label=member.name if member.replaces else "",
             model=member.model,
             socket=str(folder / f"{file_name}.sock"),
             engine_args=member.engine_args,
@@ -117,6 +120,7 @@ class EngineMember(Laned):
         self._command = command
         self._load = LoadTracker(member, gpu_share)
         self.lane = Lane(self._load, self._load.usd_per_s)  #: what native steps need of us
+        self.lane.owner = self
         self._breaker = Breaker(supervision.breaker_failures, supervision.breaker_open_s, self.lane)
         self._calls = cast(dict[int, Call], self.lane.calls)
         self._link: HostLink | None = None
@@ -132,7 +136,7 @@ class EngineMember(Laned):
 
     def submit(self, work: Work, call: Call) -> None:
         link = self._link
-        awake = self._phase == "ready" or (self._phase == "asleep" and work.kind == "admin")
+        awake = self._phase == "ready" or (self._phase in ALIVE and work.kind == "admin")
         if not awake or link is None:
             raise NoEngine(f"model {self.name!r} is not available now ({self._phase})", retry_after_s=1.0)
         if link.unsent_bytes() + len(work.body) > MAX_UNSENT_BYTES:
@@ -255,8 +259,13 @@ class EngineMember(Laned):
 
     def fall_asleep(self, asleep: bool) -> None:
         """Give it no more requests, or give it some again. Of one that is not ready, or lost meanwhile, no word."""
-        if self.phase in ("ready", "asleep"):
+        if self.phase in ALIVE:
             self.phase = "asleep" if asleep else "ready"
+
+    @property
+    def answers_as(self) -> str:
+        """The model name that its answers carry, and by which its host knows itself."""
+        return self._spec.name
 
     @property
     def process_id(self) -> int:
@@ -277,13 +286,15 @@ class EngineMember(Laned):
     @property
     def tells_metrics(self) -> bool:
         """Whether it can be asked for them now."""
-        return self.phase == "ready" and self._hello is not None and "metrics" in self._hello.verbs
+        return self.phase in ALIVE and self._hello is not None and "metrics" in self._hello.verbs
 
     async def metrics(self) -> str:
         """The engine's own, as Prometheus text, where `tells_metrics`. Cancelled when the engine is lost."""
         assert self._link is not None
         link = self._link
-        return await asyncio.shield(self._metrics.put(lambda: link.send(Control("metrics"))))
+        page = await asyncio.shield(self._metrics.put(lambda: link.send(Control("metrics"))))
+        label = self._spec.label or self._spec.name
+        return page if label == self.name else page.replace(_labelled(label), _labelled(self.name))
 
     def kill(self, why: str) -> None:
         """The host hangs: end it. Its loss is then handled as any other."""
@@ -399,7 +410,7 @@ class EngineMember(Laned):
     # Loss
 
     def _lost(self, link: HostLink, error: Exception | None) -> None:
-        if link is not self._link or self.phase not in ("ready", "asleep"):
+        if link is not self._link or self.phase not in ALIVE:
             return  # a start that fails, or a stop: whoever waits for it tells
         self.phase = "restarting"
         self.lane.send = None
@@ -436,6 +447,12 @@ class EngineMember(Laned):
         self.last_error = why
         self.phase = "failed"
         await self._release()
+
+
+def _labelled(member: str) -> str:
+    """As the text format of Prometheus writes it."""
+    escaped = member.replace("\\", r"\\").replace('"', r"\"")
+    return f'member="{escaped}"'
 
 
 def _file_name(member: str) -> str:

@@ -81,7 +81,7 @@ class RuntimeFolder:
     def _remove(self, keep_logs: bool) -> None:
         with contextlib.suppress(FileNotFoundError):
             for file in self.path.iterdir():
-                if file.suffix == ".sock" or (self._made and (not keep_logs or file.name == _MARK)):
+                if file.suffix in (".sock", ".token") or (self._made and (not keep_logs or file.name == _MARK)):
                     file.unlink(missing_ok=True)
         if self._made:
             with contextlib.suppress(OSError):  # logs were kept

@@ -65,6 +65,7 @@ class HostLink:
         self._secret = b""
         self.verbs: tuple[str, ...] = ()  #: of `Control` that the host takes
         self._role: Literal["owner", "client"] = "owner"
+        self._answers_as = name
 
     async def open(
         self,
@@ -77,7 +78,7 @@ class HostLink:
         """Start the host and wait for its Hello; `load` is awaited before its engine may load. Raises
         `EngineStartError` with its last words if it dies first."""
         self._greeted = asyncio.get_running_loop().create_future()
-        self._secret = spec.secret.encode()
+        self._secret, self._answers_as = spec.secret.encode(), spec.name
         process = self.process = await self._spawned(spec, log, env, command)
         died = asyncio.create_task(process.wait())
         greeting = asyncio.create_task(self._greeting(spec.socket, self._greeted))
@@ -174,8 +175,8 @@ class HostLink:
             raise ProtocolError(other_version(message.version))
         if message.role != "host":
             raise ProtocolError(f"expected the Hello of a host, got one of role {message.role[:40]!r}")
-        if message.model not in ("", self.name):
-            raise ProtocolError(f"expected the host of model {self.name!r}, got that of {message.model[:200]!r}")
+        if message.model not in ("", self._answers_as):
+            raise ProtocolError(f"expected the host of model {self._answers_as!r}, got that of {message.model[:200]!r}")
         assert self._greeted is not None
         self.verbs = message.verbs
         if not self._greeted.done():

@@ -20,11 +20,17 @@ class LoadTracker(LaneLoad):
         self.usd_per_s = member.usd_per_hour / 3600.0 * gpu_share
         self.context_tokens = member.context_tokens
         self.capabilities: frozenset[str] = frozenset(member.capabilities or ())
+        self._canary: tuple[int, float] = (0, 0.0)
 
     def described(self, capabilities: frozenset[str], context_tokens: int) -> None:
         """The engine said what it can do."""
         self.capabilities = capabilities
         self.context_tokens = context_tokens
+        self._state = None
+
+    def placed(self, name: str, usd_per_s: float, canary_of: int, canary_weight: float) -> None:
+        """What the member is in its pool from now on."""
+        self._name, self.usd_per_s, self._canary = name, usd_per_s, (canary_of, canary_weight)
         self._state = None
 
     def state(self, *, ready: bool, breaker_open: bool) -> MemberState:
@@ -44,6 +50,8 @@ class LoadTracker(LaneLoad):
                 context_tokens=self.context_tokens,
                 capabilities=self.capabilities,
                 usd_per_s=self.usd_per_s,
+                canary_of=self._canary[0],
+                canary_weight=self._canary[1],
                 **self.figures(),
             )
         return state

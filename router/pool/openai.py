@@ -10,6 +10,8 @@ import math
 import time
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from router import urls
 from router.config import Member, Supervision
 from router.dialects.events import UpstreamEvents
@@ -85,12 +87,13 @@ class OpenAIMember(Laned):
         self.name = member.name
         self.last_error = ""
         self._model = member.model or member.name
-        self._member = member
+        self._member = msgspec.structs.replace(member, name=member.replaces or member.name)  # whose name answers carry
         self._supervision = supervision
         self._url = urls.parse(member.url)
         self._load = LoadTracker(member, gpu_share)
         self.lane = Lane(self._load, self._load.usd_per_s)  #: for native decisions
         self.lane.framed = False
+        self.lane.owner = self
         capabilities = _CAPABILITIES if member.capabilities is None else frozenset(member.capabilities)
         self._described(capabilities, member.context_tokens)
         self._breaker = Breaker(supervision.breaker_failures, supervision.breaker_open_s, self.lane)

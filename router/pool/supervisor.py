@@ -16,6 +16,7 @@ from router.config import Supervision
 from router.errors import ArgumentsRefused, EngineStartError
 from router.pool.base import PoolMember
 from router.pool.engine import EngineMember
+from router.pool.laned import ALIVE
 from router.pool.stages import StartProgress
 from router.pool.turns import Turns
 from router.pool.watch import Watch
@@ -44,8 +45,9 @@ class Supervisor:
         self._supervision = supervision
         self._turns = Turns(member.name for member in members if isinstance(member, EngineMember))
         self._tasks: set[asyncio.Task[None]] = set()
-        self._watches: dict[str, Watch] = {}  # by engine
-        self._delays_s: dict[str, float] = {}
+        self._watches: dict[PoolMember, Watch] = {}
+        self._delays_s: dict[PoolMember, float] = {}
+        self._revived: dict[PoolMember, asyncio.Task[None]] = {}
         self._stopped = self._handed_over = False
 
     async def start(self, on_event: Callable[[StartEvent], None] | None = None) -> None:
@@ -54,9 +56,7 @@ class Supervisor:
         failed, or `supervision.require` is `all`.
         """
         for member in self._members:
-            if isinstance(member, EngineMember):
-                member.on_lost = self._restarter(member)
-                member.turn = partial(self._turns.start, member.loader)
+            self._own(member)
         try:
             failed = await self._start_all(on_event or _log_event)
         except BaseException:
@@ -66,7 +66,7 @@ class Supervisor:
             again = "it is tried again" if self._supervision.restart else "it is not tried again"
             log.error("the pool is degraded: %s; %s", error, again)
             if self._supervision.restart:
-                self._keep(self._start_until_ready(member, error.why))
+                self._revived[member] = self._keep(self._start_until_ready(member, error.why))
         self._keep(self._watch())
 
     async def stop(self) -> None:
@@ -89,6 +89,39 @@ class Supervisor:
             if isinstance(member, EngineMember):
                 member.tenure.release(member.link)
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def join(self, member: PoolMember) -> None:
+        """Start one more beside the others, and own its life from now on. Raises `EngineStartError`; then, and when it
+        is cancelled, nothing is left of it."""
+        self._own(member)
+        try:
+            if (error := await self._start_one(member, _log_event)) is not None:
+                raise error
+        except BaseException:
+            await self.leave(member)
+            raise
+        self._members = (*self._members, member)
+
+    def revive(self, member: PoolMember, why: str) -> None:
+        """Start it again, as one that was lost because of `why`: it was one of ours."""
+        self._members = (*self._members, member)
+        self._own(member)
+        self._revived[member] = self._keep(self._start_until_ready(member, why))
+
+    def release(self, member: PoolMember) -> None:
+        """Do not start it again where it is lost."""
+        if isinstance(member, EngineMember):
+            member.on_lost = None
+        if (reviving := self._revived.pop(member, None)) is not None:
+            reviving.cancel()
+
+    async def leave(self, member: PoolMember) -> None:
+        """Stop it: it is one of ours no more."""
+        self.release(member)
+        self._members = tuple(each for each in self._members if each is not member)
+        self._watches.pop(member, None)
+        self._delays_s.pop(member, None)
+        await member.stop()
 
     async def _start_all(self, on_event: Callable[[StartEvent], None]) -> list[tuple[PoolMember, EngineStartError]]:
         """Those that failed. Raises where the server cannot do without them; then nothing starts any more."""
@@ -128,10 +161,18 @@ class Supervisor:
         on_event(StartEvent(name, "ready", time.monotonic() - begun))
         return None
 
+    def _own(self, member: PoolMember) -> None:
+        if isinstance(member, EngineMember):
+            member.on_lost = self._restarter(member)
+            member.turn = partial(self._turns.start, member.loader)
+
     def _restarter(self, member: EngineMember) -> Callable[[], None]:
         def lost() -> None:
             if not self._stopped:
-                self._keep(self._rejoin(member) if self._handed_over else self._restart(member))
+                if self._handed_over:
+                    self._keep(self._rejoin(member))
+                else:
+                    self._revived[member] = self._keep(self._restart(member))
 
         return lost
 
@@ -160,7 +201,7 @@ class Supervisor:
         """Try again and again after it was lost, or did not start, because of `why`."""
         name = member.status().name
         while not self._stopped:
-            wait_s = self._next_delay_s(name, healthy=healthy) * random.uniform(0.75, 1.25)
+            wait_s = self._next_delay_s(member, healthy=healthy) * random.uniform(0.75, 1.25)
             healthy = False
             log.warning("engine %r is started again in %.1f s: %s", name, wait_s, why)
             await asyncio.sleep(wait_s)
@@ -185,10 +226,10 @@ class Supervisor:
             return False
         return True
 
-    def _next_delay_s(self, name: str, *, healthy: bool) -> float:
+    def _next_delay_s(self, member: PoolMember, *, healthy: bool) -> float:
         first_s, most_s = self._supervision.backoff_s, self._supervision.backoff_max_s
-        delay_s = first_s if healthy or name not in self._delays_s else min(2.0 * self._delays_s[name], most_s)
-        self._delays_s[name] = delay_s
+        delay_s = first_s if healthy or member not in self._delays_s else min(2.0 * self._delays_s[member], most_s)
+        self._delays_s[member] = delay_s
         return delay_s
 
     async def _watch(self) -> None:
@@ -197,7 +238,7 @@ class Supervisor:
         while True:
             await asyncio.sleep(pause_s)
             for member in self._members:
-                if isinstance(member, EngineMember) and member.phase in ("ready", "asleep"):
+                if isinstance(member, EngineMember) and member.phase in ALIVE:
                     try:
                         self._look_at(member)
                     except Exception:  # the others must still be watched
@@ -205,9 +246,9 @@ class Supervisor:
 
     def _look_at(self, member: EngineMember) -> None:
         now_s, settings = time.monotonic(), self._supervision
-        watch = self._watches.get(member.name)
+        watch = self._watches.get(member)
         if watch is None:
-            watch = self._watches[member.name] = Watch(settings.ping_s, settings.ping_timeout_s)
+            watch = self._watches[member] = Watch(settings.ping_s, settings.ping_timeout_s)
         verdict = watch.look(now_s, member.last_heard_s)
         if verdict == "ask":
             member.ping()
@@ -216,10 +257,11 @@ class Supervisor:
             log.error("engine %r: %s", member.name, why)
             member.kill(why)
 
-    def _keep(self, coroutine: Coroutine[Any, Any, None]) -> None:
+    def _keep(self, coroutine: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
         task = asyncio.create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._forget)
+        return task
 
     def _forget(self, task: "asyncio.Task[None]") -> None:
         self._tasks.discard(task)

@@ -92,6 +92,7 @@ class ScriptedService:
     ready: bool = True
     requests: list[Request] = field(default_factory=list)
     intake: None = None
+    changes: None = None
     feedback: Feedback | None = None
     batches: Batches | None = None
     metrics: Metrics | None = None

@@ -145,7 +145,7 @@ async def test_the_config_is_shown_without_secrets(house: House, replying: Scrip
         Member(name="b", model="m", env={"HF_TOKEN": "hf-1"}, engine_args={"hf_token": "hf-2", "max_model_len": 4096}),
     )
     config = Config(server=Server(port=0, admin_port=0, api_keys=("k-1",)), pool=members)
-    frontend = Frontend(config.server, replying, Metrics(process=False), shown_config=config)
+    frontend = Frontend(config.server, replying, Metrics(process=False), shown_config=lambda: config)
     await frontend.start()
     house.frontends.append(frontend)
     client = await house.connect(frontend, admin=True)

@@ -92,6 +92,8 @@ class Ticket:
 class Service:
     """Refuses now and then; the rest is answered step by step by the driver."""
 
+    changes = None
+
     def __init__(self, source: random.Random) -> None:
         self.source = source
         self.tickets: list[Ticket] = []

@@ -5,6 +5,7 @@ c = g * USD per second of the GPU share
 w = g of what is queued + own prefill
 """
 
+import dataclasses
 import math
 from collections.abc import Sequence
 
@@ -18,9 +19,24 @@ CONTEXT_DOUBT = 2.0
 SOFT_RULES = ("slo", "breaker_open")
 
 
-def decide(query: Query, scores: Scores, snapshot: Snapshot, settings: Settings, *, id: str = "") -> Decision | None:
+def decide(
+    query: Query, scores: Scores, snapshot: Snapshot, settings: Settings, *, id: str = "", draw: float = 0.0
+) -> Decision | None:
     """None where no member can serve."""
     found = terms(query, scores, snapshot, settings)
+    decision = _decide(id, found, settings)
+    return decision if decision is None or draw <= 0 else _divert(decision, found, snapshot, draw)
+
+
+def _divert(decision: Decision, terms: tuple[Term, ...], snapshot: Snapshot, draw: float) -> Decision:
+    for i, (term, member) in enumerate(zip(terms, snapshot.members, strict=True)):
+        stands = term.excluded == "canary" and member.canary_of == decision.member and not member.breaker_open
+        if stands and draw <= member.canary_weight:
+            return dataclasses.replace(decision, model=member.name, member=i, reason="canary", terms=terms)
+    return decision
+
+
+def _decide(id: str, found: tuple[Term, ...], settings: Settings) -> Decision | None:
     if settings.rule == "pinned":
         return _pinned(id, found, settings)
     for rule in (None, *SOFT_RULES):
@@ -77,6 +93,8 @@ def exclusion(
         return "context"
     if member.waiting >= settings.most_waiting:
         return "queue_full"
+    if member.canary_weight > 0:
+        return "canary"
     if member.breaker_open:
         return "breaker_open"
     slo = query.slo_ttft_s if query.slo_ttft_s is not None else settings.slo_ttft_s

@@ -43,6 +43,8 @@ def member(draw: st.DrawFn, name: str) -> MemberState:
         mean_output_tokens=draw(rate),
         queued_gpu_s=draw(st.floats(0, 20) | odd),
         usd_per_s=draw(st.sampled_from([0.0, 0.0003, 0.01]) | odd),
+        canary_of=draw(st.integers(0, 5)),
+        canary_weight=draw(st.sampled_from([0.0, 0.0, 0.3, 1.0])),
     )
 
 
@@ -96,17 +98,17 @@ def bits(value: object) -> object:
     return value
 
 
-def decided(*question: Any) -> Decision | None:
+def decided(*question: Any, draw: float = 0.0) -> Decision | None:
     try:
-        return decide(*question)
+        return decide(*question, draw=draw)
     except RouterError:
         return None
 
 
 @hypothesis_settings(max_examples=300, deadline=None)
-@given(asked())
-def test_native_numbers_are_the_twins_to_the_last_bit(question: Asked) -> None:
-    found, expected = decided(*question), twin.decide(*question)
+@given(asked(), st.sampled_from([0.0, 0.2, 0.3, 0.31, 1.0]))
+def test_native_numbers_are_the_twins_to_the_last_bit(question: Asked, draw: float) -> None:
+    found, expected = decided(*question, draw=draw), twin.decide(*question, draw=draw)
     assert bits(found) == bits(expected)
     assert bits(native.decide(*question).terms()) == bits(twin.terms(*question))
 
@@ -116,14 +118,16 @@ def test_native_numbers_are_the_twins_to_the_last_bit(question: Asked) -> None:
 def test_kept_numbers_decide_again_by_the_same_and_by_other_settings(question: Asked, data: st.DataObject) -> None:
     query, scores, snapshot, _ = question
     other = data.draw(settings_of(st.integers(0, len(snapshot.members) - 1)))
-    numbers = native.decide(*question)
+    numbers = native.decide(*question, data.draw(st.sampled_from([0.0, 0.2])))
     written = msgspec.json.encode(numbers.record())
     for kept in (numbers, native.numbers_of(msgspec.json.decode(written, type=DecisionNumbers)), copy.copy(numbers)):
         again = native.decide_again(kept)
         assert (again.member, again.reason) == (numbers.member, numbers.reason)
         assert bits(again.terms()) == bits(numbers.terms())
         assert bits(native.decide_again(kept, other).terms()) == bits(twin.terms(query, scores, snapshot, other))
-        assert native.decide_again(kept, other).member == native.decide(query, scores, snapshot, other).member
+        assert native.decide_again(kept, other).member in (
+            native.decide(query, scores, snapshot, other, draw).member for draw in (0.0, 0.2)
+        )
 
 
 @hypothesis_settings(max_examples=80, deadline=None)
@@ -192,6 +196,34 @@ def test_a_need_that_we_do_not_know_is_met_by_no_member() -> None:
     with pytest.raises(native.Refused, match="no member can serve") as refused:
         numbers.decision("d")
     assert refused.value.numbers is numbers
+
+
+def canary(**fields: Any) -> Snapshot:
+    """`b` with a canary that takes three of ten of its requests."""
+    state = MemberState(name="c", usd_per_s=0.01, canary_of=1, canary_weight=0.3)
+    return Snapshot((*TWO.members, msgspec.structs.replace(state, **fields)))
+
+
+@pytest.mark.parametrize(("draw", "name"), [(0.0, "b"), (1e-9, "c"), (0.3, "c"), (0.31, "b"), (1.0, "b")])
+def test_a_canary_takes_what_is_drawn_for_it_of_its_members_requests_and_nothing_else(draw: float, name: str) -> None:
+    scores = Scores((0.4, 0.8, 0.99), 100)
+    for settings in (Settings(), Settings(rule="pinned", pinned=1)):
+        decision = decide(ASKED, scores, canary(), settings, draw=draw)
+        assert decision.model == name
+        assert (decision.reason == "canary") == (name == "c")
+    assert decide(ASKED, scores, canary(), Settings(rule="pinned", pinned=0), draw=draw).model == "a"
+    assert decide(ASKED, scores, canary(), Settings(rule="pinned", pinned=2), draw=1.0).model == "c"
+
+
+@pytest.mark.parametrize("state", [{"ready": False}, {"breaker_open": True}, {"context_tokens": 10}, {"waiting": 9999}])
+def test_a_canary_that_could_not_take_the_request_leaves_it_to_its_member(state: dict[str, Any]) -> None:
+    assert decide(ASKED, Scores((0.4, 0.8, 0.9), 100), canary(**state), Settings(), draw=0.1).model == "b"
+
+
+def test_a_canary_is_no_candidate_when_all_others_are_away() -> None:
+    away = Snapshot(tuple(msgspec.structs.replace(one, ready=one.name == "c") for one in canary().members))
+    with pytest.raises(RouterError, match="a: not_ready, b: not_ready, c: canary"):
+        decide(ASKED, Scores((0.4, 0.8, 0.9), 100), away, Settings(), draw=0.1)
 
 
 def test_an_empty_pool_has_no_member_that_can_serve() -> None:

@@ -46,7 +46,7 @@ class VllmEngine:
         self._meter = meter
         self._loop = asyncio.get_running_loop()
         self._changed: Callable[[], None] = lambda: None
-        self._name = spec.name
+        self._label = spec.label or spec.name
         self._metrics = spec.metrics
         self._tally: Tally | None = None
         priorities = engine.vllm_config.scheduler_config.policy == "priority"
@@ -157,7 +157,7 @@ class VllmEngine:
             return ""
         if self._tally is not None:
             self._tally.flush(idle=not self._engine.output_processor.get_num_unfinished_requests())
-        return await metrics_page(self._name)
+        return await metrics_page(self._label)
 
     async def watch(self, load_changed: Callable[[], None]) -> str:
         self._changed = load_changed

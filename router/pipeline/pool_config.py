@@ -1,0 +1,70 @@
+"""The config that a pool has after a change: what goes on stays as it runs, what is started gets what it needs."""
+
+import re
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from router import config as configuration
+from router.config import Config, Member, Routing
+from router.pipeline.pool_plan import SOFT_KEYS, Plan
+from router.pool.environment import Machine, placed
+
+_OF_POOL = re.compile(r"\$\.pool\[(\d+)\](.*)")
+
+
+def config_after(
+    now: Config,
+    plan: Plan,
+    machine: Machine,
+    expanded: Mapping[str, tuple[str, ...]],
+    secret_variables: Iterable[str],
+    routing: Routing | None,
+) -> Config:
+    """`expanded`: where references stood, by the names that members have now or, of those that are started, will have;
+    `secret_variables`: that their keys were read from; `routing`: None: as it is. Raises `ConfigError` where an engine
+    has no room."""
+    pool = _placed(now, plan, machine)
+    elsewhere = [at for at in now.expanded_at if not _OF_POOL.match(at)]
+    of_pool = [
+        f"$.pool[{i}]{place}"
+        for i, member in enumerate(pool)
+        for place in expanded.get(plan.kept.get(member.name, member.name), ())
+    ]
+    return msgspec.structs.replace(
+        now,
+        pool=pool,
+        routing=routing or now.routing,
+        expanded_at=(*elsewhere, *of_pool),
+        secret_variables=tuple(sorted({*now.secret_variables, *secret_variables})),
+    )
+
+
+def expanded_by_member(config: Config) -> dict[str, tuple[str, ...]]:
+    """Where references stood in each member, by its name."""
+    found: dict[str, tuple[str, ...]] = {}
+    for at in config.expanded_at:
+        if match := _OF_POOL.match(at):
+            name = config.pool[int(match[1])].name
+            found[name] = (*found.get(name, ()), match[2])
+    return found
+
+
+def _placed(now: Config, plan: Plan, machine: Machine) -> tuple[Member, ...]:
+    """The pool afterwards: what is started gets what is left beside those that run, also those that will go."""
+    before = {member.name: member for member in now.pool}
+    kept = {new.name: _with_soft(before[plan.kept[new.name]], new) for new in plan.pool if new.name in plan.kept}
+    gone = [] if plan.stop_first else [old for old in now.pool if old.name not in plan.kept.values()]
+    if machine.gpu:
+        beside = (*(kept.get(member.name, member) for member in plan.pool), *gone)
+    else:
+        beside = plan.pool  # each gets its part of the memory, as if all were started now
+    hub = configuration.hub_folder(configuration.inherited_environment(now))
+    made = placed(msgspec.structs.replace(now, pool=tuple(beside)), machine, hub).pool
+    return tuple(kept.get(member.name, member) for member in made[: len(plan.pool)])
+
+
+def _with_soft(runs: Member, asked: Member) -> Member:
+    """What runs, with the name and the keys that it takes over from `asked`."""
+    soft = {key: getattr(asked, key) for key in SOFT_KEYS}
+    return msgspec.structs.replace(runs, name=asked.name, replaces=asked.replaces, **soft)
