@@ -38,11 +38,16 @@ class Holders:
         """As `settings`, at the member that has the answer which `query` speaks of. Raises `NotFound` where nobody has
         it any more, `BadRequest` where the query names another member."""
         member = self._member_of(query.response_id, query.kind, settings)
-        if settings.rule == "pinned" and settings.pinned != member and member is not None:
+        if settings.rule == "pinned" and member is not None and not self._means(settings.pinned, member):
             name = self._pool()[member].status().name
             why = f"response {query.response_id!r} is stored by {name!r}, not by {query.model[:200]!r}"
             raise BadRequest(f"`previous_response_id`: {why}", param="previous_response_id")
         return settings if member is None else msgspec.structs.replace(settings, rule="pinned", pinned=member)
+
+    def _means(self, named: int, member: int) -> bool:
+        """Whether who names the one means the other: a canary answers as the member that it stands for."""
+        state = self._pool()[member].state()
+        return named == member or (state.canary_weight > 0 and state.canary_of == named)
 
     def _member_of(self, id: str, kind: str, settings: Settings) -> int | None:
         """None: whoever `settings` name is to say what it knows of it."""

@@ -152,3 +152,19 @@ def test_an_answer_in_the_background_goes_on_when_its_client_has_left(server: Se
     made_now.touch()
     wait_until(lambda: asked(server, "/load")["server_load"] == 0)
     assert asked(server, "/v1/completions", {"model": "small", "prompt": "x"})["aborted"] == 0
+
+
+def test_an_answer_that_a_canary_has_stored_is_asked_of_it_by_the_name_that_it_answers_as(
+    serve: Callable[..., Serve], config: Callable[..., Path]
+) -> None:
+    large = {"name": "large", "model": "stub", "strength": 0.6, "engine_args": ABLE}
+    server = serve(config(pool=[large, {**large, "name": "next", "replaces": "large", "weight": 0.5}]))
+    pids = {name: member(server, name)["pid"] for name in ("large", "next")}
+    for name in ("large", "next"):
+        id = new_id(holder("large", pids[name]))
+        for _ in range(8):  # of which a draw would take half elsewhere
+            body = {"model": "large", "input": "x", "previous_response_id": id}
+            request = server.open("/v1/responses", body)
+            assert request.headers["x-headgate-model"] == name
+            request.close()
+        assert asked(server, f"/v1/responses/{id}")["model"] == "large"

@@ -177,3 +177,13 @@ async def test_the_record_has_prompt_tokens_no_output_and_what_the_prompt_cost(k
     assert record.turns is None
     assert record.decision is not None
     assert record.decision.reason == "pinned"
+
+
+async def test_a_canary_of_the_only_model_that_answers_is_no_second_choice_beside_it(kit: Any) -> None:
+    router = pool(kit, ("chat", CHATS), ("embed", EMBEDS), ("embed-2", EMBEDS))
+    router.pool[2].fields |= {"canary_of": 1, "canary_weight": 0.3}  # type: ignore[attr-defined]
+    name, _ = asked(router, kit, query("embeddings"))
+    assert name == "embed"
+    name = router.decide(query("embeddings", "embed-2")).model
+    assert name == "embed-2"
+    await router.stop()
