@@ -206,19 +206,14 @@ class Changes:
                 f"another change of the pool is under way ({_told(self._current)}): try again after it",
                 code="change_under_way",
             )
+        now, routing = self._keeper.config, None if file is None else file.routing
         try:
-            config = config_after(
-                self._keeper.config,
-                plan,
-                self._machine,
-                {**self._expanded, **expanded},
-                secret_variables,
-                None if file is None else file.routing,
-            )
-            configuration.check(config, _SOURCE)
+            configuration.check(msgspec.structs.replace(now, pool=plan.pool, routing=routing or now.routing), _SOURCE)
+            started = tuple(member for member in plan.pool if member.name not in plan.kept)
+            configuration.check_models(msgspec.structs.replace(now, pool=started), _SOURCE)
             self._require_able(plan)
-            started = [member for member in config.pool if member.name not in plan.kept]
-            configuration.check_models(msgspec.structs.replace(config, pool=tuple(started)), _SOURCE)
+            known = {**self._expanded, **expanded}
+            config = config_after(now, plan, self._machine, known, secret_variables, routing)
         except ConfigError as error:
             if plan.what == "reload":
                 raise
