@@ -13,7 +13,7 @@ from router.version import __version__
 VERBS = {
     "serve": "start the pool's engines and answer OpenAI requests",
     "validate": "check a headgate.yaml and show what it means",
-    "members": "the members of a running server: state, progress of a start, load, last error",
+    "members": "the members of a running server: their state; add, replace, remove or drain them, try a canary",
     "journal": "the records of requests that ended: the last ones, one of them, or all decided again",
     "data": "logs and benchmarks to outcomes tables, and what is in a table",
     "train": "outcomes table -> checkpoint, with held-out figures",

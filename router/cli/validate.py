@@ -54,6 +54,7 @@ def _summary(config: Config, placements: tuple[Placement, ...], rule: str, stron
                 "kind": member.kind,
                 "model": member.model or urls.shown(member.url),
                 "placement": placement,
+                **({"replaces": member.replaces, "weight": member.weight} if member.replaces else {}),
             }
             for member, placement in zip(config.pool, placements, strict=True)
         ],
@@ -77,6 +78,11 @@ def _summary(config: Config, placements: tuple[Placement, ...], rule: str, stron
     }
 
 
+def _member_text(member: dict[str, Any]) -> str:
+    canary = f", a canary: {100 * member['weight']:g} % of {member['replaces']}" if "replaces" in member else ""
+    return f"    {member['name']}: {member['kind']} {member['model']}, {placement_text(member['placement'])}{canary}"
+
+
 def _text(path: Path, summary: dict[str, Any]) -> str:
     server, routing = summary["server"], summary["routing"]
     strong, weak = routing["strong"], routing["weak"]
@@ -90,10 +96,7 @@ def _text(path: Path, summary: dict[str, Any]) -> str:
         rule += "\n           (which is the strongest is a guess: set `strength` or `like` of each member)"
     calibrated = f"calibration: {routing['calibration'] or 'not told'}"
     guarded = "guarded by a key" if server["guarded"] else "open: no API key"
-    members = [
-        f"    {member['name']}: {member['kind']} {member['model']}, {placement_text(member['placement'])}"
-        for member in summary["pool"]
-    ]
+    members = [_member_text(member) for member in summary["pool"]]
     return "\n".join(
         [
             f"{path} is valid.",

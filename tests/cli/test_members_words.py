@@ -93,6 +93,13 @@ def test_a_member_is_sent_as_its_file_and_its_flags_say_with_the_token(told: dic
     assert json.loads(body) == {"member": member, "stop_first": True}
 
 
+def test_validate_tells_whose_canary_a_member_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pool = [{"name": "a", "model": "m", "strength": 0.5}, {"name": "b", "model": "n", "strength": 0.6, "replaces": "a"}]
+    (tmp_path / "headgate.yaml").write_text(json.dumps({"pool": pool}))
+    assert main(["validate", str(tmp_path / "headgate.yaml")]) == 0
+    assert "b: engine n, scored by strength 0.6, a canary: 5 % of a\n" in capsys.readouterr().out
+
+
 def test_verbs_without_a_member_show_no_token(told: dict[str, Any]) -> None:
     assert main(["members", "remove", "a b", "--admin", told["admin"]]) == 0
     assert told["asked"][-1] == ("DELETE", "/members/a%20b", "", "")
