@@ -146,11 +146,17 @@ class HandingOver:
             return "it is ending"
         if self._busy_with:
             return f"process {self._busy_with} is taking it over already"
+        if why := self._changing():
+            return f"{why}: try again after it"
         if (ask.handover, ask.frames) != (HANDOVER_VERSION, PROTOCOL_VERSION):
             return f"release {ask.release} speaks other protocols than this server; end it and start that one"
         if not hmac.compare_digest(ask.secret.encode(), self._config.supervision.host_secret.encode()):
             return "`supervision.host_secret` is another one here"
         return ""
+
+    def _changing(self) -> str:
+        changes = self._router.changes
+        return "" if changes is None else changes.under_way
 
     async def _hand_over(self, line: Line, estate: Estate) -> None:
         """Raises `OSError`, `HeadgateError`, and nothing has changed then."""
@@ -162,7 +168,7 @@ class HandingOver:
         if not isinstance(ready, Ready):
             raise ProtocolError(f"expected `Ready`, got `{type(ready).__name__}`")
         async with self._deciding:
-            why = "it is ending" if self._ending else estate.changed(hosts)
+            why = "it is ending" if self._ending else self._changing() or estate.changed(hosts)
             if why:
                 raise ProtocolError(why)
             await asyncio.to_thread(line.send, Go())
@@ -171,6 +177,8 @@ class HandingOver:
             self.given.set()
             self._close_listener(remove=False)
             self._frontend.leave()
+            if self._router.changes is not None:
+                await self._router.changes.stop()
             await estate.release()
         log.info("process %d serves now: %d running answers finish here", line.peer_pid, self._router.in_flight())
         with contextlib.suppress(OSError):  # its end is its own affair now

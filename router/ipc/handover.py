@@ -84,6 +84,7 @@ class Host(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     secret: str
     log_start: int  #: in bytes, where the host's own words begin
     phase: str = "ready"
+    answers_as: str = ""  #: the model of its Hello; empty: `name`
 
 
 class Ready(msgspec.Struct, frozen=True, tag=True):

@@ -28,6 +28,7 @@ from router.pipeline.scoring import Scoring
 from router.pool import build
 from router.pool.base import MemberStatus, PoolMember
 from router.pool.environment import Machine
+from router.pool.file_names import generation_in
 from router.pool.laned import Laned
 from router.pool.supervisor import Supervisor
 
@@ -102,10 +103,8 @@ class Changes:
         self._leaving: list[PoolMember] = []
         self._count = 0
         self._stopped = False
-        self.token = secrets.token_urlsafe(32)
         self.token_file = str(folder / TOKEN_FILE)
-        with replaced(folder / TOKEN_FILE, 0o600) as file:
-            file.write(self.token.encode())
+        self.token = _token_of(folder / TOKEN_FILE)
 
     # What is so
 
@@ -128,6 +127,13 @@ class Changes:
         """Raises `ConfigError` while a change is under way."""
         if self._current is not None:
             raise ConfigError(f"a change of the pool is under way ({_told(self._current)}): try again after it")
+
+    @property
+    def under_way(self) -> str:
+        """What changes, or still ends; empty where nothing does."""
+        if self._current is not None:
+            return f"a change of the pool is under way ({_told(self._current)})"
+        return f"member {self.leaving[0].name!r} still has requests, and ends" if self._leaving else ""
 
     # What is asked for
 
@@ -322,7 +328,8 @@ class Changes:
     def _built(self, config: Config, plan: Plan) -> dict[str, PoolMember]:
         """Those that are to be started, by name."""
         names = [member.name for member in config.pool if member.name not in plan.kept]
-        self._count += 1
+        # Another process may have started some in this folder, and handed them to us.
+        self._count = 1 + max(self._count, generation_in(self._folder))
         environment = configuration.inherited_environment(config)
         made = build(
             config,
@@ -357,6 +364,19 @@ class Changes:
         change.id, change.began_s = self._recent[-1].id + 1 if self._recent else 1, time.time()
         self._recent.append(change)
         return change
+
+
+def _token_of(path: Path) -> str:
+    """That of the process from which this one takes over, else a new one."""
+    try:
+        if token := path.read_text(encoding="ascii"):
+            return token
+    except (OSError, UnicodeDecodeError):
+        pass
+    token = secrets.token_urlsafe(32)
+    with replaced(path, 0o600) as file:
+        file.write(token.encode())
+    return token
 
 
 def _named(change: Change) -> str:

@@ -6,7 +6,6 @@ Knows the frames; nothing of HTTP, scores or policy. All of it runs on one event
 import asyncio
 import logging
 import time
-import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import cast
@@ -49,6 +48,7 @@ from router.pool.claims import plausible, tokens
 from router.pool.devices import with_lost_devices
 from router.pool.failing import Failing
 from router.pool.failure import failure_of, is_members_fault
+from router.pool.file_names import file_name
 from router.pool.handover import Tenure
 from router.pool.laned import ALIVE, Laned
 from router.pool.link import HostLink
@@ -100,12 +100,12 @@ class EngineMember(Laned):
         self.on_described: Callable[[str, frozenset[str]], None] | None = (
             None  #: name, and what it can do: at each start
         )
-        file_name = _file_name(member.name) + (f"-{generation}" if generation else "")
+        stem = file_name(member.name, generation)
         self._spec = HostSpec(
             name=member.replaces or member.name,
             label=member.name if member.replaces else "",
             model=member.model,
-            socket=str(folder / f"{file_name}.sock"),
+            socket=str(folder / f"{stem}.sock"),
             engine_args=member.engine_args,
             fast_path=member.fast_path,
             stream_buffer_bytes=stream_buffer_bytes,
@@ -114,7 +114,7 @@ class EngineMember(Laned):
         )
         self.adapters = Adapters(adapters_of(member.engine_args))
         self.takes_adapters = takes_adapters(member.engine_args)
-        self.log_path = (log_folder or folder) / f"{file_name}.log"
+        self.log_path = (log_folder or folder) / f"{stem}.log"
         self._supervision = supervision
         self._env = env or {}
         self._command = command
@@ -453,9 +453,3 @@ def _labelled(member: str) -> str:
     """As the text format of Prometheus writes it."""
     escaped = member.replace("\\", r"\\").replace('"', r"\"")
     return f'member="{escaped}"'
-
-
-def _file_name(member: str) -> str:
-    """A name that is unique, safe in a path, and short enough for a socket's 107 bytes."""
-    safe = "".join(c if c.isascii() and (c.isalnum() or c in "-_") else "_" for c in member)
-    return f"{safe[:20]}-{zlib.crc32(member.encode()):08x}"

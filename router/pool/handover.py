@@ -37,7 +37,9 @@ class Inherited(msgspec.Struct, frozen=True, kw_only=True):
         return HostProcess.adopt(host.pid, self.watch, self.life_line, LogFile.adopt(self.log, host.log_start))
 
     def running(self) -> RunningHost:
-        return RunningHost(socket=self.host.socket, secret=self.host.secret, role="owner")
+        host = self.host
+        answers_as = host.answers_as or host.name
+        return RunningHost(socket=host.socket, secret=host.secret, role="owner", answers_as=answers_as)
 
     @property
     def files(self) -> tuple[int, int, int]:
@@ -77,7 +79,8 @@ class Tenure:
         """None: a host is to be started. Raises `EngineStartError`."""
         if self.given_up:
             spec = self.spec
-            return await link.join(RunningHost(socket=spec.socket, secret=spec.secret, role="client"), None)
+            running = RunningHost(socket=spec.socket, secret=spec.secret, role="client", answers_as=spec.name)
+            return await link.join(running, None)
         inherited, self._inherited = self._inherited, None
         if inherited is not None:
             self._put_off = True
@@ -117,6 +120,7 @@ class Tenure:
             secret=spec.secret,
             log_start=log_start,
             phase=phase,
+            answers_as=spec.name,
         )
         return host, files
 

@@ -39,6 +39,7 @@ class RunningHost(msgspec.Struct, frozen=True, kw_only=True):
     socket: str
     secret: str
     role: Literal["owner", "client"]  #: that we join as
+    answers_as: str  #: the name that its Hello says
 
 
 class HostLink:
@@ -106,6 +107,7 @@ class HostLink:
         """Connect to a host that runs already. Raises `EngineStartError`."""
         self._greeted = asyncio.get_running_loop().create_future()
         self._secret, self._role, self.process = host.secret.encode(), host.role, process
+        self._answers_as = host.answers_as
         loop, greeted = asyncio.get_running_loop(), self._greeted
         try:
             await loop.create_unix_connection(lambda: Channel(self, loop), host.socket)
