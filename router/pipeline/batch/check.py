@@ -1,6 +1,6 @@
 """A batch's input, checked from its first line to its last before any of it is run; faults go to the error file.
 
-Of each line 28 bytes are kept until all are read: a digest of its `custom_id`, by which those that stand twice are
+Of each line 32 bytes are kept until all are read: a digest of its `custom_id`, by which those that stand twice are
 found, its number, and where it lies. Runs in a thread.
 """
 
@@ -45,7 +45,7 @@ class Check:
         self._broken = 0
         self._block: list[bytes] = []
         self._block_bytes = 0
-        self._digests, self._numbers, self._starts = array("Q"), array("L"), array("Q")
+        self._digests, self._numbers, self._starts = array("Q"), array("Q"), array("Q")
 
     def run(self, descriptor: int, appender: Appender, pace: Pace) -> Checked:
         """Raises `OSError`, `TooManyLines`, and what `pace` does."""
