@@ -28,6 +28,7 @@ CASES = [
     *member_cases.CASES,
     *http_cases.CASES,
 ]
+TRIES = 20
 _KINDS: dict[str, Kind] = {path: kind for kind, path in API_PATHS.items()}
 
 
@@ -54,8 +55,16 @@ class Pair:
         return self._answer("headgate", case, self.headgate)
 
     def unmeant(self, case: Case, sent: Case) -> list[Difference]:
-        found = differences(self.theirs(case), self.ours(sent))
-        return [each for each in found if rule_of(case, each) is None]
+        """What differs and is not allowed. On a busy machine either server may put the last tokens of a stream into the
+        event that ends it: then both are asked again."""
+        for _ in range(TRIES if b'"stream": true' in (case.body or b"") else 1):
+            found = differences(self.theirs(case), self.ours(sent))
+            unmeant = [each for each in found if rule_of(case, each) is None]
+            if not unmeant:
+                break
+            self.answers.pop(("vllm", case.name))
+            self.answers.pop(("headgate", sent.name))
+        return unmeant
 
     def _answer(self, name: str, case: Case, server: Vllm | Headgate) -> Answer:
         if (name, case.name) not in self.answers:
