@@ -8,6 +8,7 @@ import pytest
 
 from router.errors import ConfigError
 from router.host.load import LoadMeter
+from router.host.sse import Cached
 from router.ipc.spec import HostSpec
 
 pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("ignore")]
@@ -104,7 +105,8 @@ class Collector:
         (completion,) = output.outputs
         self.text, self.tokens = self.text + completion.text, self.tokens + len(completion.token_ids)
         if output.finished:
-            self.end = completion.finish_reason, completion.stop_reason, output.num_cached_tokens
+            cached = Cached(output.num_cached_tokens, getattr(output, "num_cache_creation_tokens", 0))
+            self.end = completion.finish_reason, completion.stop_reason, cached
 
 
 class Noted:

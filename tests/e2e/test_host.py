@@ -111,7 +111,7 @@ async def test_the_host_tells_what_it_holds(client, hosts):
     assert hello.max_running > 0
     assert hello.engine_version.startswith("vllm 0.")
     wanted = {"chat", "completions", "logprobs", "messages", "responses", "structured", "tools"}
-    assert set(hello.capabilities) == wanted
+    assert set(hello.capabilities) == wanted | {"chat_batch", "generative_scoring"}
     assert stat.S_IMODE(hosts["good"].socket.stat().st_mode) == 0o600
     await logged(hosts["good"], "the fast way takes plain chat and completions")
 
