@@ -7,55 +7,28 @@ import asyncio
 import inspect
 import os
 import re
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias
 
 import msgspec
 
 from router.dialects.forms import read_travelling
 from router.errors import BadRequest
-from router.host.adapter.refusals import cause, failure, status_of
+from router.host.adapter.app_call import AppCall, Heard
+from router.host.adapter.refusals import cause, failure
 from router.host.adapter.stored import StoredAnswers
-from router.host.base import DIED, AnswerSink, ErrorAnswer, engine_failed
-from router.host.base import failure as our_failure
+from router.host.base import AnswerSink, ErrorAnswer, engine_failed
 from router.host.limits import Bounds, TooLong
 from router.ipc.messages import Submit
 from router.ipc.response_ids import holder, new_id
 from router.ipc.spec import EngineCall
-from router.types import API_PATHS, ENGINE_ROUTES, GENERATING, LOAD_ADAPTER, STORED_PATH, Kind, Usage, body_of
+from router.types import API_PATHS, ENGINE_ROUTES, GENERATING, LOAD_ADAPTER, STORED_PATH, Kind, body_of
 
 App: TypeAlias = Callable[[Any, Any, Any], Awaitable[None]]
 
 #: Kinds whose body is an `EngineCall`.
 _OUR_BODIES = ("admin", "stored")
 _STORED = re.compile(re.escape(STORED_PATH) + r"[^/]+(/cancel)?")
-_FINISH = re.compile(rb'"(?:finish_reason|stop_reason)":\s?"(\w+)"')
-_EVENT_ERROR = re.compile(rb'^(?:event: error\r?\ndata: |data: (?=\{"(?:error"|type":\s?"error")))(.*)', re.DOTALL)
-#: What `responses` says before the engine has looked at the request: it waits for what comes next.
-_PREAMBLE = re.compile(rb"event: response\.(?:created|queued|in_progress)\r?\n")
-
-
-class _Usage(msgspec.Struct):
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    input_tokens: int = 0
-    output_tokens: int = 0
-
-
-class _Billed(msgspec.Struct):
-    input_tokens: int | None = None
-
-
-class _Meta(msgspec.Struct):
-    billed_units: _Billed | None = None
-
-
-class _Whole(msgspec.Struct):
-    usage: _Usage | None = None
-    meta: _Meta | None = None  #: Cohere's place for it
-
-
-_whole = msgspec.json.Decoder(_Whole)
 _engine_call = msgspec.json.Decoder(EngineCall)
 _object = msgspec.json.Decoder(dict[str, Any])
 
@@ -86,7 +59,7 @@ class SlowWay:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def start(self, submit: Submit, answer: AnswerSink) -> Callable[[], None]:
-        call = _Call(answer, submit.kind, self._dead)
+        call = AppCall(answer, submit.kind, self._dead)
         try:
             body = b"" if submit.kind in _OUR_BODIES else self._body(submit, call)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, BadRequest):
@@ -109,12 +82,12 @@ class SlowWay:
         return await self._ask(Submit(id=0, kind="admin", body=msgspec.json.encode(asked)), b"")
 
     async def _ask(self, submit: Submit, body: bytes) -> tuple[int, bytes]:
-        heard = _Heard()
-        call = _Call(heard, submit.kind, self._dead)
+        heard = Heard()
+        call = AppCall(heard, submit.kind, self._dead)
         await self._run(call, submit, body)
         return call.status, b"".join(heard.chunks)
 
-    def _body(self, submit: Submit, call: "_Call") -> bytes:
+    def _body(self, submit: Submit, call: AppCall) -> bytes:
         if body_of(submit.kind) == "form":
             return read_travelling(submit.body).naming(submit.adapter or self._name).travelling
         body = _object.decode(submit.body)
@@ -129,14 +102,14 @@ class SlowWay:
             _continue(body, submit)
         return msgspec.json.encode(body)
 
-    async def _run(self, call: "_Call", submit: Submit, body: bytes) -> None:
+    async def _run(self, call: AppCall, submit: Submit, body: bytes) -> None:
         try:
             await self._called(call, submit, body)
         except Exception as error:  # of ours, or of vLLM's own handlers of errors: the answer has to end all the same
             call.failed(engine_failed(f"{type(error).__name__}: {error}"))
             self._loop.call_exception_handler({"message": "an answer was not understood", "exception": error})
 
-    async def _called(self, call: "_Call", submit: Submit, body: bytes) -> None:
+    async def _called(self, call: AppCall, submit: Submit, body: bytes) -> None:
         if submit.kind in _OUR_BODIES:
             asked = _engine_call.decode(submit.body)
             body = asked.body.encode()
@@ -164,7 +137,7 @@ class SlowWay:
         else:
             call.finished(scope["state"])
 
-    async def _follow(self, stored: StoredAnswers, call: "_Call", scope: dict[str, Any]) -> None:
+    async def _follow(self, stored: StoredAnswers, call: AppCall, scope: dict[str, Any]) -> None:
         """An answer that is made in the background ends with its making, or with ours: it is given up by an abort."""
         if not call.streams:
             call.queued()
@@ -195,140 +168,6 @@ class SlowWay:
         if inspect.isawaitable(response):
             response = await response
         return response.status_code, bytes(response.body)
-
-
-class _Call:
-    """One request and its response, as ASGI's two callables."""
-
-    def __init__(self, answer: AnswerSink, kind: Kind, dead: Callable[[], bool]) -> None:
-        self._answer = answer
-        self._dead = dead
-        self._kind = kind
-        self._gone = asyncio.Event()
-        self._whole: list[bytes] = []
-        self._streams = False
-        self._preamble = b""
-        self._error: ErrorAnswer | None = None
-        self._finish_reason = "stop"
-        self.status = 0
-        self.id = ""  #: of an answer of `responses`
-        self.body: bytes | None = b""
-
-    @property
-    def disconnected(self) -> bool:
-        return self._gone.is_set()
-
-    @property
-    def streams(self) -> bool:
-        return self._streams
-
-    def disconnect(self) -> None:
-        self._gone.set()
-
-    async def left(self) -> None:
-        """Return once nobody wants the answer any more."""
-        await self._gone.wait()
-
-    async def receive(self) -> dict[str, Any]:
-        if self.body is not None:
-            body, self.body = self.body, None
-            return {"type": "http.request", "body": body, "more_body": False}
-        await self._gone.wait()
-        return {"type": "http.disconnect"}
-
-    async def send(self, message: MutableMapping[str, Any]) -> None:
-        if message["type"] == "http.response.start":
-            self.status = message["status"]
-            self._streams = self.status < 400 and any(
-                name.lower() == b"content-type" and value.startswith(b"text/event-stream")
-                for name, value in message["headers"]
-            )
-            return
-        data = bytes(message.get("body", b""))
-        if not data:
-            return
-        if not self._streams:
-            self._whole.append(data)
-        elif self._error is None:
-            self._event(data)
-
-    def _event(self, data: bytes) -> None:
-        if match := _EVENT_ERROR.match(data):
-            event = match.group(1).strip()
-            self._error = failure(status_of(event), event, self._kind)
-            return
-        if self._kind == "responses":
-            if _PREAMBLE.match(data):
-                self._preamble += data
-                return
-            data, self._preamble = self._preamble + data, b""
-        if match := _FINISH.search(data):
-            self._finish_reason = match.group(1).decode()
-        self._answer.chunk(data)
-
-    def failed(self, why: ErrorAnswer) -> None:
-        self._answer.fail(why)
-
-    def queued(self) -> None:
-        """The application has told of an answer that is made from now on."""
-        self._answer.chunk(b"".join(self._whole))
-        self._answer.untimed()
-
-    def made(self, status: str, usage: Usage) -> None:
-        """Such an answer is over; `status` is the API's word for how."""
-        if status in ("completed", "incomplete"):
-            self._answer.done(usage, "stop" if status == "completed" else "length")
-        elif status == "cancelled":
-            self._answer.fail(our_failure(499, "the response was cancelled", "cancelled", code="response_cancelled"))
-        else:
-            self._answer.fail(engine_failed(DIED if self._dead() else "the response failed in the engine"))
-
-    def finished(self, state: dict[str, Any]) -> None:
-        """The application returned: say how it ended."""
-        if self.disconnected:
-            return
-        body = b"".join(self._whole)
-        if self._dead() and (self._error is not None or self.status >= 400):
-            self._answer.fail(engine_failed(DIED))
-        elif self._error is not None:
-            self._answer.fail(self._error)
-        elif self.status == 0:
-            self._answer.fail(engine_failed("vLLM's application gave no answer"))
-        elif self.status >= 400:
-            self._answer.fail(failure(self.status, body, self._kind))
-        else:
-            usage = _usage_of(state)
-            if self._kind == "stored":  # what it was made by and how long that took was told when it was made
-                usage = Usage()
-            if self._preamble:
-                self._answer.chunk(self._preamble)
-            if not self._streams:
-                usage = usage or _usage_in(body)
-                if match := _FINISH.search(body):
-                    self._finish_reason = match.group(1).decode()
-                self._answer.chunk(body)
-            if self._kind == "stored":
-                self._answer.untimed()
-            self._answer.done(usage or Usage(), self._finish_reason)
-
-
-class _Heard:
-    """An answer kept for ourselves."""
-
-    def __init__(self) -> None:
-        self.chunks: list[bytes] = []
-
-    def chunk(self, data: bytes) -> None:
-        self.chunks.append(data)
-
-    def untimed(self) -> None:
-        pass
-
-    def done(self, usage: Usage, finish_reason: str) -> None:
-        pass
-
-    def fail(self, failure: ErrorAnswer) -> None:
-        self.chunks.append(failure.body)
 
 
 async def _either(*those: Awaitable[None]) -> None:
@@ -385,25 +224,3 @@ def _scope(
         "server": ("127.0.0.1", 0),
         "state": {},
     }
-
-
-def _usage_of(state: dict[str, Any]) -> Usage | None:
-    """What vLLM's serving classes leave for their own middleware."""
-    usage = getattr(state.get("request_metadata"), "final_usage_info", None)
-    if usage is None:
-        return None
-    details = getattr(usage, "prompt_tokens_details", None)
-    return Usage(usage.prompt_tokens, usage.completion_tokens or 0, getattr(details, "cached_tokens", None) or 0)
-
-
-def _usage_in(body: bytes) -> Usage | None:
-    try:
-        whole = _whole.decode(body)
-    except msgspec.DecodeError:
-        return None
-    if whole.meta is not None and whole.meta.billed_units is not None:
-        return Usage(whole.meta.billed_units.input_tokens or 0)
-    usage = whole.usage
-    if usage is None:
-        return None
-    return Usage(usage.prompt_tokens or usage.input_tokens, usage.completion_tokens or usage.output_tokens)
