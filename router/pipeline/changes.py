@@ -64,7 +64,9 @@ class Keeper(Protocol):
     """Who serves with the pool."""
 
     config: Config
-    pool: tuple[PoolMember, ...]
+
+    @property
+    def pool(self) -> tuple[PoolMember, ...]: ...
 
     def ways(self, config: Config, scoring: Scoring) -> Ways:
         """How decisions would be made for another pool. Raises `ConfigError`."""

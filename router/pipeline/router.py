@@ -15,7 +15,7 @@ import msgspec
 
 from router import config as configuration
 from router.config import Config, Member, Routing
-from router.errors import ArgumentsRefused, ConfigError, EngineFailed, EngineStartError, NoEngine, RouterError
+from router.errors import ArgumentsRefused, ConfigError, EngineFailed, EngineStartError, NoEngine
 from router.gate.gate import Gate
 from router.gate.permit import Permit
 from router.heads import Placement
@@ -32,11 +32,9 @@ from router.pipeline.cards import cards_of, statuses_of
 from router.pipeline.changes import Changes
 from router.pipeline.conversation import Conversation, query_of
 from router.pipeline.decider import Decider, Ways, decider_of
-from router.pipeline.elsewhere import score_elsewhere
+from router.pipeline.desk import PoolDesk
 from router.pipeline.estate import Estate, Heritage, journal_lock, runtime_folder, settle
-from router.pipeline.holders import Holders
 from router.pipeline.ids import process_id
-from router.pipeline.leg import Leg, not_again
 from router.pipeline.library import ChatStream, Completion, ask, complete
 from router.pipeline.native_intake import follow, hear_engines, hold, intake_of
 from router.pipeline.operate import operate
@@ -45,16 +43,13 @@ from router.pipeline.request import Request
 from router.pipeline.scoring import Scoring
 from router.pipeline.service import MemberStatus, ModelCard
 from router.pipeline.sink import Sink
-from router.pipeline.threads import LARGE_BODY_BYTES, Threads
-from router.pipeline.whole import WHOLE, abilities_of, settled
-from router.policy import Settings
+from router.pipeline.whole import WHOLE, abilities_of
 from router.pool import PoolMember, build, place
-from router.pool.base import Failure
 from router.pool.engine import EngineMember
 from router.pool.environment import Machine, placed, this_machine
 from router.pool.folder import RuntimeFolder
 from router.pool.supervisor import StartEvent, Supervisor
-from router.types import MEMBER_ROUTES, Decision, Query, Scores, Snapshot
+from router.types import Decision, Query
 
 log = logging.getLogger("headgate.pipeline")
 
@@ -90,14 +85,14 @@ class Router:
             self.machine = this_machine(environment) if machine is None else machine
             config = placed(config, self.machine, configuration.hub_folder(environment))
         self.config = config
-        self.edition = 0  #: of the pool: another number after each change of its members
         self.metrics = Metrics(process=False) if metrics is None else metrics
         starts = start or pool is not None
         self._adapters = (
             PoolAdapters(lambda: self.pool, lambda: configuration.taken_names(self.config.pool)) if starts else None
         )
         self._decider = Decider(config, scoring, self._adapters, live=start)
-        self._holders = Holders(lambda: self.pool)
+        self.ledger = Ledger()
+        self._desk = PoolDesk(self._decider, self.metrics, self.ledger)
         self.gate = Gate(config.server.limits, self.metrics)
         self.journal: Journal | None = None
         self.feedback: Feedback | None = None
@@ -105,21 +100,18 @@ class Router:
         self._start, self._heritage = start, heritage
         self._on_event = on_event
         self._created = int(time.time())
-        self._requests = Requests(self.gate.slots, self, process_id, self._decider.id_prefix)
-        self._closed = False
-        self._threads = Threads()
+        self._requests = Requests(self.gate.slots, self._desk, process_id, self._decider.id_prefix)
         self._folder: RuntimeFolder | None = None
         if pool is None and start:
             self._folder = runtime_folder(config.supervision.runtime_dir, heritage)
             self._forgotten = weakref.finalize(self, self._folder.remove)  # made, and never started
             pool = build(config, self._folder.path, environment, self.machine, host_command=host_command)
             settle(pool, heritage)
-        self.pool: tuple[PoolMember, ...] = tuple(pool or ())
+        self._desk.pool = tuple(pool or ())
         if self.pool:
             place(config, self.pool)
         if config.server.engine_metrics:
             self.metrics.watch_engines(EngineMetrics(self._engines_metrics))
-        self.ledger = Ledger()
         self.intake = intake_of(self._requests, self._decider, self.pool, config.server)
         self._requests.wake = self.ledger.wake
         self.ledger.gather(Ended(self._requests, self.intake, self.metrics))
@@ -168,7 +160,7 @@ class Router:
 
     async def stop(self) -> None:
         """End every request with an error and every engine. Idempotent."""
-        self._closed = True
+        self._desk.closed = True
         if self.batches is not None:
             self.batches.withdraw()
         self.gate.close()
@@ -179,7 +171,7 @@ class Router:
                 cast(Request, request).refuse(EngineFailed("the server is shutting down"))
             except Exception:  # the others, and the engines, must still be ended
                 log.exception("a request could not be told that the server is shutting down")
-        self._threads.stop()
+        self._desk.threads.stop()
         self.ledger.tell()
         await self._close_journal()
         if self.changes is not None:
@@ -228,8 +220,8 @@ class Router:
         """Serve with `pool`, whose config is that of `ways`, from now on: in one step. What was handed over stays where
         it is; what was not is decided anew."""
         place(ways.config, pool)
-        self.config, self.pool = ways.config, pool
-        self.edition += 1
+        self.config, self._desk.pool = ways.config, pool
+        self._desk.edition += 1
         self._decider.hold(ways)
         if self.intake is not None:
             hold(self.intake, self._decider, pool, self.edition)
@@ -246,6 +238,15 @@ class Router:
         if self.intake is not None:
             follow(self.intake, self._decider)
         self.config = msgspec.structs.replace(self.config, routing=routing)
+
+    @property
+    def pool(self) -> tuple[PoolMember, ...]:
+        return self._desk.pool
+
+    @property
+    def edition(self) -> int:
+        """Of the pool: another number after each change of its members."""
+        return self._desk.edition
 
     @property
     def estate(self) -> Estate:
@@ -283,53 +284,20 @@ class Router:
     def _submit(self, query: Query, body: bytes, sink: Sink, traceparent: str, permit: Permit) -> Request:
         if not self.pool:
             raise NoEngine("this router only decides: it was made with start=False")
-        if self._closed:  # since the permit was taken, while its body was read
+        if self._desk.closed:  # since the permit was taken, while its body was read
             raise NoEngine("the server is shutting down", retry_after_s=5.0)
-        settings = self.settings_of(query)
+        settings = self._desk.settings_of(query)
         if query.model not in self._decider.names.known and self._decider.adapters.at(query.model) is not None:
             query = msgspec.structs.replace(query, adapter=query.model)
         request = Request(self._requests, query, settings, body, sink, traceparent, permit)
         if permit.waiting:
             request.go("queued")
-            permit.wait(lambda: self._begin_late(request), request.refuse)
+            permit.wait(lambda: self._desk.begin_late(request), request.refuse)
             request.keep_deadline()
         else:
-            self._begin(request)
+            self._desk.begin(request)
         self._requests.add(request)
         return request
-
-    def _begin(self, request: Request) -> None:
-        """Score, decide, hand over. Raises `RouterError`."""
-        self._follow(request)
-        if request.query.kind in WHOLE:
-            request.atypical = True  # it has no answer whose length could be learnt
-            request.begin(self._decider.unscored(len(request.body)))
-            return
-        if len(request.body) > LARGE_BODY_BYTES or self._decider.scoring.slow:
-            score_elsewhere(request, self._decider, self._threads, self.pool, self.metrics, self._count)
-            request.keep_deadline()
-            return
-        begun = time.perf_counter()
-        request.begin(self._decider.scoring.score(request.query))
-        assert request.decision is not None
-        self._count(request.decision, begun)
-
-    def begin_again(self, request: Request) -> None:
-        self._begin(request)
-
-    def _follow(self, request: Request) -> None:
-        """What was made for a pool that has changed since is made for the one there is. Raises `RouterError`."""
-        if request.edition != self.edition:
-            request.known_settings = self.settings_of(request.query)
-            request.known_scores = None
-            request.edition = self.edition
-
-    def _begin_late(self, request: Request) -> None:
-        """A request that had to wait: it is accepted, its errors go to the sink."""
-        try:
-            self._begin(request)
-        except RouterError as error:
-            request.refuse(error)
 
     def decide(
         self, what: str | Conversation | Query, *, model: str = "auto", max_tokens: int | None = None
@@ -338,10 +306,10 @@ class Router:
         if not self.pool:
             return self._decider.decide(what, model=model, max_tokens=max_tokens)
         query = what if isinstance(what, Query) else query_of(what, model=model, max_tokens=max_tokens)
-        settings = self.settings_of(query)
+        settings = self._desk.settings_of(query)
         whole = query.kind in WHOLE
         scores = self._decider.unscored(0) if whole else self._decider.scoring.score(query)
-        return self._decider.choose(query, scores, self._snapshot(), settings)
+        return self._decider.choose(query, scores, self._desk.snapshot(), settings)
 
     @property
     def scores_slowly(self) -> bool:
@@ -373,7 +341,7 @@ class Router:
     @property
     def scoring_unfinished(self) -> int:
         """Scores that threads still make, after the end of their requests too."""
-        return self._threads.unfinished
+        return self._desk.threads.unfinished
 
     # Library
 
@@ -391,81 +359,6 @@ class Router:
     ) -> Completion:
         """The whole answer. Raises `RouterError`."""
         return await complete(self, ask(messages, model, parameters, stream=False, deadline_s=deadline_s))
-
-    # Desk of the requests
-
-    def settings_of(self, query: Query) -> Settings:
-        settings, pooling = self._decider.names.settings_of(query), self._decider.pooling
-        if pooling or query.kind in MEMBER_ROUTES:
-            settings = settled(query, settings, [member.state() for member in self.pool], pooling)
-        return self._holders.rule(query, settings) if query.response_id else settings
-
-    def choose(self, request: Request) -> Decision:
-        assert request.known_scores is not None
-        return self._choose(request, request.known_scores, self._snapshot(), request.settings)
-
-    def _choose(self, request: Request, scores: Scores, snapshot: Snapshot, settings: Settings) -> Decision:
-        """Decide, and note the leg. Raises `RouterError`."""
-        legs = request.legs
-        first = legs[0].decision.id if legs else ""
-        decision = self._decider.choose(request.query, scores, snapshot, settings, again=first)
-        legs.append(Leg(decision))
-        if request.query.own_id:
-            self._holders.note(request.query.own_id, decision.model)
-        return decision
-
-    def choose_again(self, request: Request, failure: Failure) -> Decision | None:
-        if self._closed or not failure.retryable or not self._decider.routing.retry:
-            return None
-        if request.decision is None or not self._can_follow(request):
-            return None
-        if request.known_scores is None and (scores := self._scores_again(request)) is not None:
-            request.known_scores = scores
-        if request.known_scores is None:
-            return None
-        snapshot = self._snapshot()
-        tried = next((i for i, member in enumerate(self.pool) if member is request.held_by), -1)
-        excluded = not_again(tried, failure, snapshot.members)
-        settings = msgspec.structs.replace(request.settings, excluded=excluded | request.settings.excluded)
-        if settings.rule == "pinned" and settings.pinned in excluded:  # it may be its canary that failed
-            return None
-        try:
-            decision = self._choose(request, request.known_scores, snapshot, settings)
-        except RouterError:
-            return None
-        self.metrics.decided(decision.model, "retry", 0.0)
-        return decision
-
-    def _scores_again(self, request: Request) -> Scores | None:
-        """Of one whose scores native code has not kept, or another pool's; None where they take milliseconds."""
-        if request.query.kind in WHOLE:
-            return self._decider.unscored(len(request.body))
-        scoring = self._decider.scoring
-        return None if scoring.slow else scoring.score(request.query)
-
-    def _can_follow(self, request: Request) -> bool:
-        """Whether it can be decided again, for the pool that there is by now."""
-        if request.edition == self.edition:
-            return True
-        if request.numbers is not None and not request.query.turns:  # its body cannot be read in Python
-            return False
-        try:
-            self._follow(request)
-        except RouterError:
-            return False
-        return True
-
-    def acknowledge(self, act: Callable[[], None]) -> None:
-        if self.ledger.holds:
-            self.ledger.hold(act)
-        else:
-            act()
-
-    def _snapshot(self) -> Snapshot:
-        return Snapshot(tuple([member.state() for member in self.pool]))
-
-    def _count(self, decision: Decision, begun: float) -> None:
-        self.metrics.decided(decision.model, decision.reason, time.perf_counter() - begun)
 
     def _remove_folder(self, *, keep_logs: bool) -> None:
         folder, self._folder = self._folder, None

@@ -653,7 +653,7 @@ def test_begun_streams_of_a_lost_engine_end_in_an_error_event_and_nothing_is_dec
         house.ask(post(stream=True))
     house.tell(LARGE, Chunks([(id, EVENT) for id in range(1, 13)]))
     work: list[str] = []
-    for owner, name in ((house.router, "choose_again"), (house.router._decider, "choose")):
+    for owner, name in ((house.router._desk, "choose_again"), (house.router._decider, "choose")):
         monkeypatch.setattr(owner, name, lambda *_, name=name: work.append(name))
     house.lose(LARGE)
     assert work == []

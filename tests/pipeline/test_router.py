@@ -20,7 +20,7 @@ from router.errors import (
     UpstreamError,
 )
 from router.ipc.messages import Done, Handoff
-from router.pipeline import router as router_module
+from router.pipeline import desk as desk_module
 from router.pool.base import Failure
 from tests.conftest import until
 
@@ -438,7 +438,7 @@ async def test_stop_ends_every_request_with_an_error(two: Any) -> None:
 
 
 async def test_a_long_text_is_scored_on_another_thread(two: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(router_module, "LARGE_BODY_BYTES", 100)
+    monkeypatch.setattr(desk_module, "LARGE_BODY_BYTES", 100)
     pool = two()
     pool.submit(body=bytes(101))
     assert pool.router.in_flight() == 1
@@ -510,7 +510,7 @@ async def test_a_slow_heads_scores_are_made_on_another_thread(two: Any) -> None:
 
 
 async def test_a_long_text_that_is_cancelled_or_refused_meanwhile(two: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(router_module, "LARGE_BODY_BYTES", 100)
+    monkeypatch.setattr(desk_module, "LARGE_BODY_BYTES", 100)
     pool, refused = two(), two()
     pool.submit(body=bytes(101)).cancel()
     refused.large.phase = refused.small.phase = "failed"
@@ -524,7 +524,7 @@ async def test_a_long_text_that_is_cancelled_or_refused_meanwhile(two: Any, monk
 
 
 async def test_every_decision_is_counted(two: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(router_module, "LARGE_BODY_BYTES", 100)
+    monkeypatch.setattr(desk_module, "LARGE_BODY_BYTES", 100)
     pool = two()
     pool.submit()
     pool.submit(body=bytes(101))

@@ -140,7 +140,7 @@ def test_what_an_engine_says_at_its_start_corrects_what_was_taken_of_it(kit: Any
 def test_a_tokenizer_left_open_is_that_of_a_model_that_generates(kit: Any) -> None:
     router = pool(kit, ("emb", EMBEDS), ("small", CHATS), pooling=("emb",))
     open_query = Query(kind="tokenize", model="auto", turns=())
-    assert router.settings_of(open_query).excluded == {0}
+    assert router._desk.settings_of(open_query).excluded == {0}
     assert asked(router, kit, open_query)[0] == "small"
 
 

@@ -1,0 +1,145 @@
+"""What requests need of the pipeline: their settings, their scores, the member that each goes to, first and after a
+failure.
+
+For the pool that there is at the moment, which may change. Knows neither how members live nor where requests come from.
+"""
+
+import time
+from collections.abc import Callable
+
+import msgspec
+
+from router.errors import RouterError
+from router.observe.ledger import Ledger
+from router.observe.metrics import Metrics
+from router.pipeline.decider import Decider
+from router.pipeline.elsewhere import score_elsewhere
+from router.pipeline.holders import Holders
+from router.pipeline.leg import Leg, not_again
+from router.pipeline.request import Request
+from router.pipeline.threads import LARGE_BODY_BYTES, Threads
+from router.pipeline.whole import WHOLE, settled
+from router.policy import Settings
+from router.pool import PoolMember
+from router.pool.base import Failure
+from router.types import MEMBER_ROUTES, Decision, Query, Scores, Snapshot
+
+
+class PoolDesk:
+    """Implements `request.Desk`."""
+
+    def __init__(self, decider: Decider, metrics: Metrics, ledger: Ledger) -> None:
+        self.pool: tuple[PoolMember, ...] = ()
+        self.edition = 0  #: of the pool: another number after each change of its members
+        self.closed = False  #: nothing is tried again
+        self.threads = Threads()
+        self._decider = decider
+        self._metrics = metrics
+        self._ledger = ledger
+        self._holders = Holders(lambda: self.pool)
+
+    def begin(self, request: Request) -> None:
+        """Score, decide, hand over. Raises `RouterError`."""
+        self._follow(request)
+        if request.query.kind in WHOLE:
+            request.atypical = True  # it has no answer whose length could be learnt
+            request.begin(self._decider.unscored(len(request.body)))
+            return
+        if len(request.body) > LARGE_BODY_BYTES or self._decider.scoring.slow:
+            score_elsewhere(request, self._decider, self.threads, self.pool, self._metrics, self._count)
+            request.keep_deadline()
+            return
+        begun = time.perf_counter()
+        request.begin(self._decider.scoring.score(request.query))
+        assert request.decision is not None
+        self._count(request.decision, begun)
+
+    def begin_again(self, request: Request) -> None:
+        self.begin(request)
+
+    def _follow(self, request: Request) -> None:
+        """What was made for a pool that has changed since is made for the one there is. Raises `RouterError`."""
+        if request.edition != self.edition:
+            request.known_settings = self.settings_of(request.query)
+            request.known_scores = None
+            request.edition = self.edition
+
+    def begin_late(self, request: Request) -> None:
+        """A request that had to wait: it is accepted, its errors go to the sink."""
+        try:
+            self.begin(request)
+        except RouterError as error:
+            request.refuse(error)
+
+    def settings_of(self, query: Query) -> Settings:
+        settings, pooling = self._decider.names.settings_of(query), self._decider.pooling
+        if pooling or query.kind in MEMBER_ROUTES:
+            settings = settled(query, settings, [member.state() for member in self.pool], pooling)
+        return self._holders.rule(query, settings) if query.response_id else settings
+
+    def choose(self, request: Request) -> Decision:
+        assert request.known_scores is not None
+        return self._choose(request, request.known_scores, self.snapshot(), request.settings)
+
+    def _choose(self, request: Request, scores: Scores, snapshot: Snapshot, settings: Settings) -> Decision:
+        """Decide, and note the leg. Raises `RouterError`."""
+        legs = request.legs
+        first = legs[0].decision.id if legs else ""
+        decision = self._decider.choose(request.query, scores, snapshot, settings, again=first)
+        legs.append(Leg(decision))
+        if request.query.own_id:
+            self._holders.note(request.query.own_id, decision.model)
+        return decision
+
+    def choose_again(self, request: Request, failure: Failure) -> Decision | None:
+        if self.closed or not failure.retryable or not self._decider.routing.retry:
+            return None
+        if request.decision is None or not self._can_follow(request):
+            return None
+        if request.known_scores is None and (scores := self._scores_again(request)) is not None:
+            request.known_scores = scores
+        if request.known_scores is None:
+            return None
+        snapshot = self.snapshot()
+        tried = next((i for i, member in enumerate(self.pool) if member is request.held_by), -1)
+        excluded = not_again(tried, failure, snapshot.members)
+        settings = msgspec.structs.replace(request.settings, excluded=excluded | request.settings.excluded)
+        if settings.rule == "pinned" and settings.pinned in excluded:  # it may be its canary that failed
+            return None
+        try:
+            decision = self._choose(request, request.known_scores, snapshot, settings)
+        except RouterError:
+            return None
+        self._metrics.decided(decision.model, "retry", 0.0)
+        return decision
+
+    def _scores_again(self, request: Request) -> Scores | None:
+        """Of one whose scores native code has not kept, or another pool's; None where they take milliseconds."""
+        if request.query.kind in WHOLE:
+            return self._decider.unscored(len(request.body))
+        scoring = self._decider.scoring
+        return None if scoring.slow else scoring.score(request.query)
+
+    def _can_follow(self, request: Request) -> bool:
+        """Whether it can be decided again, for the pool that there is by now."""
+        if request.edition == self.edition:
+            return True
+        if request.numbers is not None and not request.query.turns:  # its body cannot be read in Python
+            return False
+        try:
+            self._follow(request)
+        except RouterError:
+            return False
+        return True
+
+    def acknowledge(self, act: Callable[[], None]) -> None:
+        if self._ledger.holds:
+            self._ledger.hold(act)
+        else:
+            act()
+
+    def snapshot(self) -> Snapshot:
+        return Snapshot(tuple([member.state() for member in self.pool]))
+
+    def _count(self, decision: Decision, begun: float) -> None:
+        self._metrics.decided(decision.model, decision.reason, time.perf_counter() - begun)
