@@ -6,23 +6,20 @@ Knows the frames; nothing of HTTP, scores or policy. All of it runs on one event
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import cast
 
 import msgspec
 
 from router.config import Member, Supervision, adapters_of, takes_adapters
 from router.errors import (
     ContentTooLarge,
-    EngineFailed,
     EngineStartError,
     ModelNotFound,
     NoEngine,
     OlderHost,
     Overloaded,
     ProtocolError,
-    error_status,
 )
 from router.ipc.messages import (
     MAX_FRAME_BYTES,
@@ -41,18 +38,16 @@ from router.ipc.spec import HostSpec
 from router.native.call import pass_on
 from router.native.lane import Lane
 from router.pool.adapters import Adapters
-from router.pool.base import Call, Failure, MemberStatus, Work
+from router.pool.base import Call, MemberStatus, Work
 from router.pool.breaker import Breaker
-from router.pool.calls import fail_broken, fail_call, suspect
-from router.pool.claims import plausible, tokens
+from router.pool.calls import Calls
+from router.pool.claims import tokens
 from router.pool.devices import with_lost_devices
-from router.pool.failing import Failing
-from router.pool.failure import failure_of, is_members_fault
 from router.pool.file_names import file_name
 from router.pool.handover import Tenure
 from router.pool.laned import ALIVE, Laned
 from router.pool.link import HostLink
-from router.pool.load import LoadTracker, memory_share, without_length
+from router.pool.load import LoadTracker, memory_share
 from router.pool.process import HOST_COMMAND
 from router.pool.question import Question
 from router.pool.starting import Starting
@@ -122,7 +117,7 @@ class EngineMember(Laned):
         self.lane = Lane(self._load, self._load.usd_per_s)  #: what native steps need of us
         self.lane.owner = self
         self._breaker = Breaker(supervision.breaker_failures, supervision.breaker_open_s, self.lane)
-        self._calls = cast(dict[int, Call], self.lane.calls)
+        self._calls = Calls(self, self._load, self._breaker, self.abort)
         self._link: HostLink | None = None
         self._hello: Hello | None = None
         self._metrics = Question()
@@ -130,7 +125,6 @@ class EngineMember(Laned):
         self.starting = Starting(timings or Timings(None), key_of(self._spec))
         self._lost_devices = lost_devices
         self._killed = ""  # why we ended it ourselves
-        self._failing: Failing[tuple[Call, Failure]] = Failing(lambda failed: fail_call(*failed, self.name))
 
     # PoolMember
 
@@ -160,17 +154,10 @@ class EngineMember(Laned):
         except ProtocolError as error:  # what goes beside the body is small, unless a caller makes it large
             raise ContentTooLarge(f"a request that makes no frame to its engine: {error}") from error
         call.lane, call.id = self.lane, id
-        self._calls[id] = call
-        self._load.submitted(work.prompt_tokens)
-        if self.lane.probed:
-            self._breaker.submitted(time.monotonic())
+        self._calls.add(call, work.prompt_tokens)
 
     def abort(self, call: Call) -> None:
-        if self._calls.get(call.id) is not call:
-            return
-        del self._calls[call.id]
-        self._load.ended()
-        if self._link is not None:
+        if self._calls.discard(call) and self._link is not None:
             self._link.send(Abort(call.id))
 
     def state(self) -> MemberState:
@@ -237,8 +224,7 @@ class EngineMember(Laned):
     async def stop(self) -> None:
         self.phase = "stopped"
         await self._release()
-        self._fail_calls(Failure(EngineFailed("the engine was stopped"), retryable=True))
-        self._failing.finish()
+        self._calls.stopped()
 
     def _check_known(self, work: Work) -> None:
         """Raises where the host does not know this kind of request, which would cost us its connection, or has no such
@@ -320,15 +306,15 @@ class EngineMember(Laned):
         """Every message of the host after its Hello."""
         self.last_heard_s = time.monotonic()
         if isinstance(message, Chunks):
-            self._chunks(message)
+            self._calls.chunks(message)
         elif isinstance(message, Done):
-            self._done(message)
+            self._calls.done(message)
         elif isinstance(message, Load):
             self._load.reported(message)
         elif isinstance(message, Fail):
-            self._fail(message)
+            self._calls.fail(message)
         elif isinstance(message, Handoff):
-            self._handoff(message)
+            self._calls.handoff(message)
         elif isinstance(message, Control):
             if message.op == "metrics":
                 self._metrics.answered(message.argument)
@@ -340,67 +326,7 @@ class EngineMember(Laned):
     def _frames(self, data: bytes) -> int:
         """The frames of running answers, natively; the bytes taken."""
         self.last_heard_s = time.monotonic()
-        return pass_on(self.lane, data, self._receiver_broke)
-
-    def _chunks(self, chunks: Chunks) -> None:
-        calls = self._calls
-        for id, data in chunks.items:
-            call = calls.get(id)
-            if call is not None:  # else aborted, and the host has not heard of it yet
-                try:
-                    call.chunk(data)
-                except Exception:
-                    self._receiver_broke(call)
-
-    def _done(self, done: Done) -> None:
-        call = self._calls.pop(done.id, None)
-        if call is None:
-            return
-        done = plausible(done)
-        usage = done.usage
-        if call.atypical:
-            usage = without_length(usage)
-        self._load.answered(usage, done.timings)
-        self._load.ended()
-        if not self.lane.trusted:
-            self._breaker.succeeded()
-        try:
-            call.done(done)
-        except Exception:
-            fail_broken(call, self.name, "the end")
-
-    def _fail(self, fail: Fail) -> None:
-        call = self._calls.pop(fail.id, None)
-        if call is None:
-            return
-        self._load.ended()
-        status = error_status(fail.status)
-        if is_members_fault(status):
-            self._breaker.failed(time.monotonic())
-        try:
-            failure = failure_of(status, fail.body, fail.code, retryable=fail.retryable)
-        except Exception:  # its body is whatever the engine sent
-            log.exception("request %d of %r: its error could not be read", call.id, self.name)
-            failed = EngineFailed(f"engine {self.name!r} failed with status {status}")
-            failure = Failure(failed, retryable=fail.retryable)
-        fail_call(call, failure, self.name)
-
-    def _handoff(self, handoff: Handoff) -> None:
-        call = self._calls.pop(handoff.id, None)
-        if call is None:
-            return
-        self._load.ended()
-        if not self.lane.trusted:
-            self._breaker.succeeded()
-        try:
-            call.handoff(handoff)
-        except Exception:
-            fail_broken(call, self.name, "the end")
-
-    def _receiver_broke(self, call: Call) -> None:
-        """Called where it is caught."""
-        self.abort(call)
-        fail_broken(call, self.name, "a chunk")
+        return pass_on(self.lane, data, self._calls.receiver_broke)
 
     def _writable(self, writable: bool) -> None:
         """Frames may go straight to the channel as long as the host reads them in time."""
@@ -419,18 +345,9 @@ class EngineMember(Laned):
         self._load.forget()
         why = f"engine {self.name!r} was lost" + (f": {error}" if error else "")
         log.error("%s; %d requests were under way", why, len(self._calls))
-        self._fail_calls(Failure(EngineFailed(why), retryable=True, lost=True), suspect(self._calls, why))
+        self._calls.lost(why)
         if self.on_lost is not None:
             self.on_lost()
-
-    def _fail_calls(self, failure: Failure, others: Mapping[int, Failure] = {}) -> None:
-        """Fail all calls, many of them in later turns of the loop; those of `others` with a failure of their own. Those
-        whose answer has not begun come first: another engine may take them."""
-        calls = sorted(self._calls.items(), key=lambda numbered: numbered[1].started)
-        self._calls.clear()
-        for _ in calls:
-            self._load.ended()
-        self._failing.add((call, others.get(id, failure)) for id, call in calls)
 
     async def _release(self) -> None:
         link, self._link = self._link, None
