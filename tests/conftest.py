@@ -4,7 +4,7 @@ shared labels."""
 import asyncio
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
@@ -59,6 +59,15 @@ def wait_until(condition: Callable[[], T], seen: Callable[[], object] | None = N
 
 def _fail(seen: object) -> NoReturn:
     pytest.fail(f"it did not happen within {PATIENCE_S:g} s; seen last: {seen}")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The servers of tests keep what starts took here, not in the cache of who runs the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("cache")
+        patch.setenv("HEADGATE_CACHE_HOME", str(folder))
+        yield folder
 
 
 @pytest.fixture(scope="session")

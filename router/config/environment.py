@@ -40,6 +40,8 @@ def notify_address(env: Mapping[str, str] = os.environ) -> str:
 
 def cache_folder(env: Mapping[str, str] = os.environ) -> Path | None:
     """Where what can be found out again is kept between runs; None where there is no home folder."""
+    if env.get("HEADGATE_CACHE_HOME", "").startswith("/"):
+        return Path(env["HEADGATE_CACHE_HOME"])
     if env.get("XDG_CACHE_HOME", "").startswith("/"):
         return Path(env["XDG_CACHE_HOME"]) / "headgate"
     home = env.get("HOME", "")
