@@ -416,7 +416,7 @@ def test_the_old_process_answers_by_an_engine_that_the_new_one_has_started_again
     left = iter(kept)
 
     def answered() -> bool:
-        time.sleep(0.2)
+        time.sleep(PATIENCE_S / len(kept))
         connection = next(left)
         connection.request("POST", "/v1/chat/completions", body, {"content-type": "application/json"})
         response = connection.getresponse()

@@ -3,7 +3,7 @@
 import asyncio
 
 from router.observe.engine_metrics import EngineMetrics
-from tests.conftest import until
+from tests.conftest import patience, until
 from tests.frontend.conftest import House, ScriptedService, get
 
 PAGE = '# HELP vllm:running Now.\n# TYPE vllm:running gauge\nvllm:running{engine="0",member="small"} 2.0\n'
@@ -49,7 +49,8 @@ async def test_a_client_that_leaves_before_its_page_is_counted_and_the_next_one_
     frontend.metrics.watch_engines(EngineMetrics(lambda: {"small": answer()}, timeout_s=60))
     leaving, staying = await house.connect(frontend), await house.connect(frontend)
     leaving.send(get("/metrics"))
-    await asked.wait()
+    async with patience():
+        await asked.wait()
     staying.send(get("/metrics"))
     await leaving.close()
     await until(lambda: b'type="client_gone"' in frontend.metrics.render() or frontend.connections == 1)

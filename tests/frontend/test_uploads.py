@@ -14,7 +14,7 @@ from router.config import Limits
 from router.gate.gate import Gate
 from router.observe.metrics import Metrics
 from router.pipeline.batch.batches import Batches
-from tests.conftest import until
+from tests.conftest import PATIENCE_S, until
 from tests.frontend.conftest import Client, House, Response, ScriptedService, get, post
 
 BOUNDARY = "xyz"
@@ -219,7 +219,7 @@ async def test_a_slow_disk_slows_its_client_down_and_nobody_else(
 
     def slow(self: Any, data: bytes) -> None:
         waits.append(len(data))
-        asyncio.run_coroutine_threadsafe(open_gate.wait(), loop).result()
+        asyncio.run_coroutine_threadsafe(open_gate.wait(), loop).result(PATIENCE_S)
         write(self, data)
 
     monkeypatch.setattr(type(file), "write", slow)
@@ -241,8 +241,8 @@ async def test_a_client_that_reads_slowly_gets_the_whole_file_and_little_of_it_i
     client = await uploads.client()
     client.send(get(f"/v1/files/{sent['id']}/content"))
     await client.head()
+    (connection,) = await until(lambda: [one for one in uploads.frontend._public.connections if one.unsent_bytes()])
     await asyncio.sleep(0.2)
-    (connection,) = [each for each in uploads.frontend._public.connections if each.unsent_bytes()]
     assert connection.unsent_bytes() < 2_000_000
     assert await client.reader.readexactly(len(data)) == data
 
