@@ -227,7 +227,7 @@ class Serving:
             log.error("SIGHUP: nothing was changed: %s", error)
             return
         what = "the routing settings were read again" if change is None else "members change, as the file says"
-        log.info("SIGHUP: %s; server, supervision and journal need a restart", what)
+        log.info("SIGHUP: %s; server, devices, supervision, journal and batches need a restart", what)
 
 
 async def _first(*those: Coroutine[Any, Any, object]) -> None:
