@@ -13,10 +13,6 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
     memory_bytes: int
     variable: str  #: how `CUDA_VISIBLE_DEVICES` is told of it: its index among all of the machine, or its UUID
 
-    @property
-    def mig(self) -> bool:
-        return self.uuid.startswith("MIG-")
-
 
 class DeviceSource(Protocol):
     """Where the devices are asked for."""
