@@ -53,6 +53,15 @@ def test_after_one_500_of_one_member_the_native_share_of_the_others_requests_is_
     assert result["steps"] == dict.fromkeys(("head", "body", "admit", "score", "decide", "frame", "pass_on", "end"), 1)
 
 
+@pytest.mark.engine
+def test_logprobs_count(root):
+    pytest.importorskip("vllm")
+    result = run(root, "logprobs_count.py")
+    for rows in (8, 64):
+        assert is_spread(result[f"compiled_{rows}_ms"])
+        assert is_spread(result[f"uncompiled_{rows}_ms"])
+
+
 def test_batch_lane(root):
     result = run(root, "batch_lane.py")
     assert is_spread(result["alone"]["ttft_p95_ms"])
