@@ -14,7 +14,7 @@ from typing import Final
 
 from router import config as configuration
 from router.cli.same_engines import check_same_engines
-from router.config import Config, Server
+from router.config import Config, Member, Server
 from router.errors import ConfigError, HeadgateError, ProtocolError
 from router.ipc.handover import (
     HANDOVER_VERSION,
@@ -59,7 +59,15 @@ def admin_address_of(server: Server) -> str:
 class Takeover:
     """One attempt, made by `begin`. `commit` decides it; `close` ends it at any time."""
 
-    def __init__(self, line: Line, about: About, offer: Offer, hosts: list[Inherited], files: dict[str, list[int]]):
+    def __init__(
+        self,
+        line: Line,
+        about: About,
+        offer: Offer,
+        hosts: list[Inherited],
+        files: dict[str, list[int]],
+        asked: tuple[Member, ...],
+    ) -> None:
         self.pid = about.pid
         self.engines = offer.engines
         self.hosts = [inherited.host for inherited in hosts]
@@ -69,6 +77,7 @@ class Takeover:
             lock=_only(files.pop("folder", [])),
             journal=_only(files.pop("journal", [])),
             hosts={inherited.host.name: inherited for inherited in hosts},
+            asked=asked,
             may_start=asyncio.Event(),
         )
         self.listener = socket.socket(fileno=files.pop("takeover")[0])
@@ -167,7 +176,7 @@ def begin(config: Config) -> Takeover:
         check_same_engines(config.pool, offer.engines)
         if offer.admin != admin_address_of(config.server):
             close_all(files.pop("admin", []))  # the new one is opened here
-        return Takeover(line, about, offer, hosts, files)
+        return Takeover(line, about, offer, hosts, files, config.pool)
     except BaseException as error:
         close_all([file for given in files.values() for file in given])
         close_all([file for inherited in hosts for file in inherited.files])

@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from router import config as configuration
+from router.config import Member
 from router.errors import EngineStartError
 from router.ipc.handover import Host, close_all
 from router.observe.journal import Journal
@@ -31,6 +32,7 @@ class Heritage(msgspec.Struct, kw_only=True):
     lock: int  #: of the folder; -1: it has none
     journal: int  #: the lock of its folder; -1: none is written
     hosts: dict[str, Inherited]  #: by member
+    asked: tuple[Member, ...]  #: the pool as our file says it, without what was filled in from the running engines
     may_start: asyncio.Event  #: set once the old process starts and ends no engine any more
 
 

@@ -79,7 +79,7 @@ class Router:
     ) -> None:
         """Raises `ConfigError`. `pool` and `host_command` replace the members and the engine hosts' command;
         `machine`, the devices that there are; `heritage` is handed over."""
-        asked = config.pool
+        asked = config.pool if heritage is None else heritage.asked
         if pool is None and start:
             environment = configuration.inherited_environment(config)
             self.machine = this_machine(environment) if machine is None else machine
