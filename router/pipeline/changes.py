@@ -6,11 +6,12 @@ What fails before that step leaves the pool as it was. Who drains does not hold 
 """
 
 import asyncio
+import contextlib
 import logging
 import secrets
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Coroutine, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -239,9 +240,11 @@ class Changes:
             scoring = await asyncio.to_thread(Scoring.load, config.routing.checkpoint, config.pool)
             ways = self._keeper.ways(config, scoring)
             if plan.stop_first:
-                change.stage, stopped = "stopping", self._member(plan.stop_first)
-                change.cut += await self._emptied(stopped)
-                await self._supervisor.leave(stopped)
+                change.stage, old = "stopping", self._member(plan.stop_first)
+                with _drained_as_before(old):
+                    change.cut += await self._emptied(old)
+                    stopped = old
+                    await _whole(self._supervisor.leave(old))
             change.stage = "starting"
             started = self._built(config, plan)
             for member in started.values():
@@ -281,8 +284,6 @@ class Changes:
         for member in joined:
             await self._supervisor.leave(member)
         if stopped is not None and not self._stopped:
-            assert isinstance(stopped, Laned)
-            stopped.drain(False)
             self._supervisor.revive(stopped, f"it was to be replaced, and was not: {error}")
         change.stage = "failed"
 
@@ -366,6 +367,27 @@ class Changes:
         change.id, change.began_s = self._recent[-1].id + 1 if self._recent else 1, time.time()
         self._recent.append(change)
         return change
+
+
+@contextlib.contextmanager
+def _drained_as_before(member: PoolMember) -> Iterator[None]:
+    """It may go on, or be started again."""
+    assert isinstance(member, Laned)
+    drained = member.drained
+    try:
+        yield
+    finally:
+        member.drain(drained)
+
+
+async def _whole(work: Coroutine[Any, Any, None]) -> None:
+    """Of what must not be left half done: cancelled, it ends before this does."""
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await task
+        raise
 
 
 def _token_of(path: Path) -> str:

@@ -29,6 +29,11 @@ class Laned:
         self._phase = "draining" if phase == "ready" and self._drained else phase
         self.lane.ready = self._phase == "ready"
 
+    @property
+    def drained(self) -> bool:
+        """It is to get no new requests, in whatever phase it is."""
+        return self._drained
+
     def drain(self, drained: bool) -> None:
         """Give it no new requests, or some again; those under way go on."""
         self._drained = drained

@@ -353,6 +353,24 @@ def test_stopped_first_the_old_engine_has_ended_before_the_new_one_starts(
     assert asked(server, "large")[0]["x-headgate-model"] == "large"
 
 
+def test_stopped_first_and_cancelled_while_it_still_answers_the_old_engine_was_never_stopped(
+    server: Serve, cli: Cli, tmp_path: Path
+) -> None:
+    pid, go_on = members(server)["members"][1]["pid"], tmp_path / "go on"
+    script = [["chunk", "data: a\n\n"], ["await", str(go_on)], ["chunk", "data: [DONE]\n\n"], ["done"]]
+    with server.post({**CHAT, "model": "large", "user": json.dumps(script), "stream": True}) as response:
+        assert response.readline() == b"data: a\n"
+        wanted = {"member": {"model": "stub2"}, "stop_first": True}
+        server.open("/members/large/replace", wanted, token(server), admin=True).close()
+        wait_until(lambda: members(server)["changes"][-1]["stage"] == "stopping")
+        assert "it was cancelled; the pool is as it was" in cli("cancel")
+        assert asked(server, "large")[0]["x-headgate-model"] == "large"
+        go_on.touch()
+        assert b"[DONE]" in response.read()
+    (large,) = [member for member in members(server)["members"] if member["name"] == "large"]
+    assert (large["pid"], large["phase"], large["restarts"]) == (pid, "ready", 0)
+
+
 def test_two_changes_at_once_the_second_is_refused(server: Serve, cli: Cli) -> None:
     first = threading.Thread(
         target=lambda: begin(server, {"name": "medium", "model": "stub", "engine_args": {"slow_s": 2.0}})
