@@ -106,6 +106,7 @@ class Changes:
         self._leaving: list[PoolMember] = []
         self._count = 0
         self._stopped = False
+        self.barred = ""  #: why none may begin now; empty: one may
         self.token_file = str(folder / TOKEN_FILE)
         self.token = _token_of(folder / TOKEN_FILE)
 
@@ -142,6 +143,7 @@ class Changes:
 
     def begin(self, verb: str, name: str, wanted: Wanted) -> Change:
         """Begin what an operator asks for, and return how far it is. Raises `RouterError`; nothing has changed then."""
+        self._require_open()
         if verb in ("drain", "resume"):
             return self._drain(name, drained=verb == "drain")
         if verb in ("remove", "promote", "rollback"):
@@ -166,6 +168,7 @@ class Changes:
     def reread(self, config: Config) -> Change | None:
         """Begin what a config file, read anew, asks for; None where it asks for nothing of the pool. Raises
         `ConfigError` or `RouterError`; nothing has changed then."""
+        self._require_open()
         self.require_none()
         plan = pool_plan.reread(self._asked, self._of_file, config.pool)
         if plan is None:
@@ -191,6 +194,12 @@ class Changes:
 
     # How it is done
 
+    def _require_open(self) -> None:
+        if self._stopped:
+            raise NoEngine("the server is shutting down")
+        if self.barred:
+            raise Conflict(f"{self.barred}: try again after it", code="change_under_way")
+
     def _drain(self, name: str, *, drained: bool) -> Change:
         names = [member.name for member in self._keeper.config.pool]
         if name not in names:
@@ -208,8 +217,6 @@ class Changes:
         secret_variables: Iterable[str] = (),
         file: Config | None = None,
     ) -> Change:
-        if self._stopped:
-            raise NoEngine("the server is shutting down")
         if self._current is not None:
             raise Conflict(
                 f"another change of the pool is under way ({_told(self._current)}): try again after it",

@@ -120,6 +120,7 @@ class Router:
         self.changes: Changes | None = None  #: of the pool's members; None where the pool is not ours to change
         if self._folder is not None:
             self.changes = Changes(self, self._supervisor, asked, self._folder.path, self.machine, host_command)
+            self.changes.barred = "the members are still being started"
 
     @classmethod
     def from_config(cls, config: Config | Mapping[str, Any] | str | Path, *, start: bool = True) -> "Router":
@@ -146,6 +147,8 @@ class Router:
             self.open_journal()
             self.batches = batches_of(self, self.config, self.metrics)
             await self._supervisor.start(self._on_event)
+            if self.changes is not None:
+                self.changes.barred = ""
         except BaseException as error:
             await self._close_journal()
             self._remove_folder(keep_logs=isinstance(error, EngineStartError))

@@ -371,6 +371,22 @@ def test_stopped_first_and_cancelled_while_it_still_answers_the_old_engine_was_n
     assert (large["pid"], large["phase"], large["restarts"]) == (pid, "ready", 0)
 
 
+def test_a_change_is_refused_until_all_members_have_been_started(
+    serve: Callable[..., Serve], config: Callable[..., Path]
+) -> None:
+    slow = {**LARGE, "engine_args": {"slow_s": 4.0}}
+    server = serve(config(pool=[SMALL, slow]), ready=False)
+    wait_until(lambda: len(server.children()) == 2, lambda: server.errors)
+    config(pool=[SMALL, slow, {"name": "medium", "model": "stub", "strength": 0.5}])
+    server.signal(signal.SIGHUP)
+    server.wait_said("SIGHUP: nothing was changed: the members are still being started")
+    while server.next_event()["event"] != "serving":
+        pass
+    server.url, server.admin = server.events[-1]["url"], server.events[-1]["admin_url"]
+    server.signal(signal.SIGHUP)
+    wait_until(lambda: models(server) == ["auto", "small", "large", "medium"], lambda: server.errors)
+
+
 def test_two_changes_at_once_the_second_is_refused(server: Serve, cli: Cli) -> None:
     first = threading.Thread(
         target=lambda: begin(server, {"name": "medium", "model": "stub", "engine_args": {"slow_s": 2.0}})
