@@ -161,19 +161,20 @@ class HandingOver:
     async def _hand_over(self, line: Line, estate: Estate) -> None:
         """Raises `OSError`, `HeadgateError`, and nothing has changed then."""
         log.info("process %d takes over", line.peer_pid)
-        hosts = await self._offer(line, estate)
+        edition, drained = self._router.edition, estate.drained
+        hosts = await self._offer(line, estate, drained)
         ready = await _received(line, _READY_S)
         if ready is None:
             raise ProtocolError("it ended")
         if not isinstance(ready, Ready):
             raise ProtocolError(f"expected `Ready`, got `{type(ready).__name__}`")
         async with self._deciding:
-            why = "it is ending" if self._ending else self._changing() or estate.changed(hosts)
-            if why:
+            why = "it is ending" if self._ending else self._changing()
+            if not why and edition != self._router.edition:
+                why = "the pool was changed meanwhile; try again"
+            if why := why or estate.changed(hosts, drained):
                 raise ProtocolError(why)
-            await asyncio.to_thread(line.send, Go())
-            if not await _taken(line):
-                raise ProtocolError("it ended in the last moment")
+            await self._decided(line)
             self.given.set()
             self._close_listener(remove=False)
             self._frontend.leave()
@@ -184,7 +185,20 @@ class HandingOver:
         with contextlib.suppress(OSError):  # its end is its own affair now
             line.send(Released())
 
-    async def _offer(self, line: Line, estate: Estate) -> list[Host]:
+    async def _decided(self, line: Line) -> None:
+        """The other process serves now; meanwhile no member changes. Raises `OSError`, `HeadgateError`."""
+        changes = self._router.changes
+        if changes is not None:
+            changes.barred = "another process takes over"
+        try:
+            await asyncio.to_thread(line.send, Go())
+            if not await _taken(line):
+                raise ProtocolError("it ended in the last moment")
+        finally:
+            if changes is not None:
+                changes.barred = ""
+
+    async def _offer(self, line: Line, estate: Estate, drained: tuple[str, ...]) -> list[Host]:
         hosts = await estate.offer(line.peer_pid)
         try:
             files = self._files(estate)
@@ -197,6 +211,7 @@ class HandingOver:
                 made=folder.made,
                 engines=held(self._router.config.pool),
                 hosts=len(hosts),
+                drained=drained,
             )
             await asyncio.to_thread(line.send, offer, tuple(file for _, file in files))
             for host, given in hosts:

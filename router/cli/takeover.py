@@ -70,6 +70,7 @@ class Takeover:
     ) -> None:
         self.pid = about.pid
         self.engines = offer.engines
+        self._drained = offer.drained
         self.hosts = [inherited.host for inherited in hosts]
         self.heritage = Heritage(
             folder=Path(offer.folder),
@@ -89,7 +90,7 @@ class Takeover:
 
     async def commit(self, estate: Estate) -> None:
         """All is ready here: take over. Raises `TakeoverError`; then all is the running server's as before."""
-        estate.go_on(self.hosts)
+        estate.go_on(self.hosts, self._drained)
         try:
             await asyncio.to_thread(self._agree)
             if why := estate.lost(self.hosts):

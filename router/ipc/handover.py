@@ -73,6 +73,7 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     made: bool  #: by us, and to be removed at the end
     engines: tuple[Held, ...]
     hosts: int  #: that follow
+    drained: tuple[str, ...] = ()  #: members that are to get no new requests
 
 
 class Host(msgspec.Struct, frozen=True, kw_only=True, tag=True):

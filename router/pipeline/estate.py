@@ -5,7 +5,7 @@ Knows neither the clients' sockets nor how the two processes find each other.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import msgspec
@@ -19,9 +19,8 @@ from router.pool import PoolMember
 from router.pool.engine import EngineMember
 from router.pool.folder import RuntimeFolder
 from router.pool.handover import Inherited
+from router.pool.laned import ALIVE, Laned
 from router.pool.supervisor import Supervisor
-
-_SERVING = ("ready", "asleep")
 
 
 class Heritage(msgspec.Struct, kw_only=True):
@@ -66,6 +65,7 @@ class Estate:
     def __init__(
         self, pool: Sequence[PoolMember], supervisor: Supervisor, folder: RuntimeFolder | None, journal: Journal | None
     ) -> None:
+        self._pool = pool
         self._engines = [member for member in pool if isinstance(member, EngineMember)]
         self._supervisor = supervisor
         self._journal = journal
@@ -78,6 +78,11 @@ class Estate:
 
     # In the old process
 
+    @property
+    def drained(self) -> tuple[str, ...]:
+        """Members that are to get no new requests."""
+        return tuple(member.name for member in self._pool if isinstance(member, Laned) and member.drained)
+
     async def offer(self, pid: int) -> list[tuple[Host, tuple[int, int, int]]]:
         """The running hosts, which process `pid` may join from now on. The first descriptor of each is the caller's to
         close. Raises `ProtocolError`, `OSError`; `withdraw` is to be called then."""
@@ -85,21 +90,25 @@ class Estate:
         try:
             for engine in self._engines:
                 link = engine.link
-                if link is not None and engine.phase in _SERVING:
+                if link is not None and engine.phase in ALIVE:
                     offered.append(await engine.tenure.offer(engine.name, link, pid, engine.phase))
         except BaseException:
             close_all([files[0] for _, files in offered])
             raise
         return offered
 
-    def changed(self, offered: Sequence[Host]) -> str:
-        """Why what was offered cannot be given any more, or empty."""
-        names = {host.name for host in offered}
+    def changed(self, offered: Sequence[Host], drained: tuple[str, ...]) -> str:
+        """Why what was offered cannot be given any more, or empty. `drained`: what was told of that."""
+        if drained != self.drained:
+            return "a member was drained or resumed meanwhile; try again"
+        names, asleep = {host.name for host in offered}, {host.name for host in offered if host.phase == "asleep"}
         for engine in self._engines:
             if engine.name in names and not engine.tenure.is_offered(engine.link):
                 return f"engine {engine.name!r} was lost meanwhile; try again"
-            if engine.name not in names and engine.phase in _SERVING:
+            if engine.name not in names and engine.phase in ALIVE:
                 return f"engine {engine.name!r} became ready meanwhile; try again"
+            if engine.phase in ALIVE and (engine.phase == "asleep") != (engine.name in asleep):
+                return f"engine {engine.name!r} fell asleep or woke up meanwhile; try again"
         return ""
 
     def withdraw(self) -> None:
@@ -120,17 +129,20 @@ class Estate:
         """Why we cannot take over, or empty."""
         names = {host.name for host in hosts}
         for engine in self._engines:
-            if engine.name in names and engine.phase not in _SERVING:
+            if engine.name in names and engine.phase not in ALIVE:
                 why = str(EngineStartError(engine.name, engine.last_error)) if engine.last_error else engine.phase
                 return f"engine {engine.name!r} could not be joined: {why}"
         return ""
 
-    def go_on(self, hosts: Sequence[Host]) -> None:
-        """In the phase that each was in: who was asleep gets no requests."""
+    def go_on(self, hosts: Sequence[Host], drained: Collection[str]) -> None:
+        """In the phase that each was in: who was asleep, or is one of `drained`, gets no requests."""
         phases = {host.name: host.phase for host in hosts}
         for engine in self._engines:
             if phases.get(engine.name) == "asleep":
                 engine.fall_asleep(True)
+        for member in self._pool:
+            if isinstance(member, Laned) and member.name in drained:
+                member.drain(True)
 
     def own(self) -> None:
         """All is ours to end from now on."""

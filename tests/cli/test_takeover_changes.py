@@ -2,11 +2,16 @@
 started with, hold in the process that takes over."""
 
 import signal
+import urllib.error
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import pytest
+
+from router.ipc.handover import Go, Offer, Ready, Refused
 from tests.cli.conftest import Serve
-from tests.cli.test_change_members import LARGE, SMALL, members
+from tests.cli.test_change_members import LARGE, SMALL, Cli, asked, begin, members, models, phases, refusal, token
 from tests.conftest import wait_until
 
 
@@ -26,3 +31,110 @@ def test_sighup_after_a_takeover_restarts_no_engine_whose_lines_in_the_file_are_
     new.signal(signal.SIGHUP)
     wait_until(lambda: members(new)["changes"] and members(new)["changes"][-1]["stage"] == "done")
     assert pids(new) == before
+
+
+def test_a_drained_member_is_drained_after_a_takeover_too(
+    serve: Callable[..., Serve],
+    taking: Callable[..., Serve],
+    config: Callable[..., Path],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    old = serve(config())
+    before = pids(old)
+    Cli(old, capsys)("drain", "large")
+    new = taking(old, config())
+    assert phases(new) == {"small": "ready", "large": "draining"}
+    assert refusal(new, "large")[0] == 503
+    Cli(new, capsys)("resume", "large")
+    assert asked(new, "large")[0]["x-headgate-model"] == "large"
+    assert pids(new) == before
+    assert old.end()[0] == 0
+
+
+def test_one_that_sleeps_and_is_drained_is_both_after_a_takeover(
+    serve: Callable[..., Serve],
+    taking: Callable[..., Serve],
+    config: Callable[..., Path],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    old = serve(config())
+    old.open("/members/large/sleep", {}, admin=True).close()
+    Cli(old, capsys)("drain", "large")
+    new = taking(old, config())
+    assert phases(new)["large"] == "asleep"
+    new.open("/members/large/wake_up", {}, admin=True).close()
+    assert phases(new)["large"] == "draining"
+
+
+def test_a_member_by_url_that_is_drained_stays_so_through_a_takeover(
+    serve: Callable[..., Serve],
+    taking: Callable[..., Serve],
+    config: Callable[..., Path],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    upstream = serve(config())
+    far = {"name": "far", "kind": "openai", "url": upstream.url, "model": "large", "strength": 0.7}
+    file = config(pool=[SMALL, far])
+    old = serve(file)
+    Cli(old, capsys)("drain", "far")
+    new = taking(old, file)
+    assert phases(new) == {"small": "ready", "far": "draining"}
+    assert asked(new)[0]["x-headgate-model"] == "small"
+    Cli(new, capsys)("resume", "far")
+    assert phases(new)["far"] == "ready"
+
+
+@pytest.mark.parametrize(
+    ("path", "why"),
+    [
+        ("/members/large/drain", "a member was drained or resumed meanwhile"),
+        ("/members/large/sleep", "engine 'large' fell asleep or woke up meanwhile"),
+    ],
+)
+def test_what_an_operator_says_of_a_member_during_a_takeover_has_it_refused_and_holds(
+    serve: Callable[..., Serve], usurp: Any, config: Callable[..., Path], path: str, why: str
+) -> None:
+    old = serve(config())
+    usurper = usurp(old)
+    assert isinstance(usurper.ask(), Offer)
+    old.open(path, {}, admin=True).close()
+    usurper.say(Ready())
+    refused = usurper.hear()
+    assert isinstance(refused, Refused)
+    assert why in refused.why
+    assert phases(old)["large"] in ("draining", "asleep")
+
+
+def test_a_member_that_was_added_between_offer_and_end_of_a_takeover_has_it_refused(
+    serve: Callable[..., Serve], usurp: Any, config: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    old = serve(config())
+    usurper = usurp(old)
+    assert isinstance(usurper.ask(), Offer)
+    Cli(old, capsys)("add", "--name", "medium", "--model", "stub", "--strength", "0.5")
+    usurper.say(Ready())
+    refused = usurper.hear()
+    assert isinstance(refused, Refused)
+    assert refused.why == "the pool was changed meanwhile; try again"
+    assert models(old) == ["auto", "small", "large", "medium"]
+
+
+def test_no_change_begins_while_a_takeover_is_decided_and_one_does_where_it_comes_to_nothing(
+    serve: Callable[..., Serve], usurp: Any, config: Callable[..., Path]
+) -> None:
+    old = serve(config())
+    usurper = usurp(old)
+    assert isinstance(usurper.ask(), Offer)
+    usurper.say(Ready())
+    assert isinstance(usurper.hear(), Go)
+    medium = {"name": "medium", "model": "stub", "strength": 0.5}
+    for path, body in (("/members", {"member": medium}), ("/members/large/drain", {})):
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            old.open(path, body, token(old), admin=True)
+        with refused.value as answer:
+            assert answer.code == 409
+            assert b"another process takes over: try again after it" in answer.read()
+    usurper.end()
+    old.wait_said("this server goes on")
+    begin(old, medium)
+    wait_until(lambda: models(old) == ["auto", "small", "large", "medium"], lambda: old.errors)
