@@ -24,6 +24,8 @@ from router.types import Adapter, Query
 _ROUTELLM = re.compile(r"router-([A-Za-z0-9_.-]+?)-([01]|0?\.\d+|1\.0+)")
 #: Methods by RouteLLM's name for them, where it is another.
 _ALSO = {"classifier": "bert"}
+#: Names that a refusal lists and compares: an engine may have adapters by the thousand, each compared in up to 2 ms.
+_MOST_SHOWN = 32
 
 
 class Adapters(Protocol):
@@ -108,9 +110,11 @@ class Names:
             forms = " or ".join(f"`router-{name}-THRESHOLD`" for name in self._routers)
             return f"model {model[:200]!r} is not understood; a RouteLLM name reads {forms}, 0 to 1"
         adapters = () if self._adapters is None else tuple(self._adapters.names())
-        near = difflib.get_close_matches(model[:200], (*self.known, *adapters), n=1, cutoff=0.6)
+        shown = adapters[:_MOST_SHOWN]
+        near = difflib.get_close_matches(model[:200], (*self.known, *shown), n=1, cutoff=0.6)
         hint = f"did you mean {near[0]!r}? " if near else ""
-        return f"model {model[:200]!r} does not exist; {hint}there are {', '.join((*self._shown, *adapters))}"
+        more = f" and {len(adapters) - len(shown)} more adapters" if len(adapters) > len(shown) else ""
+        return f"model {model[:200]!r} does not exist; {hint}there are {', '.join((*self._shown, *shown))}{more}"
 
 
 def strongest_and_weakest(strengths: Sequence[float], usd_per_s: Sequence[float]) -> tuple[int, int]:

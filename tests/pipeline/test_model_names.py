@@ -10,7 +10,7 @@ from router.dialects.decode import decode
 from router.errors import BadRequest, ModelNotFound
 from router.pipeline.model_names import Names
 from router.pipeline.router import Router
-from router.types import Query
+from router.types import Adapter, Query
 
 IDS: list[tuple[Any, dict[str, Any], str]] = [
     ("completions", {"prompt": [1, 2]}, "prompt"),
@@ -65,3 +65,29 @@ async def test_a_pool_of_one_model_takes_token_ids_without_a_name(kit: Any, mode
     sink = kit.Sink()
     router.submit(query("completions", {"prompt": [1, 2]}, model), b"{}", sink)
     assert len(members[1].calls) == 1
+
+
+class ManyAdapters:
+    """Ten thousand, of one member."""
+
+    there = [Adapter(f"customer-{i}-adapter-v{i % 7}", "/x") for i in range(10_000)]
+
+    def at(self, name: str) -> int | None:
+        return 0 if any(adapter.name == name for adapter in self.there) else None
+
+    def of(self, member: int) -> list[Adapter]:
+        return self.there
+
+    def names(self) -> list[str]:
+        return [adapter.name for adapter in self.there]
+
+
+def test_of_ten_thousand_adapters_a_refusal_names_a_few_and_how_many_more_there_are() -> None:
+    pool = (Member(name="small", model="x"),)
+    names = Names(pool, Routing(), Limits(), strong=0, weak=0, adapters=ManyAdapters())
+    with pytest.raises(ModelNotFound) as refused:
+        names.settings("customer-77-adaptr-v3")
+    message = str(refused.value)
+    assert message.startswith("model 'customer-77-adaptr-v3' does not exist; did you mean 'customer-")
+    assert message.endswith("customer-31-adapter-v3 and 9968 more adapters")
+    assert names.settings("customer-9999-adapter-v3").pinned == 0
