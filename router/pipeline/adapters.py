@@ -81,7 +81,7 @@ class PoolAdapters:
         try:
             answer = await ask(member, call)
         finally:
-            del self._loading[asked.lora_name]
+            self._loading.pop(asked.lora_name, None)  # vLLM judges those without a name, of which there may be two
         member.adapters.loaded(Adapter(asked.lora_name, asked.lora_path, asked.is_3d_lora_weight))
         return answer
 
