@@ -26,7 +26,7 @@ def stored_answers(service: Service) -> Route:
         _ask(exchange, service, "")
 
     def cancel(exchange: Exchange) -> None:
-        if not exchange.path.endswith(_CANCEL.encode()):
+        if not exchange.path[len(STORED_PATH) :].endswith(_CANCEL.encode()):  # an answer may be called `cancel`
             raise MethodNotAllowed(f"{STORED_PATH}{{id}} does not take POST; it takes GET", allow="GET, HEAD, OPTIONS")
         _ask(exchange, service, _CANCEL)
 

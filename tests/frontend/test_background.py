@@ -93,6 +93,8 @@ async def test_what_fails_after_the_client_was_told_disturbs_nobody(house: House
         (get("/v1/responses/my-own.id:2"), "my-own.id:2", "", False),
         (get("/v1/responses/resp_1/cancel", method="POST"), "resp_1/cancel", "", False),
         (post("/v1/responses/resp_1/cancel?stream=1", b"{}"), "resp_1/cancel", "stream=1", False),
+        (get("/v1/responses/cancel"), "cancel", "", False),
+        (get("/v1/responses/cancel/cancel", method="POST"), "cancel/cancel", "", False),
     ],
 )
 async def test_a_stored_answer_is_asked_of_its_member(
@@ -112,6 +114,7 @@ async def test_a_stored_answer_is_asked_of_its_member(
     ("data", "status"),
     [
         (get("/v1/responses/resp_1", method="POST"), 405),
+        (get("/v1/responses/cancel", method="POST"), 405),
         (get("/v1/responses/resp_1", method="DELETE"), 405),
         (get("/v1/responses/resp_1/input_items"), 404),
         (get("/v1/responses/a%20b"), 404),
