@@ -19,6 +19,7 @@ VISIBLE_DEVICES: Final = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_V
 #: vLLM's arguments, each of which multiplies the devices of an engine.
 _TENSOR: Final = "tensor_parallel_size"
 _SIZES: Final = (_TENSOR, "pipeline_parallel_size", "prefill_context_parallel_size", "data_parallel_size")
+_MOST_DEVICES = 1 << 20  #: of one engine; what is larger is a slip, and no float
 _INDEX = re.compile(r"0|[1-9][0-9]{0,3}")
 _UUID = re.compile(r"(?:GPU|MIG)-[0-9A-Za-z][0-9A-Za-z/-]{0,127}")
 
@@ -107,6 +108,7 @@ def _sizes_of(engine_args: Mapping[str, Any]) -> dict[str, int]:
 def _count(value: object) -> int:
     """What vLLM will refuse is no size of ours."""
     try:
-        return max(1, int(value)) if isinstance(value, int | str) and not isinstance(value, bool) else 1
+        number = int(value) if isinstance(value, int | str) and not isinstance(value, bool) else 1
     except ValueError:
         return 1
+    return min(max(1, number), _MOST_DEVICES)

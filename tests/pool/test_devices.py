@@ -45,6 +45,9 @@ def test_cuda_visible_devices_hides_devices_and_numbers_the_others(variable: str
         ("GPU-", "'GPU-' is no device"),
         ("GPU-9", "'GPU-9' is no device"),
         ("0,,1", "'' is no device"),
+        (",", "'' is no device"),
+        ("\u00b2", "'\u00b2' is no device"),
+        ("9" * 5_000, "'99999"),
         ("1,GPU-1", "'GPU-1' stands twice"),
     ],
 )
@@ -117,6 +120,11 @@ def test_the_binding_that_vllm_brings_has_all_that_is_used() -> None:
     used = {name for name in dir(FakeNvml) if name.startswith(("nvml", "NVML"))}
     assert used
     assert [name for name in used if not hasattr(binding, name)] == []
+
+
+def test_of_one_device_an_empty_name_means_none() -> None:
+    with pytest.raises(ConfigError, match="'' is no device"):
+        device_list({"CUDA_VISIBLE_DEVICES": "0,"}, Gpus(gpu(0)), cpu=False)
 
 
 def test_devices_that_vanish_are_named() -> None:

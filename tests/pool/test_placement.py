@@ -198,6 +198,18 @@ def test_a_members_own_variable_says_where_it_lives() -> None:
     assert seats(pool, gpus(80, 80), [60, 60]) == ["1", "0"]
 
 
+@pytest.mark.parametrize("found", [gpus(80, 80), UNLISTED], ids=["listed", "unlisted"])
+@pytest.mark.parametrize("size", [10**30, 10**400], ids=["a float", "none"])
+@pytest.mark.parametrize(
+    "key", ["kv_cache_memory_bytes", "gpu_memory_utilization", "tensor_parallel_size", "data_parallel_size"]
+)
+def test_a_number_too_large_for_a_float_is_refused_or_left_to_vllm(key: str, size: int, found: DeviceList) -> None:
+    made: tuple[Place, ...] = ()
+    with contextlib.suppress(ConfigError):
+        made = places([member("a", **{key: size}), member("b")], found, [10, 10])
+    assert all(key not in place.engine_args for place in made[:1])
+
+
 def test_an_engine_whose_ranks_may_be_on_other_machines_is_left_as_it_is() -> None:
     many: dict[str, Any] = {"tensor_parallel_size": 8, "pipeline_parallel_size": 2}
     pool = [
