@@ -7,17 +7,21 @@ whose they are. Knows no connection to an engine.
 import asyncio
 import logging
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 
 log = logging.getLogger("headgate.metrics")
 
 #: An engine that has not answered by then is left out of the page.
 ENGINES_S = 2.0
-_BLOCKS_A_TURN = 16
+#: Samples that are read in one turn of the loop, in some 4 us each: one family may have as many as a page holds.
+_LINES_A_TURN = 256
+_LONGEST_LINE = 16_384
 _HELP = "# HELP "
 _NAME = r"[a-zA-Z_:][a-zA-Z0-9_:]*"
-_SAMPLE = re.compile(rf'{_NAME}(?:\{{(?:[a-zA-Z_]\w*="(?:[^"\\\n]|\\.)*",?)*\}})? [-+.\w]+', re.ASCII)
-_HEAD = re.compile(rf"({_NAME}) [^\n]*\n# TYPE ({_NAME}) (\w+)", re.ASCII)
+_VALUE = r"[-+]?(?:\d+\.?\d*(?:[eE][-+]?\d+)?|[Ii]nf|NaN|nan)"
+_SAMPLE = re.compile(rf'{_NAME}(?:\{{(?:[a-zA-Z_]\w*="(?:[^"\\\n]|\\.)*",?)*\}})? {_VALUE}', re.ASCII)
+_TYPES = "counter|gauge|histogram|summary|untyped"
+_HEAD = re.compile(rf"({_NAME}) [^\n]*\n# TYPE ({_NAME}) ({_TYPES})\n", re.ASCII)
 
 
 class Exposition:
@@ -26,20 +30,25 @@ class Exposition:
     def __init__(self) -> None:
         self._types: dict[str, str] = {}
         self._parts: dict[str, list[str]] = {}
+        self._lines = 0
 
-    def add(self, block: str) -> None:
-        """One family: what follows `# HELP `, up to the next. Raises `ValueError` on what would spoil the page."""
+    def add(self, block: str) -> Iterator[None]:
+        """One family: what follows `# HELP `, up to the next. Yields where other work should be done before it goes on.
+        Raises `ValueError` on what would spoil the page; then nothing of it is kept."""
         head = _HEAD.match(block)
         if head is None or head[1] != head[2]:
             raise ValueError(f"expected the name of a family and its type, got {block[:100]!r}")
         name, type = head[1], head[3]
         samples = block[head.end() :].strip("\n")
         for line in samples.split("\n") if samples else ():
-            if not line.startswith(name) or _SAMPLE.fullmatch(line) is None:
+            if not line.startswith(name) or len(line) > _LONGEST_LINE or _SAMPLE.fullmatch(line) is None:
                 raise ValueError(f"expected a sample of {name}, got {line[:100]!r}")
+            self._lines += 1
+            if self._lines % _LINES_A_TURN == 0:
+                yield
         if self._types.setdefault(name, type) != type:
             raise ValueError(f"{name} is a {type} here and a {self._types[name]} elsewhere")
-        parts = self._parts.setdefault(name, [_HELP + head[0]])
+        parts = self._parts.setdefault(name, [_HELP + head[0].rstrip("\n")])
         if samples:
             parts.append(samples)
 
@@ -74,14 +83,13 @@ class EngineMetrics:
         return exposition.text().encode()
 
     async def _merge(self, exposition: Exposition, member: str, page: str) -> None:
-        """A few blocks a turn of the loop: answers go on meanwhile."""
+        """A few samples a turn of the loop: answers go on meanwhile."""
         before, *blocks = page.split(_HELP)
         try:
             if before:
                 raise ValueError(f"expected a family first, got {before[:100]!r}")
-            for i, block in enumerate(blocks):
-                exposition.add(block)
-                if i % _BLOCKS_A_TURN == 0:
+            for block in blocks:
+                for _ in exposition.add(block):
                     await asyncio.sleep(0)
         except ValueError as error:
             self._leave_out(member, str(error))

@@ -60,9 +60,26 @@ async def test_two_engines_share_a_familys_help_and_type_and_are_told_apart_by_m
         (lambda: told("# HELP a b\na 1\n"), "expected the name of a family and its type"),
         (lambda: told(RUNNING + "vllm:other 1\n"), "expected a sample of vllm:running, got 'vllm:other 1'"),
         (lambda: told(RUNNING + 'vllm:running{a="\n"} 1\n'), "expected a sample of vllm:running"),
+        (lambda: told(RUNNING.replace("2.0", "two")), "expected a sample of vllm:running"),
+        (lambda: told(RUNNING.replace("2.0", "1_0")), "expected a sample of vllm:running"),
+        (lambda: told(RUNNING.replace("gauge", "gouge")), "expected the name of a family and its type"),
+        (lambda: told(RUNNING.replace("NAME", "x" * 20_000)), "expected a sample of vllm:running"),
         (lambda: told(RUNNING.replace("gauge", "counter")), "vllm:running is a counter here and a gauge elsewhere"),
     ],
-    ids=["silent", "lost", "broken", "no page", "no type", "other family", "a line cut", "other type"],
+    ids=[
+        "silent",
+        "lost",
+        "broken",
+        "no page",
+        "no type",
+        "other family",
+        "a line cut",
+        "no number",
+        "no number for Prometheus",
+        "no type of Prometheus's",
+        "a line of 20 kB",
+        "other type",
+    ],
 )
 async def test_an_engine_that_gives_no_good_page_in_time_is_left_out_counted_and_told(
     answer, why: str, caplog: pytest.LogCaptureFixture
@@ -73,6 +90,23 @@ async def test_an_engine_that_gives_no_good_page_in_time_is_left_out_counted_and
     assert page.count('member="good"') == 1
     assert both.left_out == {"bad": 1}
     assert f"metrics of engine 'bad' are left out of the page, 1 times by now: {why}" in caplog.text
+
+
+@pytest.mark.parametrize("value", ["2", "-1.5e+300", "1e-05", "NaN", "+Inf", "-Inf", "0.0", "12345678901234567890.0"])
+async def test_a_sample_may_have_any_value_that_prometheus_reads(value: str) -> None:
+    assert (await engines(one=told(RUNNING.replace("2.0", value))).page()).decode() == RUNNING.replace("2.0", value)
+
+
+async def test_a_family_of_very_many_samples_is_read_in_many_turns_of_the_loop() -> None:
+    head, sample = RUNNING[: RUNNING.index("vllm:running{")], 'vllm:running{engine="%d",member="NAME"} 2.0\n'
+    page = head + "".join(sample % i for i in range(20_000))
+    making = asyncio.ensure_future(engines(one=told(page)).page())
+    turns = 0
+    while not making.done():
+        await asyncio.sleep(0)
+        turns += 1
+    assert (await making).decode() == page
+    assert turns > 70
 
 
 async def test_the_whole_page_has_our_families_the_engines_and_the_count_of_those_left_out() -> None:
