@@ -31,8 +31,8 @@ _GUESSED: Final = {name: float(share) for name, _, share in _STAGES}
 _BEGIN: Final = re.compile("|".join(f"(?P<s{i}>{line})" for i, (_, line, _) in enumerate(_STAGES) if line))
 #: vLLM's own bars; the last one on a line counts, as they are redrawn.
 _SHARE: Final = {
-    "loading weights": re.compile(r"checkpoint shards: +(\d+)% Completed"),
-    "compiling": re.compile(r"Capturing CUDA graphs[^\n\r]*?: +(\d+)%"),
+    "loading weights": re.compile(r"checkpoint shards: +(\d{1,3})% Completed"),
+    "compiling": re.compile(r"Capturing CUDA graphs[^\n\r]{0,200}?: +(\d{1,3})%"),
 }
 _LONGEST_LINE = 4_096
 

@@ -1,5 +1,6 @@
 """How far a start is, by the log of a real engine (vLLM 0.32.0 on a CPU, shortened), and by earlier starts."""
 
+import time
 from pathlib import Path
 
 import pytest
@@ -121,3 +122,21 @@ def test_where_nothing_can_be_kept_starts_go_on(tmp_path: Path) -> None:
     for timings in (Timings(None), Timings(tmp_path / "file")):
         timings.keep("a", {"x": 1.0})
         assert timings.of("a") == {}
+
+
+@pytest.mark.parametrize("digits", [4, 5_000])
+def test_a_per_cent_of_very_many_digits_is_none(digits: int) -> None:
+    stages = Stages(0.0, {})
+    followed(stages, 51.5)
+    before = stages.progress(52.0)
+    stages.read(f" checkpoint shards:  {'9' * digits}% Completed\n", 52.0)
+    assert stages.progress(52.0) == before
+
+
+def test_a_long_line_without_a_per_cent_is_read_in_its_length_not_in_its_square() -> None:
+    stages = Stages(0.0, {})
+    followed(stages, 62.0)
+    begun_s = time.process_time()
+    stages.read("Capturing CUDA graphs" * 10_000 + "\n", 62.5)
+    assert time.process_time() - begun_s < 5  # of its square some 25 s
+    assert stages.stage == "compiling"
