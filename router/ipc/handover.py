@@ -93,11 +93,11 @@ class Ready(msgspec.Struct, frozen=True, tag=True):
 
 
 class Go(msgspec.Struct, frozen=True, tag=True):
-    """It may."""
+    """The running server agrees: all is still as it was offered."""
 
 
 class Taken(msgspec.Struct, frozen=True, tag=True):
-    """It does."""
+    """The new process serves from now on."""
 
 
 class Released(msgspec.Struct, frozen=True, tag=True):

@@ -10,7 +10,7 @@ from router.types import Kind
 
 
 class _Reply(Call):
-    """One that is waited for."""
+    """Keeps the whole answer; `end` is done when the last of it has come."""
 
     def __init__(self) -> None:
         self.atypical = True  # its length tells nothing of answers

@@ -79,7 +79,7 @@ class Keeper(Protocol):
 
 
 class Changes:
-    """Of one pool. Called from the event loop's thread."""
+    """Begins and follows the changes of one pool's members. Called from the event loop's thread."""
 
     def __init__(
         self,

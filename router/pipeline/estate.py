@@ -60,7 +60,7 @@ def journal_lock(heritage: Heritage | None) -> int:
 
 
 class Estate:
-    """Of a running router, at this moment."""
+    """What a running router has at this moment: made anew for each takeover."""
 
     def __init__(
         self, pool: Sequence[PoolMember], supervisor: Supervisor, folder: RuntimeFolder | None, journal: Journal | None

@@ -20,7 +20,7 @@ MOST_ID_CHARACTERS = 256
 
 
 class Holders:
-    """Of one pool."""
+    """Finds the member of a stored answer, in one pool."""
 
     def __init__(self, pool: Callable[[], Sequence[PoolMember]]) -> None:
         self._pool = pool

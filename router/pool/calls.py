@@ -47,7 +47,7 @@ def suspect(calls: Mapping[int, Call], why: str) -> dict[int, Failure]:
 
 
 class Calls:
-    """Of one member, in its lane, by id."""
+    """The calls of one member, by id, as its lane holds them."""
 
     def __init__(self, member: Laned, load: LoadTracker, breaker: Breaker, abort: Callable[[Call], None]) -> None:
         """`abort` ends a call whose receiver has raised, and tells the host."""

@@ -35,7 +35,7 @@ class Life(Protocol):
 
 
 class Child:
-    """One that we started."""
+    """A process that we started."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process

@@ -62,7 +62,7 @@ class Page(msgspec.Struct, frozen=True, tag_field="object", tag="list"):
 
 
 class Batches:
-    """Of one server."""
+    """The files and batches of one server."""
 
     def __init__(self, desk: Desk, settings: Settings, limits: Limits) -> None:
         """Raises `ConfigError` where the folder cannot be had."""

@@ -156,7 +156,8 @@ class Job:
 
     @asynccontextmanager
     async def _place(self, places: asyncio.Semaphore) -> AsyncIterator[None]:
-        """Its turn among the others; at once where it ends: it has little to do then."""
+        """Hold one of `places`: for checks, or for batches that run. A batch that is cancelled or expires does not wait
+        for it: it has little left to do."""
         taking = asyncio.ensure_future(places.acquire())
         stopping = asyncio.ensure_future(self._stopped.wait())
         try:
@@ -168,7 +169,7 @@ class Job:
                 places.release()
 
     async def _checked(self) -> Checked | None:
-        """None: it is over already."""
+        """What the check of the input found; None where the batch is over already."""
         batch, settings = self.stored.batch, self._tools.settings
         self._check_open()
         check = self._check = Check(

@@ -65,11 +65,11 @@ class Line(Receiver):
 
     @property
     def member(self) -> int:
-        """That has it; -1: none yet."""
+        """Index of the member that answers it; -1: none yet."""
         return -1 if self.ticket is None else self.ticket.member
 
     def begin(self, owner: Owner, now_s: float) -> None:
-        """Each time by another id: an engine may still have the one before."""
+        """Start anew. The request id is another one each time: an engine may still have the one before."""
         self.owner, self.begun_s = owner, now_s
         self._parts, self._bytes = [], 0
         self.begun += 1

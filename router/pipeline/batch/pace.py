@@ -13,7 +13,7 @@ class Stopped(Exception):
 
 
 class Pace:
-    """Of one piece of work, in its thread."""
+    """Paces one piece of work; called in the thread that does it."""
 
     def __init__(self, wanted: Callable[[], bool] = lambda: True) -> None:
         self._wanted = wanted

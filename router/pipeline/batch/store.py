@@ -115,7 +115,7 @@ class Store:
             raise RouterError(f"{id} cannot be read: {error.strerror}", code="file_unreadable") from error
 
     def later(self, work: Callable[[], None]) -> None:
-        """In the thread, whatever comes of it."""
+        """Call `work` in the disk thread; nobody waits for it, and an `OSError` of it is ignored."""
 
         def do(work: Callable[[], None]) -> None:
             with contextlib.suppress(OSError):
