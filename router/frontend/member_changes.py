@@ -86,6 +86,8 @@ def _read(exchange: Exchange) -> Wanted:
         return _wanted(exchange.body)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BadRequest(f"the body: {error}") from error
+    except RecursionError:
+        raise BadRequest("the body: it is nested too deeply") from None
 
 
 def _unquoted(name: str) -> str:

@@ -157,6 +157,8 @@ class Changes:
             one = configuration.build_member({"name": name, **wanted.member}, source=_SOURCE)
         except ConfigError as error:
             raise BadRequest(str(error)) from error
+        except RecursionError:
+            raise BadRequest("`member`: it is nested too deeply", param="member") from None
         member = one.pool[0]
         if verb == "add":
             plan = pool_plan.add(self._asked, member)

@@ -5,6 +5,7 @@ import os
 import signal
 import threading
 import urllib.error
+import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -385,6 +386,18 @@ def test_a_change_is_refused_until_all_members_have_been_started(
     server.url, server.admin = server.events[-1]["url"], server.events[-1]["admin_url"]
     server.signal(signal.SIGHUP)
     wait_until(lambda: models(server) == ["auto", "small", "large", "medium"], lambda: server.errors)
+
+
+@pytest.mark.parametrize("depth", [500, 100_000])
+def test_a_member_that_is_nested_too_deeply_is_refused_as_such(server: Serve, depth: int) -> None:
+    body = b'{"member": {"name": "m", "model": "x", "engine_args": {"a": %s}}}' % (b"[" * depth + b"]" * depth)
+    request = urllib.request.Request(f"{server.admin}/members", body, token(server))
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(request, timeout=PATIENCE_S)
+    with refused.value as answer:
+        assert (answer.code, b"nested too deeply" in answer.read()) == (400, True)
+    assert "Traceback" not in server.errors
+    assert models(server) == ["auto", "small", "large"]
 
 
 def test_two_changes_at_once_the_second_is_refused(server: Serve, cli: Cli) -> None:
