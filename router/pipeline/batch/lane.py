@@ -65,7 +65,10 @@ class Desk(Protocol):
 class Place:
     """One member during one look."""
 
-    def __init__(self, state: MemberState, slack: Slack, reading_tokens: int, lines: list[Line]) -> None:
+    def __init__(
+        self, member: PoolMember, state: MemberState, slack: Slack, reading_tokens: int, lines: list[Line]
+    ) -> None:
+        self.member = member
         self.prefill_tokens_per_s = state.prefill_tokens_per_s
         self.ready = state.ready
         self.start, self.withdraw = slack.start, slack.withdraw
@@ -88,8 +91,8 @@ class Lane:
         self.closed = False
         self.put_back = 0  #: how often a line made room, since the start
         self._timer: asyncio.TimerHandle | None = None
-        self._last_ids: dict[int, int] = {}  #: of each member's lane, after the last look
-        self._live_s: dict[int, float] = {}  #: when a live request came to a member last
+        self._last_ids: dict[PoolMember, int] = {}  #: of each member's lane, after the last look
+        self._live_s: dict[PoolMember, float] = {}  #: when a live request came to a member last
         self._undecided_bytes = 0  #: that may still be decided for in this look
 
     @property
@@ -159,19 +162,17 @@ class Lane:
             pause_s = max(pause_s, LOOK_S if self.running else _IDLE_LOOK_S)
             self._timer = asyncio.get_running_loop().call_later(pause_s, self._look)
 
-    def _ids(self) -> dict[int, int]:
-        pool = self._desk.pool
-        return {i: member.lane.last_id for i, member in enumerate(pool) if isinstance(member, EngineMember)}
+    def _ids(self) -> dict[PoolMember, int]:
+        return {member: member.lane.last_id for member in self._desk.pool if isinstance(member, EngineMember)}
 
     def _places(self) -> list[Place]:
-        lines: dict[int, list[Line]] = {}
+        lines: dict[PoolMember, list[Line]] = {}
         for line in self._lines():
-            lines.setdefault(line.member, []).append(line)
+            if (member := line.member) is not None:
+                lines.setdefault(member, []).append(line)
         gate_waits = self._desk.gate.slots.waiting > 0
         now_s = self._clock()
-        return [
-            self._place(member, lines.get(i, []), gate_waits, now_s) for i, member in enumerate(self._desk.pool)
-        ]  # fmt: skip
+        return [self._place(member, lines.get(member, []), gate_waits, now_s) for member in self._desk.pool]
 
     def _place(self, member: PoolMember, lines: list[Line], gate_waits: bool, now_s: float) -> Place:
         state = member.state()
@@ -184,15 +185,17 @@ class Lane:
             live_waits=gate_waits,
         )
         reading = sum(line.prompt_tokens for line in lines if now_s < line.reading_until_s)
-        return Place(state, slack(seen, self._settings.running), reading, lines)
+        return Place(member, state, slack(seen, self._settings.running), reading, lines)
 
     def _make_room(self, places: Sequence[Place]) -> None:
         ids, now_s = self._ids(), self._clock()
-        for i, place in enumerate(places):
+        self._live_s = {place.member: self._live_s[place.member] for place in places if place.member in self._live_s}
+        for place in places:
             youngest = sorted(place.lines, key=lambda line: line.begun_s, reverse=True)
             back = youngest[: place.withdraw]
-            if ids.get(i, 0) > self._last_ids.get(i, ids.get(i, 0)):  # live requests have come
-                self._live_s[i] = now_s
+            id = ids.get(place.member, 0)
+            if id > self._last_ids.get(place.member, id):  # live requests have come
+                self._live_s[place.member] = now_s
                 back += [line for line in youngest[place.withdraw :] if self._is_long(line, now_s)]
             for line in back:
                 self.put_back += 1
@@ -243,31 +246,32 @@ class Lane:
         """Whether the member that would get it has slack. Raises `RouterError`."""
         if self._desk.scores_slowly or len(line.body) > LARGE_BODY_BYTES:  # it might go to any of them
             return not any((place.ready and place.start <= 0) for place in places) and not any(
-                each.member < 0 for each in self._lines()
+                each.member is None for each in self._lines()
             )
-        if line.wanted is None or now_s - line.wanted_s >= _DECIDED_S:
+        place = _of(line.wanted, places)
+        if place is None or now_s - line.wanted_s >= _DECIDED_S:
             if self._undecided_bytes <= 0:
                 return False
             self._undecided_bytes -= len(line.body)
-            line.wanted, line.wanted_s = self._desk.decide(line.query).member, now_s
-        return line.wanted < len(places) and self._may_read(line, line.wanted, places[line.wanted], now_s)
+            place = places[self._desk.decide(line.query).member]
+            line.wanted, line.wanted_s = place.member, now_s
+        return self._may_read(line, place, now_s)
 
-    def _may_read(self, line: Line, member: int, place: Place, now_s: float) -> bool:
+    def _may_read(self, line: Line, place: Place, now_s: float) -> bool:
         if place.start <= 0:
             return False
         if line.prompt_tokens > self._settings.prefill_tokens:
-            quiet_s = now_s - self._live_s.get(member, -_LONGEST_QUIET_S)
+            quiet_s = now_s - self._live_s.get(place.member, -_LONGEST_QUIET_S)
             if quiet_s < min(reads_s(line.prompt_tokens, place.prefill_tokens_per_s), _LONGEST_QUIET_S):
                 return False
         return may_read(line.prompt_tokens, place.reading_tokens, self._settings.prefill_tokens)
 
     def _note_place(self, line: Line, places: Sequence[Place], now_s: float) -> None:
-        ticket, member = line.ticket, line.member
-        if ticket is None or not 0 <= member < len(places):
-            for place in places:
-                place.start -= 1
+        place = _of(line.member, places)
+        if place is None:
+            for each in places:
+                each.start -= 1
             return
-        place = places[member]
         place.start -= 1
         line.reading_until_s = now_s + reads_s(line.prompt_tokens, place.prefill_tokens_per_s)
         if line.reading_until_s > now_s:
@@ -288,6 +292,11 @@ class Lane:
 
     def _lines(self) -> list[Line]:
         return [line for run in self.runs for line in run.running]
+
+
+def _of(member: PoolMember | None, places: Sequence[Place]) -> Place | None:
+    """None: it is none of the pool."""
+    return next((place for place in places if place.member is member), None)
 
 
 def _known(error: Exception, line: Line) -> RouterError:

@@ -12,6 +12,7 @@ from router.native.call import Receiver
 from router.pipeline.batch.lines import UNREADABLE
 from router.pipeline.batch.results import Response, Result, Where, encode
 from router.pipeline.request import Request
+from router.pool.base import PoolMember
 from router.types import Decision, Query
 
 #: Of a body; of most texts more.
@@ -53,7 +54,7 @@ class Line(Receiver):
         self.tries = 0  #: that ended in an error of the engine
         self.put_back = 0  #: how often it made room
         self.again_s = 0.0  #: not begun before, by `time.monotonic`
-        self.wanted: int | None = None  #: the member that would get it, as of `wanted_s`
+        self.wanted: PoolMember | None = None  #: that would get it, as of `wanted_s`
         self.wanted_s = 0.0
         self.begun_s = 0.0
         self.reading_until_s = 0.0  #: while its prompt is taken to be read
@@ -64,9 +65,9 @@ class Line(Receiver):
         self._bytes = 0
 
     @property
-    def member(self) -> int:
-        """Index of the member that answers it; -1: none yet."""
-        return -1 if self.ticket is None else self.ticket.member
+    def member(self) -> PoolMember | None:
+        """The member that answers it; None: none yet."""
+        return None if self.ticket is None else self.ticket.held_by
 
     def begin(self, owner: Owner, now_s: float) -> None:
         """Start anew. The request id is another one each time: an engine may still have the one before."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from router.pipeline.changes import Wanted
 from tests.conftest import until
 
 Start = Callable[..., Awaitable[Any]]
@@ -146,3 +147,18 @@ async def test_a_batch_that_waits_for_its_turn_is_cancelled_at_once(start: Start
     for id in running:
         await kit.batches.cancel("", id)
         assert (await kit.over(id)).status == "cancelled"
+
+
+async def test_lines_count_at_their_member_once_another_before_it_in_the_pool_has_gone(start: Start) -> None:
+    kit = await start(engine_args={"step_s": 0.02, "most_running": 64}, running=4)
+    changes = kit.router.changes
+    other = {"name": "other", "model": "stub", "strength": 0.5, "engine_args": {"step_s": 0.02, "most_running": 64}}
+    for verb, name, member in (("add", "other", other), ("remove", "small", None)):
+        changes.begin(verb, name, Wanted(member=member))
+        await until(lambda: changes.recent[-1].stage in ("done", "failed"))
+        assert changes.recent[-1].error == ""
+        if verb == "add":
+            await kit.begin([kit.line(n, 10, 5_000, model="other") for n in range(1, 21)])
+            await until(lambda: kit.batches.figures().running == 4)
+    (place,) = kit.batches._lane._places()
+    assert (len(place.lines), place.start) == (4, 0)
