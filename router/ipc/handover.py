@@ -86,6 +86,7 @@ class Host(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     log_start: int  #: in bytes, where the host's own words begin
     phase: str = "ready"
     answers_as: str = ""  #: the model of its Hello; empty: `name`
+    label: str = ""  #: `member` in its metrics; empty: `answers_as`
 
 
 class Ready(msgspec.Struct, frozen=True, tag=True):

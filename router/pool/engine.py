@@ -279,7 +279,7 @@ class EngineMember(Laned):
         assert self._link is not None
         link = self._link
         page = await asyncio.shield(self._metrics.put(lambda: link.send(Control("metrics"))))
-        label = self._spec.label or self._spec.name
+        label = self.tenure.label
         return page if label == self.name else page.replace(_labelled(label), _labelled(self.name))
 
     def kill(self, why: str) -> None:

@@ -63,6 +63,7 @@ class Tenure:
 
     def __init__(self, spec: HostSpec) -> None:
         self.spec = spec  #: by which it is started
+        self._label = ""  #: in the metrics of the host that was inherited
         self._inherited: Inherited | None = None
         self._may_start: asyncio.Event | None = None  #: of a member that was not running where we took over
         self._offered: HostLink | None = None
@@ -74,6 +75,12 @@ class Tenure:
         self._inherited, self._may_start = inherited, may_start
         if inherited is not None:  # where the old frontend looks for it if it is started again
             self.spec = msgspec.structs.replace(self.spec, socket=inherited.host.socket)
+            self._label = inherited.host.label
+
+    @property
+    def label(self) -> str:
+        """The `member` label in the host's metrics."""
+        return self._label or self.spec.label or self.spec.name
 
     async def joined(self, link: HostLink) -> Hello | None:
         """None: a host is to be started. Raises `EngineStartError`."""
@@ -85,6 +92,7 @@ class Tenure:
         if inherited is not None:
             self._put_off = True
             return await link.join(inherited.running(), inherited.process())
+        self._label = ""
         if self._may_start is not None:
             await self._not_yet(self._may_start)
         return None
@@ -121,6 +129,7 @@ class Tenure:
             log_start=log_start,
             phase=phase,
             answers_as=spec.name,
+            label=self.label,
         )
         return host, files
 

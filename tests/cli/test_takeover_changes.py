@@ -138,3 +138,30 @@ def test_no_change_begins_while_a_takeover_is_decided_and_one_does_where_it_come
     old.wait_said("this server goes on")
     begin(old, medium)
     wait_until(lambda: models(old) == ["auto", "small", "large", "medium"], lambda: old.errors)
+
+
+def test_metrics_of_a_promoted_canary_carry_its_name_of_now_after_a_takeover_too(
+    serve: Callable[..., Serve],
+    taking: Callable[..., Serve],
+    config: Callable[..., Path],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    page = '# HELP vllm:x X.\n# TYPE vllm:x gauge\nvllm:x{member="next"} 7\n'
+    old = serve(config())
+    cli, args = Cli(old, capsys), {"metrics": page}
+    begin(old, {"name": "next", "model": "stub2", "strength": 0.6, "replaces": "large", "engine_args": args})
+    wait_until(lambda: "next" in phases(old))
+    cli("promote", "large")
+    wait_until(lambda: not members(old)["leaving"])
+    assert 'vllm:x{member="large"} 7' in metrics(old)
+    file = config(pool=[SMALL, {**LARGE, "model": "stub2", "engine_args": args}])
+    new = taking(old, file)
+    assert 'vllm:x{member="large"} 7' in metrics(new)
+    newest = taking(new, file)
+    assert 'vllm:x{member="large"} 7' in metrics(newest)
+
+
+def metrics(server: Serve) -> str:
+    with server.open("/metrics", admin=True) as response:
+        page: str = response.read().decode()
+    return page
