@@ -1,6 +1,7 @@
 """The flags that stand for a config, or change one: a pool of two without a file, doors, keys, routing."""
 
 import argparse
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -87,7 +88,7 @@ def _member(size: str, args: argparse.Namespace) -> Member:
                 f"--{size}-arg: --{size} is a URL: vLLM's arguments are given where its engine is started"
             )
         return Member(name=size, kind="openai", url=model, like=like, strength=strength)
-    if (folder := configuration.home_expanded(model, f"--{size}")).exists():
+    if os.path.exists(folder := configuration.home_expanded(model, f"--{size}")):
         model = str(folder.resolve())
     engine_args = engine_args_of(getattr(args, f"{size}_arg"), f"--{size}-arg")
     return Member(name=size, model=model, like=like, strength=strength, engine_args=engine_args)

@@ -83,7 +83,7 @@ def _member(args: argparse.Namespace, file: str) -> dict[str, Any]:
             member[key] = value
     if args.url:
         member["kind"] = "openai"
-    if args.model and Path(args.model).exists():
+    if args.model and os.path.exists(args.model):
         member["model"] = str(Path(args.model).resolve())
     if args.engine_arg:
         member["engine_args"] = {**member.get("engine_args", {}), **engine_args_of(args.engine_arg, "--engine-arg")}
@@ -107,7 +107,7 @@ def _of_file(path: Path) -> dict[str, Any]:
     if not isinstance(tree, dict):
         raise ConfigError(f"{path}: expected a member, as in a config file's `pool`")
     model = tree.get("model")
-    if isinstance(model, str) and model and (path.parent / model).exists():
+    if isinstance(model, str) and model and os.path.exists(path.parent / model):
         tree["model"] = str((path.parent / model).resolve())
     return tree
 

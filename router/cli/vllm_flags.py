@@ -6,6 +6,7 @@ here.
 
 import argparse
 import logging
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -49,7 +50,7 @@ def served(words: Sequence[str], key: str | None) -> Config:
     if flags.anyway:
         log.info("%s: nothing to do for it", ", ".join(f"--{name.replace('_', '-')}" for name in flags.anyway))
     model = flags.model
-    if (folder := configuration.home_expanded(model, "the command line")).exists():
+    if os.path.exists(folder := configuration.home_expanded(model, "the command line")):
         model = str(folder.resolve())
     name, *also = flags.names or (flags.model,)
     member = Member(name=name, also=tuple(also), model=model, engine_args=flags.engine_args)
@@ -75,7 +76,7 @@ def _model_behind_flags(foreign: Sequence[str]) -> bool:
     if any(not word.startswith("-") and _is_config_file(Path(word)) for word in foreign):
         return _holds_a_model(foreign)
     return any(
-        not word.startswith("-") and ("/" in word or Path(word).is_dir() or "=" in before or not before.startswith("-"))
+        not word.startswith("-") and ("/" in word or os.path.isdir(word) or "=" in before or not before.startswith("-"))
         for before, word in pairwise(foreign)
     )
 
@@ -94,7 +95,8 @@ def _is_config_file(file: Path) -> bool:
     """What is neither a file nor called as one is a model's path or hub id."""
     if file.suffix in (".gguf", ".safetensors"):
         return False
-    return file.is_file() or (file.suffix in _CONFIG_FILES and not file.is_dir())
+    # By `os.path`: a word may be JSON, longer than a file's name can be, which `Path` raises.
+    return os.path.isfile(file) or (file.suffix in _CONFIG_FILES and not os.path.isdir(file))
 
 
 def _sorted(words: Sequence[str], actions: dict[str, argparse.Action]) -> tuple[list[str], list[str]]:

@@ -1,5 +1,6 @@
 """Paths in a config and in flags: `~` is the home folder; a relative path in a file is relative to that file."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ def relative_to(base: Path, config: Config, source: str) -> Config:
 
     def resolve(name: str) -> str:
         here = base / name
-        return str(here.resolve()) if name and here.exists() else name
+        return str(here.resolve()) if name and os.path.exists(here) else name  # `Path` raises where a name is too long
 
     def resolved(member: Member) -> Member:
         args = with_resolved_paths(member.engine_args, resolve)

@@ -5,6 +5,7 @@ An engine that runs tells it itself; until then a model that was never loaded he
 """
 
 import json
+import os
 from pathlib import Path
 from typing import Final
 
@@ -33,7 +34,7 @@ def is_pooling(member: Member) -> bool:
     if convert not in ("auto", "none"):
         return True
     folder = Path(member.model)
-    return _folder_pools(folder if folder.is_dir() else hub_snapshot(member.model, hub_folder()) or folder)
+    return _folder_pools(folder if os.path.isdir(folder) else hub_snapshot(member.model, hub_folder()) or folder)
 
 
 def _folder_pools(folder: Path) -> bool:

@@ -91,6 +91,11 @@ def test_the_words_of_a_model_go_to_vllms_parser_and_ours_stay(
     assert sorted(ours + found) == sorted(words.split())
 
 
+def test_a_value_longer_than_a_files_name_can_be_stands_before_the_model_too(own: argparse.ArgumentParser) -> None:
+    words = ["--hf-overrides", '{"' + "k" * 300 + '": 1}', "org/m"]
+    assert split(words, own) == ([], words)
+
+
 def test_a_file_of_vllms_flags_that_names_a_model_is_vllms_and_a_config_of_ours_is_not(
     own: argparse.ArgumentParser, tmp_path: Path
 ) -> None:

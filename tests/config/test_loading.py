@@ -112,6 +112,15 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     assert loaded.routing.checkpoint == str(tmp_path / "r.safetensors")
 
 
+@pytest.mark.parametrize("parts", ["x" * 300, "org/" + "x" * 300, "/".join(["x"] * 5_000)])
+def test_a_name_too_long_for_a_file_is_none_and_stays_as_it_is(tmp_path: Path, parts: str) -> None:
+    file = tmp_path / "headgate.yaml"
+    file.write_text(f"routing: {{checkpoint: {parts}}}\npool: [{{name: a, model: {parts}}}]\n")
+    loaded = config.load(file)
+    assert (loaded.pool[0].model, loaded.routing.checkpoint) == (parts, parts)
+    assert not config.is_pooling(loaded.pool[0])
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"nope\.yaml: cannot be read"):
         config.load(tmp_path / "nope.yaml")
