@@ -136,8 +136,9 @@ def _by_variable(member: Member, found: DeviceList) -> tuple[str, ...]:
     parts = [part.strip() for part in text.split(",") if part.strip()]
     if found.kind == "unlisted":
         return tuple(parts)
-    by_id = {device.variable: str(i) for i, device in enumerate(found.devices)}
-    return tuple(by_id[part] for part in parts) if all(part in by_id for part in parts) else ()
+    by_id = {device.variable: i for i, device in enumerate(found.devices)}
+    named = [by_id.get(part) if is_index(part) else found.find(part) for part in parts]
+    return tuple(str(index) for index in named if index is not None) if None not in named else ()
 
 
 def _refuse_devices(member: Member, i: int, found: DeviceList) -> None:

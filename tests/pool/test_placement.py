@@ -198,6 +198,14 @@ def test_a_members_own_variable_says_where_it_lives() -> None:
     assert seats(pool, gpus(80, 80), [60, 60]) == ["1", "0"]
 
 
+@pytest.mark.parametrize("variable", ["1", "GPU-1a1", "GPU-1", " GPU-1a1 "])
+def test_a_members_own_variable_names_a_device_by_uuid_too(variable: str) -> None:
+    own = Member(name="a", model="m", env={"CUDA_VISIBLE_DEVICES": variable})
+    made = places([own, member("b", (1,)), member("c")], gpus(80, 80), [30, 30, 30])
+    assert [place.devices for place in made] == [("1",), ("1",), ("0",)]
+    assert share_of(made[0]) == 0.45
+
+
 @pytest.mark.parametrize("found", [gpus(80, 80), UNLISTED], ids=["listed", "unlisted"])
 @pytest.mark.parametrize("size", [10**30, 10**400], ids=["a float", "none"])
 @pytest.mark.parametrize(
