@@ -23,8 +23,9 @@ Load = Callable[[], Awaitable[None]]
 Turn = Callable[[], AbstractAsyncContextManager[Load]]
 
 
-class Loader(msgspec.Struct, frozen=True):
-    """An engine that wants to load."""
+class Loader(msgspec.Struct, frozen=True, eq=False):
+    """An engine that wants to load. Each start is another one: an engine that starts anew while the one in its place
+    loads has the same name and devices."""
 
     name: str
     devices: tuple[str, ...]  #: empty: any may be its own
@@ -58,6 +59,7 @@ class Turns:
     @asynccontextmanager
     async def start(self, loader: Loader) -> AsyncIterator[Load]:
         """One start of an engine."""
+        loader = msgspec.structs.replace(loader)
         await self._imports.acquire()
         importing = True
 

@@ -163,3 +163,16 @@ async def test_a_host_that_does_not_come_as_far_as_its_turn_is_given_up_in_time(
         async with in_time(at_once, 0.01) as load:
             await load()
             await asyncio.sleep(60)
+
+
+async def test_a_start_that_fails_ends_its_own_turn_not_that_of_another_of_the_same_name_and_devices() -> None:
+    turns = Turns()
+    first, second = Starts(turns), Starts(turns)
+    await first.begin(loader("a", "0"))
+    await second.begin(loader("a", "0"), read=False)
+    await second.cancel("a")
+    await second.begin(loader("b", "0"))
+    assert (first.loading, second.loading) == (["a"], [])
+    await first.end("a")
+    assert second.loading == ["b"]
+    await second.end("b")
