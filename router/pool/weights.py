@@ -40,7 +40,7 @@ def _folder(model: str, hub: Path | None) -> Path | None:
 def _stored_bytes(folder: Path) -> int:
     try:
         return sum(file.stat().st_size for file in _files(folder))
-    except OSError:
+    except (OSError, ValueError):  # of a name that no file can have, too
         return 0
 
 

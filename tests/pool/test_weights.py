@@ -75,3 +75,9 @@ def test_a_model_of_the_hub_is_counted_by_its_downloaded_snapshot(tmp_path: Path
 @pytest.mark.parametrize("name", ["org/never-downloaded", "x" * 5000, "a\0b", "s3://bucket/model"])
 def test_nothing_is_known_of_a_model_that_is_not_here(tmp_path: Path, name: str) -> None:
     assert weight_bytes(Member(name="a", model=name), tmp_path) == 0
+
+
+@pytest.mark.parametrize("name", ["x\\u0000y", "\\ud800", "x" * 5_000, "../../missing"])
+def test_nothing_is_known_of_weights_whose_index_names_no_file(tmp_path: Path, name: str) -> None:
+    (tmp_path / "model.safetensors.index.json").write_text(f'{{"weight_map": {{"layer": "{name}"}}}}')
+    assert weight_bytes(Member(name="a", model=str(tmp_path)), None) == 0
