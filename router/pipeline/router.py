@@ -331,7 +331,7 @@ class Router:
         return await operate(self.pool, self._adapters, name, call)
 
     def able(self) -> Mapping[str, frozenset[str]]:
-        return abilities_of(self._decider.names, [member.state() for member in self.pool])
+        return abilities_of(self._decider.names, [member.state() for member in self.pool], self._decider.adapters)
 
     def in_flight(self) -> int:
         return len(self._requests)

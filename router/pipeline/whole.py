@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import msgspec
 
 from router.errors import BadRequest, NoEngine
-from router.pipeline.model_names import Names
+from router.pipeline.model_names import Adapters, Names
 from router.policy import Settings
 from router.types import API_PATHS, MEMBER_ROUTES, Kind, MemberState, Query
 
@@ -46,10 +46,11 @@ def settled(query: Query, asked: Settings, states: Sequence[MemberState], poolin
     return asked
 
 
-def abilities_of(names: Names, states: Sequence[MemberState]) -> dict[str, frozenset[str]]:
+def abilities_of(names: Names, states: Sequence[MemberState], adapters: Adapters) -> dict[str, frozenset[str]]:
     """By each name what the members can do that it may mean."""
     every = frozenset().union(*(state.capabilities for state in states))
-    return {
+    able = {adapter.name: state.capabilities for i, state in enumerate(states) for adapter in adapters.of(i)}
+    return able | {
         name: states[asked.pinned].capabilities if asked.rule == "pinned" else every
         for name, asked in names.known.items()
     }

@@ -5,9 +5,11 @@ from typing import Any
 import pytest
 
 from router.config import Config, Member
+from router.dialects.invocations import kind_of
 from router.errors import BadRequest, NoEngine, RouterError
 from router.ipc.messages import Done
 from router.observe.record import Record
+from router.pipeline.adapters import ConfiguredAdapters
 from router.pipeline.router import Router
 from router.pipeline.whole import abilities_of
 from router.types import Kind, Query, Usage
@@ -154,10 +156,20 @@ def test_no_other_member_is_tried_when_the_named_one_fails(kit: Any) -> None:
 
 def test_abilities_are_told_by_every_name(kit: Any) -> None:
     router = pool(kit, *MIXED, pooling=("emb", "classes"))
-    able = abilities_of(router._decider.names, [member.state() for member in router.pool])
-    assert able == router.able()
+    states = [member.state() for member in router.pool]
+    assert abilities_of(router._decider.names, states, ConfiguredAdapters(())) == (able := router.able())
     assert able["emb"] == able["org/emb"] == EMBEDS
     assert able["auto"] == CHATS | EMBEDS | CLASSIFIES
+
+
+def test_an_adapter_can_do_what_its_member_can(kit: Any) -> None:
+    router = pool(kit, *MIXED, pooling=("emb", "classes"))
+    lora = {"enable_lora": True, "lora_modules": ["tone=/adapters/tone"]}
+    members = (*router.config.pool[:2], Member(name="classes", model="m", engine_args=lora))
+    states = [member.state() for member in router.pool]
+    able = abilities_of(router._decider.names, states, ConfiguredAdapters(members))
+    assert able["tone"] == CLASSIFIES
+    assert kind_of(b'{"model":"tone","input":"x"}', able) == "classify"
 
 
 async def test_the_record_has_prompt_tokens_no_output_and_what_the_prompt_cost(kit: Any) -> None:
