@@ -73,6 +73,7 @@ class Batches:
         self._tools = Tools(self._store, self._lane, settings, limits.body_bytes)
         self._jobs: dict[str, Job] = {}
         self._uploads: set[NewFile] = set()
+        self._drain_s = limits.drain_s
         self._ready = False
         self._at_once = asyncio.Event()  #: do not wait for uploads
         self._life: asyncio.Task[None] | None = None
@@ -83,8 +84,8 @@ class Batches:
         self._life = asyncio.get_running_loop().create_task(self._live())
 
     def withdraw(self) -> None:
-        """The server ends: lines that run are put back, none is begun. Once what is being sent has come, the folder is
-        let go of, so that the next server can go on. Idempotent."""
+        """The server ends: lines that run are put back, none is begun. Once what is being sent has come, or
+        `limits.drain_s` is over, the folder is let go of, so that the next server can go on. Idempotent."""
         if self._leaving is None:
             self._tools.closed = True
             self._lane.withdraw()
@@ -274,7 +275,8 @@ class Batches:
         return self._tools.checks.unfinished + self._tools.lines.unfinished + self._store.unfinished
 
     async def _leave(self) -> None:
-        while self._uploads and not self._at_once.is_set():  # noqa: ASYNC110 - they end one by one
+        give_up = time.monotonic() + self._drain_s
+        while self._uploads and not self._at_once.is_set() and time.monotonic() < give_up:  # noqa: ASYNC110 - one by one
             await asyncio.sleep(_AGAIN_S / 10)
         self._ready = False
         if self._life is not None:
@@ -287,6 +289,7 @@ class Batches:
                 task.cancel()
         for upload in self._uploads:  # a thread may still write to it: what is left goes at the next start
             upload.uncount()
+            upload.given_up = True
         self._uploads.clear()
         await self._threads_ended()
         self._store.close()

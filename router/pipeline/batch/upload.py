@@ -4,7 +4,7 @@ import os
 import secrets
 import time
 
-from router.errors import ContentTooLarge, StorageFull
+from router.errors import BatchesElsewhere, ContentTooLarge, StorageFull
 from router.pipeline.batch.folder import write_all
 from router.pipeline.batch.objects import File, StoredFile, new_file_id
 from router.pipeline.batch.results import why_not_written
@@ -21,6 +21,7 @@ class NewFile:
         self._descriptor = -1
         self._counted = 0
         self.bytes = 0
+        self.given_up = False  #: the folder is let go of
 
     def expect(self, size: int) -> None:
         """As many bytes more are on their way. Raises `StorageFull`."""
@@ -29,7 +30,10 @@ class NewFile:
         self._counted += size
 
     def write(self, data: bytes) -> None:
-        """Raises `ContentTooLarge`, `StorageFull`."""
+        """Raises `ContentTooLarge`, `StorageFull`, `BatchesElsewhere`."""
+        if self.given_up:
+            self._close()
+            raise BatchesElsewhere("the server is shutting down, and the file has not come in time", retry_after_s=1.0)
         self.bytes += len(data)
         if self.bytes > self._most_bytes:
             raise file_too_large(self._most_bytes)
@@ -41,7 +45,7 @@ class NewFile:
             raise StorageFull(f"the file cannot be written: {why_not_written(error)}") from error
 
     def end(self) -> None:
-        """All is written; in the thread. Raises `StorageFull`."""
+        """All is written; in the thread. Raises `StorageFull`, `BatchesElsewhere`."""
         self.write(b"")
         try:
             os.fsync(self._descriptor)
