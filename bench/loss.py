@@ -77,7 +77,7 @@ async def lose(kind: str, streams: int, words: int) -> Sample:
     await asyncio.sleep(0)
     at = time.perf_counter()
     member._lost(link, None)  # type: ignore[arg-type]
-    while len(member._failing):
+    while len(member._calls._failing):
         await asyncio.sleep(0)
     all_s = time.perf_counter() - at
     await asyncio.sleep(0)
