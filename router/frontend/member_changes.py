@@ -12,7 +12,8 @@ import msgspec
 
 from router.errors import BadRequest, Forbidden, NotFound
 from router.frontend.exchange import Exchange
-from router.pipeline.changes import Changes, Wanted
+from router.pipeline.change import Wanted
+from router.pipeline.changes import Changes
 from router.pipeline.service import Service
 
 #: That follow a member's name in the path.

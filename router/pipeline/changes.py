@@ -8,20 +8,19 @@ What fails before that step leaves the pool as it was. Who drains does not hold 
 import asyncio
 import contextlib
 import logging
-import secrets
 import time
 from collections import deque
 from collections.abc import Coroutine, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import msgspec
 
 from router import config as configuration
 from router.config import Config, Member
 from router.errors import BadRequest, ConfigError, Conflict, HeadgateError, ModelNotFound, NoEngine
-from router.files import replaced
 from router.pipeline import pool_plan
+from router.pipeline.change import TOKEN_FILE, Change, Wanted, token_of
 from router.pipeline.decider import Ways
 from router.pipeline.pool_config import config_after, expanded_by_member
 from router.pipeline.pool_plan import Plan
@@ -35,30 +34,9 @@ from router.pool.supervisor import Supervisor
 
 log = logging.getLogger("headgate.pool")
 
-TOKEN_FILE = "admin.token"
-Stage = Literal["checking", "stopping", "starting", "draining", "done", "failed"]
 _LOOK_S = 0.05
 _MOST_KEPT = 32
 _SOURCE = "the change"
-
-
-class Change(msgspec.Struct, kw_only=True):
-    """One change, so far."""
-
-    id: int
-    what: str
-    member: str = ""
-    stage: Stage = "checking"
-    error: str = ""  #: why it failed, and what is so now
-    cut: int = 0  #: requests that had not ended within the time they had
-    began_s: float = 0.0  #: Unix seconds
-
-
-class Wanted(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is asked for beside the verb: `member` as in a config file."""
-
-    member: dict[str, Any] | None = None
-    stop_first: bool = False
 
 
 class Keeper(Protocol):
@@ -108,7 +86,7 @@ class Changes:
         self._stopped = False
         self.barred = ""  #: why none may begin now; empty: one may
         self.token_file = str(folder / TOKEN_FILE)
-        self.token = _token_of(folder / TOKEN_FILE)
+        self.token = token_of(folder / TOKEN_FILE)
 
     # What is so
 
@@ -130,13 +108,13 @@ class Changes:
     def require_none(self) -> None:
         """Raises `ConfigError` while a change is under way."""
         if self._current is not None:
-            raise ConfigError(f"a change of the pool is under way ({_told(self._current)}): try again after it")
+            raise ConfigError(f"a change of the pool is under way ({self._current.told}): try again after it")
 
     @property
     def under_way(self) -> str:
         """What changes, or still ends; empty where nothing does."""
         if self._current is not None:
-            return f"a change of the pool is under way ({_told(self._current)})"
+            return f"a change of the pool is under way ({self._current.told})"
         return f"member {self.leaving[0].name!r} still has requests, and ends" if self._leaving else ""
 
     # What is asked for
@@ -182,7 +160,7 @@ class Changes:
         if self._current is None or self._running is None:
             raise Conflict("no change of the pool is under way")
         if self._current.error:
-            raise Conflict(f"{_named(self._current)} is given up already: {self._current.error}")
+            raise Conflict(f"{self._current.named} is given up already: {self._current.error}")
         self._running.cancel("it was cancelled")
         return self._current
 
@@ -221,7 +199,7 @@ class Changes:
     ) -> Change:
         if self._current is not None:
             raise Conflict(
-                f"another change of the pool is under way ({_told(self._current)}): try again after it",
+                f"another change of the pool is under way ({self._current.told}): try again after it",
                 code="change_under_way",
             )
         now, routing = self._keeper.config, None if file is None else file.routing
@@ -270,7 +248,7 @@ class Changes:
             self._joining = []
             self._running = self._current = None
         self._asked, self._of_file, self._expanded = plan.pool, of_file, expanded_by_member(config)
-        log.info("the pool has changed (%s): %s", _named(change), ", ".join(member.name for member in plan.pool))
+        log.info("the pool has changed (%s): %s", change.named, ", ".join(member.name for member in plan.pool))
         if gone := [member for member in gone if member is not stopped]:
             change.stage = "draining"
             task = asyncio.create_task(self._let_go(change, gone))
@@ -286,10 +264,10 @@ class Changes:
         back = "the pool is as it was" if stopped is None else f"{change.member!r} is started again"
         change.error = f"{error}; {back}"
         if isinstance(error, HeadgateError | asyncio.CancelledError):
-            log.error("the pool stays as it was (%s): %s", _named(change), error)
+            log.error("the pool stays as it was (%s): %s", change.named, error)
         else:
             change.error = f"{type(error).__name__}: {change.error}"
-            log.exception("the pool stays as it was (%s)", _named(change))
+            log.exception("the pool stays as it was (%s)", change.named)
         for member in joined:
             await self._supervisor.leave(member)
         if stopped is not None and not self._stopped:
@@ -397,24 +375,3 @@ async def _whole(work: Coroutine[Any, Any, None]) -> None:
     except asyncio.CancelledError:
         await task
         raise
-
-
-def _token_of(path: Path) -> str:
-    """That of the process from which this one takes over, else a new one."""
-    try:
-        if token := path.read_text(encoding="ascii"):
-            return token
-    except (OSError, UnicodeDecodeError):
-        pass
-    token = secrets.token_urlsafe(32)
-    with replaced(path, 0o600) as file:
-        file.write(token.encode())
-    return token
-
-
-def _named(change: Change) -> str:
-    return f"{change.what} {change.member}".rstrip()
-
-
-def _told(change: Change) -> str:
-    return f"{_named(change)}, {change.stage}"

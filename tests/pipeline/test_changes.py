@@ -16,7 +16,8 @@ import pytest
 
 from router.config import Config, Limits, Member, Routing, Server, Supervision
 from router.errors import BadRequest
-from router.pipeline.changes import Changes, Wanted
+from router.pipeline.change import Wanted
+from router.pipeline.changes import Changes
 from router.pipeline.router import Router
 from tests.conftest import ROOT, until
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from router.pipeline.changes import Wanted
+from router.pipeline.change import Wanted
 from tests.conftest import until
 
 Start = Callable[..., Awaitable[Any]]
