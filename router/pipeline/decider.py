@@ -5,7 +5,7 @@ decider.decide("What is 2 + 2?").model
 """
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import count
 from typing import get_args
 
@@ -49,8 +49,8 @@ class Decider:
 
     def ways(self, config: Config, scoring: Scoring) -> "Ways":
         """How decisions are made for the config's pool, of which `scoring` is. Raises `ConfigError`."""
-        pooling = _pooling(config, {})
-        assumed = Snapshot(_assumed(config))
+        pooling = frozenset(i for i, member in enumerate(config.pool) if is_pooling(member))
+        assumed = Snapshot(_assumed(config, pooling))
         names = _names(config, scoring, assumed, pooling, self.adapters)
         judge = judge_of(scoring.head, config.routing.judge, config.pool)
         return Ways(config=config, scoring=scoring, names=names, judge=judge, assumed=assumed, pooling=pooling)
@@ -59,7 +59,7 @@ class Decider:
         """Decide so, for this pool, from now on. What its engines said of themselves is to be `told` again."""
         self._config, self._assumed = ways.config, ways.assumed
         self._said: dict[str, bool] = {}  #: by name of an engine that has run: whether it is a pooling model
-        self.pooling = ways.pooling  #: indices of the members that are
+        self.pooling = self._configured_pooling = ways.pooling  #: indices of the members that are
         self.routing, self.scoring, self.names = ways.config.routing, ways.scoring, ways.names
         self.judge = ways.judge  #: index of the member to ask
         self._draws = self._live and any(member.replaces for member in ways.config.pool)
@@ -82,7 +82,9 @@ class Decider:
         """The member called `name` runs, and says what it can do. Whether names mean something else by that."""
         if capabilities:
             self._said[name] = GENERATING.isdisjoint(capabilities)
-        before, self.pooling = self.pooling, _pooling(self._config, self._said)
+        said, configured = self._said, self._configured_pooling
+        pool = enumerate(self._config.pool)
+        before, self.pooling = self.pooling, frozenset(i for i, m in pool if said.get(m.name, i in configured))
         if self.pooling == before:
             return False
         self.names = _names(self._config, self.scoring, self._assumed, self.pooling, self.adapters)
@@ -121,10 +123,6 @@ class Ways(msgspec.Struct, frozen=True, kw_only=True):
     pooling: frozenset[int]  #: indices of pooling models, as far as the config tells
 
 
-def _pooling(config: Config, said: Mapping[str, bool]) -> frozenset[int]:
-    return frozenset(i for i, member in enumerate(config.pool) if said.get(member.name, is_pooling(member)))
-
-
 def _names(config: Config, scoring: Scoring, assumed: Snapshot, pooling: frozenset[int], adapters: Adapters) -> Names:
     """Neither pooling models nor canaries are the strongest or the weakest."""
     pool, usd = config.pool, [state.usd_per_s for state in assumed.members]
@@ -136,14 +134,14 @@ def _names(config: Config, scoring: Scoring, assumed: Snapshot, pooling: frozens
     return Names(pool, config.routing, limits, strong=strong, weak=weak, adapters=adapters, router=scoring.router)
 
 
-def _assumed(config: Config) -> tuple[MemberState, ...]:
+def _assumed(config: Config, pooling: frozenset[int]) -> tuple[MemberState, ...]:
     """Members as configured, ready and idle."""
     order = [member.name for member in config.pool]
     return tuple(
         MemberState(
             name=member.name,
             context_tokens=member.context_tokens,
-            capabilities=_assumed_capabilities(member),
+            capabilities=_assumed_capabilities(member, pools=i in pooling),
             prefill_tokens_per_s=member.prefill_tokens_per_s,
             time_per_output_token_s=member.time_per_output_token_s,
             mean_output_tokens=member.mean_output_tokens,
@@ -151,14 +149,14 @@ def _assumed(config: Config) -> tuple[MemberState, ...]:
             canary_of=order.index(member.replaces) if member.replaces else 0,
             canary_weight=member.weight if member.replaces else 0.0,
         )
-        for member, usd in zip(config.pool, usd_per_s(config), strict=True)
+        for i, (member, usd) in enumerate(zip(config.pool, usd_per_s(config), strict=True))
     )
 
 
-def _assumed_capabilities(member: Member) -> frozenset[str]:
+def _assumed_capabilities(member: Member, *, pools: bool) -> frozenset[str]:
     if member.capabilities is not None:
         return frozenset(member.capabilities)
-    return _ALL - GENERATING if is_pooling(member) else _ALL
+    return _ALL - GENERATING if pools else _ALL
 
 
 def decider_of(checkpoint: str, pool: Sequence[Member], **routing: float | None) -> Decider:

@@ -28,8 +28,10 @@ class Scoring:
     def load(cls, checkpoint: str, pool: Sequence[Member]) -> "Scoring":
         """Raises `ConfigError` where the checkpoint, or what a member says of itself, is refused."""
         artefact = servable(checkpoint)
-        scoring = cls(make(artefact, [_claim(member) for member in pool]), artefact.meta.router)
-        scoring._unscored = frozenset(member.name for member in pool if is_pooling(member))
+        unscored = frozenset(member.name for member in pool if is_pooling(member))
+        claims = [_claim(member, pools=member.name in unscored) for member in pool]
+        scoring = cls(make(artefact, claims), artefact.meta.router)
+        scoring._unscored = unscored
         return scoring
 
     @property
@@ -62,8 +64,8 @@ def strengths(scoring: Scoring, pool: Sequence[Member], ranked: Sequence[int]) -
     return tuple(means[i] for i in ranked)
 
 
-def _claim(member: Member) -> Claim:
-    told = bool(member.like) or member.strength is not None or member.kind != "engine" or is_pooling(member)
+def _claim(member: Member, *, pools: bool) -> Claim:
+    told = bool(member.like) or member.strength is not None or member.kind != "engine" or pools
     return Claim(
         name=member.name,
         model=member.model,

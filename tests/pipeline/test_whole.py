@@ -139,6 +139,13 @@ def test_what_an_engine_says_at_its_start_corrects_what_was_taken_of_it(kit: Any
     assert router._decider.names.settings("auto").strong == 1
 
 
+def test_what_an_engine_says_at_its_start_reads_no_models_files(kit: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    router = pool(kit, ("small", CHATS), ("hub", EMBEDS))
+    monkeypatch.setattr("router.config.pooling._folder_pools", lambda folder: pytest.fail(f"{folder} was read"))
+    assert router._decider.told("hub", EMBEDS)
+    assert router._decider.pooling == {1}
+
+
 def test_a_tokenizer_left_open_is_that_of_a_model_that_generates(kit: Any) -> None:
     router = pool(kit, ("emb", EMBEDS), ("small", CHATS), pooling=("emb",))
     open_query = Query(kind="tokenize", model="auto", turns=())
