@@ -5,6 +5,7 @@ import os
 
 from router.errors import RouterError
 from router.frontend.exchange import Exchange
+from router.frontend.later import Waiting
 from router.pipeline.threads import Threads
 
 _PIECE_BYTES = 256 * 1024
@@ -14,15 +15,14 @@ _LOOK_S = 0.01
 _TYPE = "application/octet-stream"
 
 
-class Download:
+class Download(Waiting):
     """The `Stream` of an exchange until the file is out. Closes `descriptor`."""
 
     def __init__(self, exchange: Exchange, descriptor: int, size: int, threads: Threads) -> None:
-        self._exchange: Exchange | None = exchange
+        super().__init__(exchange)
         self._descriptor = descriptor
         self._size = size
         self._threads = threads
-        exchange.stream = self
 
     async def send(self) -> None:
         """All of it, or up to where its client leaves."""
@@ -36,13 +36,9 @@ class Download:
 
     # Stream
 
-    def gone(self) -> None:
-        self._exchange = None
-
     def cut(self, error: RouterError) -> None:
         """An answer of a known length cannot end in an error: its connection does."""
-        exchange, self._exchange = self._exchange, None
-        if exchange is not None:
+        if (exchange := self._taken()) is not None:
             exchange.connection.abort()
 
     # Within
@@ -60,14 +56,14 @@ class Download:
             if self._exchange is not None:
                 exchange.connection.write(piece)
                 at += len(piece)
-                await self._taken(exchange)
+                await self._drained(exchange)
         if self._exchange is not None:
             exchange.finish(200)
 
     def _read(self, at: int) -> bytes:
         return os.pread(self._descriptor, min(_PIECE_BYTES, self._size - at), at)
 
-    async def _taken(self, exchange: Exchange) -> None:
+    async def _drained(self, exchange: Exchange) -> None:
         connection = exchange.connection
         while self._exchange is not None and connection.unsent_bytes() > _MOST_UNSENT_BYTES:  # noqa: ASYNC110
             await asyncio.sleep(_LOOK_S)

@@ -5,6 +5,7 @@ import msgspec
 from router.dialects.feedback import read_feedback
 from router.errors import FeedbackOff, RouterError
 from router.frontend.exchange import Exchange
+from router.frontend.later import Waiting
 from router.frontend.routes import Route
 from router.observe.feedback import Given
 from router.observe.metrics import Metrics
@@ -44,22 +45,20 @@ def _give(exchange: Exchange, service: Service, metrics: Metrics) -> None:
         )
     said, exchange.body = read_feedback(exchange.body), b""
     given = feedback.read(said, exchange.key_id)
-    waiting = exchange.stream = _Waiting(exchange, given, metrics)
-    feedback.write(given, waiting.told)
+    feedback.write(given, _Answer(exchange, given, metrics).told)
 
 
-class _Waiting:
-    """A client that waits for the disk. A `Stream`: it may leave, or be cut by a drain; the line is written all the
-    same."""
+class _Answer(Waiting):
+    """To a client that waits for the disk. The line is written even if it leaves, or is cut by a drain."""
 
     def __init__(self, exchange: Exchange, given: Given, metrics: Metrics) -> None:
-        self._exchange: Exchange | None = exchange
+        super().__init__(exchange)
         self._given = given
         self._metrics = metrics
 
     def told(self, error: RouterError | None) -> None:
         self._metrics.feedback("written" if error is None else error.code or "failed")
-        exchange, self._exchange = self._exchange, None
+        exchange = self._taken()
         if exchange is None:
             return
         if error is not None:
@@ -71,11 +70,3 @@ class _Waiting:
             replaced=self._given.again,
         )  # fmt: skip
         exchange.respond(200, _encode(noted), headers=exchange.request_id_header())
-
-    def gone(self) -> None:
-        self._exchange = None
-
-    def cut(self, error: RouterError) -> None:
-        exchange, self._exchange = self._exchange, None
-        if exchange is not None:
-            exchange.refuse(error)

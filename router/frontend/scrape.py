@@ -2,8 +2,8 @@
 
 import asyncio
 
-from router.errors import RouterError
 from router.frontend.exchange import Exchange
+from router.frontend.later import Waiting
 from router.observe.metrics import CONTENT_TYPE, Metrics
 
 
@@ -12,43 +12,27 @@ def show_metrics(exchange: Exchange, metrics: Metrics) -> None:
     if isinstance(page, bytes):
         exchange.respond(200, page, CONTENT_TYPE)
     else:
-        Scrape(exchange).begin(page)
+        Scrape(exchange, page)
 
 
-class Scrape:
+class Scrape(Waiting):
     """The `Stream` of an exchange until the page is made, which others may wait for too."""
 
-    def __init__(self, exchange: Exchange) -> None:
-        self._exchange = exchange
-        self._over = False
-
-    def begin(self, page: "asyncio.Task[bytes]") -> None:
-        self._exchange.stream = self
+    def __init__(self, exchange: Exchange, page: "asyncio.Task[bytes]") -> None:
+        super().__init__(exchange)
         page.add_done_callback(self._made)
 
-    # Stream
-
     def gone(self) -> None:
-        if not self._over:
-            self._end()
-            self._exchange.count_gone()
-
-    def cut(self, error: RouterError) -> None:
-        if not self._over:
-            self._end()
-            self._exchange.refuse(error)
+        if (exchange := self._taken()) is not None:
+            exchange.count_gone()
 
     # Within
 
     def _made(self, page: "asyncio.Task[bytes]") -> None:
-        if self._over:
+        exchange = self._taken()
+        if exchange is None:
             return
-        self._end()
         try:
-            self._exchange.answer_by(lambda exchange: exchange.respond(200, page.result(), CONTENT_TYPE))
+            exchange.answer_by(lambda exchange: exchange.respond(200, page.result(), CONTENT_TYPE))
         except Exception as bug:
-            self._exchange.connection.broke(bug)
-
-    def _end(self) -> None:
-        self._over = True
-        self._exchange.stream = None
+            exchange.connection.broke(bug)
