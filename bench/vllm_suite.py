@@ -23,6 +23,8 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import vllm_server
+
 ROOT = Path(__file__).resolve().parent.parent
 SERVERS = ("vllm", "headgate")
 #: Of the release's tests, those that start a server of a model that writes text, and can on a CPU.
@@ -54,14 +56,7 @@ FILES = {
 }
 #: Where they name further models.
 CONFTESTS = ("conftest.py", "serve/sagemaker/conftest.py")
-ENGINE_ENV = {
-    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-    "OMP_NUM_THREADS": "1",
-    "VLLM_CPU_CI_ENV": "1",
-    "HF_HUB_OFFLINE": "1",
-    "VLLM_NO_USAGE_STATS": "1",
-    "VLLM_ALLOW_LONG_MAX_MODEL_LEN": "1",
-}
+ENGINE_ENV = {**vllm_server.CPU_ENV, "VLLM_ALLOW_LONG_MAX_MODEL_LEN": "1"}
 #: Behind the tests' own flags.
 FLAGS = ["--kv-cache-memory-bytes", "512M", "--block-size", "32", "--distributed-executor-backend", "uni"]
 _SHIM = """#!/bin/sh
