@@ -50,6 +50,7 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     header_timeout_s: Seconds = 10.0  #: from a request's first byte to the end of its headers
     body_timeout_s: Seconds = 60.0
     keepalive_s: Seconds = 75.0
+    answer_bytes: Bytes = 256 * 1024 * 1024  #: of one that is not streamed; a larger one is an error
     stream_buffer_bytes: Bytes = 1 << 20  #: unsent answer bytes kept for a client that reads slowly
     write_timeout_s: Seconds = 60.0  #: a client that takes nothing for so long is cut
     drain_s: Wait = 30.0  #: after SIGTERM, running answers may take this long

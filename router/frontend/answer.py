@@ -41,7 +41,7 @@ class Answer(Reply):
 
     def __init__(self, exchange: Exchange, query: Query) -> None:
         listener = exchange.connection.listener
-        super().__init__(exchange.connection, query.stream, exchange.old_client, listener.limits.body_bytes)
+        super().__init__(exchange.connection, query.stream, exchange.old_client, listener.limits.answer_bytes)
         self._exchange = exchange
 
     def submit(self, service: Service, query: Query, permit: Permit) -> None:

@@ -145,7 +145,7 @@ cdef class Reply(Receiver):
                 self.body = bytearray(self.body)
             self.body += bytes_of(data)
         if <Py_ssize_t>len(self.body) > self.most_bytes:
-            self.cut(EngineFailed(f"the answer is larger than {self.most_bytes} bytes"))
+            self.cut(EngineFailed(f"the answer is larger than {self.most_bytes} bytes (`server.limits.answer_bytes`)"))
         return 0
 
 
@@ -153,7 +153,7 @@ cdef class Heads(Receivers):
     def __init__(self, listener, type reply_class not None, Requests requests not None):
         if not issubclass(reply_class, Reply):
             raise TypeError(f"reply_class: expected a subclass of Reply, got {reply_class.__name__}")
-        self.listener, self.reply_class, self.most_bytes = listener, reply_class, listener.limits.body_bytes
+        self.listener, self.reply_class, self.most_bytes = listener, reply_class, listener.limits.answer_bytes
         self.whole_head, self.stream_head = wire.COMMON_HEADS
         self.requests = requests
 

@@ -68,3 +68,22 @@ def test_beside_models_that_generate_it_is_asked_for_what_only_it_can_do(
     )
     page = httpx.get(f"{server.admin}/metrics").text
     assert 'headgate_requests_total{model="emb",route="/rerank",status="200"} 1.0' in page
+
+
+def test_an_answer_larger_than_the_largest_body_is_served_up_to_its_own_limit(
+    serve: Any, config: Callable[..., Path]
+) -> None:
+    pool = [{"name": "emb", "model": "stub", "engine_args": EMBEDS}]
+    limits = {"body_bytes": 4096, "answer_bytes": 20_000}
+    server = serve(config(pool=pool, server={"port": 0, "admin_port": 0, "limits": limits}))
+
+    def ask(characters: int) -> httpx.Response:
+        begin, _, end = json.dumps(ANSWER | {"data": ["|"]}).partition("|")
+        script = [["chunk", begin, 1], ["chunk", "A" * 1000, characters // 1000], ["chunk", end, 1], ["done"]]
+        body = {"input": "x", "user": json.dumps(script)}
+        return httpx.post(f"{server.url}/v1/embeddings", json=body, timeout=PATIENCE_S)
+
+    assert ask(19_000).json()["data"] == ["A" * 19_000]
+    refused = ask(20_000)
+    assert refused.status_code == 502
+    assert "the answer is larger than 20000 bytes (`server.limits.answer_bytes`)" in refused.text

@@ -92,7 +92,9 @@ def test_an_answer_of_more_than_10_bytes_is_cut_at_10() -> None:
     made.chunk(b"0123456789")
     assert cuts == []
     made.chunk(b"x")
-    assert [(type(error), error.message) for error in cuts] == [(EngineFailed, "the answer is larger than 10 bytes")]
+    assert [(type(error), error.message) for error in cuts] == [
+        (EngineFailed, "the answer is larger than 10 bytes (`server.limits.answer_bytes`)")
+    ]
 
 
 def test_after_close_chunks_go_nowhere() -> None:

@@ -70,7 +70,7 @@ class Batches:
         self._folder = Folder(Path(settings.path))
         self._store = Store(self._folder, settings)
         self._lane = Lane(desk, settings, limits.pending_bytes)
-        self._tools = Tools(self._store, self._lane, settings, limits.body_bytes)
+        self._tools = Tools(self._store, self._lane, settings, limits.answer_bytes)
         self._jobs: dict[str, Job] = {}
         self._uploads: set[NewFile] = set()
         self._drain_s = limits.drain_s
