@@ -4,7 +4,8 @@ The client is told at once, or streamed to for as long as it listens. The reques
 answer, and holds its slot until then: so such answers are as many as others may be.
 """
 
-import msgspec
+import re
+from typing import Final
 
 from router.errors import RouterError
 from router.frontend.answer import Answer
@@ -15,6 +16,8 @@ from router.pipeline.service import Service, Ticket
 from router.types import Decision, Query
 
 _NOTHING_MORE = Done(id=0)
+_OUTSIDE: Final = re.compile(rb'["{}\[\]]')
+_IN_STRING: Final = re.compile(rb'["\\]')
 
 
 class Background(Receiver):
@@ -24,7 +27,7 @@ class Background(Receiver):
         """`answer` goes to the client; it knows nothing of the request."""
         self._answer: Answer | None = answer
         self._ticket: Ticket | None = None
-        self._told = b""  #: of the JSON that tells of the answer, what has come
+        self._json = _Json()  #: that tells of the answer
         self._begun = False  #: something of it has come: from now on the client may leave
 
     def submit(self, service: Service, query: Query, permit: Permit) -> None:
@@ -48,8 +51,7 @@ class Background(Receiver):
             return
         answer.chunk(data)
         if not answer.stream:
-            self._told += data
-            if _is_whole(self._told):
+            if self._json.ends_in(data):
                 self._end()
                 answer.done(_NOTHING_MORE)
 
@@ -76,14 +78,41 @@ class Background(Receiver):
 
     def _end(self) -> Answer | None:
         """The client has its answer, or has left: nothing of it is kept while the request goes on."""
-        answer, self._answer, self._ticket, self._told = self._answer, None, None, b""
+        answer, self._answer, self._ticket = self._answer, None, None
         return answer
 
 
-def _is_whole(told: bytes) -> bool:
-    """A long answer comes in pieces."""
-    try:
-        msgspec.json.decode(told, type=msgspec.Raw)
-    except msgspec.DecodeError:
+class _Json:
+    """Finds where an object ends that comes in pieces. Each byte is looked at once, and none is kept."""
+
+    def __init__(self) -> None:
+        self._depth = 0
+        self._in_string = False
+        self._escaped = False  #: the next byte, which is in a string, means itself
+
+    def ends_in(self, piece: bytes) -> bool:
+        """Whether `piece` has the end of the outermost object or list."""
+        at = 0
+        while at < len(piece):
+            if self._escaped:
+                self._escaped, at = False, at + 1
+                continue
+            found = (_IN_STRING if self._in_string else _OUTSIDE).search(piece, at)
+            if found is None:
+                return False
+            at = found.end()
+            if self._take(found[0]):
+                return True
         return False
-    return True
+
+    def _take(self, mark: bytes) -> bool:
+        if mark == b"\\":
+            self._escaped = True
+        elif mark == b'"':
+            self._in_string = not self._in_string
+        elif mark in b"{[":
+            self._depth += 1
+        else:
+            self._depth -= 1
+            return self._depth == 0
+        return False

@@ -1,6 +1,7 @@
 """Answers that are made whether or not their client waits, and stored ones that are asked for: the frontend's part."""
 
 import asyncio
+import time
 
 import pytest
 
@@ -37,6 +38,42 @@ async def test_the_client_is_told_before_the_answer_is_made(house: House, servic
     assert (await client.response()).status == 200  # type: ignore[attr-defined]
     request.sink.done(DONE)
     assert not request.cancelled
+
+
+TRICKY = rb' {"id": "resp_1", "text": "a } \" ] \\", "more": [{"b}": "\u007d \\\" }"}, []]}'
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, len(TRICKY)])
+async def test_an_answer_in_pieces_is_whole_at_its_last_bracket_and_not_at_those_in_its_texts(
+    house: House, service: ScriptedService, size: int
+) -> None:
+    request, client = await begun(house, service)
+    request.sink.start(DECISION)
+    for at in range(0, len(TRICKY), size):
+        request.sink.chunk(TRICKY[at : at + size])
+    response = await client.response()  # type: ignore[attr-defined]
+    assert (response.status, response.body) == (200, TRICKY)
+
+
+async def test_an_answer_eight_times_as_long_takes_no_more_than_some_eight_times_the_time(
+    house: House, service: ScriptedService
+) -> None:
+    async def cpu_s(pieces: int) -> float:
+        request, client = await begun(house, service)
+        request.sink.start(DECISION)
+        request.sink.chunk(b'{"id": "resp_1", "text": "')
+        began_s = time.process_time()
+        for _ in range(pieces):
+            request.sink.chunk(b"word " * 16)
+        took_s = time.process_time() - began_s
+        request.sink.chunk(b'"}')
+        assert (await client.response()).status == 200  # type: ignore[attr-defined]
+        service.requests.clear()
+        return took_s
+
+    short_s = min([await cpu_s(1_000) for _ in range(3)])
+    long_s = min([await cpu_s(8_000) for _ in range(3)])
+    assert long_s < 30 * short_s  # 64 times where each piece looks at all that came before
 
 
 async def test_a_client_that_leaves_once_it_was_told_ends_nothing(house: House, service: ScriptedService) -> None:
