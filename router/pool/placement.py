@@ -9,6 +9,7 @@ run must get the same answer. Knows no file and no driver.
 """
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -29,6 +30,7 @@ _ROUNDING: Final = 1e-9
 AS_LONG_AS_FITS: Final = -1
 _UTILISATION: Final = "gpu_memory_utilization"
 _KV_BYTES: Final = "kv_cache_memory_bytes"
+_SIZE: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)([kKmMgGtT])")
 _ALL: Final = ("",)  #: the devices of an engine that sees all, where they are not known
 
 
@@ -114,7 +116,7 @@ def _named(member: Member, i: int, found: DeviceList) -> tuple[str, ...]:
     if CPU in names:
         raise ConfigError(f"the vLLM that is installed runs on GPUs, not on the CPU - at `$.pool[{i}].devices`")
     if not names:
-        return _by_variable(member, found)
+        return _by_variable(member, i, found)
     if found.kind == "unlisted":
         for name in names:
             if found.visible and is_index(name) and int(name) >= len(found.visible):
@@ -130,15 +132,28 @@ def _named(member: Member, i: int, found: DeviceList) -> tuple[str, ...]:
     return tuple(map(str, seats))
 
 
-def _by_variable(member: Member, found: DeviceList) -> tuple[str, ...]:
-    """As an `env` of the member says, where it does: all of the machine are meant there, not those that we may use."""
-    text = next((member.env[name] for name in VISIBLE_DEVICES if name in member.env), "")
-    parts = [part.strip() for part in text.split(",") if part.strip()]
+def _by_variable(member: Member, i: int, found: DeviceList) -> tuple[str, ...]:
+    """As an `env` of the member says, where it does: all of the machine are meant there, not those that we may use.
+    Raises `ConfigError` for what would show the engine another device than it is charged for, or none."""
     if found.kind == "unlisted":
-        return tuple(parts)
-    by_id = {device.variable: i for i, device in enumerate(found.devices)}
-    named = [by_id.get(part) if is_index(part) else found.find(part) for part in parts]
-    return tuple(str(index) for index in named if index is not None) if None not in named else ()
+        text = next((member.env[name] for name in VISIBLE_DEVICES if name in member.env), "")
+        return tuple(part.strip() for part in text.split(",") if part.strip())
+    variable = VISIBLE_DEVICES[0]
+    if variable not in member.env:
+        return ()
+    parts = [part.strip() for part in member.env[variable].split(",")]
+    by_id = {device.variable: at for at, device in enumerate(found.devices)}
+    named: list[str] = []
+    for part in parts:
+        index = by_id.get(part) if is_index(part) else found.find(part)
+        twice = str(index) in named
+        if index is None or twice:
+            there = ", ".join(f"{device.variable} ({device.name}, {device.uuid})" for device in found.devices)
+            why = "stands twice" if twice else f"is no device that this server may use; there are {there}"
+            shown = f"{variable}={member.env[variable]}"
+            raise ConfigError(f"{shown}: {part!r} {why} - at `$.pool[{i}].env.{variable}`")
+        named.append(str(index))
+    return tuple(named)
 
 
 def _refuse_devices(member: Member, i: int, found: DeviceList) -> None:
@@ -193,7 +208,7 @@ def _wish(member: Member, i: int, weights: int, *, listed: bool) -> _Wish:
     count = devices_needed(member)
     # Each rank of data parallelism holds all weights.
     copies = _number(given.get("data_parallel_size_local") or given.get("data_parallel_size")) or 1.0
-    kv = _number(given.get(_KV_BYTES))
+    kv = _number(_bytes(given.get(_KV_BYTES)))
     return _Wish(
         at=i,
         name=member.name,
@@ -203,6 +218,19 @@ def _wish(member: Member, i: int, weights: int, *, listed: bool) -> _Wish:
         kv=kv if kv is None or listed else 0.0,
         beside=_BESIDE if listed else 0.0,
     )
+
+
+def _bytes(value: object) -> object:
+    """A size in words as vLLM reads it (`human_readable_int`): of `4g` 10^9 each, of `4G` 2^30; anything else as it
+    is."""
+    match = _SIZE.fullmatch(value.strip()) if isinstance(value, str) else None
+    if match is None:
+        return value
+    number, suffix = match.groups()
+    power = "kmgt".index(suffix.lower()) + 1
+    if suffix.islower():
+        return float(number) * 1000**power
+    return None if "." in number else float(number) * 1024**power
 
 
 def _number(value: object) -> float | None:

@@ -206,6 +206,63 @@ def test_a_members_own_variable_names_a_device_by_uuid_too(variable: str) -> Non
     assert share_of(made[0]) == 0.45
 
 
+@pytest.mark.parametrize(
+    ("variable", "why"),
+    [
+        ("2", "'2' is no device that this server may use; there are 0 ("),
+        ("0,2", "'2' is no device that this server may use"),
+        ("GPU-9", "'GPU-9' is no device that this server may use"),
+        ("", "'' is no device that this server may use"),
+        ("-1", "'-1' is no device that this server may use"),
+        ("0,", "'' is no device that this server may use"),
+        ("one", "'one' is no device that this server may use"),
+        ("0,0", "'0' stands twice"),
+        ("1,GPU-1a1", "'GPU-1a1' stands twice"),
+    ],
+)
+def test_a_members_own_variable_that_names_no_device_of_ours_is_refused(variable: str, why: str) -> None:
+    own = Member(name="a", model="m", env={"CUDA_VISIBLE_DEVICES": variable})
+    with pytest.raises(ConfigError) as refused:
+        places([member("b"), own], gpus(80, 80), [10, 10])
+    assert str(refused.value).startswith(f"CUDA_VISIBLE_DEVICES={variable}: {why}")
+    assert str(refused.value).endswith(" - at `$.pool[1].env.CUDA_VISIBLE_DEVICES`")
+
+
+@pytest.mark.parametrize(
+    ("size", "gib"),
+    [
+        ("8G", 8.0),
+        (" 8192M ", 8.0),
+        ("8388608K", 8.0),
+        ("1T", 1024.0),
+        ("8g", 8e9 / GIB),
+        ("8.5g", 8.5e9 / GIB),
+        ("8000m", 8e9 / GIB),
+        ("8000000k", 8e9 / GIB),
+        ("0.008t", 8e9 / GIB),
+        (str(8 * GIB), 8.0),
+        (8 * GIB, 8.0),
+        ("8.5G", None),
+        ("8GB", None),
+        ("8 G", None),
+        ("G", None),
+    ],
+)
+def test_a_size_of_the_kv_cache_in_words_counts_as_vllm_reads_it(size: Any, gib: float | None) -> None:
+    pool = [member("a", (0,), kv_cache_memory_bytes=size), member("b", (0,))]
+    if gib is not None and gib > 80:
+        with pytest.raises(ConfigError, match=r"KV cache 1024\.0 GiB"):
+            places(pool, gpus(80), [10, 10])
+        return
+    told = share_of(places(pool, gpus(80), [10, 10])[0])
+    unknown = share_of(places([member("a", (0,)), member("b", (0,))], gpus(80), [10, 10])[0])
+    assert told is not None
+    if gib is None:  # vLLM will refuse it
+        assert told == unknown
+    else:
+        assert told == pytest.approx((10 + gib + 1) / 80, abs=0.002)
+
+
 @pytest.mark.parametrize("found", [gpus(80, 80), UNLISTED], ids=["listed", "unlisted"])
 @pytest.mark.parametrize("size", [10**30, 10**400], ids=["a float", "none"])
 @pytest.mark.parametrize(
