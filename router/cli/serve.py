@@ -111,6 +111,8 @@ class Serving:
         self._handing_over = HandingOver(config, self._router, self._frontend)
         self._anew = Anew()
         self._signals = 0
+        self._serves = False
+        self._asked_to_reload = False  #: before it served
         self._now = asyncio.Event()
 
     async def run(self) -> None:
@@ -125,9 +127,11 @@ class Serving:
             if await self._engines_started():
                 if takeover is not None:
                     await takeover.commit(self._router.estate)
+                    self._router.open_changes()
                     await self._frontend.accept()
                 self._handing_over.open(None if takeover is None else takeover.listener)
                 self._announce()
+                self._reload_if_asked()
                 await self._ended()
         finally:
             self._progress.close()
@@ -212,11 +216,21 @@ class Serving:
         else:
             self._now.set()
 
+    def _reload_if_asked(self) -> None:
+        """From now on a SIGHUP is heeded at once; one that came before is now."""
+        self._serves = True
+        if self._asked_to_reload:
+            self._reload()
+
     def _reload(self) -> None:
         from router.errors import ConfigError, RouterError
 
         if self._again is None:
             log.warning("SIGHUP: there is no config file to read again")
+            return
+        if not self._serves:
+            self._asked_to_reload = True
+            log.info("SIGHUP: the file is read again once this server serves")
             return
         try:
             config = self._again()

@@ -147,14 +147,20 @@ class Router:
             self.open_journal()
             self.batches = batches_of(self, self.config, self.metrics)
             await self._supervisor.start(self._on_event)
-            if self.changes is not None:
-                self.changes.barred = ""
+            if self._heritage is None:
+                self.open_changes()
         except BaseException as error:
             await self._close_journal()
             self._remove_folder(keep_logs=isinstance(error, EngineStartError))
             if isinstance(error, ArgumentsRefused):
                 raise self._refusal(error) from error
             raise
+
+    def open_changes(self) -> None:
+        """The members may change from now on. Of a router with a heritage its caller says so, once what was handed over
+        is ours."""
+        if self.changes is not None:
+            self.changes.barred = ""
 
     def _refusal(self, refused: ArgumentsRefused) -> ConfigError:
         names = [member.name for member in self.config.pool]

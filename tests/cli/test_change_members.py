@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import threading
 import urllib.error
 import urllib.request
@@ -372,19 +373,27 @@ def test_stopped_first_and_cancelled_while_it_still_answers_the_old_engine_was_n
     assert (large["pid"], large["phase"], large["restarts"]) == (pid, "ready", 0)
 
 
-def test_a_change_is_refused_until_all_members_have_been_started(
+def test_a_change_is_refused_until_all_members_have_been_started_and_a_sighup_is_done_then(
     serve: Callable[..., Serve], config: Callable[..., Path]
 ) -> None:
     slow = {**LARGE, "engine_args": {"slow_s": 4.0}}
-    server = serve(config(pool=[SMALL, slow]), ready=False)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    doors = {"port": 0, "admin_port": port}
+    server = serve(config(pool=[SMALL, slow], server=doors), ready=False)
     wait_until(lambda: len(server.children()) == 2, lambda: server.errors)
-    config(pool=[SMALL, slow, {"name": "medium", "model": "stub", "strength": 0.5}])
+    server.admin = f"http://127.0.0.1:{port}"
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        server.open("/members/large/drain", {}, token(server), admin=True)
+    with refused.value as answer:
+        assert answer.code == 409
+        assert b"the members are still being started: try again after it" in answer.read()
+    config(pool=[SMALL, slow, {"name": "medium", "model": "stub", "strength": 0.5}], server=doors)
     server.signal(signal.SIGHUP)
-    server.wait_said("SIGHUP: nothing was changed: the members are still being started")
+    server.wait_said("SIGHUP: the file is read again once this server serves")
     while server.next_event()["event"] != "serving":
         pass
-    server.url, server.admin = server.events[-1]["url"], server.events[-1]["admin_url"]
-    server.signal(signal.SIGHUP)
+    server.url = server.events[-1]["url"]
     wait_until(lambda: models(server) == ["auto", "small", "large", "medium"], lambda: server.errors)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from router.ipc.handover import Offer
+from tests.cli.test_change_members import models
 from tests.cli.test_takeover import alive, answers, hosts_of
 from tests.conftest import PATIENCE_S, wait_until
 
@@ -155,3 +156,21 @@ def test_the_old_process_is_killed_before_the_new_one_has_joined_the_engines_and
     old.end()
     wait_until(lambda: not any(alive(pid) for pid in hosts.values()))
     assert usurper.hear() is None
+
+
+def test_a_sighup_while_the_new_process_is_not_ready_is_done_once_it_has_taken_over(
+    half: Half, upstream: Upstream, config: Callable[..., Path]
+) -> None:
+    old, new, host = half(ENGINE, upstream.member)
+    medium = {"name": "medium", "model": "stub", "strength": 0.5}
+    config(pool=[ENGINE, upstream.member, medium])
+    new.signal(signal.SIGHUP)
+    new.wait_said("SIGHUP: the file is read again once this server serves")
+    assert models(old) == ["auto", "large", "small"]
+    upstream.may_answer.set()
+    while not new.events or new.events[-1]["event"] != "serving":
+        new.next_event()
+    new.url, new.admin = new.events[-1]["url"], new.events[-1]["admin_url"]
+    wait_until(lambda: models(new) == ["auto", "large", "small", "medium"], lambda: new.errors)
+    assert hosts_of(new)["large"] == host
+    assert old.end()[0] == 0
