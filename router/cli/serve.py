@@ -173,8 +173,7 @@ class Serving:
         their own: nobody waits for us."""
         await self._frontend.left()
         await self._predecessor_ended()
-        while self._router.in_flight():  # noqa: ASYNC110 - an event would be the business of each request
-            await asyncio.sleep(_LOOK_S)
+        await self._none_in_flight()
 
     async def _drained(self) -> None:
         await _first(self._all_drained(), self._now.wait())
@@ -185,7 +184,15 @@ class Serving:
         await self._frontend.drain()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout_at(until_s):
+                await self._none_in_flight()
                 await self._predecessor_ended()
+        if left := self._router.in_flight():
+            log.warning("ending: %d answers that run in the background are cut", left)
+
+    async def _none_in_flight(self) -> None:
+        """Those that have no connection too: `background` of the Responses API."""
+        while self._router.in_flight():  # noqa: ASYNC110 - an event would be the business of each request
+            await asyncio.sleep(_LOOK_S)
 
     async def _predecessor_ended(self) -> None:
         if self._takeover is not None:

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import subprocess
 import urllib.error
 from collections.abc import Callable
 from pathlib import Path
@@ -152,6 +153,64 @@ def test_an_answer_in_the_background_goes_on_when_its_client_has_left(server: Se
     made_now.touch()
     wait_until(lambda: asked(server, "/load")["server_load"] == 0)
     assert asked(server, "/v1/completions", {"model": "small", "prompt": "x"})["aborted"] == 0
+
+
+def background(server: Serve, go_on: Path) -> None:
+    """One is begun at `small`, and its client told; it is made once `go_on` is there."""
+    script = [["chunk", '{"id": "resp_1"}'], ["await", str(go_on)], ["done"]]
+    body = {"model": "small", "input": "x", "background": True, "user": json.dumps(script)}
+    assert asked(server, "/v1/responses", body) == {"id": "resp_1"}
+
+
+def ends(folder: Path) -> list[tuple[str, int]]:
+    """How each request in the journal ended, and its status."""
+    lines = [line for file in folder.glob("*.jsonl*") for line in file.read_text().splitlines()]
+    records = [json.loads(line) for line in lines]
+    return [(record["end"], record["status"]) for record in records if record.get("type") == "request"]
+
+
+def test_a_server_that_is_ended_waits_for_an_answer_in_the_background(
+    start: Callable[..., Serve], tmp_path: Path
+) -> None:
+    server = start(journal={"path": str(tmp_path / "j")})
+    background(server, tmp_path / "go on")
+    server.signal(signal.SIGTERM)
+    server.wait_said("ending: 1 running answers may finish")
+    with pytest.raises(subprocess.TimeoutExpired):
+        server.process.wait(1.0)
+    (tmp_path / "go on").touch()
+    code, error = server.end()
+    assert (code, "Traceback" in error) == (0, False), error
+    assert ends(tmp_path / "j") == [("finish", 200)]
+
+
+def test_an_answer_in_the_background_that_outlasts_the_drain_is_cut_and_recorded_so(
+    start: Callable[..., Serve], tmp_path: Path
+) -> None:
+    doors = {"port": 0, "admin_port": 0, "limits": {"drain_s": 0.5}}
+    server = start(server=doors, journal={"path": str(tmp_path / "j")})
+    background(server, tmp_path / "never")
+    server.signal(signal.SIGTERM)
+    code, error = server.end()
+    assert code == 0
+    assert "ending: 1 answers that run in the background are cut" in error
+    assert ends(tmp_path / "j") == [("error", 502)]
+
+
+def test_a_process_that_was_taken_over_from_stays_until_its_answer_in_the_background_is_made(
+    start: Callable[..., Serve], taking: Callable[..., Serve], tmp_path: Path
+) -> None:
+    old = start(journal={"path": str(tmp_path / "j")})
+    background(old, tmp_path / "go on")
+    new = taking(old, tmp_path / "headgate.yaml")
+    old.wait_said("serves now: 1 running answers finish here")
+    assert asked(new, f"/v1/responses/{id_of(new, 'small')}")["model"] == "small"  # in the engine, whoever asks
+    with pytest.raises(subprocess.TimeoutExpired):
+        old.process.wait(2.0)
+    (tmp_path / "go on").touch()
+    code, error = old.end()
+    assert (code, "Traceback" in error) == (0, False), error
+    assert ends(tmp_path / "j") == [("finish", 200)] * 2  # and that it was asked for
 
 
 def test_an_answer_that_a_canary_has_stored_is_asked_of_it_by_the_name_that_it_answers_as(
