@@ -78,6 +78,28 @@ def test_a_batch_of_chats_is_answered_line_by_line_in_openais_format(server: Any
     assert one["id"] == one["response"]["request_id"]
 
 
+def test_a_batch_tells_the_sum_of_its_tokens_and_the_model_that_all_lines_name(server: Any) -> None:
+    usage = {"prompt_tokens": 10, "completion_tokens": 4, "prompt_tokens_details": {"cached_tokens": 8}}
+    told = ["chunk", json.dumps({"choices": [], "usage": usage})]
+    with client_of(server) as client:
+        alike = begun(client, [line(n, told, ["done"]) for n in range(1, 6)] + [line(6, model=7)])
+        mixed = begun(client, [line(1, told, ["done"]), line(2, told, ["done"], model="large"), line(3)])
+        batch = ended(client, alike.id)
+        assert (alike.model, alike.usage) == (None, None)
+        assert batch.model is None  # a line names none
+        assert batch.usage.to_dict() == {
+            "input_tokens": 50,
+            "input_tokens_details": {"cached_tokens": 40},
+            "output_tokens": 20,
+            "output_tokens_details": {"reasoning_tokens": 0},
+            "total_tokens": 70,
+        }
+        batch = ended(client, mixed.id)
+        assert (batch.model, batch.usage.total_tokens) == (None, 28)
+        batch = ended(client, begun(client, [line(1), line(2), {**line(3), "method": "GET"}]).id)
+        assert (batch.model, batch.usage.total_tokens) == ("small", 0)
+
+
 def test_broken_lines_stand_in_the_error_file_by_number_and_the_rest_runs(server: Any) -> None:
     good = json.dumps(line(1))
     lines = [

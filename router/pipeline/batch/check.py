@@ -26,6 +26,14 @@ class Checked(msgspec.Struct, frozen=True):
 
     counts: Counts
     faults: tuple[Fault, ...]  #: the first ones
+    model: str | None = None  #: that all good lines name; None: they name several, or none
+
+
+class _Body(msgspec.Struct):
+    model: str = ""
+
+
+_decode_body = msgspec.json.Decoder(_Body).decode
 
 
 class TooManyLines(Exception):
@@ -43,6 +51,8 @@ class Check:
         self.seen = 0
         self._faults: list[Fault] = []
         self._broken = 0
+        self._model: str | None = None
+        self._alike = True  #: no line so far names another model than the first one
         self._block: list[bytes] = []
         self._block_bytes = 0
         self._digests, self._numbers, self._starts = array("Q"), array("Q"), array("Q")
@@ -59,9 +69,11 @@ class Check:
                 self._note(line.number, fault, appender)
             else:
                 self._remember(line, asked.custom_id)
+                self._note_model(asked.body)
         self._find_twice(descriptor, appender, pace)
         self._flush(appender)
-        return Checked(Counts(total=self.seen, failed=self._broken), tuple(self._faults))
+        counts = Counts(total=self.seen, failed=self._broken)
+        return Checked(counts, tuple(self._faults), self._model if self._alike else None)
 
     def _lines(self, descriptor: int, pace: Pace) -> Iterator[Found]:
         for line in lines.find(descriptor, self._most_line_bytes):
@@ -73,6 +85,16 @@ class Check:
         self._digests.frombytes(digest)
         self._numbers.append(line.number)
         self._starts.append(line.start)
+
+    def _note_model(self, body: msgspec.Raw) -> None:
+        if not self._alike:
+            return
+        try:
+            model = _decode_body(body).model
+        except lines.UNREADABLE:
+            model = ""  # refused when it is run
+        self._model = model if self._model is None else self._model
+        self._alike = bool(model) and model == self._model
 
     def _find_twice(self, descriptor: int, appender: Appender, pace: Pace) -> None:
         for at, first in twice(self._digests):

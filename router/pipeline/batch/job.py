@@ -27,7 +27,8 @@ from router.pipeline.batch.folder import Folder
 from router.pipeline.batch.lane import Lane
 from router.pipeline.batch.objects import Batch, Counts, Ending, Fault, Faults, File, StoredBatch, StoredFile, at_end
 from router.pipeline.batch.pace import Pace, Stopped
-from router.pipeline.batch.results import WHERES, Appender, Done, Where, recover, why_not_written
+from router.pipeline.batch.recovery import recover
+from router.pipeline.batch.results import WHERES, Appender, Done, Where, why_not_written
 from router.pipeline.batch.run import Run
 from router.pipeline.batch.store import Store
 from router.pipeline.threads import Threads
@@ -201,7 +202,8 @@ class Job:
         if checked.counts.total > checked.counts.failed:
             now = int(time.time())
             counts = checked.counts
-            await self._save(status="in_progress", in_progress_at=now, request_counts=counts, errors=shown)
+            model = checked.model
+            await self._save(status="in_progress", in_progress_at=now, request_counts=counts, errors=shown, model=model)
             return True
         if not checked.counts.total:
             shown = Faults(data=(Fault(code="empty_file", message="the input file has no line"),))
@@ -232,8 +234,9 @@ class Job:
             await self._close_out(run)
             run.written["errors"] = done.counts["errors"]  # those that were closed out too
             await self._save(
-                status="finalizing", finalizing_at=int(time.time()), request_counts=self.counts, ending=self._ending
-            )
+                status="finalizing", finalizing_at=int(time.time()), request_counts=self.counts, ending=self._ending,
+                usage=done.tokens.shown(),
+            )  # fmt: skip
         finally:
             store.result_bytes -= run.written_bytes
             counted = msgspec.structs.replace(self.stored.batch, request_counts=self.counts)

@@ -62,6 +62,24 @@ class Faults(msgspec.Struct, frozen=True, kw_only=True, tag_field="object", tag=
     data: tuple[Fault, ...]
 
 
+class InputDetails(msgspec.Struct, frozen=True):
+    cached_tokens: int = 0
+
+
+class OutputDetails(msgspec.Struct, frozen=True):
+    reasoning_tokens: int = 0
+
+
+class Usage(msgspec.Struct, frozen=True, kw_only=True):
+    """Tokens of all answers of a batch."""
+
+    input_tokens: int
+    input_tokens_details: InputDetails
+    output_tokens: int
+    output_tokens_details: OutputDetails
+    total_tokens: int
+
+
 class Batch(msgspec.Struct, frozen=True, kw_only=True, tag_field="object", tag="batch"):
     id: str
     endpoint: str
@@ -82,6 +100,8 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True, tag_field="object", tag="
     cancelled_at: int | None = None
     request_counts: Counts = Counts()
     metadata: dict[str, str] | None = None
+    model: str | None = None  #: where all lines name the same one
+    usage: Usage | None = None  #: of all answers, once no line runs any more
 
 
 class StoredBatch(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,10 +1,9 @@
 """The results of a batch's lines, as they are appended to its two files: one line each, in one of the two.
 
-A line's result is its own write-ahead record: what stands in neither file has not been answered. After a crash what
-was written of a last line is cut off, and `recover` tells which lines are done.
+A line's result is its own write-ahead record: what stands in neither file has not been answered. After a crash
+`recovery` tells which lines are done.
 """
 
-import logging
 import os
 import time
 from collections.abc import Callable
@@ -13,18 +12,13 @@ from typing import Literal
 import msgspec
 
 from router.pipeline.batch.folder import FULL, Folder, write_all
-from router.pipeline.batch.lines import UNREADABLE, find
-from router.pipeline.batch.objects import line_of, result_id
-from router.pipeline.batch.pace import Pace
+from router.pipeline.batch.objects import result_id
+from router.pipeline.batch.usage import Tokens
 from router.pipeline.threads import Threads
-
-log = logging.getLogger("headgate.batches")
 
 #: The file that a result goes to: answers with status 200, and all others.
 Where = Literal["output", "errors"]
 WHERES: tuple[Where, ...] = ("output", "errors")
-#: Longer lines are none of ours: an answer is bounded, and so is what stands around it.
-_LONGEST = 1 << 30
 
 
 class Response(msgspec.Struct, frozen=True):
@@ -51,12 +45,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     error: Failed | None = None
 
 
-class _Id(msgspec.Struct):
-    id: str
-
-
 encode = msgspec.json.Encoder().encode
-_decode_id = msgspec.json.Decoder(_Id).decode
 
 
 def failed(batch_id: str, line: int, custom_id: str | None, why: Failed) -> bytes:
@@ -65,11 +54,12 @@ def failed(batch_id: str, line: int, custom_id: str | None, why: Failed) -> byte
 
 
 class Done:
-    """Which lines have a result; a bit each."""
+    """Which lines have a result, a bit each; and the tokens of their answers."""
 
     def __init__(self) -> None:
         self._bits = bytearray()
         self.counts = dict.fromkeys(WHERES, 0)
+        self.tokens = Tokens()
 
     def __contains__(self, line: int) -> bool:
         at = line >> 3
@@ -81,43 +71,6 @@ class Done:
             self._bits.extend(bytes(max(at + 1 - len(self._bits), 4096)))
         self._bits[at] |= 1 << (line & 7)
         self.counts[where] += 1
-
-
-def recover(folder: Folder, batch_id: str, most_lines: int, pace: Pace) -> Done:
-    """Cut off what is torn, and tell which lines are done; those that stand twice are cut off too. Raises `OSError`."""
-    done = Done()
-    for where in WHERES:
-        descriptor = folder.open_for_appending(f"{batch_id}.{where}")
-        try:
-            whole = _whole(descriptor, done, where, most_lines, pace)
-            if whole != os.fstat(descriptor).st_size:
-                log.warning("%s: the last result was torn by a crash, and is cut off", batch_id)
-                os.ftruncate(descriptor, whole)
-                os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-    return done
-
-
-def _whole(descriptor: int, done: Done, where: Where, most_lines: int, pace: Pace) -> int:
-    """How many bytes of a results' file are whole lines."""
-    size, whole = os.fstat(descriptor).st_size, 0
-    for found in find(descriptor, _LONGEST):
-        pace.step()
-        line = _line(found.data)
-        torn = found.end == size and os.pread(descriptor, 1, size - 1) != b"\n"
-        if line is None or torn or line > most_lines or line in done:
-            break
-        done.add(line, where)
-        whole = found.end
-    return whole
-
-
-def _line(data: bytes | None) -> int | None:
-    try:
-        return None if data is None else line_of(_decode_id(data).id.encode())
-    except UNREADABLE:
-        return None
 
 
 class Appender:

@@ -168,6 +168,8 @@ class Run:
 
     def _add(self, line: int, where: Where, result: bytes) -> None:
         self.done.add(line, where)
+        if where == "output":
+            self.done.tokens.add(result)
         self.results.add(where, result)
 
     def _written(self, where: Where, count: int, size: int) -> None:

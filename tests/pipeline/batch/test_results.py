@@ -1,4 +1,4 @@
-"""Results on disk: what is torn is cut off, what is whole is done."""
+"""Results on their way to the disk."""
 
 import asyncio
 import errno
@@ -12,7 +12,8 @@ from router.pipeline.batch import results
 from router.pipeline.batch.folder import Folder
 from router.pipeline.batch.objects import line_of, result_id
 from router.pipeline.batch.pace import Pace
-from router.pipeline.batch.results import Appender, Failed, Results, failed, recover
+from router.pipeline.batch.recovery import recover
+from router.pipeline.batch.results import Appender, Failed, Results, failed
 from router.pipeline.threads import Threads
 from tests.conftest import until
 
@@ -33,38 +34,6 @@ def result(line: int) -> bytes:
 @pytest.fixture
 def folder(tmp_path: Path) -> Folder:
     return Folder(tmp_path / "batches")
-
-
-@pytest.mark.parametrize(
-    ("torn", "whole"),
-    [
-        (b"", 2),
-        (result(3)[:-1], 2),
-        (result(3)[:20], 2),
-        (b"\0" * 100, 2),
-        (b"{}\n", 2),
-        (b"not json\n" + result(4), 2),
-        (result(2), 2),
-        (result(3), 3),
-    ],
-    ids=["nothing", "no line break", "half", "zeros", "no id", "broken within", "twice", "whole"],
-)
-def test_what_is_torn_is_cut_off(folder: Folder, torn: bytes, whole: int) -> None:
-    appender = Appender(folder, ID, 1.0)
-    appender.append("output", result(1) + result(2) + torn)
-    appender.append("errors", result(9))
-    appender.close()
-    done = recover(folder, ID, 100, Pace())
-    lines = [line for line in range(1, 20) if line in done]
-    assert lines == [*range(1, whole + 1), 9]
-    assert done.counts == {"output": whole, "errors": 1}
-    assert folder.read(f"{ID}.output", 10_000) == b"".join(result(n) for n in range(1, whole + 1))
-
-
-def test_a_batch_without_results_has_none_done(folder: Folder) -> None:
-    done = recover(folder, ID, 100, Pace())
-    assert done.counts == {"output": 0, "errors": 0}
-    assert 1_000_000 not in done
 
 
 class Told:

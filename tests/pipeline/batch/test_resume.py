@@ -26,6 +26,9 @@ from tests.pipeline.batch.conftest import CHAT, line
 Start = Callable[..., Awaitable[Any]]
 
 
+USAGE = {"prompt_tokens": 1000, "completion_tokens": 500}
+
+
 class Left:
     """A folder with a batch of three lines, of which the first one has its result."""
 
@@ -61,7 +64,7 @@ class Left:
         (self.folder.path / name).chmod(0o600)
 
     def result(self, number: int) -> bytes:
-        response = {"status_code": 200, "request_id": "r", "body": {"kept": True}}
+        response = {"status_code": 200, "request_id": "r", "body": {"kept": True, "usage": USAGE}}
         told = {"id": result_id(self.id, number), "custom_id": f"line-{number}", "response": response, "error": None}
         return json.dumps(told).encode() + b"\n"
 
@@ -73,7 +76,8 @@ async def test_a_batch_in_progress_keeps_its_results_and_runs_the_other_lines(st
     batch = await kit.over(left.id)
     assert (batch.status, batch.request_counts.completed, batch.output_file_id) == ("completed", 3, left.output)
     found = {each["custom_id"]: each["response"]["body"] for each in kit.results(left.output)}
-    assert found["line-1"] == {"kept": True}
+    assert found["line-1"] == {"kept": True, "usage": USAGE}
+    assert (batch.usage.input_tokens, batch.usage.output_tokens) == (1000, 500)
     assert "steps" in found["line-2"]
     assert "steps" in found["line-3"]
 
