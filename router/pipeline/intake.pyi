@@ -27,6 +27,7 @@ class Intake:
     names: tuple[str, ...]  #: of the members, in the pool's order
     requests: Requests
     batch: SendBatch
+    framed: bool  #: a member takes frames: else nothing can be taken
     left: int  #: why `take` took nothing: a cause of `router.native.steps`
     given_id: bytes | None  #: the client's `x-request-id`, as it is echoed, of the request that `take` read last
     def __init__(

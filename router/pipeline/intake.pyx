@@ -55,6 +55,7 @@ cdef class Intake:
     cdef readonly bytes given_id
     cdef readonly int left  # why `take` took nothing
     cdef list lanes
+    cdef readonly bint framed  # one of them, at least, takes frames
     cdef uint64_t edition  # of the pool
     cdef bint drawn  # for a canary
     cdef object metrics
@@ -93,6 +94,7 @@ cdef class Intake:
     def hold(self, lanes, names, uint64_t edition=0):
         self.close()
         self.lanes, self.names, self.edition = list(lanes), tuple(names), edition
+        self.framed = any([lane.framed for lane in self.lanes])
         self.drawn = any([lane.canary_weight > 0 for lane in self.lanes])
         for lane in self.lanes:
             lane.batch = self.batch
@@ -136,8 +138,9 @@ cdef class Intake:
         cdef native.PlainRequest plain
         cdef double received_s = now()
         self.given_id = None
-        self.left = causes.kSlowHead if self.head is None else native.read_plain(
-            view_of(data), view_of(self.start), self.limits, &plain)
+        if self.head is None:
+            return self._leave(causes.kSlowHead if self.framed else causes.kNoEngine)
+        self.left = native.read_plain(view_of(data), view_of(self.start), self.limits, &plain)
         cdef Rule rule = self._rule(plain.body) if self.left == causes.kStays else None
         if rule is None:
             return None

@@ -18,10 +18,10 @@ log = logging.getLogger("headgate.pipeline")
 
 
 def intake_of(requests: Requests, decider: Decider, pool: Sequence[PoolMember], server: Server) -> Intake | None:
-    """None where no member takes frames, or one is of a kind that shows no lane. Requests whose choice is a URL are
-    declined; they alone."""
+    """None where a member is of a kind that shows no lane. Requests whose choice is a URL are declined, they alone; all
+    are in a pool of URLs, which an engine may join later."""
     members = [member for member in pool if isinstance(member, EngineMember | OpenAIMember)]
-    if len(members) < len(pool) or not any(isinstance(member, EngineMember) for member in members):
+    if not members or len(members) < len(pool):
         return None
     lanes, names = [member.lane for member in members], [member.name for member in members]
     intake = Intake(requests, Request, lanes, names, next_number, decider.next_id, server.limits, server.io_uring)
@@ -39,9 +39,10 @@ def hold(intake: Intake, decider: Decider, pool: Sequence[PoolMember], edition: 
 
 
 def follow(intake: Intake, decider: Decider) -> None:
-    """Decide as `decider` does from now on. Nothing is taken where a score may take milliseconds."""
+    """Decide as `decider` does from now on. Nothing is taken where a score may take milliseconds, or no member takes
+    frames."""
     scoring = decider.scoring
-    if scoring.head is None or scoring.slow:
+    if scoring.head is None or scoring.slow or not intake.framed:
         intake.close()
     else:
         head = scoring.head.scorer if isinstance(scoring.head, MfHead) else scoring.head.score

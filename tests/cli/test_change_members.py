@@ -1,5 +1,6 @@
 """Members of a running server come, go and are replaced while requests stream: none is refused, cut or lost."""
 
+import http.client
 import json
 import os
 import signal
@@ -395,6 +396,46 @@ def test_a_change_is_refused_until_all_members_have_been_started_and_a_sighup_is
         pass
     server.url = server.events[-1]["url"]
     wait_until(lambda: models(server) == ["auto", "small", "large", "medium"], lambda: server.errors)
+
+
+def test_a_pool_of_urls_takes_requests_natively_once_an_engine_has_joined_and_no_more_once_it_has_left(
+    serve: Callable[..., Serve], config: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    upstream = serve(config())
+    far = {"name": "far", "kind": "openai", "url": upstream.url, "model": "large", "strength": 0.7}
+    server = serve(config(pool=[far]))
+    cli = Cli(server, capsys)
+
+    def steps() -> tuple[float, ...]:
+        """Requests that found no engine in the pool, were handed over natively, and left at the choice of a URL."""
+        with server.open("/metrics", admin=True) as response:
+            lines = response.read().decode().splitlines()
+        rows = [line.rpartition(" ") for line in lines if line.startswith("headgate_steps_total")]
+        wanted = ('native="false",step="head",why="no_engine"', 'native="true",step="frame"', 'why="url"')
+        return tuple(sum(float(count) for labels, _, count in rows if each in labels) for each in wanted)
+
+    def told(*counts: float) -> None:
+        wait_until(lambda: steps() == counts, steps)  # the page is made once a second at most
+
+    def ask(model: str) -> None:
+        """As clients do that keep their connection: one that says `close` is not read natively."""
+        connection = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=PATIENCE_S)
+        answer = {"object": "chat.completion", "model": model, "choices": [{"index": 0, "finish_reason": "stop"}]}
+        body = json.dumps({**CHAT, "model": model, "user": json.dumps([["chunk", json.dumps(answer)], ["done"]])})
+        connection.request("POST", "/v1/chat/completions", body, {"content-type": "application/json"})
+        response = connection.getresponse()
+        assert (response.status, response.headers["x-headgate-model"]) == (200, model), response.read()
+        connection.close()
+
+    ask("far")
+    told(1, 0, 0)
+    cli("add", "--name", "near", "--model", "stub", "--strength", "0.5")
+    ask("near")
+    ask("far")
+    told(1, 1, 1)
+    cli("remove", "near")
+    ask("far")
+    told(2, 1, 1)
 
 
 @pytest.mark.parametrize("depth", [500, 100_000])
