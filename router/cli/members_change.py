@@ -33,12 +33,11 @@ def change(args: argparse.Namespace) -> int:
     """Begin it, and return once it has ended: 0 where it was done, 1 where all is as it was."""
     name, file = _words(args)
     body: dict[str, Any] = {}
-    headers: dict[str, str] = {}
     if args.verb in _TAKES_FILE:
         member = _member(args, file)
         name = name or str(member.get("name", ""))
         body = {"member": member, "stop_first": args.stop_first}
-        headers = {"authorization": f"Bearer {_token(args.admin)}"}
+    headers = {"authorization": f"Bearer {_token(args.admin)}"}
     method, path = _route(args.verb, name)
     told = msgspec.json.encode(body) if body else b""
     begun = admin_port.ask(args.admin, path, method=method, body=told, headers=headers)

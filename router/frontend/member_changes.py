@@ -1,7 +1,7 @@
 """`POST /members`, `POST /members/NAME/VERB` and `DELETE /members/NAME` on the admin port: members come and go.
 
-A change is begun and answered with 202; `GET /members` tells how far it is. A member that is added or replaced brings
-arguments, variables and code into a process of ours: who asks for it shows the token that only this user can read.
+A change is begun and answered with 202; `GET /members` tells how far it is. Every user of the machine reaches the port:
+who asks for a change shows the token that only the server's user can read.
 """
 
 import hmac
@@ -20,7 +20,6 @@ from router.pipeline.service import Service
 VERBS: Final = ("drain", "resume", "replace", "promote", "rollback")
 _encode = msgspec.json.Encoder().encode
 _wanted = msgspec.json.Decoder(Wanted).decode
-_GUARDED = frozenset({"add", "replace"})
 
 
 class MemberChanges:
@@ -37,6 +36,7 @@ class MemberChanges:
         self._begin(exchange, "add", name, wanted)
 
     def cancel(self, exchange: Exchange) -> None:
+        self.require_token(exchange)
         exchange.respond(202, _encode({"change": self._changes().cancel()}))
 
     def take(self, exchange: Exchange, start: str) -> bool:
@@ -55,9 +55,17 @@ class MemberChanges:
 
     def _begin(self, exchange: Exchange, verb: str, name: str, wanted: Wanted) -> None:
         changes = self._changes()
-        if verb in _GUARDED:
-            _require_token(exchange, changes)
+        self.require_token(exchange)
         exchange.respond(202, _encode({"change": changes.begin(verb, name, wanted)}))
+
+    def require_token(self, exchange: Exchange) -> None:
+        """Raises `Forbidden`. Where the pool is not ours to change there is no token, and none is asked for."""
+        changes = self._service.changes
+        if changes is None:
+            return
+        given = exchange.headers.get(b"authorization", b"").removeprefix(b"Bearer ")
+        if not hmac.compare_digest(given, changes.token.encode()):
+            raise Forbidden(f"expected `authorization: Bearer ...` with what {changes.token_file} holds")
 
     def _changes(self) -> Changes:
         if self._service.changes is None:
@@ -72,12 +80,6 @@ def shown_changes(service: Service) -> dict[str, object]:
         return {}
     told: dict[str, object] = {"joining": changes.joining, "leaving": changes.leaving}
     return {**told, "changes": changes.recent, "admin_file": changes.token_file}
-
-
-def _require_token(exchange: Exchange, changes: Changes) -> None:
-    given = exchange.headers.get(b"authorization", b"").removeprefix(b"Bearer ")
-    if not hmac.compare_digest(given, changes.token.encode()):
-        raise Forbidden(f"who adds a member shows, as `authorization: Bearer ...`, what {changes.token_file} holds")
 
 
 def _read(exchange: Exchange) -> Wanted:

@@ -474,16 +474,39 @@ def begin(server: Serve, member: dict[str, Any]) -> None:
     server.open("/members", {"member": member}, token(server), admin=True).close()
 
 
-def test_who_cannot_read_the_servers_token_cannot_start_an_engine(server: Serve) -> None:
-    for path in ("/members", "/members/small/replace"):
+def test_who_cannot_read_the_servers_token_changes_nothing(server: Serve) -> None:
+    paths = ["/members", "/changes", "/drain", "/members/small"]
+    paths += [f"/members/small/{verb}" for verb in ("replace", "drain", "resume", "promote", "rollback")]
+    for path in paths:
+        method = "DELETE" if path in ("/changes", "/members/small") else "POST"
         for headers in ({}, {"authorization": "Bearer x"}):
+            body = json.dumps({"member": {"name": "m", "model": "x"}}).encode() if method == "POST" else None
+            request = urllib.request.Request(server.admin + path, body, headers, method=method)
             with pytest.raises(urllib.error.HTTPError) as refused:
-                server.open(path, {"member": {"name": "m", "model": "x"}}, headers, admin=True)
+                urllib.request.urlopen(request, timeout=PATIENCE_S)
             with refused.value as answer:
-                assert answer.code == 403
-                assert b"admin.token holds" in answer.read()
-    file = Path(members(server)["admin_file"])
-    assert file.stat().st_mode & 0o777 == 0o600
+                assert answer.code == 403, path
+                assert b"expected `authorization: Bearer ...` with what" in answer.read()
+    told = members(server)
+    assert Path(told["admin_file"]).stat().st_mode & 0o777 == 0o600
+    assert [(each["name"], each["phase"]) for each in told["members"]] == [("small", "ready"), ("large", "ready")]
+    assert told["changes"] == []
+    assert asked(server, "small")[0]["x-headgate-model"] == "small"
+
+
+def test_vllms_routes_of_an_engine_want_no_token(server: Serve) -> None:
+    server.open("/members/small/reset_prefix_cache", {}, admin=True).close()
+    server.open("/members/small/sleep", {}, admin=True).close()
+    assert phases(server)["small"] == "asleep"
+    server.open("/members/small/wake_up", {}, admin=True).close()
+    assert phases(server)["small"] == "ready"
+
+
+def test_a_drain_with_the_token_ends_the_server(server: Serve) -> None:
+    with server.open("/drain", {}, token(server), admin=True) as response:
+        assert json.load(response)["status"] == "draining"
+    code, errors = server.end()
+    assert (code, "Traceback" in errors) == (0, False), errors
 
 
 def test_sigterm_while_a_member_starts_ends_in_order(server: Serve) -> None:

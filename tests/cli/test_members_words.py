@@ -100,11 +100,24 @@ def test_validate_tells_whose_canary_a_member_is(tmp_path: Path, capsys: pytest.
     assert "b: engine n, scored by strength 0.6, a canary: 5 % of a\n" in capsys.readouterr().out
 
 
-def test_verbs_without_a_member_show_no_token(told: dict[str, Any]) -> None:
-    assert main(["members", "remove", "a b", "--admin", told["admin"]]) == 0
-    assert told["asked"][-1] == ("DELETE", "/members/a%20b", "", "")
-    assert main(["members", "drain", "a", "--admin", told["admin"]]) == 0
-    assert ("POST", "/members/a/drain", "", "") in told["asked"]
+@pytest.mark.parametrize(
+    ("words", "method", "path"),
+    [
+        (("remove", "a b"), "DELETE", "/members/a%20b"),
+        (("drain", "a"), "POST", "/members/a/drain"),
+        (("promote", "a"), "POST", "/members/a/promote"),
+        (("cancel",), "DELETE", "/changes"),
+    ],
+)
+def test_verbs_without_a_member_show_the_token_too(
+    told: dict[str, Any], tmp_path: Path, words: tuple[str, ...], method: str, path: str
+) -> None:
+    (tmp_path / "admin.token").write_text("secret")
+    told["admin_file"] = str(tmp_path / "admin.token")
+    assert main(["members", *words, "--admin", told["admin"]]) == 0
+    assert (method, path, "Bearer secret", "") in told["asked"]
+    assert main(["members", "--admin", told["admin"]]) == 0
+    assert told["asked"][-1] == ("GET", "/members", "", "")
 
 
 def test_no_other_file_than_a_token_is_sent_to_a_server_that_names_it(

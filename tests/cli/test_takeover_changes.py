@@ -97,7 +97,7 @@ def test_what_an_operator_says_of_a_member_during_a_takeover_has_it_refused_and_
     old = serve(config())
     usurper = usurp(old)
     assert isinstance(usurper.ask(), Offer)
-    old.open(path, {}, admin=True).close()
+    old.open(path, {}, token(old), admin=True).close()
     usurper.say(Ready())
     refused = usurper.hear()
     assert isinstance(refused, Refused)
