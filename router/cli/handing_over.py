@@ -13,6 +13,7 @@ import socket
 from pathlib import Path
 from typing import Final
 
+from router.cli.rateable import packed
 from router.cli.same_engines import held
 from router.cli.takeover import address_of, admin_address_of
 from router.config import Config
@@ -85,6 +86,9 @@ class HandingOver:
             self._ending = True
         self._close_listener(remove=not self.given.is_set())
         for line in tuple(self._lines):
+            if self.given.is_set() and line.peer_pid == self._busy_with:
+                with contextlib.suppress(OSError):
+                    await self._release(line)
             with contextlib.suppress(OSError):
                 line.send(Refused("it is ending"), timeout_s=0.0)
             line.close()
@@ -183,7 +187,18 @@ class HandingOver:
             await estate.release()
         log.info("process %d serves now: %d running answers finish here", line.peer_pid, self._router.in_flight())
         with contextlib.suppress(OSError):  # its end is its own affair now
-            line.send(Released())
+            await self._release(line)
+
+    async def _release(self, line: Line) -> None:
+        """Say that the engines are let go, and which answers can be rated there; again, which have ended since. Raises
+        `OSError`."""
+        self._router.ledger.tell()
+        journal, answers = self._router.estate.rateable()
+        files = [await asyncio.to_thread(packed, answers)] if answers else []
+        try:
+            await asyncio.to_thread(line.send, Released(journal), tuple(files))
+        finally:
+            close_all(files)
 
     async def _decided(self, line: Line) -> None:
         """The other process serves now; meanwhile no member changes. Raises `OSError`, `HeadgateError`."""

@@ -6,13 +6,17 @@ Until it says so (`commit`) all stays with the running server, which goes on if 
 
 import asyncio
 import contextlib
+import logging
 import os
 import select
 import socket
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from router import config as configuration
+from router.cli.rateable import unpacked
 from router.cli.same_engines import check_same_engines
 from router.config import Config, Member, Server
 from router.errors import ConfigError, HeadgateError, ProtocolError
@@ -37,6 +41,8 @@ from router.pipeline.estate import Estate, Heritage
 from router.pool.folder import folders
 from router.pool.handover import Inherited, inherited_of
 from router.version import __version__
+
+log = logging.getLogger("headgate")
 
 _ANSWER_S: Final = 30.0
 #: A process that was killed is gone within this time.
@@ -87,6 +93,7 @@ class Takeover:
         self._old = _watch(about.pid)
         self._estate: Estate | None = None
         self.old_ended = asyncio.Event()
+        self._reading: asyncio.Task[None] | None = None  #: of what the old process has sent
 
     async def commit(self, estate: Estate) -> None:
         """All is ready here: take over. Raises `TakeoverError`; then all is the running server's as before."""
@@ -106,6 +113,8 @@ class Takeover:
         """Idempotent."""
         if self._estate is not None:
             self._forget()
+        if self._reading is not None:
+            self._reading.cancel()
         self._line.close()
         if self._old >= 0:
             os.close(self._old)
@@ -145,10 +154,28 @@ class Takeover:
             return
         except (OSError, ProtocolError):
             message, files = None, []
-        close_all(files)
         self.heritage.may_start.set()
-        if not isinstance(message, Released):
+        if isinstance(message, Released):
+            self._reading = asyncio.create_task(self._adopt(message.journal, files, self._estate, self._reading))
+        else:
+            close_all(files)
             self._forget()
+
+    async def _adopt(
+        self, journal: str, files: list[int], estate: Estate | None, before: "asyncio.Task[None] | None"
+    ) -> None:
+        """Answers of the old process may be rated here, those of an earlier message first."""
+        if before is not None:
+            await before
+        close_all(files[1:])
+        for file in files[:1]:
+            try:
+                answers = await asyncio.to_thread(unpacked, file)
+            except (OSError, msgspec.MsgspecError) as error:
+                log.warning("answers of process %d cannot be rated here: %s", self.pid, error)
+            else:
+                if estate is not None:
+                    estate.adopt(journal, answers)
 
     def _forget(self) -> None:
         estate, self._estate = self._estate, None

@@ -10,7 +10,8 @@
      |<------------ Go -------------------------|   all is as it was offered
      |------------- Taken --------------------->|   the point of no return
      |   serves                                 |   accepts no more, gives the hosts up
-     |<------------ Released -------------------|   running answers finish; the connection ends with the process
+     |<------------ Released -------------------|   running answers finish
+     |<------------ Released -------------------|   the connection ends with the process
 
 Either may say Refused, with why, before Taken: then all stays with the old one. JSON in the packets of a Unix socket;
 fields are appended, others than these are ignored. Knows nothing of what the descriptors are.
@@ -102,7 +103,10 @@ class Taken(msgspec.Struct, frozen=True, tag=True):
 
 
 class Released(msgspec.Struct, frozen=True, tag=True):
-    """The old process starts, restarts and ends no engine any more."""
+    """The old process starts, restarts and ends no engine any more. A descriptor, if any: answers that clients
+    may rate. It is sent once more as that process ends, with those that have ended since."""
+
+    journal: str = ""  #: the folder in which the answers stand
 
 
 class Refused(msgspec.Struct, frozen=True, tag=True):

@@ -6,7 +6,7 @@ The ids of the last answers are held in memory, up to a bound; the oldest leaves
 import asyncio
 import difflib
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 
 import msgspec
@@ -41,6 +41,15 @@ class Given(msgspec.Struct, frozen=True):
     again: bool  #: something had been said of it before: this replaces it
 
 
+class Rateable(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """An answer that may be rated, as one process tells another of it."""
+
+    id: str
+    key_id: str
+    model: str
+    rated: bool
+
+
 class _Open(msgspec.Struct, frozen=True):
     """What is known of an answer that may be rated; one object for all that are alike."""
 
@@ -60,6 +69,8 @@ class Feedback:
         self._open: OrderedDict[str, _Open] = OrderedDict()
         self._alike: dict[_Open, _Open] = {}
         self._unrated: dict[tuple[str, str], _Open] = {}  # of them, by key and model
+        self._adopted = False
+        self._since: deque[str] | None = None  #: ids that have come since `hand_over`; None: it was not called
         self.forgotten = 0  #: ids that left to make room, since the start
         self._end = ledger.subscribe(self._ended)
 
@@ -73,6 +84,23 @@ class Feedback:
 
     def close(self) -> None:
         self._end()
+
+    def hand_over(self) -> list[Rateable]:
+        """All answers that may be rated, the oldest first; called again, those that have ended since."""
+        ids = self._open if self._since is None else self._since
+        found = [(id, kind) for id in ids if (kind := self._open.get(id)) is not None]
+        self._since = deque(maxlen=self._most)
+        return [Rateable(id, kind.key_id, kind.model, kind.rated) for id, kind in found]
+
+    def adopt(self, answers: Sequence[Rateable]) -> None:
+        """Those of the process that we took over from, which are older than ours; called again, those that have ended
+        since."""
+        given = {each.id: self._one(_Open(each.key_id, each.model, each.rated)) for each in answers}
+        first, then = (self._open, given) if self._adopted else (given, self._open)
+        self._open, self._adopted = OrderedDict(first), True
+        self._open.update(then)
+        self._models = tuple(dict.fromkeys((*self._models, *(each.model for each in answers))))
+        self._make_room()
 
     def read(self, said: Said, key_id: str) -> Given:
         """What `said` means of an answer that `key_id` was given. Raises `BadRequest`, `NotFound`."""
@@ -141,8 +169,13 @@ class Feedback:
             if kind is None:
                 kind = unrated[key_id, model] = self._one(_Open(key_id, model, False))
             opened[id] = kind
-        while len(opened) > self._most:
-            opened.popitem(last=False)
+            if self._since is not None:
+                self._since.append(id)
+        self._make_room()
+
+    def _make_room(self) -> None:
+        while len(self._open) > self._most:
+            self._open.popitem(last=False)
             self.forgotten += 1
 
     def _one(self, kind: _Open) -> _Open:

@@ -14,6 +14,7 @@ from router import config as configuration
 from router.config import Member
 from router.errors import EngineStartError
 from router.ipc.handover import Host, close_all
+from router.observe.feedback import Feedback, Rateable
 from router.observe.journal import Journal
 from router.pool import PoolMember
 from router.pool.engine import EngineMember
@@ -63,12 +64,18 @@ class Estate:
     """What a running router has at this moment: made anew for each takeover."""
 
     def __init__(
-        self, pool: Sequence[PoolMember], supervisor: Supervisor, folder: RuntimeFolder | None, journal: Journal | None
+        self,
+        pool: Sequence[PoolMember],
+        supervisor: Supervisor,
+        folder: RuntimeFolder | None,
+        journal: Journal | None,
+        feedback: Feedback | None = None,
     ) -> None:
         self._pool = pool
         self._engines = [member for member in pool if isinstance(member, EngineMember)]
         self._supervisor = supervisor
         self._journal = journal
+        self._feedback = feedback
         self.folder = folder
 
     @property
@@ -123,7 +130,18 @@ class Estate:
             self.folder.own(False)
         await self._supervisor.hand_over()
 
+    def rateable(self) -> tuple[str, list[Rateable]]:
+        """The journal's folder, and the answers in it that may be rated; called again, those that have ended since."""
+        if self._journal is None or self._feedback is None:
+            return "", []
+        return str(self._journal.path.resolve()), self._feedback.hand_over()
+
     # In the new process
+
+    def adopt(self, journal: str, answers: Sequence[Rateable]) -> None:
+        """Answers of the old process that may be rated here, where their records are in the same journal."""
+        if self._journal is not None and self._feedback is not None and journal == str(self._journal.path.resolve()):
+            self._feedback.adopt(answers)
 
     def lost(self, hosts: Sequence[Host]) -> str:
         """Why we cannot take over, or empty."""

@@ -260,7 +260,7 @@ class Router:
     @property
     def estate(self) -> Estate:
         """What another process can take over."""
-        return Estate(self.pool, self._supervisor, self._folder, self.journal)
+        return Estate(self.pool, self._supervisor, self._folder, self.journal, self.feedback)
 
     @property
     def logs(self) -> dict[str, str]:

@@ -450,3 +450,37 @@ def test_a_server_that_is_ended_waits_for_the_answers_of_the_one_that_it_took_ov
     code, error = new.end()
     assert (code, "Traceback" in error) == (0, False), error
     old.wait_childless()
+
+
+def rated(server: Any, id: str) -> int:
+    try:
+        with server.open("/v1/feedback", {"id": id, "score": 1.0}) as response:
+            return int(response.status)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code
+
+
+def test_answers_of_the_old_process_are_rated_in_the_new_one_those_that_still_ran_once_it_has_ended(
+    serve: Any, taking: Any, config: Callable[..., Path], tmp_path: Path
+) -> None:
+    file, go_on = config(journal={"path": str(tmp_path / "j")}), tmp_path / "go on"
+    old = serve(file)
+    with old.post({"model": "auto", "messages": MESSAGES}) as response:
+        ended = response.headers["x-headgate-decision-id"]
+    stream = old.post(script(["chunk", "data: a\n\n"], ["await", str(go_on)], ["chunk", "data: [DONE]\n\n"], ["done"],
+                             stream=True))  # fmt: skip
+    new = taking(old, file)
+    wait_until(lambda: rated(new, ended) == 200)
+    running = stream.headers["x-headgate-decision-id"]
+    assert rated(new, running) == 404
+    go_on.touch()
+    assert b"[DONE]" in stream.read()
+    assert old.end()[0] == 0
+    wait_until(lambda: rated(new, running) == 200)
+    third = taking(new, file)
+    assert new.end()[0] == 0
+    wait_until(lambda: (rated(third, ended), rated(third, running)) == (200, 200))
+    elsewhere = taking(third, config(journal={"path": str(tmp_path / "another")}))
+    assert third.end()[0] == 0
+    assert rated(elsewhere, ended) == 404

@@ -190,3 +190,35 @@ async def test_a_disk_that_hangs_is_told_after_a_while_and_once(
     disk.written[0](True)
     await asyncio.sleep(0)
     assert [error and (error.status, error.code) for error in told] == [(504, "feedback_late")]
+
+
+async def test_answers_that_were_handed_over_are_rated_in_the_next_process_and_the_oldest_leave_first(
+    kit: Callable[..., Kit],
+) -> None:
+    old, new = kit(), kit(models=("small", "large"), most=4)
+    old.end(record("d1"), record("d2", model="huge"), record("d3"))
+    old.feedback.written(old.feedback.read(Said(id="d3", score=1.0), ""))
+    new.end(record("n1"))
+    new.feedback.adopt(old.feedback.hand_over())
+    assert new.feedback.open_ids == 4
+    assert new.read("d1", score=0.5).score == 0.5
+    assert (new.read("d2", preferred="small").better, new.read("d2", preferred="small").worse) == ("small", "huge")
+    assert (new.feedback.read(Said(id="d3", score=0.0), "").again, new.feedback.forgotten) == (True, 0)
+    assert old.feedback.hand_over() == []
+    old.end(record("d4"))
+    assert old.read("d4", score=0.5).score == 0.5  # connections that are still open there may rate it too
+    new.feedback.adopt(old.feedback.hand_over())
+    assert (new.feedback.open_ids, new.feedback.forgotten) == (4, 1)
+    for id in ("d2", "d3", "n1", "d4"):
+        assert new.read(id, score=0.5).id == id
+    with pytest.raises(NotFound):
+        new.read("d1", score=0.5)
+
+
+async def test_an_answer_that_was_handed_over_stays_its_keys_own(kit: Callable[..., Kit]) -> None:
+    old, new = kit(), kit()
+    old.end(record("d1", key_id="k"))
+    new.feedback.adopt(old.feedback.hand_over())
+    assert new.read("d1", key_id="k", score=0.5).score == 0.5
+    with pytest.raises(NotFound):
+        new.read("d1", key_id="other", score=0.5)

@@ -77,6 +77,11 @@ class Journal:
         return self._before_leaving
 
     @property
+    def path(self) -> Path:
+        """Its folder."""
+        return self._folder.path
+
+    @property
     def lock(self) -> int:
         """The descriptor by which the folder is ours: whoever has it too may write there."""
         return self._folder.lock
