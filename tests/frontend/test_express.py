@@ -757,7 +757,7 @@ def test_a_drain_lets_it_finish_and_closes(pair: Any, stream: bool) -> None:
 
 
 def test_an_answer_over_the_bound_is_refused(pair: Any) -> None:
-    both = pair(limits=Limits(body_bytes=200))
+    both = pair(limits=Limits(answer_bytes=200))
     both.play(asked(), chunks(b"x" * 150), chunks(b"x" * 100), done())
     assert b"HTTP/1.1 502" in both.native.clients[0][1].sent
 
