@@ -1,7 +1,7 @@
 """A batch's input, checked from its first line to its last before any of it is run; faults go to the error file.
 
-Of each line 32 bytes are kept until all are read: a digest of its `custom_id`, by which those that stand twice are
-found, its number, and where it lies. Runs in a thread.
+Of each line 24 bytes are kept until all are read: a digest of its `custom_id`, by which those that stand twice are
+found, and its number. Where there are such, the input is read once more for their names. Runs in a thread.
 """
 
 import hashlib
@@ -55,7 +55,7 @@ class Check:
         self._alike = True  #: no line so far names another model than the first one
         self._block: list[bytes] = []
         self._block_bytes = 0
-        self._digests, self._numbers, self._starts = array("Q"), array("Q"), array("Q")
+        self._digests, self._numbers = array("Q"), array("Q")
 
     def run(self, descriptor: int, appender: Appender, pace: Pace) -> Checked:
         """Raises `OSError`, `TooManyLines`, and what `pace` does."""
@@ -68,7 +68,7 @@ class Check:
             except LineFault as fault:
                 self._note(line.number, fault, appender)
             else:
-                self._remember(line, asked.custom_id)
+                self._remember(line.number, asked.custom_id)
                 self._note_model(asked.body)
         self._find_twice(descriptor, appender, pace)
         self._flush(appender)
@@ -80,11 +80,10 @@ class Check:
             pace.step()
             yield line
 
-    def _remember(self, line: Found, custom_id: str) -> None:
+    def _remember(self, number: int, custom_id: str) -> None:
         digest = hashlib.blake2b(custom_id.encode(), digest_size=16).digest()
         self._digests.frombytes(digest)
-        self._numbers.append(line.number)
-        self._starts.append(line.start)
+        self._numbers.append(number)
 
     def _note_model(self, body: msgspec.Raw) -> None:
         if not self._alike:
@@ -97,10 +96,10 @@ class Check:
         self._alike = bool(model) and model == self._model
 
     def _find_twice(self, descriptor: int, appender: Appender, pace: Pace) -> None:
+        found = self._lines(descriptor, pace)
         for at, first in twice(self._digests):
-            pace.step()
             number, before = self._numbers[at], self._numbers[first]
-            again = next(lines.find(descriptor, self._most_line_bytes, self._starts[at], number - 1))
+            again = next(line for line in found if line.number == number)
             name = lines.read(again, self._endpoint, self._most_line_bytes).custom_id
             what = f"line {number}: `custom_id`: {name[:80]!r} is that of line {before} too"
             self._note(number, LineFault("duplicate_custom_id", what, "custom_id", name), appender)

@@ -4,7 +4,8 @@ A byte order mark, carriage returns and blank lines are passed over. Nothing is 
 """
 
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Generator, Iterator
 from typing import NamedTuple
 
 import msgspec
@@ -15,6 +16,8 @@ from router.pipeline.batch.objects import Fault
 _PIECE_BYTES = 256 * 1024
 _LONGEST_ID = 512
 _BLANK = b" \t\r\n\v\f"
+#: A line from its first byte that is not blank to its end.
+_FILLED = re.compile(rb"[^ \t\r\n\v\f][^\n]*")
 
 
 class Found(NamedTuple):
@@ -58,27 +61,43 @@ _decode_name = msgspec.json.Decoder(_Named).decode
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
-def find(descriptor: int, most_line_bytes: int, start: int = 0, number: int = 0) -> Iterator[Found]:
-    """From the byte `start` on, behind the line `number`. Raises `OSError`."""
-    kept, kept_bytes, at = bytearray(), 0, start  # of the line that begins at `at`
-    begun = start
+def find(descriptor: int, most_line_bytes: int) -> Iterator[Found]:
+    """Lines that are blank are only counted, many of them at once. Raises `OSError`."""
+    kept, kept_bytes, at, number = bytearray(), 0, 0, 0  # of the line that begins at `at`, behind the line `number`
+    begun = 0
     while piece := os.pread(descriptor, _PIECE_BYTES, begun):
-        begun += len(piece)
-        lines = piece.split(b"\n")
-        for part in lines[:-1]:
-            number, size = number + 1, kept_bytes + len(part) + 1
-            data = bytes(kept) + part if kept_bytes + len(part) <= most_line_bytes else None
+        whole, done = piece.rfind(b"\n") + 1, 0  # where its last line begins, and up to where its lines were found
+        if kept_bytes and whole:
+            done = piece.index(b"\n") + 1
+            number, size = number + 1, kept_bytes + done
+            data = bytes(kept) + piece[: done - 1] if size - 1 <= most_line_bytes else None
             yield from _found(number, at, at + size, data)
+        number = yield from _within(piece, done, whole, begun, number, most_line_bytes)
+        if whole:
             kept.clear()
-            kept_bytes, at = 0, at + size
-        last = lines[-1]
-        kept_bytes += len(last)
+            kept_bytes, at = 0, begun + whole
+        kept_bytes += len(piece) - whole
         if kept_bytes <= most_line_bytes:
-            kept += last
+            kept += piece[whole:]
         else:
             kept.clear()
+        begun += len(piece)
     if kept_bytes:
         yield from _found(number + 1, at, at + kept_bytes, bytes(kept) if kept_bytes <= most_line_bytes else None)
+
+
+def _within(
+    piece: bytes, done: int, whole: int, begun: int, number: int, most_line_bytes: int
+) -> Generator[Found, None, int]:
+    """The lines of `piece[done:whole]`, which begin at the byte `begun + done` behind the line `number`. The number of
+    the last one."""
+    for match in _FILLED.finditer(piece, done, whole):
+        start, end = max(done, piece.rfind(b"\n", done, match.start()) + 1), match.end() + 1
+        number += piece.count(b"\n", done, start) + 1
+        data = match[0] if end - 1 - start <= most_line_bytes else None
+        yield from _found(number, begun + start, begun + end, data)
+        done = end
+    return number + piece.count(b"\n", done, whole)
 
 
 def _found(number: int, start: int, end: int, data: bytes | None) -> Iterator[Found]:

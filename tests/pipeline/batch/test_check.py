@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from router.pipeline.batch import lines
 from router.pipeline.batch.check import Check, Checked, TooManyLines, twice
 from router.pipeline.batch.folder import Folder
 from router.pipeline.batch.objects import new_batch_id
@@ -50,6 +51,18 @@ def test_of_equal_ids_the_first_is_good_and_every_other_names_it(folder: Folder)
     assert told[6][0] is None
 
 
+def test_ten_thousand_lines_of_one_id_are_named_by_one_more_reading_of_the_input(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads, pread = [], os.pread
+    monkeypatch.setattr(lines.os, "pread", lambda *where: reads.append(where) or pread(*where))
+    found, errors = run(folder, line("a") * 10_000, most_lines=20_000)
+    assert found.counts.failed == 9_999
+    assert [each["error"]["line"] for each in errors] == list(range(2, 10_001))
+    assert {each["custom_id"] for each in errors} == {"a"}
+    assert len(reads) < 20
+
+
 def test_ten_thousand_wrong_lines_are_all_in_the_error_file_and_a_hundred_in_the_batch(folder: Folder) -> None:
     found, errors = run(folder, b"{}\n" * 10_000 + line("a"), most_lines=20_000)
     assert (found.counts.total, found.counts.failed, len(found.faults)) == (10_001, 10_000, 100)
@@ -76,6 +89,7 @@ def test_equal_digests_are_found_in_order() -> None:
 MILLION = f"""
 import os, resource, sys
 from pathlib import Path
+from router.pipeline.batch import lines
 from router.pipeline.batch.check import Check
 from router.pipeline.batch.folder import Folder
 from router.pipeline.batch.objects import new_batch_id
@@ -104,4 +118,4 @@ def test_a_million_lines_take_a_bounded_part_of_memory(folder: Folder, tmp_path:
     )
     total, wrong, more_kib = map(int, done.stdout.split())
     assert (total, wrong) == (1_000_000, 1)
-    assert more_kib < 160 * 1024  # 32 bytes a line, and what sorting them takes; the file has 70 MB
+    assert more_kib < 160 * 1024  # 24 bytes a line, and what sorting them takes; the file has 70 MB

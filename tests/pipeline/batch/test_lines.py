@@ -18,11 +18,11 @@ CHAT = "/v1/chat/completions"
 def found(tmp_path: Path) -> Iterator[object]:
     opened: list[int] = []
 
-    def find(data: bytes, most: int = 100, start: int = 0, number: int = 0) -> list[tuple[int, bytes | None]]:
+    def find(data: bytes, most: int = 100) -> list[tuple[int, bytes | None]]:
         path = tmp_path / "in"
         path.write_bytes(data)
         opened.append(os.open(path, os.O_RDONLY))
-        return [(line.number, line.data) for line in lines.find(opened[-1], most, start, number)]
+        return [(line.number, line.data) for line in lines.find(opened[-1], most)]
 
     yield find
     for descriptor in opened:
@@ -56,17 +56,30 @@ def test_lines_that_cross_pieces_are_whole(found) -> None:  # type: ignore[no-un
     ]
 
 
-def test_a_line_is_found_again_by_where_it_begins(found, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    data = b"a\n\n" + b"b" * 300_000 + b"\nc\n"
-    found(data, most=1_000_000)
-    descriptor = os.open(tmp_path / "in", os.O_RDONLY)
-    try:
-        every = list(lines.find(descriptor, 1_000_000))
-        for line in every:
-            assert next(lines.find(descriptor, 1_000_000, line.start, line.number - 1)) == line
-        assert [line.end for line in every] == [2, 300_004, 300_006]
-    finally:
-        os.close(descriptor)
+def test_a_line_tells_where_it_begins_and_ends(tmp_path: Path) -> None:
+    path = tmp_path / "in"
+    path.write_bytes(b"a\n\n  " + b"b" * 300_000 + b"\nc\n")
+    with path.open("rb") as file:
+        every = list(lines.find(file.fileno(), 1_000_000))
+    assert [(line.start, line.end) for line in every] == [(0, 2), (3, 300_006), (300_006, 300_008)]
+
+
+def test_lines_that_cross_pieces_of_any_size_are_found_as_in_one_piece(found, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    random.seed(2)
+    parts = [b"\n", b"\r\n", b" ", b"\v\n", b"a", b"\xef\xbb\xbf", b"x" * 30]
+    for _ in range(100):
+        data = b"{" + b"".join(random.choices(parts, k=40))
+        whole = [(number, line.strip(b" \t\r\v\f")) for number, line in enumerate(data.split(b"\n"), 1)]
+        monkeypatch.setattr(lines, "_PIECE_BYTES", random.randrange(1, 80))
+        assert found(data, most=10_000) == [each for each in whole if each[1]]
+
+
+def test_ten_million_blank_lines_are_counted_without_a_look_at_each(found, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    looked_at = []
+    one_found = lines._found
+    monkeypatch.setattr(lines, "_found", lambda *line: looked_at.append(line) or one_found(*line))
+    assert found(b"\n" * 5_000_000 + b"a\n" + b"\r\n" * 5_000_000 + b"b") == [(5_000_001, b"a"), (10_000_002, b"b")]
+    assert len(looked_at) < 100
 
 
 def read(**fields: object) -> lines.Asked:
