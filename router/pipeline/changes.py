@@ -333,7 +333,7 @@ class Changes:
         return dict(zip(names, made, strict=True))
 
     def _require_able(self, plan: Plan) -> None:
-        """A pool that answers nothing is no end of a change, nor of its first half. Raises `Conflict`."""
+        """A pool, or a name, that answers nothing is no end of a change, nor of its first half. Raises `Conflict`."""
         kept = {plan.kept[member.name] for member in plan.pool if member.name in plan.kept and not member.replaces}
         pairs = zip(self._keeper.config.pool, self._keeper.pool, strict=True)
         states = {member.name: runs.state() for member, runs in pairs}
@@ -341,6 +341,10 @@ class Changes:
         starts = any(member.name not in plan.kept and not member.replaces for member in plan.pool)
         if not ready and (plan.stop_first or not starts):
             raise Conflict(f"no other member of the pool takes requests ({plan.what} of {plan.member!r})")
+        canary = plan.kept.get(plan.member, "") if plan.what == "promote" else ""
+        if canary and states[plan.member].ready and not states[canary].ready:
+            phase = self._member(canary).status().phase
+            raise Conflict(f"{canary!r} takes no requests ({phase}), {plan.member!r} does: that would be gone")
         if plan.stop_first:
             able = frozenset[str]().union(*(states[name].capabilities for name in ready))
             if missing := sorted(states[plan.stop_first].capabilities - able):

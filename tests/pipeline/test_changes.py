@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import os
+import re
 import shutil
 import signal
 import sys
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 
 from router.config import Config, Limits, Member, Routing, Server, Supervision
-from router.errors import BadRequest
+from router.errors import BadRequest, Conflict
 from router.pipeline.change import Wanted
 from router.pipeline.changes import Changes
 from router.pipeline.router import Router
@@ -94,6 +95,22 @@ async def test_what_the_checkpoint_refuses_of_a_member_is_told_before_an_engine_
     changes.begin("add", "b", Wanted(member={"name": "b", "model": "stub", "like": "no such model"}))
     assert "no such model" in await done(changes)
     assert router.edition == 0
+
+
+async def test_a_canary_that_takes_no_requests_is_not_promoted_over_a_member_that_does(make: Make) -> None:
+    router, changes = await make("a", "b")
+    canary = {"name": "c", "model": "other", "strength": 0.4, "replaces": "a"}
+    changes.begin("add", "c", Wanted(member=canary))
+    assert await done(changes) == ""
+    changes.begin("drain", "c", Wanted())
+    with pytest.raises(Conflict, match=re.escape("'c' takes no requests (draining), 'a' does")):
+        changes.begin("promote", "a", Wanted())
+    assert [member.name for member in router.config.pool] == ["a", "b", "c"]
+    changes.begin("drain", "a", Wanted())  # neither takes requests: nothing is lost by it
+    changes.begin("resume", "c", Wanted())
+    changes.begin("promote", "a", Wanted())
+    assert await done(changes) == ""
+    assert [member.status().phase for member in router.pool] == ["ready", "ready"]
 
 
 async def test_the_price_and_the_share_of_all_follow_the_pool(make: Make) -> None:
