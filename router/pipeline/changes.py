@@ -169,7 +169,7 @@ class Changes:
         self._stopped = True
         tasks = [*self._tasks, *([self._running] if self._running is not None else [])]
         for task in tasks:
-            task.cancel()
+            task.cancel("the server ends")
         await asyncio.gather(*tasks, return_exceptions=True)
 
     # How it is done

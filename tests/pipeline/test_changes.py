@@ -113,6 +113,14 @@ async def test_a_canary_that_takes_no_requests_is_not_promoted_over_a_member_tha
     assert [member.status().phase for member in router.pool] == ["ready", "ready"]
 
 
+async def test_a_change_that_the_end_of_the_server_gives_up_says_so(make: Make) -> None:
+    _, changes = await make("a")
+    changes.begin("add", "b", Wanted(member={"name": "b", "model": "stub", "engine_args": {"slow_s": 60.0}}))
+    await until(lambda: changes.recent[-1].stage == "starting", lambda: str(changes.recent))
+    await changes.stop()
+    assert changes.recent[-1].error == "the server ends; the pool is as it was"
+
+
 async def test_the_price_and_the_share_of_all_follow_the_pool(make: Make) -> None:
     router, changes = await make("a")
     assert router.pool[0].state().usd_per_s == pytest.approx(2.0 / 3600)
