@@ -22,6 +22,7 @@ from router.errors import BadRequest, ConfigError, Conflict, HeadgateError, Mode
 from router.pipeline import pool_plan
 from router.pipeline.change import TOKEN_FILE, Change, Wanted, token_of
 from router.pipeline.decider import Ways
+from router.pipeline.listed import listed
 from router.pipeline.pool_config import config_after, expanded_by_member
 from router.pipeline.pool_plan import Plan
 from router.pipeline.scoring import Scoring
@@ -183,7 +184,7 @@ class Changes:
     def _drain(self, name: str, *, drained: bool) -> Change:
         names = [member.name for member in self._keeper.config.pool]
         if name not in names:
-            raise ModelNotFound(f"no member {name[:200]!r}; there are {', '.join(names)}")
+            raise ModelNotFound(f"no member {name[:200]!r}; there are {listed(names)}")
         runs = self._member(name)
         assert isinstance(runs, Laned)
         runs.drain(drained)
@@ -248,7 +249,7 @@ class Changes:
             self._joining = []
             self._running = self._current = None
         self._asked, self._of_file, self._expanded = plan.pool, of_file, expanded_by_member(config)
-        log.info("the pool has changed (%s): %s", change.named, ", ".join(member.name for member in plan.pool))
+        log.info("the pool has changed (%s): %s", change.named, listed([member.name for member in plan.pool]))
         if gone := [member for member in gone if member is not stopped]:
             change.stage = "draining"
             task = asyncio.create_task(self._let_go(change, gone))

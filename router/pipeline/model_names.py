@@ -12,20 +12,22 @@ import difflib
 import re
 from collections import Counter
 from collections.abc import Sequence
+from itertools import islice
 from typing import Protocol
 
 import msgspec
 
 from router.config import RESERVED_NAMES, Limits, Member, Routing
 from router.errors import BadRequest, ModelNotFound
+from router.pipeline.listed import MOST_LISTED, listed
 from router.policy import Settings
 from router.types import Adapter, Query
 
 _ROUTELLM = re.compile(r"router-([A-Za-z0-9_.-]+?)-([01]|0?\.\d+|1\.0+)")
 #: Methods by RouteLLM's name for them, where it is another.
 _ALSO = {"classifier": "bert"}
-#: Names that a refusal lists and compares: an engine may have adapters by the thousand, each compared in up to 2 ms.
-_MOST_SHOWN = 32
+#: Names that a refusal compares, those of members and of adapters each: a comparison takes up to 2 ms.
+_MOST_COMPARED = MOST_LISTED
 
 
 class Adapters(Protocol):
@@ -110,11 +112,11 @@ class Names:
             forms = " or ".join(f"`router-{name}-THRESHOLD`" for name in self._routers)
             return f"model {model[:200]!r} is not understood; a RouteLLM name reads {forms}, 0 to 1"
         adapters = () if self._adapters is None else tuple(self._adapters.names())
-        shown = adapters[:_MOST_SHOWN]
-        near = difflib.get_close_matches(model[:200], (*self.known, *shown), n=1, cutoff=0.6)
+        compared = (*islice(self.known, _MOST_COMPARED), *adapters[:_MOST_COMPARED])
+        near = difflib.get_close_matches(model[:200], compared, n=1, cutoff=0.6)
         hint = f"did you mean {near[0]!r}? " if near else ""
-        more = f" and {len(adapters) - len(shown)} more adapters" if len(adapters) > len(shown) else ""
-        return f"model {model[:200]!r} does not exist; {hint}there are {', '.join((*self._shown, *shown))}{more}"
+        there = listed(self._shown) + (f", {listed(adapters, 'more adapters')}" if adapters else "")
+        return f"model {model[:200]!r} does not exist; {hint}there are {there}"
 
 
 def strongest_and_weakest(strengths: Sequence[float], usd_per_s: Sequence[float]) -> tuple[int, int]:

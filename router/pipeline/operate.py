@@ -11,6 +11,7 @@ from router.errors import BadRequest, EngineFailed, ModelNotFound, RouterError
 from router.ipc.spec import EngineCall
 from router.pipeline.adapters import PoolAdapters, is_change
 from router.pipeline.calls import ask
+from router.pipeline.listed import listed
 from router.pool.base import PoolMember
 from router.pool.engine import EngineMember
 
@@ -26,7 +27,7 @@ async def operate(pool: Sequence[PoolMember], adapters: PoolAdapters, name: str,
     """vLLM's answer to `call` by the member called `name`. Raises `RouterError`, vLLM's own refusals among them."""
     member = next((member for member in pool if member.status().name == name), None)
     if member is None:
-        there = ", ".join(member.status().name for member in pool)
+        there = listed([member.status().name for member in pool])
         raise ModelNotFound(f"no member {name[:200]!r}; there are {there}")
     if not isinstance(member, EngineMember):
         raise BadRequest(f"{name!r} is a URL: its engine is asked where it runs")

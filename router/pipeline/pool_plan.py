@@ -10,6 +10,7 @@ import msgspec
 
 from router.config import Member
 from router.errors import BadRequest, Conflict, ModelNotFound
+from router.pipeline.listed import listed
 
 Verb = Literal["add", "remove", "replace", "promote", "rollback", "reload"]
 #: Keys that a member takes over while it runs; by any other another engine, or another upstream, is meant.
@@ -104,7 +105,7 @@ def _named(pool: Pool, name: str) -> Member:
     for member in pool:
         if member.name == name:
             return member
-    raise ModelNotFound(f"no member {name[:200]!r}; there are {', '.join(member.name for member in pool)}")
+    raise ModelNotFound(f"no member {name[:200]!r}; there are {listed([member.name for member in pool])}")
 
 
 def _canary(pool: Pool, name: str) -> Member:

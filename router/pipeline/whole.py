@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import msgspec
 
 from router.errors import BadRequest, NoEngine
+from router.pipeline.listed import listed
 from router.pipeline.model_names import Adapters, Names
 from router.policy import Settings
 from router.types import API_PATHS, MEMBER_ROUTES, Kind, MemberState, Query
@@ -66,7 +67,7 @@ def _whole(kind: Kind, asked: Settings, states: Sequence[MemberState]) -> Settin
     if len(able) == 1:
         return msgspec.structs.replace(asked, rule="pinned", pinned=able[0])
     if able:
-        names = ", ".join(states[i].name for i in able)
+        names = listed([states[i].name for i in able])
         why = f"several models answer {path}, and none is chosen by quality; name one in `model`: {names}"
         raise BadRequest(why, param="model", code="model_required")
     if any(not state.capabilities for state in states):
@@ -78,7 +79,7 @@ def _refusal(kind: Kind, states: Sequence[MemberState], asked: int, able: Sequen
     """Of the member at index `asked`; those that are `able` could."""
     does = _paths(states[asked])
     why = f"model {states[asked].name!r} does not answer {API_PATHS[kind]}" + (f", but {does}" if does else "")
-    who = f"{', '.join(states[i].name for i in able)} can" if able else "no model of the pool can"
+    who = f"{listed([states[i].name for i in able])} can" if able else "no model of the pool can"
     return BadRequest(f"{why}; {who}", param="model", code="unsupported")
 
 
@@ -88,5 +89,5 @@ def _paths(state: MemberState) -> str:
 
 
 def _what_there_is(states: Sequence[MemberState]) -> str:
-    there = "; ".join(f"{state.name}: {_paths(state)}" for state in states if state.capabilities)
-    return f"; there are {there}" if there else ""
+    there = [f"{state.name}: {_paths(state)}" for state in states if state.capabilities]
+    return f"; there are {listed(there, by='; ')}" if there else ""

@@ -91,3 +91,18 @@ def test_of_ten_thousand_adapters_a_refusal_names_a_few_and_how_many_more_there_
     assert message.startswith("model 'customer-77-adaptr-v3' does not exist; did you mean 'customer-")
     assert message.endswith("customer-31-adapter-v3 and 9968 more adapters")
     assert names.settings("customer-9999-adapter-v3").pinned == 0
+
+
+def test_of_ten_thousand_members_a_refusal_lists_and_compares_a_bounded_number(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    compared: list[int] = []
+    monkeypatch.setattr(
+        "router.pipeline.model_names.difflib.get_close_matches", lambda _, names, **__: compared.append(len(names))
+    )
+    known = names([Member(name=f"m{i}", model="/models/x") for i in range(10_000)])
+    with pytest.raises(ModelNotFound) as error:
+        known.settings("other")
+    assert error.value.message.startswith("model 'other' does not exist; there are auto, m0, m1, ")
+    assert error.value.message.endswith(", m30 and 9969 more")
+    assert compared == [32]

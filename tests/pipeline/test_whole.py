@@ -206,3 +206,9 @@ async def test_a_canary_of_the_only_model_that_answers_is_no_second_choice_besid
     name = router.decide(query("embeddings", "embed-2")).model
     assert name == "embed-2"
     await router.stop()
+
+
+def test_of_a_thousand_members_that_cannot_a_refusal_lists_thirty_two(kit: Any) -> None:
+    router = pool(kit, *((f"m{i}", frozenset({"chat"})) for i in range(1_000)))
+    with pytest.raises(BadRequest, match=r"m31: /v1/chat/completions and 968 more$"):
+        router.submit(query("embeddings"), b"{}", kit.Sink())
