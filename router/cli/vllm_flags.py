@@ -24,7 +24,7 @@ from router.ipc.spec import ServeFlags
 
 log = logging.getLogger("headgate")
 COMMAND = (sys.executable, "-P", "-m", "router.host.flags")
-_LIMIT_S = 120.0  #: vLLM's import on a slow disk
+_LIMIT_S = 600.0  #: vLLM's import from a slow disk, on a machine that is busy
 _CONFIG_FILES = (".yaml", ".yml", ".json")
 #: Flags of ours that vLLM has too: of a command line of vLLM's, its parser reads them.
 _SHARED: Final = frozenset(f"--{name.replace('_', '-')}" for name in SERVER_KEYS)
@@ -121,6 +121,8 @@ def _ask(words: Sequence[str]) -> ServeFlags:
         if done.returncode == 0:
             return msgspec.json.decode(done.stdout, type=ServeFlags)
         why = done.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2]
-    except (OSError, subprocess.TimeoutExpired, msgspec.MsgspecError) as error:
+    except subprocess.TimeoutExpired:
+        why = f"it took longer than {_LIMIT_S:g} s, most of it to import vLLM"
+    except (OSError, msgspec.MsgspecError) as error:
         why = str(error)
     raise ConfigError(f"the command line: vLLM's parser could not read it: {why[:300]}")

@@ -192,6 +192,15 @@ def test_a_parser_that_fails_is_told_with_its_last_words(
     assert "the command line: vLLM's parser could not read it: no vllm" in capsys.readouterr().err
 
 
+def test_a_parser_that_takes_too_long_is_told_with_the_limit_and_not_as_a_fault_of_the_flags(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(vllm_flags, "COMMAND", ("sh", "-c", "exec sleep 600"))
+    monkeypatch.setattr(vllm_flags, "_LIMIT_S", 0.1)
+    assert main(["serve", "org/m", "--dtype", "half"]) == 2
+    assert "could not read it: it took longer than 0.1 s, most of it to import vLLM" in capsys.readouterr().err
+
+
 @needs_vllm
 @pytest.mark.engine
 def test_vllms_own_parser_reads_the_words_in_a_process_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
