@@ -36,7 +36,7 @@ class MemberChanges:
         self._begin(exchange, "add", name, wanted)
 
     def cancel(self, exchange: Exchange) -> None:
-        self.require_token(exchange)
+        self._require_token(exchange)
         exchange.respond(202, _encode({"change": self._changes().cancel()}))
 
     def take(self, exchange: Exchange, start: str) -> bool:
@@ -55,10 +55,10 @@ class MemberChanges:
 
     def _begin(self, exchange: Exchange, verb: str, name: str, wanted: Wanted) -> None:
         changes = self._changes()
-        self.require_token(exchange)
+        self._require_token(exchange)
         exchange.respond(202, _encode({"change": changes.begin(verb, name, wanted)}))
 
-    def require_token(self, exchange: Exchange) -> None:
+    def _require_token(self, exchange: Exchange) -> None:
         """Raises `Forbidden`. Where the pool is not ours to change there is no token, and none is asked for."""
         changes = self._service.changes
         if changes is None:
