@@ -1,6 +1,6 @@
 # Declarations of score.hpp and what it includes.
 from libc.stddef cimport size_t
-from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int8_t, int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libcpp.vector cimport vector
 
 
@@ -33,9 +33,11 @@ cdef extern from "bag.hpp" namespace "headgate" nogil:
 
 cdef extern from "gather.hpp" namespace "headgate" nogil:
     ctypedef void (*AddRows)(const uint16_t*, size_t, const uint32_t*, size_t, float*)
+    ctypedef void (*AddBytes)(const int8_t*, const float*, size_t, const uint32_t*, size_t, float*)
     cdef cppclass Isa:
         const char* name
         AddRows add_rows
+        AddBytes add_bytes
     size_t isas(Isa* out)
 
 
@@ -56,3 +58,16 @@ cdef extern from "score.hpp" namespace "headgate" nogil:
     uint64_t score(const Encoder&, const Model&, const Text*, size_t, float*) except +
     uint64_t featurise(const Encoder&, const Text&, vector[int32_t]*, vector[float]*, vector[uint8_t]*) except +
     void pieces_of(const Encoder&, const Text&, vector[int32_t]*) except +
+
+
+cdef extern from "embed.hpp" namespace "headgate" nogil:
+    const size_t kByteBlock
+    cdef cppclass StaticTable:
+        const int8_t* rows
+        const float* scales
+        const float* masses
+        size_t k
+        double most_mass
+        size_t most_bytes
+        AddBytes add_bytes
+    bint embed(const Encoder&, const StaticTable&, const uint8_t*, size_t, float*) except +

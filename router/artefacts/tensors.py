@@ -25,6 +25,7 @@ _DTYPES: dict[str, Any] = {
     "I64": np.int64,
     "I32": np.int32,
     "U8": np.uint8,
+    "I8": np.int8,
 }
 _NAMES = {np.dtype(dtype): name for name, dtype in _DTYPES.items()}
 

@@ -18,3 +18,7 @@ cdef class Scorer:
     cdef const uint16_t[:, ::1] table
     cdef const float[:, ::1] vectors  # [K, models]
     cdef const float[::1] bias
+
+
+cdef int choose_isa(str isa, native.Isa* out) except -1
+cdef int borrow_text(object text, float weight, native.Text* out, list keep) except -1

@@ -22,17 +22,17 @@ def isas():
     return tuple([found[i].name.decode() for i in range(native.isas(found))])
 
 
-cdef native.AddRows _add_rows(str isa, list name) except NULL:
+cdef int choose_isa(str isa, native.Isa* out) except -1:
     cdef native.Isa found[3]
     cdef size_t n = native.isas(found)
     for i in range(n):
         if isa is None or found[i].name == isa.encode():
-            name.append(found[i].name.decode())
-            return found[i].add_rows
+            out[0] = found[i]
+            return 0
     raise ValueError(f"isa: this machine can run {', '.join(isas())}, got {isa!r}")
 
 
-cdef int _fill(object text, float weight, native.Text* out, list keep) except -1:
+cdef int borrow_text(object text, float weight, native.Text* out, list keep) except -1:
     """Borrows the UTF-8 of `text`; a copy that had to be made is put into `keep`."""
     cdef Py_ssize_t size
     if isinstance(text, str):
@@ -85,7 +85,7 @@ cdef class Encoder:
         cdef native.Text one
         cdef vector[int32_t] ids
         keep = []
-        _fill(text, 1, &one, keep)
+        borrow_text(text, 1, &one, keep)
         with nogil:
             native.pieces_of(self.config, one, &ids)
         return ids
@@ -99,7 +99,7 @@ cdef class Encoder:
         cdef vector[uint8_t] groups
         all_texts.resize(n)
         for i in range(n):
-            _fill(keep[0][i], 1, &all_texts[i], keep)
+            borrow_text(keep[0][i], 1, &all_texts[i], keep)
         indptr = np.zeros(n + 1, dtype=np.int64)
         pieces = np.zeros(n, dtype=np.int64)
         cdef int64_t[::1] ends = indptr
@@ -141,13 +141,14 @@ cdef class Scorer:
             raise ValueError(f"vectors: expected a multiple of 16 columns, at most {native.kMaxColumns}, got {k}")
         if bias.shape[0] != vectors.shape[0] or bias.shape[0] == 0:
             raise ValueError(f"bias: expected [{vectors.shape[0]}] of at least 1, got [{bias.shape[0]}]")
-        name = []
+        cdef native.Isa chosen
+        choose_isa(isa, &chosen)
         self.encoder = encoder
         self.table = table.view(np.uint16)
         self.vectors = np.ascontiguousarray(np.asarray(vectors).T)
         self.bias = bias
-        self.model.add_rows = _add_rows(isa, name)
-        self.isa = name[0]
+        self.model.add_rows = chosen.add_rows
+        self.isa = chosen.name.decode()
         self.model.table = &self.table[0, 0]
         self.model.vectors = &self.vectors[0, 0]
         self.model.bias = &self.bias[0]
@@ -203,7 +204,7 @@ cdef class Scorer:
         cdef float[:, ::1] quality = out
         all_texts.resize(n)
         for i in range(n):
-            _fill(held[i], 1, &all_texts[i], keep)
+            borrow_text(held[i], 1, &all_texts[i], keep)
         with nogil:
             for i in range(n):
                 native.score(self.encoder.config, self.model, &all_texts[i], 1, &quality[i, 0])
@@ -231,5 +232,5 @@ cdef int _segments(tuple held, vector[native.Text]* out, list keep) except -1:
         weight = (<tuple>segment)[1]
         if not 0 <= weight < 1e9:
             raise ValueError(f"segments: expected weights from 0 to 1e9, got {weight}")
-        _fill((<tuple>segment)[0], weight, &out[0][i], keep)
+        borrow_text((<tuple>segment)[0], weight, &out[0][i], keep)
     return 0

@@ -147,3 +147,10 @@ def test_classifier(root, shared_data):
     assert 0.3 < result["tuned_apgr"] < 1
     assert result["frozen_train_s"] > 0
     assert "mf_apgr" not in result
+
+
+def test_embedding(root):
+    result = run(root, "embedding.py")
+    assert is_spread(result["embed_200"])
+    assert 0 < result["embed_200_us"] < 1e6
+    assert 0 < result["file_mib"] <= 8
