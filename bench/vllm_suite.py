@@ -190,7 +190,10 @@ def _run(server: str, file: str, words: argparse.Namespace) -> str:
                 process.wait(words.limit)
             except subprocess.TimeoutExpired:
                 process.terminate()  # the tests end their servers then
-                process.wait(60)
+                try:
+                    process.wait(60)
+                except subprocess.TimeoutExpired:
+                    process.kill()
         if not report.exists():
             return "no result: see its log"
         result.write_text(json.dumps(_outcomes(report)))
