@@ -36,6 +36,11 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     pool.add_argument(
         "--engine-arg", action="append", default=[], metavar="NAME=VALUE", help="a vLLM argument, for every engine"
     )
+    pool.add_argument(
+        "--plan",
+        choices=("auto", "off"),
+        help="auto: engines whose memory is not set get what `headgate plan` gives them",
+    )
     doors = parser.add_argument_group("the doors")
     doors.add_argument("--host", help="address to listen on (default: loopback)")
     doors.add_argument("--port", type=int, help="public port; 0: any (default: 8000)")
@@ -108,7 +113,8 @@ def _with_overrides(config: Config, args: argparse.Namespace) -> Config:
     # A flag for all stands above the file, and below a flag for one.
     own_first = args.config is None
     pool = tuple(_with_engine_args(member, common, own_first) for member in config.pool)
-    return replace(config, server=server, routing=routing, pool=pool)
+    plan = config.plan if args.plan is None else replace(config.plan, auto=args.plan == "auto")
+    return replace(config, server=server, routing=routing, pool=pool, plan=plan)
 
 
 def _with_engine_args(member: Member, common: Mapping[str, Any], own_first: bool) -> Member:

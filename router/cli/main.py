@@ -13,6 +13,7 @@ from router.version import __version__
 VERBS = {
     "serve": "start the pool's engines and answer OpenAI requests",
     "validate": "check a headgate.yaml and show what it means",
+    "plan": "what memory each engine takes and gets, and whether all fit; starts nothing",
     "members": "the members of a running server: their state; add, replace, remove or drain them, try a canary",
     "journal": "the records of requests that ended: the last ones, one of them, or all decided again",
     "data": "logs and benchmarks to outcomes tables, and what is in a table",

@@ -182,6 +182,18 @@ class Batches(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     fsync_s: Wait = 1.0  #: at most so long until the disk has a result; 0: with each write
 
 
+class Planning(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What `headgate plan` sizes engines for, and whether `serve` does as it says."""
+
+    auto: bool = False  #: engines whose memory is not set get what the plan gives them
+    prompt_tokens: Tokens = 1_000  #: of a mean request
+    output_tokens: Tokens = 250
+    concurrency: Rate | None = None  #: requests answered at once by the pool; null: not known
+    memory_share: Share = 0.9  #: of a device's memory, by all that its engines hold
+    context_bytes: Bytes = 512 << 20  #: CUDA's context, of one engine on one device
+    graphs_bytes: Bytes = 672 << 20  #: CUDA graphs, of one engine on one device
+
+
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The whole file."""
 
@@ -193,6 +205,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     supervision: Supervision = Supervision()
     journal: Journal = Journal()
     batches: Batches = Batches()
+    plan: Planning = Planning()
     #: Environment variables that keys were read from: engines do not inherit them. Not in the file, nor is the next.
     secret_variables: tuple[str, ...] = ()
     expanded_at: tuple[str, ...] = ()  #: where references stood, `$.pool[0].url`: what they brought is shown to nobody

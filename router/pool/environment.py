@@ -14,6 +14,7 @@ import msgspec
 from router.config import Config, Member, argument_name, device_names
 from router.pool.device import DeviceSource
 from router.pool.devices import DeviceList, device_list, lost, visible_to
+from router.pool.memory.planned import with_planned
 from router.pool.nvml import Nvml
 from router.pool.placement import AS_LONG_AS_FITS, Place, at_index, place
 from router.pool.weights import weight_bytes
@@ -75,6 +76,8 @@ def placed(config: Config, machine: Machine, hub: Path | None) -> Config:
     """`config` with the devices of each engine, by index, and the engine arguments that it needs and does not name.
     Placed once more it stays the same. Raises `ConfigError` with the key where engines do not fit."""
     found = machine.devices
+    if config.plan.auto and found.kind != "unlisted":
+        config = with_planned(config, found, machine.memory_bytes, hub)
     settings = at_index(config.devices, found)
     weights = [weight_bytes(member, hub) if member.kind == "engine" else 0 for member in config.pool]
     places = place(config.pool, found, weights, settings)

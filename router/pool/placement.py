@@ -67,9 +67,14 @@ class _Wish(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def place(
-    pool: Sequence[Member], found: DeviceList, weights: Sequence[int], settings: Mapping[str, DeviceSettings]
+    pool: Sequence[Member],
+    found: DeviceList,
+    weights: Sequence[int],
+    settings: Mapping[str, DeviceSettings],
+    beside: Mapping[int, float] | None = None,
 ) -> tuple[Place, ...]:
-    """A place for each member. `weights`: bytes of each member's, 0 where not known; `settings`: by index. Raises
+    """A place for each member. `weights`: bytes of each member's, 0 where not known; `settings`: by index; `beside`:
+    bytes that a member's engine needs beside its weights, on each device, where more is known than `_BESIDE`. Raises
     `ConfigError` with the key, and the numbers, where a device does not exist or the engines do not fit."""
     engines = [i for i, member in enumerate(pool) if member.kind == "engine" and not spans_machines(member)]
     if found.kind == "cpu":
@@ -77,7 +82,8 @@ def place(
             _refuse_devices(pool[i], i, found)
         return tuple(Place() for _ in pool)
     listed = found.kind == "listed"
-    wishes = {i: _wish(pool[i], i, weights[i], listed=listed) for i in engines}
+    known = beside or {}
+    wishes = {i: _wish(pool[i], i, weights[i], known.get(i, _BESIDE), listed=listed) for i in engines}
     seats = {i: _named(pool[i], i, found) for i in engines}
     if listed:
         memory = {str(i): float(device.memory_bytes) for i, device in enumerate(found.devices)}
@@ -203,7 +209,7 @@ def _no_room(wish: _Wish, left: Mapping[str, float], memory: Mapping[str, float]
 # Memory
 
 
-def _wish(member: Member, i: int, weights: int, *, listed: bool) -> _Wish:
+def _wish(member: Member, i: int, weights: int, beside: float, *, listed: bool) -> _Wish:
     given = {argument_name(key): value for key, value in member.engine_args.items()}
     count = devices_needed(member)
     # Each rank of data parallelism holds all weights.
@@ -216,7 +222,7 @@ def _wish(member: Member, i: int, weights: int, *, listed: bool) -> _Wish:
         weights=weights / max(1.0, count / copies) if listed else 0.0,
         share=_number(given.get(_UTILISATION)),
         kv=kv if kv is None or listed else 0.0,
-        beside=_BESIDE if listed else 0.0,
+        beside=beside if listed else 0.0,
     )
 
 
