@@ -51,6 +51,8 @@ class Shown(msgspec.Struct, frozen=True, kw_only=True):
     usd_per_hour: float = 0.0
     replaces: str = ""
     weight: float = 0.0
+    sleep: str | None = None
+    wake_s: float = 0.0
 
 
 class ShownChange(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,6 +87,9 @@ def state_of(member: Shown) -> str:
     if member.start is not None:
         left = "" if member.start.left_s is None else f", about {member.start.left_s:.0f} s left"
         return f"{phase}: {member.start.stage}, {member.start.percent} %{left}"
+    if member.sleep not in (None, "awake"):
+        wakes = f", wakes in about {member.wake_s:.1f} s" if member.wake_s and member.sleep != "away" else ""
+        return f"{phase}: {member.sleep}{wakes}"
     return f"{phase}, breaker open" if member.state.breaker_open else phase
 
 

@@ -38,6 +38,7 @@ from router.config.tree import (
     Planning,
     Routing,
     Server,
+    Sleep,
     Supervision,
 )
 
@@ -57,6 +58,7 @@ __all__ = [
     "Planning",
     "Routing",
     "Server",
+    "Sleep",
     "Supervision",
     "adapter_routes_from_environment",
     "adapters_of",

@@ -172,6 +172,6 @@ def _check_url_member(member: Member, refuse: Refuse, at: str) -> None:
             refuse("give `api_key` or a login in `url`, not both", f"{at}.api_key")
     if not (member.api_key.isascii() and (member.api_key + " ").isprintable()) or " " in member.api_key:
         refuse("expected printable ASCII without spaces, not shown here", f"{at}.api_key")
-    for key in ("engine_args", "env", "devices"):
+    for key in ("engine_args", "env", "devices", "sleep"):
         if getattr(member, key) not in ({}, None):
             refuse("only an engine has this; this member is one of `kind: openai`", f"{at}.{key}")

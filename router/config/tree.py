@@ -86,6 +86,13 @@ class DeviceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     usd_per_hour: Price | None = None  #: of the whole device; default: `usd_per_hour` of the member that is charged
 
 
+class Sleep(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """When an engine gives its memory back."""
+
+    after_s: Age  #: without a request
+    level: Literal[1, 2] = 1  #: vLLM's: 1 keeps the weights in main memory, 2 drops them; on a CPU its process is ended
+
+
 class Member(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One model of the pool: an engine that we start, or an OpenAI-compatible URL."""
 
@@ -106,6 +113,7 @@ class Member(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     env: dict[str, str] = {}  #: added to the engine's environment
     #: Where the engine lives: a device's index or UUID, several with parallelism, or `cpu`. Default: where it fits.
     devices: tuple[int | str, ...] | str | None = None
+    sleep: Sleep | None = None  #: of an engine: it sleeps when it is idle, and wakes for a request; null: it does not
     fast_path: bool = True  #: answer plain requests without vLLM's serving classes
     capabilities: tuple[Capability, ...] | None = None  #: for `openai`; an engine tells its own
     context_tokens: Tokens = 0  #: for `openai`; an engine tells its own

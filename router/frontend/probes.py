@@ -32,7 +32,7 @@ def probes(service: Service, metrics: Metrics, draining: Callable[[], bool]) -> 
         members = service.members()
         leaving = draining()
         able = not leaving and any(member.state.ready for member in members)
-        degraded = any(member.phase != "ready" for member in members)
+        degraded = any(not member.state.ready for member in members)
         status = "draining" if leaving else "not ready" if not able else "degraded" if degraded else "ready"
         said: dict[str, object] = {"status": status, "members": {member.name: member.phase for member in members}}
         if starting := {member.name: member.start for member in members if member.start is not None}:

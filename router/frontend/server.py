@@ -274,4 +274,6 @@ def _gauge(member: MemberStatus) -> MemberGauges:
         prefix_hit=state.prefix_hit,
         in_flight=member.in_flight,
         restarts=member.restarts,
+        asleep=member.sleep in ("falling", "asleep"),
+        wake_s=member.wake_s,
     )

@@ -20,6 +20,8 @@ class MemberGauges(msgspec.Struct, frozen=True, kw_only=True):
     prefix_hit: float  #: 0..1
     in_flight: int
     restarts: int
+    asleep: bool = False
+    wake_s: float = 0.0  #: that it takes to wake
 
 
 _MEMBER_GAUGES: tuple[tuple[str, str, Callable[[MemberGauges], float]], ...] = (
@@ -30,6 +32,8 @@ _MEMBER_GAUGES: tuple[tuple[str, str, Callable[[MemberGauges], float]], ...] = (
     ("member_in_flight", "Requests handed to the member and unfinished.", lambda member: member.in_flight),
     ("member_kv_use_ratio", "Share of KV blocks in use.", lambda member: member.kv_use),
     ("member_prefix_hit_ratio", "Share of prompt tokens found in the prefix cache.", lambda member: member.prefix_hit),
+    ("member_asleep", "Whether the member sleeps, and wakes for a request.", lambda member: member.asleep),
+    ("member_wake_seconds", "How long it takes to wake, as learnt.", lambda member: member.wake_s),
 )
 
 

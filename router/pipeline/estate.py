@@ -5,7 +5,7 @@ Knows neither the clients' sockets nor how the two processes find each other.
 """
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 import msgspec
@@ -16,6 +16,7 @@ from router.errors import EngineStartError
 from router.ipc.handover import Host, close_all
 from router.observe.feedback import Feedback, Rateable
 from router.observe.journal import Journal
+from router.pipeline.sleeping import Sleeping
 from router.pool import PoolMember
 from router.pool.engine import EngineMember
 from router.pool.folder import RuntimeFolder
@@ -69,13 +70,17 @@ class Estate:
         supervisor: Supervisor,
         folder: RuntimeFolder | None,
         journal: Journal | None,
-        feedback: Feedback | None = None,
+        feedback: Feedback | None,
+        sleeping: Sleeping,
+        put_to_sleep: Callable[[], None],
     ) -> None:
+        """`put_to_sleep`: they sleep and wake by us from now on."""
         self._pool = pool
         self._engines = [member for member in pool if isinstance(member, EngineMember)]
         self._supervisor = supervisor
         self._journal = journal
         self._feedback = feedback
+        self._sleeping, self._put_to_sleep = sleeping, put_to_sleep
         self.folder = folder
 
     @property
@@ -110,6 +115,8 @@ class Estate:
             return "a member was drained or resumed meanwhile; try again"
         names, asleep = {host.name for host in offered}, {host.name for host in offered if host.phase == "asleep"}
         for engine in self._engines:
+            if engine.sleeper is not None and engine.sleeper.state in ("falling", "waking"):
+                return f"engine {engine.name!r} falls asleep or wakes up now; try again"
             if engine.name in names and not engine.tenure.is_offered(engine.link):
                 return f"engine {engine.name!r} was lost meanwhile; try again"
             if engine.name not in names and engine.phase in ALIVE:
@@ -128,6 +135,7 @@ class Estate:
             self._journal.share()
         if self.folder is not None:
             self.folder.own(False)
+        await self._sleeping.stop()
         await self._supervisor.hand_over()
 
     def rateable(self) -> tuple[str, list[Rateable]]:
@@ -168,6 +176,7 @@ class Estate:
             self.folder.own(True)
         for engine in self._engines:
             engine.tenure.own(engine.link)
+        self._put_to_sleep()
 
     def alone(self) -> None:
         """The old process has ended."""

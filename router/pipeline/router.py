@@ -43,6 +43,7 @@ from router.pipeline.request import Request
 from router.pipeline.scoring import Scoring
 from router.pipeline.service import MemberStatus, ModelCard
 from router.pipeline.sink import Sink
+from router.pipeline.sleeping import Sleeping
 from router.pipeline.whole import WHOLE, abilities_of
 from router.pool import PoolMember, build, place
 from router.pool.engine import EngineMember
@@ -116,6 +117,7 @@ class Router:
         self._requests.wake = self.ledger.wake
         self.ledger.gather(Ended(self._requests, self.intake, self.metrics))
         self._supervisor = Supervisor(self.pool, config.supervision)
+        self._sleeping = Sleeping()
         hear_engines(self.pool, self._decider, self.intake)
         self.changes: Changes | None = None  #: of the pool's members; None where the pool is not ours to change
         if self._folder is not None:
@@ -147,8 +149,9 @@ class Router:
             self.open_journal()
             self.batches = batches_of(self, self.config, self.metrics)
             await self._supervisor.start(self._on_event)
-            if self._heritage is None:
+            if self._heritage is None:  # else once they are ours
                 self.open_changes()
+                self._sleeping.follow(self.config, self.pool)
         except BaseException as error:
             await self._close_journal()
             self._remove_folder(keep_logs=isinstance(error, EngineStartError))
@@ -185,6 +188,7 @@ class Router:
         await self._close_journal()
         if self.changes is not None:
             await self.changes.stop()
+        await self._sleeping.stop()
         await self._supervisor.stop()
         self._remove_folder(keep_logs=False)
 
@@ -235,6 +239,7 @@ class Router:
         if self.intake is not None:
             hold(self.intake, self._decider, pool, self.edition)
         hear_engines(pool, self._decider, self.intake)
+        self._sleeping.follow(ways.config, pool)
         if self.feedback is not None:
             self.feedback.know([member.name for member in ways.config.pool])
 
@@ -260,7 +265,12 @@ class Router:
     @property
     def estate(self) -> Estate:
         """What another process can take over."""
-        return Estate(self.pool, self._supervisor, self._folder, self.journal, self.feedback)
+        sleeping = self._sleeping, self._put_to_sleep
+        return Estate(self.pool, self._supervisor, self._folder, self.journal, self.feedback, *sleeping)
+
+    def _put_to_sleep(self) -> None:
+        """From now on, as engines of another process's that are ours."""
+        self._sleeping.follow(self.config, self.pool, rehearsed=True)
 
     @property
     def logs(self) -> dict[str, str]:

@@ -10,10 +10,12 @@ import msgspec
 from router.errors import RouterError
 from router.ipc.messages import Done, Handoff
 from router.native.lane import Lane
+from router.pool.sleep import SleepState
 from router.pool.stages import StartProgress
 from router.types import Kind, MemberState
 
-MemberPhase = Literal["waiting", "starting", "ready", "asleep", "restarting", "failed", "draining", "stopped"]
+#: `parked`: its process is ended to give the memory back, and is started again for a request.
+MemberPhase = Literal["waiting", "starting", "ready", "asleep", "parked", "restarting", "failed", "draining", "stopped"]
 
 
 class MemberStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,6 +37,9 @@ class MemberStatus(msgspec.Struct, frozen=True, kw_only=True):
     adapters: tuple[str, ...] = ()  #: names of its LoRA adapters
     replaces: str = ""  #: of a canary: the member that it stands for
     weight: float = 0.0  #: of a canary: its share of that member's requests
+    sleep: SleepState | None = None  #: of one that sleeps when it is idle
+    wake_s: float = 0.0  #: that it takes to wake, as learnt; 0: not known
+    sleeps: int = 0  #: so often it fell asleep
 
 
 class Work(msgspec.Struct, frozen=True, kw_only=True):

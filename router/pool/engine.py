@@ -45,7 +45,8 @@ from router.pool.claims import tokens
 from router.pool.devices import with_lost_devices
 from router.pool.file_names import file_name
 from router.pool.handover import Tenure
-from router.pool.laned import ALIVE, Laned
+from router.pool.held import Held
+from router.pool.laned import ALIVE, ASLEEP, Laned
 from router.pool.link import HostLink
 from router.pool.load import LoadTracker, memory_share
 from router.pool.process import HOST_COMMAND
@@ -124,6 +125,8 @@ class EngineMember(Laned):
         self.tenure = Tenure(self._spec)
         self.starting = Starting(timings or Timings(None), key_of(self._spec))
         self._lost_devices = lost_devices
+        self.held = Held()  #: requests that wait for it to wake
+        self.on_asked: Callable[[], None] | None = None  #: called as one begins to wait there
         self._killed = ""  # why we ended it ourselves
 
     # PoolMember
@@ -131,6 +134,10 @@ class EngineMember(Laned):
     def submit(self, work: Work, call: Call) -> None:
         link = self._link
         awake = self._phase == "ready" or (self._phase in ALIVE and work.kind == "admin")
+        if not awake and self.welcome and self.on_asked is not None:
+            self.held.add(work, call, self.name)
+            self.on_asked()
+            return
         if not awake or link is None:
             raise NoEngine(f"model {self.name!r} is not available now ({self._phase})", retry_after_s=1.0)
         if link.unsent_bytes() + len(work.body) > MAX_UNSENT_BYTES:
@@ -157,12 +164,12 @@ class EngineMember(Laned):
         self._calls.add(call, work.prompt_tokens)
 
     def abort(self, call: Call) -> None:
-        if self._calls.discard(call) and self._link is not None:
+        if not self.held.discard(call) and self._calls.discard(call) and self._link is not None:
             self._link.send(Abort(call.id))
 
     def state(self) -> MemberState:
         open = self.lane.probed and self._breaker.is_open(time.monotonic())
-        return self._load.state(ready=self._phase == "ready", breaker_open=open)
+        return self._load.state(ready=self.welcome, breaker_open=open)
 
     def status(self) -> MemberStatus:
         process = None if self._link is None else self._link.process
@@ -170,7 +177,7 @@ class EngineMember(Laned):
             name=self.name,
             kind="engine",
             phase=self.phase,
-            state=self.state(),
+            state=self.state() if not self.wakeable else msgspec.structs.replace(self.state(), waiting=len(self.held)),
             restarts=self.restarts,
             last_error=self.last_error,
             pid=0 if process is None else process.pid,
@@ -181,6 +188,7 @@ class EngineMember(Laned):
             usd_per_hour=round(self._load.usd_per_s * 3600.0, 6),
             start=self.starting.progress(),
             adapters=tuple(adapter.name for adapter in self.adapters.there),
+            **self.sleep_status(),
         )
 
     async def start(self) -> None:
@@ -212,17 +220,25 @@ class EngineMember(Laned):
             log.warning("engine %r: adapters that could not be loaded again: %s", self.name, ", ".join(missing))
         self.described(frozenset(hello.capabilities), hello.context_tokens)
         self._breaker.reset()
-        self._writable(True)
         self.last_heard_s = self.ready_since_s = time.monotonic()
         self.phase = "ready"
+        self._writable(True)
 
     async def _opened(self, link: HostLink, load: MayLoad) -> Hello:
         async with self.starting.followed(link.news):
             spec = msgspec.structs.replace(self.tenure.spec, adapters=self.adapters.added)
             return await link.open(spec, self.log_path, self._env, self._command, load)
 
+    async def park(self) -> None:
+        """End its process, to give its memory back; `start` brings it back."""
+        self.phase = "parked"
+        await self._release()
+        self._load.forget()
+        self._calls.lost(f"engine {self.name!r} was put to sleep")
+
     async def stop(self) -> None:
         self.phase = "stopped"
+        self.held.fail(self.name, "is stopped")
         await self._release()
         self._calls.stopped()
 
@@ -247,6 +263,7 @@ class EngineMember(Laned):
         """Give it no more requests, or give it some again. Of one that is not ready, or lost meanwhile, no word."""
         if self.phase in ALIVE:
             self.phase = "asleep" if asleep else "ready"
+            self._writable(not asleep)
 
     @property
     def answers_as(self) -> str:
@@ -257,6 +274,10 @@ class EngineMember(Laned):
     def process_id(self) -> int:
         """Of the host that answers, or did last; 0: none has yet."""
         return 0 if self._hello is None else self._hello.pid
+
+    @property
+    def in_flight(self) -> int:
+        return len(self._calls)
 
     @property
     def most_running(self) -> int:
@@ -310,7 +331,8 @@ class EngineMember(Laned):
         elif isinstance(message, Done):
             self._calls.done(message)
         elif isinstance(message, Load):
-            self._load.reported(message)
+            if not self.wakeable:
+                self._load.reported(message)
         elif isinstance(message, Fail):
             self._calls.fail(message)
         elif isinstance(message, Handoff):
@@ -330,7 +352,7 @@ class EngineMember(Laned):
 
     def _writable(self, writable: bool) -> None:
         """Frames may go straight to the channel as long as the host reads them in time."""
-        channel = None if self._link is None else self._link.channel
+        channel = None if self._link is None or self._phase in ASLEEP else self._link.channel
         self.lane.send = channel.send_frame if writable and channel is not None else None
 
     # Loss

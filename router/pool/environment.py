@@ -82,6 +82,8 @@ def placed(config: Config, machine: Machine, hub: Path | None) -> Config:
     weights = [weight_bytes(member, hub) if member.kind == "engine" else 0 for member in config.pool]
     places = place(config.pool, found, weights, settings)
     pool = tuple(map(_at_its_place, config.pool, places))
+    if machine.gpu:
+        pool = tuple(map(_able_to_sleep, pool))
     if found.kind == "cpu":
         pool = with_cpu_defaults(pool, machine)
     return msgspec.structs.replace(config, pool=pool, devices=settings)
@@ -90,6 +92,10 @@ def placed(config: Config, machine: Machine, hub: Path | None) -> Config:
 def _at_its_place(member: Member, place: Place) -> Member:
     args = {**place.engine_args, **member.engine_args}
     return msgspec.structs.replace(member, devices=place.devices or member.devices, engine_args=args)
+
+
+def _able_to_sleep(member: Member) -> Member:
+    return member if member.sleep is None else _with_defaults(member, {"enable_sleep_mode": True})
 
 
 def with_cpu_defaults(pool: tuple[Member, ...], machine: Machine) -> tuple[Member, ...]:

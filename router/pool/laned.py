@@ -1,13 +1,45 @@
 """A member that has a `Lane`: the state that native decisions read."""
 
-from typing import Final
+import math
+from typing import TYPE_CHECKING, Final, TypedDict
 
+from router.ipc.messages import Load
 from router.native.lane import Lane
 from router.pool.base import MemberPhase
 from router.pool.load import LoadTracker
+from router.pool.sleep import Sleeper, SleepState
+
+if TYPE_CHECKING:
+    from router.native.lane import Figures
 
 #: Its engine lives, whether new requests are welcome or not.
 ALIVE: Final[frozenset[MemberPhase]] = frozenset({"ready", "asleep", "draining"})
+ASLEEP: Final[frozenset[MemberPhase]] = frozenset({"asleep", "parked"})
+
+
+#: Requests of which the queue of a sleeping engine is made up, at the most: below the bound where it takes no more.
+_MOST_WAITING: Final = 1_000
+
+
+def waiting_for(seconds: float, figures: "Figures") -> Load:
+    """The load of an engine whose queue takes so long: a decision counts waiting in requests of mean length. One whose
+    speed is not known tells nothing."""
+    one_s = figures["mean_output_tokens"] * figures["time_per_output_token_s"]
+    ahead = math.ceil(seconds / one_s) if one_s > 0 else 0
+    return Load(
+        waiting=min(ahead, _MOST_WAITING),
+        prefix_hit=1.0,  # nothing of them is read
+        prefill_tokens_per_s=figures["prefill_tokens_per_s"],
+        time_per_output_token_s=figures["time_per_output_token_s"],
+    )
+
+
+class SleepStatus(TypedDict, total=False):
+    """Fields of `MemberStatus`."""
+
+    sleep: SleepState
+    wake_s: float
+    sleeps: int
 
 
 class Laned:
@@ -18,6 +50,8 @@ class Laned:
     _load: LoadTracker
     _phase: MemberPhase = "waiting"
     _drained = False
+    sleeper: Sleeper | None = None  #: of one that sleeps when it is idle
+    _told_asleep = False  #: its load is that of one that sleeps
 
     @property
     def phase(self) -> MemberPhase:
@@ -27,7 +61,20 @@ class Laned:
     def phase(self, phase: MemberPhase) -> None:
         """Ready, of one that is drained, is draining."""
         self._phase = "draining" if phase == "ready" and self._drained else phase
-        self.lane.ready = self._phase == "ready"
+        self.lane.ready = self.welcome
+
+    @property
+    def welcome(self) -> bool:
+        """Requests may come: it is ready, or sleeps and wakes for them."""
+        return self._phase == "ready" or (self.wakeable and not self._drained)
+
+    @property
+    def wakeable(self) -> bool:
+        """It sleeps, or is on its way from or to it, and a request is kept until it is awake."""
+        sleeper = self.sleeper
+        if sleeper is None or sleeper.state in ("awake", "away"):
+            return False
+        return self._phase in ASLEEP or (sleeper.state == "waking" and self._phase in ("starting", "restarting"))
 
     @property
     def drained(self) -> bool:
@@ -39,6 +86,21 @@ class Laned:
         self._drained = drained
         if self._phase in ("ready", "draining"):
             self.phase = "ready"
+        self.lane.ready = self.welcome
+
+    def settle(self, now_s: float) -> None:
+        """Its sleeper is in another state. While it sleeps its predicted waiting is the time that it takes to wake."""
+        self.lane.ready = self.welcome
+        asleep, self._told_asleep = self.wakeable, self.wakeable or self._told_asleep
+        if asleep and self.sleeper is not None:
+            self._load.reported(waiting_for(self.sleeper.expected_s(now_s), self._load.figures()))
+        elif self._told_asleep:
+            self._told_asleep = False
+            self._load.forget()
+
+    def sleep_status(self) -> SleepStatus:
+        sleeper = self.sleeper
+        return {} if sleeper is None else {"sleep": sleeper.state, "wake_s": sleeper.wake_s, "sleeps": sleeper.sleeps}
 
     def placed(self, name: str, usd_per_s: float, canary_of: int, canary_weight: float) -> None:
         """What it is in the pool from now on. `canary_of`: an index, where the weight is above 0."""

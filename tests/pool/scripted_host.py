@@ -5,7 +5,8 @@
 outlives a killed host), `deaf` (answers no ping), `capabilities`, `core` (a process, by whose end the host fails all
 its requests and ends, as by that of an engine core), `metrics` (its page, `ASKED` in it: how often it was asked; null:
 no answer), `verbs` (of its Hello), `lora_modules` (its adapters), `refuses_again` (names of those that it does not load
-again). A request's `user` field holds its script, JSON: `["chunk", text, times]`, `["done"]`, `["fail", status, code,
+again), `on` (scripts of what an operator asks, by path).
+A request's `user` field holds its script, JSON: `["chunk", text, times]`, `["done"]`, `["fail", status, code,
 retryable]`, `["sleep", s]`, `["await", path]` (a file), `["die"]`, `["garbage"]`, `["hang"]`,
 `["hang_up"]` (the connection), `["stranger"]` (frames of an id that does not exist), `["twice"]` (a second end),
 `["claim", usage, timings]` (an end of such figures), `["load", fields]`, `["handoff"]`, `["count", of]` (a chunk: how
@@ -143,9 +144,11 @@ class ScriptedHost:
 
     async def _play(self, submit: Submit) -> None:
         fields = json.loads(submit.body)
+        on: list[Any] | None = None
         if submit.kind == "admin":
+            on = self._args.get("on", {}).get(fields["path"])
             fields = json.loads(fields["body"] or "{}")
-        script = json.loads(fields.get("user") or '[["echo"], ["done"]]')
+        script = on or json.loads(fields.get("user") or '[["echo"], ["done"]]')
         for step in script:
             await self._step(submit, step)
 

@@ -17,6 +17,7 @@ from router.ipc.messages import Done, Fail, Handoff
 from router.pool import engine as engine_module
 from router.pool.base import Failure, Work
 from router.pool.engine import EngineMember
+from router.pool.sleep import Sleeper
 from router.pool.stages import StartProgress
 from router.pool.timings import Timings
 from tests.conftest import until
@@ -460,3 +461,28 @@ async def test_the_progress_of_a_start_is_read_from_the_log_told_and_gone_once_i
     await until(lambda: (start := member.status().start) is not None and start.left_s is not None)
     await starting
     await member.stop()
+
+
+def test_a_sleeping_engine_counts_as_one_that_answers_after_the_time_it_takes_to_wake(tmp_path: Path) -> None:
+    speed = {"prefill_tokens_per_s": 1000.0, "time_per_output_token_s": 0.01, "mean_output_tokens": 20.0}
+    member = EngineMember(Member(name="a", model="m", **speed), Supervision(), tmp_path, gpu_share=1.0)
+    sleeper = member.sleeper = Sleeper(1.0, 1.0, 8.0, 0.0)
+    assert not member.state().ready
+    sleeper.wake_s = 5.0
+    assert sleeper.falls(100.0)
+    sleeper.fell()
+    member.phase = "parked"
+    member.settle(100.0)
+    assert member.state().ready
+    assert member.lane.ready
+    assert member.state().queued_gpu_s == pytest.approx(5.0)
+    assert member.status().state.waiting == 0
+    assert (member.status().sleep, member.status().wake_s, member.status().sleeps) == ("asleep", 5.0, 1)
+    member.drain(True)
+    assert not member.state().ready
+    member.drain(False)
+    sleeper.wakes(100.0)
+    sleeper.failed(101.0)
+    member.settle(101.0)
+    assert not member.state().ready
+    assert member.state().queued_gpu_s == 0.0
