@@ -76,7 +76,7 @@ def placed(config: Config, machine: Machine, hub: Path | None) -> Config:
     """`config` with the devices of each engine, by index, and the engine arguments that it needs and does not name.
     Placed once more it stays the same. Raises `ConfigError` with the key where engines do not fit."""
     found = machine.devices
-    if config.plan.auto and found.kind != "unlisted":
+    if config.plan.auto:
         config = with_planned(config, found, machine.memory_bytes, hub)
     settings = at_index(config.devices, found)
     weights = [weight_bytes(member, hub) if member.kind == "engine" else 0 for member in config.pool]

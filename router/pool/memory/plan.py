@@ -109,9 +109,8 @@ def plan(
 
 def _memory(found: DeviceList, memory_bytes: int) -> dict[str, int]:
     if found.kind == "unlisted":
-        raise ConfigError(
-            f"the devices' memory is not known ({found.why}): tell it, as --device-memory 80GiB --devices 2"
-        )
+        how = "`headgate plan --device-memory 80GiB --devices 2 --write FILE` plans for what it is told"
+        raise ConfigError(f"the devices' memory is not known ({found.why}): {how}")
     sizes = {str(i): device.memory_bytes for i, device in enumerate(found.devices)} or {CPU_DEVICE: memory_bytes}
     for name, size in sizes.items():
         if size <= 0:

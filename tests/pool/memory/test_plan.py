@@ -240,7 +240,7 @@ def test_a_rate_becomes_requests_at_once_by_the_seconds_of_an_answer() -> None:
 
 def test_devices_of_unknown_or_no_memory_are_refused() -> None:
     unlisted = DeviceList(kind="unlisted", why="they are AMD's")
-    with pytest.raises(ConfigError, match=r"not known \(they are AMD's\): tell it, as --device-memory 80GiB"):
+    with pytest.raises(ConfigError, match=r"not known \(they are AMD's\): `headgate plan --device-memory 80GiB"):
         plan([], [], unlisted, 0, {}, Mix(), Assumptions())
     with pytest.raises(ConfigError, match="device 0: expected memory above 0, got 0 bytes"):
         plan([], [], gpus(0.0), 0, {}, Mix(), Assumptions())
