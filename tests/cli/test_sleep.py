@@ -146,6 +146,19 @@ def test_one_that_sleeps_is_handed_over_asleep_and_woken_by_the_new_process(
     assert (code, "Traceback" in error) == (0, False), error
 
 
+def test_one_whose_process_is_ended_is_started_by_the_process_that_takes_over(
+    serve: Callable[..., Serve], config: Callable[..., Path], taking: Callable[..., Serve]
+) -> None:
+    file = config(pool=small(level=False))
+    old = serve(file)
+    wait_asleep(old, "parked")
+    new = taking(old, file)
+    wait_phase(new, "ready", "parked")
+    assert ask(new) == (200, "small")
+    assert wait_asleep(new, "parked")["sleeps"] >= 1
+    assert old.end()[0] == 0
+
+
 @pytest.mark.parametrize(
     ("sleep", "says"),
     [
