@@ -13,12 +13,13 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import client
 import headgate_server
 import launch
 import openai
 import prompts
 import report
+
+from router.learn.bench import client
 
 GOALS = (report.Goal("added_steps", 1),)
 STEP_S = 0.01

@@ -1,51 +1,13 @@
-"""CPU seconds and memory of process trees, from /proc, by role.
-
-Knows how vLLM titles its engine processes; nothing of what the processes do.
-"""
+"""CPU seconds and memory of process trees, from /proc, by role. Knows nothing of what the processes do."""
 
 import contextlib
 import os
 from pathlib import Path
 from typing import NamedTuple
 
-_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+from router.learn.bench.processes import Process, read, tree
 
-#: How vLLM titles the processes that hold the scheduler and the model. All else is frontend.
-_ENGINE_TITLES = ("VLLM::EngineCore", "VLLM::Worker", "VLLM::DPCoordinator")
-
-
-class Process(NamedTuple):
-    pid: int
-    parent: int
-    title: str
-    cpu_s: float  #: user and system, of all its threads, also those that have ended
-
-    @property
-    def is_engine_core(self) -> bool:
-        return self.title.startswith(_ENGINE_TITLES)
-
-
-def read(pid: int) -> Process | None:
-    """One process, None if it is gone."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
-        title = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-    # The command name, in parentheses, may hold spaces: count the fields after it.
-    name, fields = stat[stat.index("(") + 1 : stat.rindex(")")], stat[stat.rindex(")") + 2 :].split()
-    return Process(pid, int(fields[1]), title or name, (int(fields[11]) + int(fields[12])) / _TICKS_PER_S)
-
-
-def tree(root: int) -> list[Process]:
-    """`root` and all its descendants."""
-    every = [process for entry in os.listdir("/proc") if entry.isdigit() and (process := read(int(entry)))]
-    inside, added = {root}, True
-    while added:
-        fresh = {process.pid for process in every if process.parent in inside} - inside
-        inside |= fresh
-        added = bool(fresh)
-    return [process for process in every if process.pid in inside]
+__all__ = ["Process", "TreeSeconds", "read", "rss_mb", "seconds", "tree", "tree_seconds", "waited_seconds"]
 
 
 def seconds(pid: int) -> float:

@@ -13,13 +13,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import client
 import cpu
 import headgate_server
 import launch
 import prompts
 import report
 import vllm_server
+
+from router.learn.bench import client
 
 GOALS = (
     report.Goal("cpu_ratio_request", 0.4),

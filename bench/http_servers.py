@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import client
 import cpu
 import http_apps
 import launch
@@ -22,6 +21,8 @@ import prompts
 import report
 import upstream
 import wrk
+
+from router.learn.bench import client
 
 REQUIREMENTS = (
     *("uvicorn==0.54.0", "starlette==1.10.0", "aiohttp==3.14.5", "granian==2.8.7"),

@@ -6,6 +6,7 @@ to, and not read while anything is counted. Started under callgrind, with the `r
 
 import asyncio
 import gc
+import importlib.util
 import os
 import socket
 import sys
@@ -13,7 +14,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import client
 import decision
 import msgspec
 import prompts
@@ -33,6 +33,15 @@ from router.observe.metrics import Metrics
 from router.pipeline.router import Router
 from router.pool.engine import EngineMember
 from router.types import Timings, Usage
+
+#: By its path: the other checkout's package, which `router` is here, may have none.
+_SPEC = importlib.util.spec_from_file_location(
+    "client", Path(__file__).resolve().parent.parent / "router" / "learn" / "bench" / "client.py"
+)
+assert _SPEC is not None
+assert _SPEC.loader is not None
+client = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(client)
 
 CHAT = "/v1/chat/completions"
 CONNECTIONS, STREAMS, WORDS = 32, 64, 100

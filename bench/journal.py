@@ -24,12 +24,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import client
 import headgate_server
 import prompts
 import report
 import ticking
 
+from router.learn.bench import client
 from router.observe.journal import FeedbackLine, Reader
 
 GOALS = (

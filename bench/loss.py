@@ -10,7 +10,6 @@ import resource
 import time
 from typing import Any, NamedTuple
 
-import client
 import launch
 import msgspec
 import prompts
@@ -20,6 +19,7 @@ from instruction_work import CHAT, EVENT, Front, never_yield
 
 from router.ipc.channel import encode_frame
 from router.ipc.messages import Chunks
+from router.learn.bench import client
 
 GOALS = (report.Goal("loss_stop_ms", 20),)
 LARGE, SMALL = 1, 0

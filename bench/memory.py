@@ -10,12 +10,13 @@ import itertools
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-import client
 import cpu
 import headgate_server
 import launch
 import prompts
 import report
+
+from router.learn.bench import client
 
 GOALS = (report.Goal("rss_mb", 100), report.Goal("growth_mb", 2))
 CONNECTIONS = 64

@@ -8,12 +8,13 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-import client
 import headgate_server
 import launch
 import prompts
 import report
 from scrape import Counters
+
+from router.learn.bench import client
 
 GOALS = (report.Goal("native_share", 1, at_most=False),)
 PATH = "/v1/chat/completions"

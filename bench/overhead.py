@@ -14,7 +14,6 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import client
 import cpu
 import headgate_server
 import launch
@@ -25,6 +24,8 @@ import stub_host
 import upstream
 import wrk
 from scrape import Counters
+
+from router.learn.bench import client
 
 PATH = "/v1/chat/completions"
 API_KEY = "sk-0123456789abcdef0123456789abcdef"

@@ -12,13 +12,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import client
 import cpu
 import headgate_server
 import instructions
 import launch
 import prompts
 import report
+
+from router.learn.bench import client
 
 GOALS = (report.Goal("cpu_us_per_token", 8), report.Goal("lost", 0), report.Goal("instructions_ratio", 1.02))
 AT_STREAMS = 64  #: where `cpu_us_per_token` is read

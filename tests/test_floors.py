@@ -10,7 +10,7 @@ from imports import FLOOR_OF, circles, graph, imported_names, may_import, module
 
 #: Rooms of HTTP, of vLLM, of money-and-rules: what may be imported by whom, from outside the house.
 ONLY_IN = {
-    "httptools": {"frontend"},
+    "httptools": {"frontend", "learn"},
     "python_multipart": {"frontend"},
     "vllm": {"host"},
     "transformers": {"host", "learn", "heads"},

@@ -43,6 +43,11 @@ def ask(
     return got
 
 
+def is_local(address: str) -> bool:
+    """Whether it is an address of this machine's own loopback."""
+    return _parts(address)[0] in ("127.0.0.1", "::1", "localhost")
+
+
 def _parts(address: str) -> tuple[str, int]:
     host, _, port = address.removeprefix("http://").rstrip("/").rpartition(":")
     if not host or not (port.isascii() and port.isdigit() and int(port) < 65_536):

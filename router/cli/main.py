@@ -19,6 +19,7 @@ VERBS = {
     "data": "logs and benchmarks to outcomes tables, and what is in a table",
     "train": "outcomes table -> checkpoint, with held-out figures",
     "eval": "routers side by side on held-out prompts: figures, plots, a report",
+    "bench": "throughput per dollar: policies and endpoints under the same load",
     "calibrate": "set lambda or threshold to a share, a budget or a quality",
 }
 

@@ -49,6 +49,7 @@ class Shown(msgspec.Struct, frozen=True, kw_only=True):
     devices: tuple[str, ...] = ()
     memory_share: float | None = None
     usd_per_hour: float = 0.0
+    pid: int = 0  #: of its engine's host
     replaces: str = ""
     weight: float = 0.0
     sleep: str | None = None

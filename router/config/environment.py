@@ -61,6 +61,14 @@ def api_key_from_environment(env: Mapping[str, str] = os.environ) -> str | None:
     return env.get(API_KEY_VARIABLE)
 
 
+def key_from_environment(variable: str, at: str, env: Mapping[str, str] = os.environ) -> str:
+    """A key under a name that the user gives. Raises ConfigError that names `at` where there is none."""
+    key = env.get(variable, "")
+    if not key:
+        raise ConfigError(f"{at}: the variable {variable} is not set, or empty")
+    return key
+
+
 def vllm_api_key_from_environment(env: Mapping[str, str] = os.environ) -> str | None:
     """`VLLM_API_KEY`; None where it is not set."""
     return env.get(VLLM_API_KEY_VARIABLE)

@@ -4,10 +4,11 @@ import json
 import subprocess
 import sys
 
-import client
 import instructions
 import pytest
 import streaming
+
+from router.learn.bench import client
 
 
 def answer(numbers, *, done=True, status=200):

@@ -1,9 +1,11 @@
 """An HTTP/1.1 client that costs little: many keep-alive connections on one loop, every answer kept for checking.
 
-Times what `vllm bench serve` times: first body bytes, the gaps after, the end. Knows no JSON.
+Times first body bytes, the gaps after, the end. Knows no JSON. Imports nothing of `router`: a bench that runs another
+checkout's code loads this file by its path.
 """
 
 import asyncio
+import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
@@ -56,23 +58,32 @@ class Connection(asyncio.Protocol):
     def __init__(self) -> None:
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpResponseParser(self)
-        self._answer = Answer()
         self._waiter: asyncio.Future[Answer] | None = None
         self._cut_after = 0
         self._read_s = 0.0
+        self._close_why: Exception | None = None
+        self.answer = Answer()  #: the last one, as far as it has come
 
     async def ask(self, request: bytes, *, cut_after: int = 0) -> Answer:
         """Send and wait. With `cut_after`, the connection is dropped after so many body pieces.
 
-        Raises `ConnectionError` when the server closes before the answer is complete.
+        Raises `ConnectionError` when the server closes before the answer is complete, `ValueError` when what it sends
+        is not HTTP, and what `abort` was given.
         """
         if self._transport is None:
             raise ConnectionError("the connection is closed")
-        self._answer, self._cut_after = Answer(), cut_after
+        self.answer, self._cut_after = Answer(), cut_after
         self._waiter = asyncio.get_running_loop().create_future()
-        self._answer.sent_s = time.perf_counter()
+        self.answer.sent_s = time.perf_counter()
         self._transport.write(request)
         return await self._waiter
+
+    def abort(self, why: Exception) -> None:
+        """Drop the connection; whoever asks is raised `why`."""
+        self._fail(why)
+        if self._transport is not None:
+            self._transport.abort()
+            self._transport = None
 
     def close(self) -> None:
         if self._transport is not None:
@@ -89,23 +100,25 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._read_s = time.perf_counter()
-        self._parser.feed_data(data)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError as error:
+            self.abort(ValueError(f"not HTTP/1.1: {error}"))
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_exception(exc or ConnectionError("the server closed before the answer was complete"))
+        self._fail(exc or ConnectionError("the server closed before the answer was complete"))
 
     # httptools
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._answer.headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+        self.answer.headers[name.decode("latin-1").lower()] = value.decode("latin-1")
 
     def on_headers_complete(self) -> None:
-        self._answer.status = self._parser.get_status_code()
+        self.answer.status = self._parser.get_status_code()
 
     def on_body(self, part: bytes) -> None:
-        answer = self._answer
+        answer = self.answer
         answer.times_s.append(self._read_s)
         answer.parts.append(part)
         if self._cut_after and len(answer.parts) >= self._cut_after:
@@ -115,19 +128,29 @@ class Connection(asyncio.Protocol):
                 self._transport = None
 
     def on_message_complete(self) -> None:
-        self._answer.complete = True
+        self.answer.complete = True
+        if not self._parser.should_keep_alive():
+            self.close()
+            self._transport = None
         self._end()
 
     def _end(self) -> None:
-        self._answer.end_s = time.perf_counter()
+        self.answer.end_s = time.perf_counter()
         if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(self._answer)
+            self._waiter.set_result(self.answer)
+
+    def _fail(self, why: Exception) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_exception(why)
 
 
 async def connect(url: str) -> Connection:
+    """To the host and port of an `http://` or `https://` URL. Raises `OSError`."""
     where = urlsplit(url)
+    secure = ssl.create_default_context() if where.scheme == "https" else None
+    port = where.port or (443 if secure else 80)
     loop = asyncio.get_running_loop()
-    _, connection = await loop.create_connection(Connection, where.hostname, where.port)
+    _, connection = await loop.create_connection(Connection, where.hostname or "", port, ssl=secure)
     return connection
 
 
@@ -158,8 +181,7 @@ async def closed_loop(
     `keep(number of the request, answer)` takes the answers instead where all of them would be too many.
     """
     answers: list[Answer] = []
-    numbers: Iterator[int] = iter(range(count)) if count else iter(lambda: next(endless), -1)
-    endless = iter(range(1 << 60))
+    numbers: Iterator[int] = iter(range(count or 1 << 60))
     begun = time.perf_counter()
     deadline = begun + seconds if seconds else float("inf")
 

@@ -2,9 +2,9 @@
 
 import asyncio
 
-import client
 import pytest
 
+from router.learn.bench import client
 from tests.conftest import until
 
 WHOLE = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nx-a: b\r\n\r\nok"
@@ -57,7 +57,7 @@ async def test_answers_come_one_after_another_on_one_connection(server):
 async def test_a_stream_tells_its_first_piece_and_its_gaps(server, go_on):
     connection = await client.connect(server)
     asking = asyncio.ensure_future(connection.ask(client.post("/held", b"{}")))
-    await until(lambda: connection._answer.parts)
+    await until(lambda: connection.answer.parts)
     await asyncio.sleep(0.02)
     go_on.set()
     answer = await asking

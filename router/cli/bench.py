@@ -1,0 +1,264 @@
+"""`headgate bench`: policies of a running pool, and other endpoints, under the same load; figures, pictures, a page."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from router.cli import admin_port, numbers
+from router.cli.bar import Bar
+from router.cli.paths import home_path
+
+if TYPE_CHECKING:
+    from router.learn.bench.plan import Plan
+
+_ABOUT = """\
+A policy is what a request's `model` may be (auto, a member's name, router-mf-0.3), or
+  random    each member equally often
+  jsq       join the shortest queue: the member with the fewest of our requests in flight
+  static    the best fixed threshold, tuned on the workload's own labels by held-out folds
+Without --policy: auto, every member, random and jsq.
+
+The same command goes on where a run was stopped. docs/bench.md says what each figure means."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = _ABOUT
+    _who(parser.add_argument_group("who answers"))
+    _what(parser.add_argument_group("what is asked"))
+    _load(parser.add_argument_group("load"))
+    _figures(parser.add_argument_group("figures"))
+
+
+def _who(group: "argparse._ArgumentGroup") -> None:
+    group.add_argument("--url", default="http://127.0.0.1:8000", help="the running server (default: %(default)s)")
+    group.add_argument("--admin", default=admin_port.DEFAULT, metavar="HOST:PORT", help="(default: %(default)s)")
+    group.add_argument("--api-key", help="of the running server (default: the variable HEADGATE_API_KEY)")
+    group.add_argument("--policy", action="append", default=[], metavar="NAME", help="see below; may be given again")
+    group.add_argument(
+        "--target", action="append", default=[], metavar="NAME=URL[,...]",
+        help="another OpenAI endpoint, with model=M, key-env=VARIABLE, usd-hour=X, usd-per-million=IN/OUT, pid=PID",
+    )  # fmt: skip
+    group.add_argument("--targets-only", action="store_true", help="no running server: the targets alone")
+
+
+def _what(group: "argparse._ArgumentGroup") -> None:
+    group.add_argument("--workload", type=home_path, metavar="FILE", help="questions: .jsonl, .json, .csv, .parquet")
+    group.add_argument(
+        "--grade", metavar="HOW",
+        help="of rows with an expected answer: exact, number, choice, regex, or command:PROGRAM",
+    )  # fmt: skip
+    group.add_argument("--grade-limit", type=_positive, default=10.0, metavar="S", help="for one answer (default: 10)")
+    group.add_argument("--skip-broken", action="store_true", help="leave broken rows of the workload out")
+    group.add_argument(
+        "--synthetic", type=_lengths, metavar="IN,OUT", help="made-up prompts and answers of such lengths"
+    )
+    group.add_argument(
+        "--max-tokens", type=numbers.whole(1), default=256, metavar="N", help="of an answer (default: 256)"
+    )
+    group.add_argument("--temperature", type=_not_negative, default=0.0, metavar="T", help="(default: 0)")
+    group.add_argument("--no-stream", action="store_true", help="whole answers: no times to the first token")
+    group.add_argument("--extra", metavar="JSON", default="{}", help="an object of further fields of every body")
+    group.add_argument("--timeout", type=_positive, default=120.0, metavar="S", help="of a request (default: 120)")
+    group.add_argument(
+        "--retries",
+        type=numbers.whole(0, 100),
+        default=0,
+        metavar="N",
+        help="of a 429, after the time it says (default: 0)",
+    )
+
+
+def _load(group: "argparse._ArgumentGroup") -> None:
+    group.add_argument("--rate", type=_rates, default=(1.0,), metavar="R,R,...", help="requests a second (default: 1)")
+    group.add_argument(
+        "--ramp", type=_ramp, metavar="FROM,FACTOR,MOST",
+        help="instead: rates that grow by FACTOR until a policy does not hold one",
+    )  # fmt: skip
+    group.add_argument("--arrivals", choices=("poisson", "constant"), default="poisson", help="(default: poisson)")
+    group.add_argument("--burst", type=_burst, metavar="FACTOR,S,EVERY", help="so much more for S seconds out of EVERY")
+    group.add_argument("--trace", type=home_path, metavar="FILE", help="instead: send as a recorded trace says")
+    group.add_argument("--speed", type=_positive, default=1.0, metavar="X", help="of the trace (default: 1)")
+    group.add_argument("--seconds", type=_positive, default=30.0, metavar="S", help="of each turn (default: 30)")
+    group.add_argument("--warmup", type=_not_negative, default=5.0, metavar="S", help="before each turn (default: 5)")
+    group.add_argument("--rounds", type=numbers.whole(1, 1000), default=3, metavar="N", help="(default: 3)")
+    group.add_argument("--seed", type=numbers.seed, default=0, help="(default: 0)")
+
+
+def _figures(group: "argparse._ArgumentGroup") -> None:
+    group.add_argument("--slo", type=_slo, metavar="KEY=MS,...", help="ttft_ms, tpot_ms, e2e_ms")
+    group.add_argument(
+        "--attain", type=_share, default=0.99, metavar="X", help="share within the SLO that holds a load (default: .99)"
+    )
+    group.add_argument(
+        "--keep", type=_share, default=0.95, metavar="X", help="of the strongest's quality, by `static` (default: .95)"
+    )
+    group.add_argument("--against", default="", metavar="POLICY", help="take ratios to it (default: the best constant)")
+    group.add_argument("--draws", type=numbers.whole(1, 100_000), default=200, help="bootstrap draws (default: 200)")
+    group.add_argument(
+        "--out", type=home_path, default=Path("headgate-bench"), metavar="FOLDER", help="(default: headgate-bench)"
+    )
+    group.add_argument("--anew", action="store_true", help="forget what the folder holds of another run")
+    group.add_argument("--no-pictures", action="store_true", help="no PNG and no page: needs no matplotlib")
+    group.add_argument("--json", action="store_true", help="one JSON object on standard output")
+
+
+def run(args: argparse.Namespace) -> int:
+    from router.errors import ConfigError
+    from router.learn.bench import output, results, text
+    from router.learn.bench import run as running
+    from router.learn.bench.rows import Folder
+
+    if not args.no_pictures:
+        try:
+            import router.learn.bench.page
+            import router.learn.bench.pictures  # noqa: F401
+        except ModuleNotFoundError as error:
+            raise ConfigError(
+                f"pictures need {error.name}: pip install 'headgate-router[bench]', or give --no-pictures"
+            ) from error
+    plan = _plan(args)
+    names = [policy.name for policy in plan.policies]
+    if args.against and args.against not in names:
+        raise ConfigError(f"--against: expected one of {', '.join(names)}; got {args.against!r}")
+    folder = Folder(args.out, plan.fingerprint(), anew=args.anew)
+    stopped = False
+    try:
+        with Bar(shown=not args.json) as bar:
+            running.run(plan, folder, _Stages(bar))
+    except KeyboardInterrupt:
+        stopped = True
+    finally:
+        folder.close()
+    found = results.found(
+        plan, folder, command=_command(args), workload=_workload_name(args), against=args.against, draws=args.draws
+    )
+    written = output.write(found, args.out, pictures=not args.no_pictures) if found.measured else []
+    if args.json:
+        print(output.json(found))
+    elif found.measured:
+        text.show(found)
+        print(f"Written: {', '.join(str(path) for path in written)}")
+    return 130 if stopped else 0
+
+
+class _Stages:
+    """One bar, of the turn that is measured."""
+
+    def __init__(self, bar: Bar) -> None:
+        self._bar = bar
+
+    def stage(self, name: str, steps: int) -> None:
+        self._bar.stage(name, steps, instead=True)
+
+    def step(self) -> None:
+        self._bar.step()
+
+
+def _plan(args: argparse.Namespace) -> "Plan":
+    from router.cli import bench_plan
+
+    return bench_plan.of(args)
+
+
+def _workload_name(args: argparse.Namespace) -> str:
+    from router.learn.data.records import told
+
+    if args.workload is not None:
+        return told(args.workload.name)
+    return told(args.trace.name) if args.trace is not None else "made-up prompts"
+
+
+def _command(args: argparse.Namespace) -> str:
+    """The command again, without keys and without this machine's paths."""
+    import sys
+
+    from router import urls
+    from router.learn.data.records import told
+
+    words = ["headgate bench"]
+    hidden = False
+    for word in sys.argv[2:]:
+        if hidden:
+            word, hidden = "***", False
+        elif word == "--api-key":
+            hidden = True
+        elif word.startswith("--api-key="):
+            word = "--api-key=***"
+        elif "://" in word:
+            word = word if "@" not in word else urls.shown(word)
+        elif "/" in word and not word.startswith("-"):
+            word = Path(word).name
+        words.append(word)
+    return told(" ".join(words))
+
+
+def _positive(text: str) -> float:
+    value = _not_negative(text)
+    if value == 0:
+        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text!r}")
+    return value
+
+
+def _not_negative(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0.0 <= value <= 1e9:  # NaN is refused too
+        raise argparse.ArgumentTypeError(f"expected a number from 0, got {text!r}")
+    return value
+
+
+def _share(text: str) -> float:
+    value = _not_negative(text)
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"expected a share above 0 and up to 1, got {text!r}")
+    return value
+
+
+def _rates(text: str) -> tuple[float, ...]:
+    return tuple(dict.fromkeys(_positive(one) for one in text.split(",")))
+
+
+def _three(text: str, form: str) -> tuple[float, float, float]:
+    parts = text.split(",")
+    if len(parts) != 3:
+        raise argparse.ArgumentTypeError(f"expected {form}, got {text!r}")
+    first, second, third = (_positive(part) for part in parts)
+    return first, second, third
+
+
+def _ramp(text: str) -> tuple[float, ...]:
+    first, factor, most = _three(text, "FROM,FACTOR,MOST as in 1,1.5,64")
+    if factor < 1.01 or most < first:
+        raise argparse.ArgumentTypeError(f"expected a factor from 1.01 and MOST from FROM, got {text!r}")
+    out = [first]
+    while out[-1] * factor <= most * 1.000001:
+        out.append(out[-1] * factor)
+    return tuple(out)
+
+
+def _burst(text: str) -> tuple[float, float, float]:
+    factor, seconds, every = _three(text, "FACTOR,SECONDS,EVERY as in 5,10,60")
+    if seconds >= every:
+        raise argparse.ArgumentTypeError(f"expected a burst shorter than its period, got {text!r}")
+    return factor, seconds, every
+
+
+def _lengths(text: str) -> tuple[int, int]:
+    try:
+        first, second = (numbers.whole(1, 1 << 20)(part) for part in text.split(","))
+    except (ValueError, argparse.ArgumentTypeError):
+        raise argparse.ArgumentTypeError(f"expected two numbers of tokens as in 512,128, got {text!r}") from None
+    return first, second
+
+
+def _slo(text: str) -> dict[str, float]:
+    out = {}
+    for part in text.split(","):
+        key, equals, value = part.partition("=")
+        if key not in ("ttft_ms", "tpot_ms", "e2e_ms") or not equals:
+            raise argparse.ArgumentTypeError(f"expected ttft_ms=..., tpot_ms=... or e2e_ms=..., got {part!r}")
+        out[key] = _positive(value)
+    return out
