@@ -41,7 +41,7 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
     faults: dict[str, int]  #: by kind
     counted: int  #: answers whose tokens are events, as the target sent no usage
     ungraded: int  #: answers that a grader failed on
-    strong: dict[str, float]  #: share of answers by the model that gave them
+    shares: dict[str, float]  #: of answers, by the model that gave them
     figures: dict[str, Estimate]
     ratios: dict[str, Estimate]  #: to the policy compared with, on the same drawn requests
     late_p99_ms: float  #: of the load generator itself
@@ -141,7 +141,7 @@ class _Side:
             rounds=len(self._cells), requests=len(rows), faults=faults,
             counted=sum(row.counted and not row.fault for row in rows),
             ungraded=sum(bool(row.ungraded) for row in rows),
-            strong={name: answered.count(name) / len(answered) for name in sorted(set(answered))},
+            shares={name: answered.count(name) / len(answered) for name in sorted(set(answered))},
             figures={name: _estimate(values) for name, values in self._table.items()}, ratios=ratios,
             late_p99_ms=float(np.quantile([row.late_us for row in rows], 0.99)) / 1e3,
             own_cpu_us=sum(cell.own_cpu_s for cell in self._cells.values()) / len(self._rows) * 1e6,

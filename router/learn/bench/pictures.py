@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter
 
 from router.learn.bench.figures import Estimate, Measured
 from router.learn.bench.results import Found, Loaded
@@ -17,7 +18,7 @@ def draw(found: Found) -> list[Picture]:
 
 def _pareto(found: Found) -> Picture:
     """The same points twice: quality over dollars, quality over throughput; ungraded, throughput over dollars alone."""
-    throughput = "goodput at load, requests/s" if found.slo else "requests answered at load, a second"
+    throughput = "goodput at load, requests/s" if found.slo else "answers at load, requests/s"
     dollars = "USD per thousand good answers" if found.graded else "USD per million output tokens"
     priced = any(one.usd for one in found.loaded)
     panels = ([(dollars, "quality")] if priced else []) + [(throughput, "quality")]
@@ -28,7 +29,7 @@ def _pareto(found: Found) -> Picture:
         _points(one, found, x, y, dollars, throughput)
     made.text(0.01, 0.005, "filled: on the front of quality, throughput and dollars together", fontsize=8, color=GREY)
     made.get_layout_engine().set(rect=(0, 0.04, 1, 0.96))  # type: ignore[union-attr,call-arg]
-    legend(made, axes[0])
+    legend(made, axes[-1])  # where a policy without a price stands too
     told = "; ".join(_words(one) for one in found.loaded)
     return picture(made, "pareto", "Quality, loaded throughput and dollars", f"Pareto front. {told}")
 
@@ -50,6 +51,9 @@ def _points(axes: Axes, found: Found, x: str, y: str, dollars: str, throughput: 
     axes.set_xlabel(x, fontsize=10)
     axes.set_ylabel(y, fontsize=10)
     axes.margins(0.12)
+    if x:
+        axes.set_xlim(left=0)
+    axes.set_ylim(bottom=0)
 
 
 def _bar(one: Estimate) -> list[list[float]] | None:
@@ -66,7 +70,7 @@ def _words(one: Loaded) -> str:
 
 
 _CURVES = (
-    ("answered", "requests_per_s", "requests answered, a second"),
+    ("answered", "requests_per_s", "answers, requests/s"),
     ("goodput", "goodput_per_s", "goodput, requests/s"),
     ("ttft", "ttft_p95_ms", "TTFT p95, ms"),
     ("tpot", "tpot_p95_ms", "TPOT p95, ms"),
@@ -87,7 +91,7 @@ def _load(found: Found) -> list[Picture]:
 
 
 def _curve(measured: Sequence[Measured], name: str, key: str, title: str) -> Picture:
-    made, axes = figure(7.2, 3.8)
+    made, axes = figure(6.4, 3.4)
     (one,) = axes
     for i, policy in enumerate(dict.fromkeys(found.policy for found in measured)):
         mine = [found for found in measured if found.policy == policy and key in found.figures]
@@ -97,9 +101,13 @@ def _curve(measured: Sequence[Measured], name: str, key: str, title: str) -> Pic
         low = [v.value if v.low is None else v.low for v in values]
         high = [v.value if v.high is None else v.high for v in values]
         one.fill_between(rates, low, high, color=colour, alpha=0.15, linewidth=0)
-    one.set_xlabel("requests sent, a second", fontsize=10)
+    one.set_xlabel("load, requests/s", fontsize=10)
     one.set_ylabel(title, fontsize=10)
-    if key.endswith("_ms"):
+    if key.endswith("_ms") and all(found.figures[key].value > 0 for found in measured if key in found.figures):
         one.set_yscale("log")
+        for axis in (one.yaxis.set_major_formatter, one.yaxis.set_minor_formatter):
+            axis(FuncFormatter(lambda value, _: f"{value:g}"))
+    else:
+        one.set_ylim(bottom=0)
     legend(made, one)
     return picture(made, f"load_{name}", f"{title} over load", f"{title} of each policy over the rate of requests")

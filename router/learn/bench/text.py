@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from router.learn.bench.figures import Estimate, Measured
 from router.learn.bench.results import Found
 
+#: Title, figure, digits, and whether its interval is shown too; `bench.csv` has all.
 _SHOWN = (
-    ("quality", "quality", 3), ("requests/s", "requests_per_s", 2), ("tokens/s", "output_tokens_per_s", 1),
-    ("goodput/s", "goodput_per_s", 2), ("in SLO", "slo_share", 3), ("TTFT p50", "ttft_p50_ms", 0),
-    ("p95 ms", "ttft_p95_ms", 0), ("TPOT p50", "tpot_p50_ms", 1), ("p95 ms", "tpot_p95_ms", 1),
-    ("USD/M tokens", "usd_per_million_tokens", 3), ("USD/1k good", "usd_per_thousand_good", 4),
+    ("quality", "quality", 3, True), ("requests/s", "requests_per_s", 2, True),
+    ("tokens/s", "output_tokens_per_s", 1, False), ("goodput/s", "goodput_per_s", 2, True),
+    ("in SLO", "slo_share", 3, False), ("TTFT p50", "ttft_p50_ms", 0, False), ("p95 ms", "ttft_p95_ms", 0, False),
+    ("TPOT p50", "tpot_p50_ms", 1, False), ("p95 ms", "tpot_p95_ms", 1, False),
+    ("USD/M tokens", "usd_per_million_tokens", 3, False), ("USD/1k good", "usd_per_thousand_good", 4, True),
 )  # fmt: skip
 
 
@@ -20,16 +22,16 @@ def show(found: Found) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    console = Console() if sys.stdout.isatty() else Console(width=220)
+    console = Console() if sys.stdout.isatty() else Console(width=300)  # a pipe gets lines that are not folded
     shown = [column for column in _SHOWN if any(column[1] in one.figures for one in found.measured)]
     table = Table(box=None, pad_edge=False)
     table.add_column("policy")
     table.add_column("load")
-    for title, _, _ in shown:
+    for title, *_ in shown:
         table.add_column(title, justify="right")
     table.add_column("errors")
     for one in found.measured:
-        cells = [_cell(one.figures.get(name), digits) for _, name, digits in shown]
+        cells = [_cell(one.figures.get(name), digits, spread) for _, name, digits, spread in shown]
         table.add_row(escape(one.policy), one.level, *cells, errors_text(one))
     console.print(table)
     for line in summary(found):
@@ -52,9 +54,9 @@ def errors_text(one: Measured) -> str:
     return ", ".join(f"{count} {kind}" for kind, count in sorted(one.faults.items())) or "-"
 
 
-def _cell(one: Estimate | None, digits: int) -> str:
+def _cell(one: Estimate | None, digits: int, spread: bool) -> str:
     if one is None:
         return "-"
-    if one.low is None or one.high is None:
+    if not spread or one.low is None or one.high is None:
         return f"{one.value:.{digits}f}"
     return f"{one.value:.{digits}f} [{one.low:.{digits}f}, {one.high:.{digits}f}]"
