@@ -1,8 +1,8 @@
 """How true `headgate bench` is, and what it costs: its figures beside those of a stub that knows its own delays.
 
-The stub (`steady_stub.py`) says what it did, by its own clock. `bench_err` is how far the worst of median TTFT, TPOT and
-end to end is off, in units of 1 ms or 1 %, whichever is more. `bench_us` is the generator's CPU a request of one token;
-`event_us` is what each further token adds.
+The stub (`steady_stub.py`) says what it did, by its own clock. `bench_err` is how far the worst of median TTFT, TPOT
+and end to end is off, in units of 1 ms or 1 %, whichever is more. `bench_us` is the generator's CPU a request of one
+token; `event_us` is what each further token adds.
 """
 
 import asyncio

@@ -114,6 +114,14 @@ def test_engine(root):
     assert result["target"] == "small"
 
 
+def test_load_generator(root):
+    """Every request is answered as the stub says it did; how long that took hangs on the machine."""
+    result = run(root, "load_generator.py", "--rate", "50", "--streams", "10")
+    assert result["bench_us"] > 0
+    assert result["one_token"][0]["requests"] > 50
+    assert result["many_tokens"][0]["e2e_ms"] > -1  # a client sees no answer before its end
+
+
 def test_help_says_what_each_is_for(root):
     for name in (
         "overhead.py",
@@ -122,6 +130,7 @@ def test_help_says_what_each_is_for(root):
         "loss.py",
         "native_share.py",
         "journal.py",
+        "load_generator.py",
         "engine.py",
         "judge.py",
         "gpu/drive.py",

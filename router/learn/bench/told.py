@@ -89,6 +89,10 @@ def _streamed(answer: Answer, told: Told) -> None:
     texts: list[str] = []
     rest, done = b"", False
     for at_s, part in zip(answer.times_s, answer.parts, strict=True):
+        if not rest and part.startswith(b"data: {") and part.find(b"\n\n") == len(part) - 2:  # one event, as most are
+            if _take(_decode(part[6:]), told, texts):
+                told.at_s.append(at_s)
+            continue
         if b"\r" in part:  # JSON text holds none: it ends lines
             part = part.replace(b"\r", b"")
         *events, rest = (rest + part if rest else part).split(b"\n\n")
