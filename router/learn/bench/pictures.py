@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator
 
 from router.learn.bench.figures import Estimate, Measured
 from router.learn.bench.results import Found, Loaded
@@ -105,6 +105,7 @@ def _curve(measured: Sequence[Measured], name: str, key: str, title: str) -> Pic
     one.set_ylabel(title, fontsize=10)
     if key.endswith("_ms") and all(found.figures[key].value > 0 for found in measured if key in found.figures):
         one.set_yscale("log")
+        one.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
         for axis in (one.yaxis.set_major_formatter, one.yaxis.set_minor_formatter):
             axis(FuncFormatter(lambda value, _: f"{value:g}"))
     else:

@@ -16,11 +16,11 @@ from router.version import __version__
 
 
 class Loaded(msgspec.Struct, frozen=True, kw_only=True):
-    """One policy at the highest level that it holds, else at the one where it answers the most."""
+    """One policy at the level where it gives the most."""
 
     policy: str
     level: str
-    held: bool | None  #: whether it holds that level; None: no SLO
+    held: str  #: the highest level that it holds; empty: none, or no SLO
     throughput: Estimate  #: goodput where there is an SLO, else requests answered, a second
     quality: Estimate | None
     usd: Estimate | None  #: a thousand good answers; ungraded, a million output tokens
@@ -83,14 +83,14 @@ def _loaded(plan: Plan, told: Sequence[Measured]) -> list[Loaded]:
     out = []
     for policy in plan.policies:
         mine = [one for one in told if one.policy == policy.name]
-        held = [one for one in mine if one.holds]
         if not mine:
             continue
-        at = held[-1] if held else max(mine, key=lambda one: throughput(one).value)
+        at = max(mine, key=lambda one: throughput(one).value)
+        held = [one.level for one in mine if one.holds]
         usd = at.figures.get("usd_per_thousand_good" if plan.workload.graded else "usd_per_million_tokens")
         out.append(
             Loaded(
-                policy=policy.name, level=at.level, held=at.holds, throughput=throughput(at),
+                policy=policy.name, level=at.level, held=held[-1] if held else "", throughput=throughput(at),
                 quality=at.figures.get("quality"), usd=usd,
             )
         )  # fmt: skip

@@ -137,7 +137,7 @@ def test_what_must_be_known_before_a_figure_is_believed_is_told(tmp_path):
 def test_the_front_is_of_quality_throughput_and_dollars_together():
     def loaded(name, quality, throughput, usd):
         return results.Loaded(
-            policy=name, level="1/s", held=True, throughput=Estimate(throughput), quality=Estimate(quality),
+            policy=name, level="1/s", held="1/s", throughput=Estimate(throughput), quality=Estimate(quality),
             usd=Estimate(usd),
         )  # fmt: skip
 
