@@ -24,12 +24,9 @@ class Bar:
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
 
-    def stage(self, name: str, steps: int, *, instead: bool = False) -> None:
-        """`instead`: its bar takes the place of the one before, where there would be too many."""
+    def stage(self, name: str, steps: int) -> None:
         if self._plain:
             print(f"{name} ...", file=sys.stderr, flush=True)
-        if instead and self._progress.tasks:
-            self._progress.remove_task(self._progress.task_ids[-1])
         task = self._progress.add_task(name, total=steps or None)
         self._advance = lambda: self._progress.advance(task)
 

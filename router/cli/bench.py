@@ -1,11 +1,11 @@
 """`headgate bench`: policies of a running pool, and other endpoints, under the same load; figures, pictures, a page."""
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from router.cli import admin_port, numbers
-from router.cli.bar import Bar
 from router.cli.paths import home_path
 
 if TYPE_CHECKING:
@@ -124,8 +124,7 @@ def run(args: argparse.Namespace) -> int:
     folder = Folder(args.out, plan.fingerprint(), anew=args.anew)
     stopped = False
     try:
-        with Bar(shown=not args.json) as bar:
-            running.run(plan, folder, _Stages(bar))
+        running.run(plan, folder, _Stages(shown=not args.json))
     except KeyboardInterrupt:
         stopped = True
     finally:
@@ -143,16 +142,17 @@ def run(args: argparse.Namespace) -> int:
 
 
 class _Stages:
-    """One bar, of the turn that is measured."""
+    """A line a turn on standard error. No bar: the thread that draws one stops the load generator for milliseconds, ten
+    times a second."""
 
-    def __init__(self, bar: Bar) -> None:
-        self._bar = bar
+    def __init__(self, *, shown: bool) -> None:
+        self._shown = shown
 
     def stage(self, name: str, steps: int) -> None:
-        self._bar.stage(name, steps, instead=True)
+        if self._shown:
+            print(f"{name} ...", file=sys.stderr, flush=True)
 
-    def step(self) -> None:
-        self._bar.step()
+    def step(self) -> None: ...
 
 
 def _plan(args: argparse.Namespace) -> "Plan":
@@ -171,8 +171,6 @@ def _workload_name(args: argparse.Namespace) -> str:
 
 def _command(args: argparse.Namespace) -> str:
     """The command again, without keys and without this machine's paths."""
-    import sys
-
     from router import urls
     from router.learn.data.records import told
 
