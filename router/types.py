@@ -104,6 +104,8 @@ API_PATHS: Final[Mapping[Kind, str]] = {
 }
 
 LOAD_ADAPTER: Final = "/v1/load_lora_adapter"
+#: The code of a refused load: vLLM answers with 500, which then says nothing of the engine's health.
+ADAPTER_REFUSED: Final = "adapter_refused"
 UNLOAD_ADAPTER: Final = "/v1/unload_lora_adapter"
 
 #: Of a stored answer; an id stands between, and `/cancel` behind it.

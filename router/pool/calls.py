@@ -18,6 +18,7 @@ from router.pool.failing import Failing
 from router.pool.failure import failure_of, is_members_fault
 from router.pool.laned import Laned
 from router.pool.load import LoadTracker, without_length
+from router.types import ADAPTER_REFUSED
 
 log = logging.getLogger("headgate.pool")
 
@@ -109,7 +110,7 @@ class Calls:
             return
         self._load.ended()
         status = error_status(fail.status)
-        if is_members_fault(status):
+        if is_members_fault(status) and fail.code != ADAPTER_REFUSED:
             self._breaker.failed(time.monotonic())
         try:
             failure = failure_of(status, fail.body, fail.code, retryable=fail.retryable)

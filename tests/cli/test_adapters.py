@@ -120,6 +120,15 @@ def test_one_that_the_engine_refuses_is_no_name_and_nothing_is_lost(server: Serv
     assert asked(server, "sql")["adapter"] == "sql"
 
 
+def test_refused_loads_of_status_500_do_not_count_against_the_engine(server: Serve) -> None:
+    script = json.dumps([["fail", 500, "adapter_refused", False]])
+    for _ in range(10):
+        assert refusal(server, LOAD, {"lora_name": "new", "lora_path": "/a", "user": script}) == (500, "scripted 500")
+    with server.open("/members", admin=True) as response:
+        states = [member["state"] for member in json.loads(response.read())["members"]]
+    assert [state["breaker_open"] for state in states] == [False, False]
+
+
 @pytest.mark.parametrize(
     ("name", "why"),
     [

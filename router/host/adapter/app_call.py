@@ -34,6 +34,7 @@ class AppCall:
         self._error: ErrorAnswer | None = None
         self._finish_reason = "stop"
         self.status = 0
+        self.code = ""  #: of an error, where it is known beforehand
         self.id = ""  #: of an answer of `responses`
         self.body: bytes | None = b""
 
@@ -118,7 +119,7 @@ class AppCall:
         elif self.status == 0:
             self._answer.fail(engine_failed("vLLM's application gave no answer"))
         elif self.status >= 400:
-            self._answer.fail(failure(self.status, body, self._kind))
+            self._answer.fail(failure(self.status, body, self._kind, self.code))
         else:
             usage = usage_of(state)
             if self._kind == "stored":  # what it was made by and how long that took was told when it was made

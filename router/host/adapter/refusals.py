@@ -88,12 +88,12 @@ def status_of(event: bytes) -> int:
     return 500
 
 
-def failure(status: int, body: bytes, kind: Kind) -> ErrorAnswer:
-    """vLLM's error in our shape: its message and parameter, OpenAI's type, our code."""
+def failure(status: int, body: bytes, kind: Kind, code: str = "") -> ErrorAnswer:
+    """vLLM's error in our shape: its message and parameter, OpenAI's type, our code (`code`, where given)."""
     error = _plain(_read(body, f"the engine answered with status {status}"))
     message = printable(error.message) or f"the engine answered with status {status}"
     too_long = status < 500 and _TOO_LONG.search(message) is not None
-    code = "context_length_exceeded" if too_long else ""
+    code = "context_length_exceeded" if too_long else code
     type_ = _TYPES.get(status, "invalid_request_error" if status < 500 else "internal_error")
     param = printable(error.param) if isinstance(error.param, str) else None
     content: dict[str, Any] = {"message": message, "type": type_, "param": param, "code": code or None}

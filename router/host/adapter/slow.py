@@ -22,7 +22,7 @@ from router.host.limits import Bounds, TooLong
 from router.ipc.messages import Submit
 from router.ipc.response_ids import holder, new_id
 from router.ipc.spec import EngineCall
-from router.types import API_PATHS, ENGINE_ROUTES, GENERATING, LOAD_ADAPTER, STORED_PATH, Kind, body_of
+from router.types import ADAPTER_REFUSED, API_PATHS, ENGINE_ROUTES, GENERATING, LOAD_ADAPTER, STORED_PATH, Kind, body_of
 
 App: TypeAlias = Callable[[Any, Any, Any], Awaitable[None]]
 
@@ -130,7 +130,7 @@ class SlowWay:
                 call.failed(await self._explained(error, scope, submit.kind))
             return
         if submit.kind == "admin" and scope["path"] == LOAD_ADAPTER and call.status == 500:
-            call.status = 400  # vLLM calls each adapter that does not fit an error of its own
+            call.code = ADAPTER_REFUSED
         stored = self._stored
         if stored is not None and call.id and call.status == 200 and stored.in_background(call.id):
             await self._follow(stored, call, scope)

@@ -35,12 +35,13 @@ async def test_the_application_is_asked_for_the_adapter():
     assert seen["body"] == {"model": "sql"}
 
 
-@pytest.mark.parametrize(("path", "status"), [(LOAD_ADAPTER, 400), (UNLOAD_ADAPTER, 500)])
-async def test_a_load_that_vllm_calls_its_own_error_is_a_bad_request(path, status):
+@pytest.mark.parametrize(("path", "code"), [(LOAD_ADAPTER, "adapter_refused"), (UNLOAD_ADAPTER, None)])
+async def test_a_load_that_vllm_calls_its_own_error_has_a_code_that_tells_it_from_an_engines_failure(path, code):
     call = json.dumps({"path": path, "body": "{}"}).encode()
     heard = await ended(way(answering(500, RANK)), Submit(id=1, kind="admin", body=call))
-    assert heard.failure.status == status
-    assert json.loads(heard.failure.body)["error"]["message"] == "LoRA rank 32 is greater than 8"
+    error = json.loads(heard.failure.body)["error"]
+    assert (heard.failure.status, heard.failure.code, error["code"]) == (500, code or "", code)
+    assert error["message"] == "LoRA rank 32 is greater than 8"
 
 
 async def test_a_load_into_a_dead_engine_is_not_the_operators_fault():
