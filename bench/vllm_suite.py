@@ -38,6 +38,7 @@ FILES = {
         "root_path",
         "batched_chat_completions",
         "enable_force_include_usage",
+        "extra_content_fields",
         "completion_with_function_calling",
         "include_reasoning",
         "chat_completion_with_prompt_embeds",
@@ -50,7 +51,12 @@ FILES = {
     "serve/instrumentator": ["basic", "metrics", "orca_metrics", "uds"],
     "serve/tokenize": ["tokenization"],
     "serve/lora": ["lora_adapters"],
-    "serve/sagemaker": ["sagemaker_handler_overrides", "sagemaker_middleware_integration"],
+    "serve/middleware": ["optional_middleware"],
+    "serve/sagemaker": [
+        "sagemaker_handler_overrides",
+        "sagemaker_lora_adapters",
+        "sagemaker_middleware_integration",
+    ],
     "generate/generative_scoring": ["generative_scoring_e2e"],
     "scale_out/token_in_token_out": ["serving_tokens"],
 }
