@@ -55,7 +55,8 @@ def served(words: Sequence[str], key: str | None) -> Config:
     name, *also = flags.names or (flags.model,)
     member = Member(name=name, also=tuple(also), model=model, engine_args=flags.engine_args)
     adapter_routes = configuration.adapter_routes_from_environment()
-    server = msgspec.convert({"api_keys": _keys(key), "adapter_routes": adapter_routes} | flags.server, Server)
+    ours = {"api_keys": _keys(key), "adapter_routes": adapter_routes, "list_auto": "several_members"}
+    server = msgspec.convert(ours | flags.server, Server)
     return Config(server=server, pool=(member,), secret_variables=(configuration.VLLM_API_KEY_VARIABLE,))
 
 

@@ -74,6 +74,7 @@ class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     allowed_origins: tuple[str, ...] = ()  #: whose web pages may use the public routes; `*`: any
     request_id_headers: bool = False  #: every answer carries `x-request-id`, not those of inference alone
     adapter_routes: bool = False  #: LoRA adapters are loaded and unloaded on the public port too, as on vLLM's server
+    list_auto: Literal["always", "several_members"] = "always"  #: when `/v1/models` has it; it is answered always
     docs: bool = True  #: `/docs` and `/openapi.json` tell everyone which routes there are
     io_uring: bool = True  #: tokens for many clients leave in one system call, where the kernel has it and lets us
     engine_metrics: bool = True  #: `/metrics` shows the engines' own (`vllm:`) families too

@@ -104,12 +104,12 @@ def test_one_is_loaded_and_unloaded_while_the_engine_serves(
 ) -> None:
     status, answer = server.ask(LOAD, {"lora_name": "second", "lora_path": str(adapters["second"])}, admin=True)
     assert (status, answer) == (200, "Success: LoRA adapter 'second' added successfully.")
-    assert names(server) == ["auto", "tiny", "other", "first", "second"]
+    assert names(server) == ["tiny", "other", "first", "second"]
     assert said(client, "second") not in (said(client, "first"), said(client, "tiny"))
     status, why = refusal(server, LOAD, {"lora_name": "second", "lora_path": str(adapters["second"])})
     assert (status, "has already been loaded" in why) == (400, True)
     assert server.ask("/v1/unload_lora_adapter", {"lora_name": "second"})[0] == 200
-    assert names(server) == ["auto", "tiny", "other", "first"]
+    assert names(server) == ["tiny", "other", "first"]
     with pytest.raises(openai.NotFoundError):
         said(client, "second")
     assert refusal(server, UNLOAD, {"lora_name": "second"})[0] == 404
@@ -153,7 +153,7 @@ def test_a_new_engine_has_those_of_its_arguments_and_those_that_were_loaded(
             break
         except pytest.fail.Exception:
             continue
-    assert names(server) == ["auto", "tiny", "other", "first", "second"]
+    assert names(server) == ["tiny", "other", "first", "second"]
     assert said(client, "second") == before
 
 

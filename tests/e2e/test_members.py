@@ -96,4 +96,4 @@ def test_a_replaced_engine_and_a_promoted_canary_cut_no_answer(
     assert [(change["what"], change["stage"], change["cut"]) for change in changes] == [
         ("replace", "done", 0), ("add", "done", 0), ("promote", "done", 0),
     ]  # fmt: skip
-    assert [card["id"] for card in server.ask("/v1/models")[1]["data"]] == ["auto", "tiny", "other"]
+    assert [card["id"] for card in server.ask("/v1/models")[1]["data"]] == ["tiny", "other"]
