@@ -1,6 +1,7 @@
 """One request and the answer it gets: exactly one, whatever happens. Knows the wire format, not the routes' meaning."""
 
 import re
+import uuid
 from collections.abc import Callable
 from time import perf_counter
 from typing import Protocol, TypeAlias
@@ -138,12 +139,12 @@ class Exchange:
         self.keep_alive = keep_alive
         self.old_client = old_client  #: HTTP/1.0: knows no chunks
 
-    def identify(self) -> str:
-        """The client's `x-request-id`, as far as it is printable, else one of ours."""
+    def identify(self, ours: str = "") -> str:
+        """The client's `x-request-id`, as far as it is printable, else `ours`, by default the next of the process."""
         kept = self.headers.get(b"x-request-id") if self.explained else None
         if kept is not None and not _ID.fullmatch(kept):
             kept = kept.translate(None, _NOT_IN_IDS)[:_MOST_ID]
-        self.request_id = kept.decode("ascii") if kept else next_id()
+        self.request_id = kept.decode("ascii") if kept else ours or next_id()
         return self.request_id
 
     @property
@@ -215,6 +216,8 @@ class Exchange:
         if listener.draining:
             self.keep_alive = False
         if listener.request_ids and not headers.startswith(_REQUEST_ID):
+            if not self.request_id:
+                self.identify(uuid.uuid4().hex)  # in the form that vLLM's server gives
             headers += self.request_id_header()
         ending = "" if self.keep_alive and not self.old_client else wire.connection(self.keep_alive, self.old_client)
         return wire.head(status, content_type, length, f"{listener.date}{headers}{self.cors}{ending}")
