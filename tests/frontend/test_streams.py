@@ -273,7 +273,7 @@ async def test_a_slow_reader_of_a_large_answer_gets_it_all(house: House, service
 
 
 async def test_an_answer_beyond_the_bound_is_refused(house: House, service: ScriptedService) -> None:
-    client = await house.connect(await house.start(service, body_bytes=10_000))
+    client = await house.connect(await house.start(service, answer_bytes=10_000))
     client.send(chat())
     request = await service.asked()
     request.sink.start(DECISION)
