@@ -71,7 +71,7 @@ def _probes(case: Case, found: Difference) -> bool:
 
 
 def _models(case: Case, found: Difference) -> bool:
-    return case.path == "/v1/models" and found.path == "body.data"
+    return case.path == "/v1/models" and found.path == "body.data.0.owned_by"
 
 
 def _one_model(case: Case, found: Difference) -> bool:
