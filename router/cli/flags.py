@@ -120,7 +120,7 @@ def _with_overrides(config: Config, args: argparse.Namespace) -> Config:
 def _with_engine_args(member: Member, common: Mapping[str, Any], own_first: bool) -> Member:
     if member.kind != "engine" or not common:
         return member
-    own = {configuration.argument_name(name): value for name, value in member.engine_args.items()}
+    own = configuration.by_argument_name(member.engine_args)
     return msgspec.structs.replace(member, engine_args={**common, **own} if own_first else {**own, **common})
 
 

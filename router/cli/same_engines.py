@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import msgspec
 
-from router.config import Config, Member, argument_name
+from router.config import Config, Member, argument_name, by_argument_name
 from router.errors import ConfigError
 from router.ipc.handover import Held
 
@@ -81,8 +81,8 @@ def _settings(member: Member) -> dict[str, Any]:
 def _check_same(name: str, ours: Held, theirs: Held) -> None:
     for key in sorted(ours.settings.keys() | theirs.settings.keys()):
         _check_equal(name, key, ours.settings.get(key), theirs.settings.get(key))
-    new = {argument_name(key): value for key, value in ours.engine_args.items()}
-    old = {argument_name(key): value for key, value in theirs.engine_args.items()}
+    new = by_argument_name(ours.engine_args)
+    old = by_argument_name(theirs.engine_args)
     for key in sorted(new.keys() | old.keys()):
         if key in new or key not in _DEFAULTED:
             _check_equal(name, f"engine_args.{key}", new.get(key), old.get(key))

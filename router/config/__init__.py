@@ -6,7 +6,7 @@ The only place that reads the environment. A bad file is refused with its name, 
 from router.config.adapters import adapters_of, check_adapter_files, fault_of_adapter, taken_names, takes_adapters
 from router.config.checks import check
 from router.config.devices import CPU, VISIBLE_DEVICES, device_names, devices_needed
-from router.config.engine_args import argument_name
+from router.config.engine_args import argument_name, by_argument_name, switched_on
 from router.config.environment import (
     API_KEY_VARIABLE,
     VLLM_API_KEY_VARIABLE,
@@ -67,6 +67,7 @@ __all__ = [
     "argument_name",
     "build",
     "build_member",
+    "by_argument_name",
     "cache_folder",
     "check",
     "check_adapter_files",
@@ -87,6 +88,7 @@ __all__ = [
     "notify_address",
     "parse",
     "runtime_root",
+    "switched_on",
     "taken_names",
     "takes_adapters",
     "vllm_api_key_from_environment",

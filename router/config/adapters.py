@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from router.config.engine_args import argument_name
+from router.config.engine_args import argument_name, switched_on
 from router.config.names import fault_of_name, means_a_route
 from router.config.tree import Config, Member
 from router.errors import ConfigError
@@ -45,7 +45,7 @@ def adapters_of(engine_args: Mapping[str, Any]) -> tuple[Adapter, ...]:
 
 def takes_adapters(engine_args: Mapping[str, Any]) -> bool:
     """Whether the engine is started so that it can have adapters."""
-    return _argument(engine_args, _SWITCH)[1] in (True, "true", "True")
+    return switched_on(_argument(engine_args, _SWITCH)[1])
 
 
 def with_resolved_paths(engine_args: dict[str, Any], resolve: Callable[[str], str]) -> dict[str, Any]:

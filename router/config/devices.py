@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from router.config.engine_args import argument_name
+from router.config.engine_args import by_argument_name
 from router.config.explain import shown
 from router.config.tree import Member
 
@@ -50,7 +50,7 @@ def tensor_parallel_size(member: Member) -> int:
 
 def spans_machines(member: Member) -> bool:
     """Whether its ranks may be elsewhere, so that neither their devices nor their number are known here."""
-    given = {argument_name(key): value for key, value in member.engine_args.items()}
+    given = by_argument_name(member.engine_args)
     backends = (given.get("distributed_executor_backend"), given.get("data_parallel_backend"))
     return "ray" in backends or _count(given.get("nnodes")) > 1
 
@@ -98,7 +98,7 @@ def _fault_of_sizes(member: Member, named: int) -> tuple[str, str] | None:
 
 def _sizes_of(engine_args: Mapping[str, Any]) -> dict[str, int]:
     """Those that are given. `data_parallel_size_local` says how many of its ranks are on this machine."""
-    given = {argument_name(key): value for key, value in engine_args.items()}
+    given = by_argument_name(engine_args)
     sizes = {name: _count(given[name]) for name in _SIZES if given.get(name) is not None}
     if given.get("data_parallel_size_local") is not None:
         sizes["data_parallel_size"] = _count(given["data_parallel_size_local"])

@@ -1,7 +1,7 @@
 """The vLLM arguments that Headgate itself sets or refuses, by name. vLLM documents what each of them does."""
 
 from collections.abc import Iterable, Mapping
-from typing import Final
+from typing import Any, Final
 
 _MODEL = "is set by the member's `model`, not here"
 _NAME = "is set by the member's `name`, not here"
@@ -53,6 +53,16 @@ OURS: Final[Mapping[str, str]] = {
 def argument_name(name: str) -> str:
     """One spelling for a vLLM argument: `--max-model-len`, `max-model-len` and `max_model_len` are one."""
     return name.lstrip("-").replace("-", "_")
+
+
+def by_argument_name(engine_args: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments by vLLM's own names, however they are spelled."""
+    return {argument_name(key): value for key, value in engine_args.items()}
+
+
+def switched_on(value: object) -> bool:
+    """Of an argument that is a switch, whether it is on: a config may hold it as a word."""
+    return value in (True, "true", "True")
 
 
 def not_here(given: Iterable[str]) -> tuple[str, str] | None:

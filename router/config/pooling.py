@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import Final
 
-from router.config.engine_args import argument_name
+from router.config.engine_args import by_argument_name
 from router.config.environment import hub_folder, hub_snapshot
 from router.config.tree import Member
 from router.types import GENERATING
@@ -27,7 +27,7 @@ def is_pooling(member: Member) -> bool:
     """Whether `member` generates no text."""
     if member.kind != "engine":
         return member.capabilities is not None and GENERATING.isdisjoint(member.capabilities)
-    given = {argument_name(key): value for key, value in member.engine_args.items()}
+    given = by_argument_name(member.engine_args)
     runner, convert = given.get("runner", "auto"), given.get("convert", "auto")
     if runner != "auto":
         return bool(runner == "pooling")

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
-from router.config import Config, Member, Supervision, argument_name
+from router.config import Config, Member, Supervision, by_argument_name, switched_on
 from router.errors import EngineFailed, HeadgateError
 from router.ipc.spec import EngineCall
 from router.pipeline.calls import ask
@@ -194,5 +194,4 @@ class _Nap:
 
 def sleeps_by_mode(member: Member) -> bool:
     """vLLM's sleep mode is on; else its process is ended."""
-    given = {argument_name(key): value for key, value in member.engine_args.items()}
-    return given.get("enable_sleep_mode") in (True, "true", "True")
+    return switched_on(by_argument_name(member.engine_args).get("enable_sleep_mode"))

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from router.config import Config, Member, argument_name, device_names
+from router.config import Config, Member, argument_name, by_argument_name, device_names, switched_on
 from router.pool.device import DeviceSource
 from router.pool.devices import DeviceList, device_list, lost, visible_to
 from router.pool.memory.planned import with_planned
@@ -110,8 +110,7 @@ def with_cpu_defaults(pool: tuple[Member, ...], machine: Machine) -> tuple[Membe
 
 
 def _eager(member: Member) -> bool:
-    given = {argument_name(key): value for key, value in member.engine_args.items()}
-    return given.get("enforce_eager") in (True, "true", "True")
+    return switched_on(by_argument_name(member.engine_args).get("enforce_eager"))
 
 
 def _with_defaults(member: Member, defaults: Mapping[str, Any]) -> Member:

@@ -15,7 +15,16 @@ from typing import Any, Final
 
 import msgspec
 
-from router.config import CPU, VISIBLE_DEVICES, DeviceSettings, Member, argument_name, device_names, devices_needed
+from router.config import (
+    CPU,
+    VISIBLE_DEVICES,
+    DeviceSettings,
+    Member,
+    argument_name,
+    by_argument_name,
+    device_names,
+    devices_needed,
+)
 from router.config.devices import spans_machines, tensor_parallel_size
 from router.errors import ConfigError
 from router.pool.devices import DeviceList, is_index
@@ -210,7 +219,7 @@ def _no_room(wish: _Wish, left: Mapping[str, float], memory: Mapping[str, float]
 
 
 def _wish(member: Member, i: int, weights: int, beside: float, *, listed: bool) -> _Wish:
-    given = {argument_name(key): value for key, value in member.engine_args.items()}
+    given = by_argument_name(member.engine_args)
     count = devices_needed(member)
     # Each rank of data parallelism holds all weights.
     copies = _number(given.get("data_parallel_size_local") or given.get("data_parallel_size")) or 1.0

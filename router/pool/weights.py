@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
-from router.config import Member, argument_name, hub_snapshot
+from router.config import Member, by_argument_name, hub_snapshot
 from router.pool.safetensors import Tensor, tensors_of
 
 _KINDS: Final = ("*.safetensors", "*.gguf", "*.bin", "*.pt")  #: the first of which there are files
@@ -76,7 +76,7 @@ def _folder(model: str, hub: Path | None) -> Path | None:
 
 def _card(member: Member, folder: Path) -> dict[str, Any]:
     """Of one file: the description that the arguments name, if any."""
-    given = {argument_name(key): value for key, value in member.engine_args.items()}
+    given = by_argument_name(member.engine_args)
     told = given.get("hf_config_path")
     at = Path(told) if isinstance(told, str) else folder
     return _read(at / "config.json")
@@ -157,7 +157,7 @@ def _loaded(tensor: Tensor, member: Member, card: dict[str, Any]) -> int:
     stored = _FLOATS.get(tensor.dtype)
     if stored is None or (card.get("quantization_config") and stored == 4):
         return tensor.size  # packed values, and the scales beside them
-    given = {argument_name(key): value for key, value in member.engine_args.items()}
+    given = by_argument_name(member.engine_args)
     wanted = str(given.get("dtype") or "auto")
     size: float = min(stored, _AUTO) if wanted == "auto" else _BYTES.get(wanted, stored)
     if tensor.dimensions > 1 and not card.get("quantization_config") and not _WHOLE.search(tensor.name):
@@ -175,7 +175,7 @@ def _quantised_bytes(given: dict[str, Any]) -> float | None:
 
 def _cast(member: Member, card: dict[str, Any]) -> float:
     """By which factor files whose tensors are not known grow or shrink as they are loaded."""
-    given = {argument_name(key): value for key, value in member.engine_args.items()}
+    given = by_argument_name(member.engine_args)
     if card.get("quantization_config"):
         return 1.0
     if given.get("quantization") or given.get("load_format") == "bitsandbytes":

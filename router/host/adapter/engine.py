@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import vllm
 
-from router.config import argument_name
+from router.config import by_argument_name
 from router.host.adapter import arguments
 from router.host.adapter.abilities import abilities
 from router.host.adapter.adapters import adapters_of, finder, load_again
@@ -187,7 +187,7 @@ def _lighten(
 ) -> tuple[LeanOutputs | None, Tally | None]:
     """Take from the engine what costs time at each token. Its metrics are counted by a tally; where this vLLM has no
     place for one they stay as they are. `disable_log_stats: false` keeps vLLM's own statistics beside them."""
-    wanted = {argument_name(key): value for key, value in spec.engine_args.items()}
+    wanted = by_argument_name(spec.engine_args)
     keep = wanted.get("disable_log_stats") is False or bool(getattr(args, "enable_per_request_metrics", False))
     tally = None
     if spec.metrics and takes_outputs(engine):

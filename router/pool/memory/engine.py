@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
-from router.config import Member, argument_name, devices_needed
+from router.config import Member, by_argument_name, devices_needed, switched_on
 from router.pool.memory.cache import Cache, cache_of
 from router.pool.memory.mix import Mix, at_once
 from router.pool.memory.peak import Assumptions, Step, activation_bytes, overhead_bytes, step_defaults
@@ -18,7 +18,6 @@ _ACTIVATIONS: Final = 1 << 30
 #: More sequences than the mix asks for, as traffic is never even; in steps.
 _SPARE: Final = 1.25
 _STEP: Final = 8
-_TRUE: Final = (True, "true", "True")
 
 
 class Needs(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,12 +58,12 @@ def needs_of(
     cpu: bool,
 ) -> Needs:
     """`share`: of the requests; `memory_bytes`, `device`: of one that it may live on."""
-    given = {argument_name(key): value for key, value in member.engine_args.items()}
+    given = by_argument_name(member.engine_args)
     shape = shape_of(weights.card)
     devices, tensor = devices_needed(member), _whole(given.get("tensor_parallel_size")) or 1
     copies = _whole(given.get("data_parallel_size_local")) or _whole(given.get("data_parallel_size")) or 1
     step = _step(given, mix, member, share, step_defaults(memory_bytes, device, cpu=cpu))
-    dtype, graphs = str(given.get("dtype") or ""), not cpu and given.get("enforce_eager") not in _TRUE
+    dtype, graphs = str(given.get("dtype") or ""), not cpu and not switched_on(given.get("enforce_eager"))
     if "tensor_parallel_size" not in given and devices > copies:
         tensor = max(1, devices // (copies * (_whole(given.get("pipeline_parallel_size")) or 1)))
     return Needs(
