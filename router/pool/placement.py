@@ -223,7 +223,7 @@ def _wish(member: Member, i: int, weights: int, beside: float, *, listed: bool) 
     count = devices_needed(member)
     # Each rank of data parallelism holds all weights.
     copies = _number(given.get("data_parallel_size_local") or given.get("data_parallel_size")) or 1.0
-    kv = _number(_bytes(given.get(_KV_BYTES)))
+    kv = _number(bytes_of(given.get(_KV_BYTES)))
     return _Wish(
         at=i,
         name=member.name,
@@ -235,7 +235,7 @@ def _wish(member: Member, i: int, weights: int, beside: float, *, listed: bool) 
     )
 
 
-def _bytes(value: object) -> object:
+def bytes_of(value: object) -> object:
     """A size in words as vLLM reads it (`human_readable_int`): of `4g` 10^9 each, of `4G` 2^30; anything else as it
     is."""
     match = _SIZE.fullmatch(value.strip()) if isinstance(value, str) else None
@@ -244,8 +244,8 @@ def _bytes(value: object) -> object:
     number, suffix = match.groups()
     power = "kmgt".index(suffix.lower()) + 1
     if suffix.islower():
-        return float(number) * 1000**power
-    return None if "." in number else float(number) * 1024**power
+        return int(float(number) * 1000**power)
+    return None if "." in number else int(number) * 1024**power
 
 
 def _number(value: object) -> float | None:

@@ -11,6 +11,7 @@ from router.pool.memory.cache import Cache, cache_of
 from router.pool.memory.mix import Mix, at_once
 from router.pool.memory.peak import Assumptions, Step, activation_bytes, overhead_bytes, step_defaults
 from router.pool.memory.shape import Shape, shape_of
+from router.pool.placement import bytes_of
 from router.pool.weights import Weights
 
 #: Of a model whose `config.json` does not tell its sizes.
@@ -88,7 +89,7 @@ def needs_of(
         overhead_bytes=overhead_bytes(assumed, devices=devices, graphs=graphs),
         context_bytes=assumed.context_bytes,
         share=_fraction(given.get("gpu_memory_utilization")),
-        kv_bytes=_whole(given.get("kv_cache_memory_bytes")) or None,
+        kv_bytes=_whole(bytes_of(given.get("kv_cache_memory_bytes"))) or None,
         context_tokens=_whole(given.get("max_model_len")) or shape.context_tokens,
         context_given=_whole(given.get("max_model_len")) > 0,
         sequences_given=_whole(given.get("max_num_seqs")) > 0,

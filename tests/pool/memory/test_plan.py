@@ -261,3 +261,10 @@ def test_plan_auto_that_does_not_fit_is_refused_with_why(tmp_path: Path) -> None
     pool = tuple(members(tmp_path, [("a", LLAMA, {"max_model_len": 131072})]))
     with pytest.raises(ConfigError, match="the plan: 'a' needs"):
         placed(Config(pool=pool, plan=Planning(auto=True)), machine(gpus(24)), None)
+
+
+@pytest.mark.parametrize(("size", "bytes_"), [("4G", 4 << 30), ("4g", 4 * 10**9), (4 << 30, 4 << 30)])
+def test_a_cache_sized_by_hand_in_words_is_planned_as_in_bytes(tmp_path: Path, size: object, bytes_: int) -> None:
+    [engine] = planned(tmp_path, [("a", LLAMA, {"kv_cache_memory_bytes": size})], 80).engines
+    assert engine.kv_bytes == bytes_
+    assert "kv_cache_memory_bytes" not in engine.engine_args
