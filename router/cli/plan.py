@@ -23,6 +23,7 @@ from router.pool.environment import this_machine
 from router.pool.memory.mix import Mix, check
 from router.pool.memory.peak import Assumptions
 from router.pool.memory.planned import assumptions_of, mix_of, plan_on
+from router.pool.weights import weigh_pool
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([KMGT]i?)?B?", re.IGNORECASE)
 _UNITS = {"": 1, **{f"{letter}I": 1 << (10 * i) for i, letter in enumerate("KMGT", 1)}}
@@ -79,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
     with refusals_of(args.config or Path("the command line")):
         hub = configuration.hub_folder(configuration.inherited_environment(config))
         mix, assumed = _mix(args, config), _assumed(args, config)
-        plan = plan_on(config, machine.devices, machine.memory_bytes, hub, mix, assumed)
+        plan = plan_on(config, machine.devices, machine.memory_bytes, weigh_pool(config.pool, hub), mix, assumed)
     if args.write is not None and plan.fits:
         write_copy(args.config, args.write, with_plan(plan))
     print(msgspec.json.encode(plan).decode() if args.json else text_of(plan))

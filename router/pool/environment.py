@@ -17,7 +17,7 @@ from router.pool.devices import DeviceList, device_list, lost, visible_to
 from router.pool.memory.planned import with_planned
 from router.pool.nvml import Nvml
 from router.pool.placement import AS_LONG_AS_FITS, Place, at_index, place
-from router.pool.weights import weight_bytes
+from router.pool.weights import weigh_pool
 
 #: Of a CPU machine's memory, by the KV caches of all engines together, and by one at most.
 _CPU_MEMORY = 0.3
@@ -76,11 +76,11 @@ def placed(config: Config, machine: Machine, hub: Path | None) -> Config:
     """`config` with the devices of each engine, by index, and the engine arguments that it needs and does not name.
     Placed once more it stays the same. Raises `ConfigError` with the key where engines do not fit."""
     found = machine.devices
+    weights = weigh_pool(config.pool, hub)
     if config.plan.auto:
-        config = with_planned(config, found, machine.memory_bytes, hub)
+        config = with_planned(config, found, machine.memory_bytes, weights)
     settings = at_index(config.devices, found)
-    weights = [weight_bytes(member, hub) if member.kind == "engine" else 0 for member in config.pool]
-    places = place(config.pool, found, weights, settings)
+    places = place(config.pool, found, [each.whole for each in weights], settings)
     pool = tuple(map(_at_its_place, config.pool, places))
     if machine.gpu:
         pool = tuple(map(_able_to_sleep, pool))

@@ -6,7 +6,7 @@ read counts as nothing: the engine's start tells what is wrong with it. Reads no
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -39,19 +39,25 @@ class Weights(msgspec.Struct, frozen=True, kw_only=True):
     card: dict[str, Any] = {}  #: `config.json`; empty where there is none
     found: bool = False  #: the model is on this machine
 
+    @property
+    def whole(self) -> int:
+        """`size`; 0 where files are missing."""
+        return 0 if self.missing else self.size
 
-def weight_bytes(member: Member, hub: Path | None) -> int:
-    """0 where nothing is known. `hub`: the folder of downloaded models."""
-    found = weigh(member, hub)
-    return 0 if found.missing else found.size
+
+def weigh_pool(pool: Sequence[Member], hub: Path | None) -> list[Weights]:
+    """Of each member; nothing is known of one that is no engine here."""
+    return [weigh(member, hub) if member.kind == "engine" else Weights() for member in pool]
 
 
 def weigh(member: Member, hub: Path | None) -> Weights:
-    """Raises nothing. Where files are missing, `size` is of those that are there."""
+    """Raises nothing. Where files are missing, `size` is of those that are there. `hub`: the folder of downloaded
+    models."""
     folder = _folder(member.model, hub)
     if folder is None:
         return Weights()
-    card = _card(member, folder)
+    given = by_argument_name(member.engine_args)
+    card = _card(given, folder)
     files, missing = _files(folder)
     try:
         tensors = [tensor for file in files for tensor in tensors_of(file)] if _are_safetensors(files) else []
@@ -59,9 +65,9 @@ def weigh(member: Member, hub: Path | None) -> Weights:
         tensors = []
     kind = _kind(card, files)
     if tensors:
-        size = sum(_loaded(tensor, member, card) for tensor in _used(tensors, card))
+        size = sum(_loaded(tensor, given, card) for tensor in _used(tensors, card))
     else:
-        size = int(_stored_bytes(files) * _cast(member, card))
+        size = int(_stored_bytes(files) * _cast(given, card))
     return Weights(size=size, exact=bool(tensors), missing=missing, kind=kind, card=card, found=True)
 
 
@@ -74,9 +80,8 @@ def _folder(model: str, hub: Path | None) -> Path | None:
         return None
 
 
-def _card(member: Member, folder: Path) -> dict[str, Any]:
+def _card(given: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """Of one file: the description that the arguments name, if any."""
-    given = by_argument_name(member.engine_args)
     told = given.get("hf_config_path")
     at = Path(told) if isinstance(told, str) else folder
     return _read(at / "config.json")
@@ -152,12 +157,11 @@ def _used(tensors: list[Tensor], card: dict[str, Any]) -> Iterable[Tensor]:
             yield tensor
 
 
-def _loaded(tensor: Tensor, member: Member, card: dict[str, Any]) -> int:
+def _loaded(tensor: Tensor, given: Mapping[str, Any], card: dict[str, Any]) -> int:
     """Bytes of one tensor, in the type that it is cast to."""
     stored = _FLOATS.get(tensor.dtype)
     if stored is None or (card.get("quantization_config") and stored == 4):
         return tensor.size  # packed values, and the scales beside them
-    given = by_argument_name(member.engine_args)
     wanted = str(given.get("dtype") or "auto")
     size: float = min(stored, _AUTO) if wanted == "auto" else _BYTES.get(wanted, stored)
     if tensor.dimensions > 1 and not card.get("quantization_config") and not _WHOLE.search(tensor.name):
@@ -165,7 +169,7 @@ def _loaded(tensor: Tensor, member: Member, card: dict[str, Any]) -> int:
     return int(tensor.values * size)
 
 
-def _quantised_bytes(given: dict[str, Any]) -> float | None:
+def _quantised_bytes(given: Mapping[str, Any]) -> float | None:
     """Of one value that is quantised while it is loaded; None: it is not."""
     method = str(given.get("quantization") or ("bitsandbytes" if given.get("load_format") == "bitsandbytes" else ""))
     if not method or method == "None":
@@ -173,9 +177,8 @@ def _quantised_bytes(given: dict[str, Any]) -> float | None:
     return 1.0 if "8" in method and "4" not in method else 2 * _QUANTISED
 
 
-def _cast(member: Member, card: dict[str, Any]) -> float:
+def _cast(given: Mapping[str, Any], card: dict[str, Any]) -> float:
     """By which factor files whose tensors are not known grow or shrink as they are loaded."""
-    given = by_argument_name(member.engine_args)
     if card.get("quantization_config"):
         return 1.0
     if given.get("quantization") or given.get("load_format") == "bitsandbytes":

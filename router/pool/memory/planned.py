@@ -1,6 +1,6 @@
 """A plan of a config on a machine, and the config with the arguments that it adds."""
 
-from pathlib import Path
+from collections.abc import Sequence
 
 import msgspec
 
@@ -11,7 +11,7 @@ from router.pool.memory.mix import Mix, check
 from router.pool.memory.peak import Assumptions
 from router.pool.memory.plan import PoolPlan, plan
 from router.pool.placement import at_index
-from router.pool.weights import Weights, weigh
+from router.pool.weights import Weights
 
 
 def mix_of(config: Config) -> Mix:
@@ -33,16 +33,15 @@ def assumptions_of(config: Config) -> Assumptions:
 
 
 def plan_on(
-    config: Config, found: DeviceList, memory_bytes: int, hub: Path | None, mix: Mix, assumed: Assumptions
+    config: Config, found: DeviceList, memory_bytes: int, weights: Sequence[Weights], mix: Mix, assumed: Assumptions
 ) -> PoolPlan:
-    """`memory_bytes`: of the machine. Raises `ConfigError`."""
-    weights = [weigh(member, hub) if member.kind == "engine" else Weights() for member in config.pool]
+    """`memory_bytes`: of the machine; `weights`: of each member. Raises `ConfigError`."""
     return plan(config.pool, weights, found, memory_bytes, at_index(config.devices, found), mix, assumed)
 
 
-def with_planned(config: Config, found: DeviceList, memory_bytes: int, hub: Path | None) -> Config:
+def with_planned(config: Config, found: DeviceList, memory_bytes: int, weights: Sequence[Weights]) -> Config:
     """`config` with what its plan adds to each engine, devices too. Raises `ConfigError` where they do not all fit."""
-    made = plan_on(config, found, memory_bytes, hub, mix_of(config), assumptions_of(config))
+    made = plan_on(config, found, memory_bytes, weights, mix_of(config), assumptions_of(config))
     if not made.fits:
         raise ConfigError(f"the plan: {made.why}")
     by_name = {engine.name: engine for engine in made.engines}
