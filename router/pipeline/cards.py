@@ -11,12 +11,22 @@ from router.pool import PoolMember
 
 
 def cards_of(
-    pool: Sequence[Member], members: Sequence[PoolMember], adapters: Adapters, strong: int, created: int
+    pool: Sequence[Member],
+    members: Sequence[PoolMember],
+    adapters: Adapters,
+    strong: int,
+    created: int,
+    *,
+    auto: bool,
 ) -> tuple[ModelCard, ...]:
-    """`auto` first, which is shown as the strongest member; then every name of each of `pool`, and its adapters."""
+    """`auto` first, where it is listed, shown as the strongest member; then every name of each of `pool`, and its
+    adapters."""
     states = [member.state() for member in members]
     known = {state.name: state.context_tokens for state in states}
     cards: list[ModelCard] = []
+    if auto:
+        root = pool[strong].model or pool[strong].name
+        cards.append(ModelCard(id=RESERVED_NAMES[0], root=root, created=created))
     for i, member in enumerate(pool):
         about = ModelCard(
             id=member.name,
@@ -29,8 +39,7 @@ def cards_of(
             ModelCard(id=adapter.name, root=adapter.path, parent=member.name, created=created)
             for adapter in adapters.of(i)
         ]
-    root = pool[strong].model or pool[strong].name
-    return (ModelCard(id=RESERVED_NAMES[0], root=root, created=created), *cards)
+    return tuple(cards)
 
 
 def statuses_of(pool: Sequence[Member], members: Sequence[PoolMember]) -> tuple[MemberStatus, ...]:

@@ -337,9 +337,8 @@ class Router:
 
     def models(self) -> tuple[ModelCard, ...]:
         strong = self._decider.names.settings(configuration.RESERVED_NAMES[0]).strong
-        cards = cards_of(self.config.pool, self.pool, self._decider.adapters, strong, self._created)
-        listed = self.config.server.list_auto == "always" or len(self.config.pool) > 1
-        return cards if listed else cards[1:]
+        auto = self.config.server.list_auto == "always" or len(self.config.pool) > 1
+        return cards_of(self.config.pool, self.pool, self._decider.adapters, strong, self._created, auto=auto)
 
     def members(self) -> tuple[MemberStatus, ...]:
         return statuses_of(self.config.pool, self.pool)

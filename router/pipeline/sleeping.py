@@ -37,18 +37,16 @@ class Sleeping:
     def follow(self, config: Config, pool: Sequence[PoolMember], *, rehearsed: bool = False) -> None:
         """The pool is this one from now on, in the config's order. `rehearsed`: its engines have slept before."""
         told = {
-            runs: member.sleep
+            runs: (member, member.sleep)
             for member, runs in zip(config.pool, pool, strict=True)
             if isinstance(runs, EngineMember) and member.sleep is not None
         }
-        for gone in [member for member in self._naps if member not in told]:
+        for gone in [runs for runs in self._naps if runs not in told]:
             self._naps.pop(gone).end("was removed")
-        for member, settings in told.items():
-            if member not in self._naps:
-                assert settings is not None
-                by_mode = sleeps_by_mode(next(m for m, runs in zip(config.pool, pool, strict=True) if runs is member))
-                level = settings.level if by_mode else 0
-                nap = self._naps[member] = _Nap(member, settings.after_s, level, config.supervision)
+        for runs, (member, settings) in told.items():
+            if runs not in self._naps:
+                level = settings.level if sleeps_by_mode(member) else 0
+                nap = self._naps[runs] = _Nap(runs, settings.after_s, level, config.supervision)
                 nap.rehearsed = nap.rehearsed or rehearsed
         if self._naps and self._looking is None:
             self._looking = asyncio.get_running_loop().create_task(self._look())

@@ -1,4 +1,4 @@
-"""Requests that wait for a member to wake. Knows no clock: a deadline is the request's own to keep."""
+"""Requests that wait for a member to wake. Ends none for its deadline, which is the request's own to keep."""
 
 import time
 

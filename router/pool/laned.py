@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 #: Its engine lives, whether new requests are welcome or not.
 ALIVE: Final[frozenset[MemberPhase]] = frozenset({"ready", "asleep", "draining"})
 ASLEEP: Final[frozenset[MemberPhase]] = frozenset({"asleep", "parked"})
-
-
 #: Requests of which the queue of a sleeping engine is made up, at the most: below the bound where it takes no more.
 _MOST_WAITING: Final = 1_000
 
@@ -91,8 +89,8 @@ class Laned:
     def settle(self, now_s: float) -> None:
         """Its sleeper is in another state. While it sleeps its predicted waiting is the time that it takes to wake."""
         self.lane.ready = self.welcome
-        asleep, self._told_asleep = self.wakeable, self.wakeable or self._told_asleep
-        if asleep and self.sleeper is not None:
+        if self.wakeable and self.sleeper is not None:
+            self._told_asleep = True
             self._load.reported(waiting_for(self.sleeper.expected_s(now_s), self._load.figures()))
         elif self._told_asleep:
             self._told_asleep = False
