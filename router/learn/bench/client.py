@@ -70,9 +70,9 @@ class Connection(asyncio.Protocol):
         Raises `ConnectionError` when the server closes before the answer is complete, `ValueError` when what it sends
         is not HTTP, and what `abort` was given.
         """
+        self.answer, self._cut_after = Answer(), cut_after  # before anything fails: the last one is not this one's
         if self._transport is None:
             raise ConnectionError("the connection is closed")
-        self.answer, self._cut_after = Answer(), cut_after
         self._waiter = asyncio.get_running_loop().create_future()
         self.answer.sent_s = time.perf_counter()
         self._transport.write(request)

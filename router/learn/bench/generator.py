@@ -184,11 +184,11 @@ class Generator:
 
     async def _try(self, request: bytes, limit_s: float) -> tuple[client.Answer, told.Fault, str]:
         """One request over one connection. A kept connection that the server closes before the first byte is replaced
-        once, as HTTP clients do."""
+        by a new one, as HTTP clients do."""
         answer = client.Answer()
         answer.sent_s = time.perf_counter()
         for again in (True, False):
-            kept = bool(self._free)
+            kept = again and bool(self._free)
             connection = client.Connection()
             try:
                 connection = self._free.pop() if kept else await self._connect()
@@ -202,7 +202,7 @@ class Generator:
                     return answer, "refused", str(error) or type(error).__name__
                 answer = connection.answer
                 answer.end_s = time.perf_counter()
-                if kept and again and not answer.status and not isinstance(error, (TimeoutError, ValueError)):
+                if kept and not answer.status and not isinstance(error, (TimeoutError, ValueError)):
                     continue
                 kind: told.Fault = (
                     "timeout" if isinstance(error, TimeoutError)
