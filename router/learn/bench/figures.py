@@ -16,6 +16,7 @@ from router.learn.bench.plan import Plan
 from router.learn.bench.policies import Policy
 from router.learn.bench.rows import Cell, Row
 from router.learn.bench.slo import kept, tpot_us, within
+from router.learn.evaluate.metrics import interval
 
 GOOD = 0.5  #: an answer of at least this grade is a good one
 QUANTILES = (50, 95, 99)
@@ -259,5 +260,5 @@ def _estimate(values: Floats) -> Estimate:
     drawn = values[1:][np.isfinite(values[1:])]
     if len(drawn) < 2:
         return Estimate(float(values[0]))
-    low, high = np.quantile(drawn, [0.025, 0.975])
-    return Estimate(float(values[0]), float(low), float(high))
+    spread = interval(drawn)
+    return Estimate(float(values[0]), spread.low, spread.high)
