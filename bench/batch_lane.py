@@ -22,7 +22,7 @@ import report
 from router.learn.bench import client
 
 GOALS = (report.Goal("added_steps", 1),)
-STEP_S = 0.01
+STEP_S, TOKEN_S = 0.01, 0.00005
 CHAT = "/v1/chat/completions"
 _STEPPING = Path(__file__).resolve().parent / "stepping_host.py"
 
@@ -41,12 +41,11 @@ def measure(server: launch.Server, requests: list[bytes], *, streams: int, count
     return Sample(report.quantile(ttft, 0.5), report.quantile(ttft, 0.95), report.quantile(gaps, 0.5))
 
 
-def begin(api: openai.OpenAI, lines: int, words: int, tokens: int) -> str:
+def begin(api: openai.OpenAI, lines: int, words: int, told: dict[str, Any]) -> str:
     """A batch that runs; its id."""
     made = io.BytesIO()
     for number, text in enumerate(prompts.texts(lines, words, seed=1)):
-        body = {"model": "m", "messages": [{"role": "user", "content": text}], "max_tokens": tokens}
-        body |= {"ignore_eos": True}
+        body = {"model": "m", "messages": [{"role": "user", "content": text}], **told}
         asked = {"custom_id": str(number), "method": "POST", "url": CHAT, "body": body}
         made.write(json.dumps(asked).encode() + b"\n")
     made.name = "in.jsonl"
@@ -69,7 +68,7 @@ def wait(api: openai.OpenAI, id: str, reached: Any) -> Any:
 def member(args: Any) -> dict[str, Any]:
     if args.model:
         return {"name": "m", "model": args.model, "strength": 0.5, "engine_args": json.loads(args.engine_args)}
-    stub = {"step_s": STEP_S, "most_running": 64, "budget": 2048}
+    stub = {"step_s": STEP_S, "token_s": TOKEN_S, "most_running": 64, "budget": 2048}
     return {"name": "m", "model": "stub", "strength": 0.5, "engine_args": stub}
 
 
@@ -84,10 +83,10 @@ def main() -> None:
     args = parser.parse_args()
     runs, count, lines = (1, 24, 400) if args.quick else (args.runs, 400, 100_000)
     texts = prompts.texts(64, args.words, seed=2)
-    requests = [
-        client.post(CHAT, prompts.chat(text, model="m", stream=True, max_tokens=args.tokens, ignore_eos=True))
-        for text in texts
-    ]
+    told = {"max_tokens": args.tokens, "ignore_eos": True}
+    if not args.model:  # the stub does not count them itself
+        told["prompt_tokens"] = args.words * 4 // 3
+    requests = [client.post(CHAT, prompts.chat(text, model="m", stream=True, **told)) for text in texts]
     samples: dict[str, list[Sample]] = {"alone": [], "beside": []}
     done = 0
     with tempfile.TemporaryDirectory(prefix="headgate-bench-") as folder:
@@ -99,7 +98,7 @@ def main() -> None:
             measure(server, requests, streams=args.streams, count=16)
             for run in range(runs):
                 samples["alone"].append(measure(server, requests, streams=args.streams, count=count))
-                id = begin(api, lines, args.words, args.tokens)
+                id = begin(api, lines, args.words, told)
                 before = api.batches.retrieve(id).request_counts.completed
                 samples["beside"].append(measure(server, requests, streams=args.streams, count=count))
                 now = api.batches.retrieve(id)

@@ -1,9 +1,10 @@
 """A host whose engine runs in steps as vLLM's does, and counts them: for how many a request waits for its first token.
 
-`engine_args`: `step_s`, `most_running` (sequences), `budget` (tokens of a step), `kv_tokens`. A step gives each running
-sequence a token, or reads on in its prompt, those that run first; with what is left of the budget those that wait
-begin, the lowest priority number first. A body's `prompt_tokens` and `max_tokens` say how long it is. The answer is
-`{"steps": n}`: from its arrival to its first token, the step under way counted; a stream has an event a token.
+`engine_args`: `step_s`, `token_s` (that a step takes more for each prompt token that it reads), `most_running`
+(sequences), `budget` (tokens of a step), `kv_tokens`. A step gives each running sequence a token, or reads on in its
+prompt, those that run first; with what is left of the budget those that wait begin, the lowest priority number first.
+A body's `prompt_tokens` and `max_tokens` say how long it is. The answer is `{"steps": n}`: from its arrival to its
+first token, the step under way counted; a stream has an event a token.
 """
 
 import asyncio
@@ -41,6 +42,7 @@ class SteppingHost:
     def __init__(self, spec: HostSpec) -> None:
         args = spec.engine_args
         self._step_s = float(args.get("step_s", 0.01))
+        self._token_s = float(args.get("token_s", 0.0))
         self._most = int(args.get("most_running", 16))
         self._budget = int(args.get("budget", 2048))
         self._kv_tokens = int(args.get("kv_tokens", 1 << 30))
@@ -78,14 +80,18 @@ class SteppingHost:
         while self._running or self._waiting:
             await asyncio.sleep(self._step_s)
             self._step += 1
-            self._do_step()
+            if read := self._do_step():
+                await asyncio.sleep(self._token_s * read)
+            self._tell()
             if self._step % 3 == 0:
                 self._report()
         self._report()
         self._stepping = None
 
-    def _do_step(self) -> None:
+    def _do_step(self) -> int:
+        """Prompt tokens that were read."""
         budget = self._budget
+        unread = sum(each.unread for each in (*self._running, *self._waiting))
         if self._by_priority:
             self._waiting.sort(key=lambda each: each.priority)
         for each in self._running:
@@ -97,6 +103,9 @@ class SteppingHost:
             each = self._waiting.pop(0)
             self._running.append(each)
             budget -= self._give(each, budget)
+        return unread - sum(each.unread for each in (*self._running, *self._waiting))
+
+    def _tell(self) -> None:
         for each in [each for each in self._running if each.stream and each.written > each.told]:
             each.told = each.written
             self._send(Chunks([(each.id, b'data: {"choices": [{"delta": {"content": "x"}}]}\n\n')]))
@@ -124,7 +133,7 @@ class SteppingHost:
                 running=len(self._running),
                 waiting=len(self._waiting),
                 kv_use=min(1.0, held / self._kv_tokens),
-                prefill_tokens_per_s=self._budget / self._step_s,
+                prefill_tokens_per_s=1.0 / (self._token_s or self._step_s / self._budget),
                 time_per_output_token_s=self._step_s,
             )
         )

@@ -7,6 +7,7 @@ schedules by priority runs it last.
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -19,7 +20,7 @@ from router.gate.permit import Permit
 from router.pipeline.batch.line import Line
 from router.pipeline.batch.results import Where
 from router.pipeline.batch.run import Run
-from router.pipeline.batch.slack import Seen, Slack, may_read, reads_s, slack
+from router.pipeline.batch.slack import Seen, Slack, may_read, reading_bound, reads_s, slack
 from router.pipeline.request import Request
 from router.pipeline.sink import Sink
 from router.pipeline.threads import LARGE_BODY_BYTES
@@ -35,7 +36,8 @@ _IDLE_LOOK_S = 0.05  #: while no line runs, and none can be begun
 _DECIDED_S = 5.0
 #: Of bodies that are decided for in one look: scoring takes time of the event loop.
 _MOST_DECIDED_BYTES = 64 * 1024
-#: A long prompt is begun once no live request has come for as long as it takes to read, up to this.
+#: A long prompt is begun once no live request has come for as long as it takes to read, up to this. And for so long
+#: after a live request lines are read as if the next one came now.
 _LONGEST_QUIET_S = 5.0
 #: How long a line waits that nobody can take, or whose engine failed, the first time; then twice as long.
 _PAUSE_S, _LONGEST_PAUSE_S = 0.5, 30.0
@@ -66,12 +68,22 @@ class Place:
     """One member during one look."""
 
     def __init__(
-        self, member: PoolMember, state: MemberState, slack: Slack, reading_tokens: int, lines: list[Line]
+        self,
+        member: PoolMember,
+        state: MemberState,
+        slack: Slack,
+        reading_tokens: int,
+        lines: list[Line],
+        *,
+        live: bool,
     ) -> None:
+        """`live`: it has requests that clients wait for."""
         self.member = member
         self.prefill_tokens_per_s = state.prefill_tokens_per_s
         self.ready = state.ready
         self.start, self.withdraw = slack.start, slack.withdraw
+        self.live = live
+        self.step_s = state.time_per_output_token_s
         self.reading_tokens = reading_tokens
         self.lines = lines
 
@@ -185,7 +197,8 @@ class Lane:
             live_waits=gate_waits,
         )
         reading = sum(line.prompt_tokens for line in lines if now_s < line.reading_until_s)
-        return Place(member, state, slack(seen, self._settings.running), reading, lines)
+        free = slack(seen, self._settings.running)
+        return Place(member, state, free, reading, lines, live=seen.in_flight > seen.own)
 
     def _make_room(self, places: Sequence[Place]) -> None:
         ids, now_s = self._ids(), self._clock()
@@ -260,11 +273,14 @@ class Lane:
     def _may_read(self, line: Line, place: Place, now_s: float) -> bool:
         if place.start <= 0:
             return False
-        if line.prompt_tokens > self._settings.prefill_tokens:
-            quiet_s = now_s - self._live_s.get(place.member, -_LONGEST_QUIET_S)
+        most = self._settings.prefill_tokens
+        quiet_s = now_s - self._live_s.get(place.member, -math.inf)
+        if line.prompt_tokens > most:
             if quiet_s < min(reads_s(line.prompt_tokens, place.prefill_tokens_per_s), _LONGEST_QUIET_S):
                 return False
-        return may_read(line.prompt_tokens, place.reading_tokens, self._settings.prefill_tokens)
+        elif place.live or quiet_s < _LONGEST_QUIET_S:
+            most = reading_bound(most, place.prefill_tokens_per_s, place.step_s)
+        return may_read(line.prompt_tokens, place.reading_tokens, most)
 
     def _note_place(self, line: Line, places: Sequence[Place], now_s: float) -> None:
         place = _of(line.member, places)

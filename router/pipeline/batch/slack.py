@@ -6,8 +6,10 @@ Three things make such a request wait in an engine, beyond the step that runs as
                           and of the rest the live ones are taken off
   no KV block is free     no line starts above 0.8 of the cache; above 0.95 the youngest are taken back
   prompts are read        a step reads a bounded number of prompt tokens, those of running requests first: lines whose
-                          prompts are read at once have `prefill_tokens` at most. One whose prompt is longer is taken
-                          back as soon as a live request comes, while it is still being read
+                          prompts are read at once have `prefill_tokens` at most, and while live requests come no more
+                          than are read in the time of one step, since lines that began together end together and
+                          would be followed by as many prompts in one long step. One whose prompt is longer than
+                          `prefill_tokens` is taken back as soon as a live request comes, while it is still being read
 
 Pure: numbers in, numbers out.
 """
@@ -66,3 +68,13 @@ def reads_s(prompt_tokens: int, prefill_tokens_per_s: float) -> float:
 def may_read(prompt_tokens: int, reading_tokens: int, most_tokens: int) -> bool:
     """Whether another prompt may be read while `reading_tokens` of others are."""
     return not reading_tokens or reading_tokens + prompt_tokens <= most_tokens
+
+
+def reading_bound(most_tokens: int, prefill_tokens_per_s: float, step_s: float) -> int:
+    """How many prompt tokens of lines may be read at once beside live requests: one step then takes twice its time.
+
+    One line is always read (`may_read`), however long.
+    """
+    if prefill_tokens_per_s <= 0 or step_s <= 0:
+        return 1
+    return max(1, min(most_tokens, int(prefill_tokens_per_s * step_s)))

@@ -42,6 +42,20 @@ async def test_beside_a_full_lane_live_requests_wait_one_step_more_at_most(
     assert beside[p95] <= alone[p95] + 1, (alone, beside)
 
 
+async def test_lines_that_may_begin_together_begin_one_by_one_beside_a_live_request(start: Start) -> None:
+    """A prompt takes .2 s to read, and a step .01: eight that were read together would make one step of 1.6 s."""
+    kit = await start(engine_args={"step_s": 0.01, "token_s": 1e-3, "most_running": 16}, running=8)
+    live = asyncio.ensure_future(kit.steps(10, 10_000))
+    id = await kit.begin([kit.line(n, 200, 1) for n in range(1, 9)])
+    together = 0
+    while kit.batches.batch("", id).status != "completed":
+        together = max(together, kit.batches.figures().running)
+        await asyncio.sleep(0.01)
+    assert not live.done()
+    live.cancel()
+    assert 1 <= together <= 2  # two where the engine is slower than it says
+
+
 async def test_a_burst_of_live_requests_takes_the_sequences_of_lines_which_are_answered_later(start: Start) -> None:
     kit = await start(engine_args={"step_s": 0.01, "most_running": 8}, running=100)
     id = await kit.begin([kit.line(n, 10, 100) for n in range(1, 13)])

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from router.pipeline.batch.slack import Seen, Slack, may_read, reads_s, slack
+from router.pipeline.batch.slack import Seen, Slack, may_read, reading_bound, reads_s, slack
 
 
 @pytest.mark.parametrize(
@@ -43,3 +43,14 @@ def test_prompts_are_read_a_bounded_number_of_tokens_at_once_and_a_longer_one_al
     assert not may_read(1, 100_000, 2048)
     assert reads_s(2_000, 1_000.0) == 4.0
     assert reads_s(2_000, 0.0) == 1.0  # not known yet
+
+
+@pytest.mark.parametrize(
+    ("prefill_tokens_per_s", "step_s", "expected"),
+    [(20_000.0, 0.02, 400), (1e6, 0.02, 2_048), (10.0, 0.02, 1), (0.0, 0.02, 1), (20_000.0, 0.0, 1)],
+    ids=["what one step's time reads", "the setting is the bound", "slow", "rate not known", "step not known"],
+)
+def test_beside_live_requests_lines_read_at_once_what_one_steps_time_reads(
+    prefill_tokens_per_s: float, step_s: float, expected: int
+) -> None:
+    assert reading_bound(2_048, prefill_tokens_per_s, step_s) == expected
