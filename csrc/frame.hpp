@@ -137,7 +137,7 @@ class FrameReader {
     for (double* figure : {&out->kv_use, &out->prefix_hit, &out->prefill_tokens_per_s, &out->time_per_output_token_s}) {
       if (more(&left) && !real(figure)) return false;
     }
-    return end(left);
+    return (!more(&left) || tokens(&out->context_tokens)) && (!more(&left) || sums(&out->sums)) && end(left);
   }
 
  private:
@@ -167,6 +167,15 @@ class FrameReader {
     if (!array(&left)) return false;
     for (double* seconds : {&out->first_token_s, &out->total_s}) {
       if (more(&left) && !real(seconds)) return false;
+    }
+    return skip(left, 1);
+  }
+
+  bool sums(StepSums* out) {
+    size_t left = 0;
+    if (!array(&left)) return false;
+    for (double *sum = values_of(out), *last = sum + kSums; sum < last; ++sum) {
+      if (more(&left) && !real(sum)) return false;
     }
     return skip(left, 1);
   }

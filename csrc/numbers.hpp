@@ -46,7 +46,19 @@ using Bits = uint32_t;  // of capabilities, in the order of types.Capability
   X(double, queued_gpu_s) \
   X(double, usd_per_s) \
   X(int32_t, canary_of) \
-  X(double, canary_weight)
+  X(double, canary_weight) \
+  X(int64_t, running) \
+  X(int64_t, held_tokens) \
+  X(double, queued_tokens) \
+  X(double, queued_steps) \
+  X(double, busy) \
+  X(double, step_s) \
+  X(double, step_running_s) \
+  X(double, step_context_s) \
+  X(double, step_prefill_s) \
+  X(double, overhead_s) \
+  X(double, cost_trust) \
+  X(double, wait_trust)
 
 // types.Scores: what the head says of each member, and of the whole conversation.
 #define HEADGATE_SCORE(X) \

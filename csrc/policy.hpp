@@ -5,6 +5,11 @@
 // g = uncached prompt tokens / prefill rate + E[output tokens] * time per output token
 // c = g * USD per second of the GPU share
 // w = g of what is queued + own prefill
+//
+// Where the member's step model is trusted, g and w are the model's, by as much as it is (docs/price.md):
+//
+// g = uncached * d + output * (b + (prompt + output / 2) * c) + busy * output * a / (running + 1)
+// w = half a step + the steps until there is a slot + its own step, with all prompts that are read before it
 #pragma once
 #include <algorithm>
 #include <cmath>
@@ -15,6 +20,7 @@
 #include <vector>
 
 #include "hash.hpp"
+#include "load.hpp"
 #include "numbers.hpp"
 
 namespace headgate {
@@ -50,16 +56,40 @@ inline Excluded exclusion(const Decided& d, size_t at, double wait_s) {
   return slo.given && wait_s > slo.value ? kSlo : kNone;
 }
 
+// Engine seconds of one more request by the step model: what its own rows and tokens add to the steps, and, as far as
+// the devices are busy, its share of what a step takes whoever is in it.
+inline double model_cost_s(const Member& m, double prompt, double uncached, double output, double choices) {
+  const double rows = output * choices;
+  const double own_s =
+      uncached * m.step_prefill_s + rows * (m.step_running_s + (prompt + output / 2) * m.step_context_s);
+  const double shared_s = rows * m.step_s / (static_cast<double>(m.running) + choices);
+  return own_s + m.busy * shared_s;
+}
+
+inline double model_wait_s(const Member& m, double uncached) {
+  const StepPrices prices{m.step_s, m.step_running_s, m.step_context_s, m.step_prefill_s, 0, 0};
+  const double running = static_cast<double>(m.running), held = static_cast<double>(m.held_tokens);
+  return m.overhead_s + first_token_s(prices, running, held, uncached, m.queued_tokens, m.queued_steps);
+}
+
+// `simple` where the model is not trusted, and the model where it is wholly.
+inline double blend(double simple, double model, double trust) {
+  return trust > 0 ? simple + trust * (model - simple) : simple;
+}
+
 inline Term term(const Decided& d, size_t at) {
   const Member& m = d.members[at];
   const Question& q = d.question;
   const double quality = d.scores[at].quality;
   const double prompt = static_cast<double>(q.prompt_tokens);
-  const double prefill_s = prompt * (1 - m.prefix_hit) / known(m.prefill_tokens_per_s, kPrefillTokensPerS);
+  const double uncached = prompt * (1 - m.prefix_hit);
+  const double prefill_s = uncached / known(m.prefill_tokens_per_s, kPrefillTokensPerS);
   double output = known(m.mean_output_tokens, kOutputTokens);
   if (q.max_tokens.given && output > q.max_tokens.value) output = q.max_tokens.value;
-  const double gpu_s = prefill_s + output * q.choices * known(m.time_per_output_token_s, kTimePerOutputTokenS);
-  const double cost_usd = gpu_s * m.usd_per_s, wait_s = m.queued_gpu_s + prefill_s;
+  const double rates_s = prefill_s + output * q.choices * known(m.time_per_output_token_s, kTimePerOutputTokenS);
+  const double gpu_s = blend(rates_s, model_cost_s(m, prompt, uncached, output, q.choices), m.cost_trust);
+  const double wait_s = blend(m.queued_gpu_s + prefill_s, model_wait_s(m, uncached), m.wait_trust);
+  const double cost_usd = gpu_s * m.usd_per_s;
   return {quality, gpu_s, cost_usd, wait_s, quality - d.settings.price * cost_usd, exclusion(d, at, wait_s)};
 }
 

@@ -5,6 +5,8 @@ from libcpp cimport bool
 from libcpp.string cimport string
 from libcpp.vector cimport vector
 
+from cost cimport Errors, StepCost, StepSums
+
 
 cdef extern from "<string_view>" namespace "std" nogil:
     cdef cppclass string_view:
@@ -78,25 +80,45 @@ cdef extern from "load.hpp" namespace "headgate" nogil:
         double prefix_hit
         double prefill_tokens_per_s
         double time_per_output_token_s
+        int64_t context_tokens
+        StepSums sums
     cdef cppclass Rates:
         double prefill_tokens_per_s
         double time_per_output_token_s
+    cdef cppclass StepPrices:
+        double step_s
+        double step_running_s
+        double step_context_s
+        double step_prefill_s
+        double cost_trust
+        double wait_trust
     cdef cppclass Load:
         LoadFrame frame
+        StepCost cost
+        Errors first_token_errors
+        Errors output_token_errors
+        double overhead_s
+        double busy
+        double others
         Rates fixed
         double mean_output_tokens
         int64_t in_flight
         uint64_t changes
         void reported(const LoadFrame&)
         void forget()
-        void submitted(int64_t)
+        double worked_s()
+        bool learn(double, double)
+        void submitted(int64_t, uint64_t)
         void ended()
-        void answered(int64_t, int64_t, int64_t, double, double)
+        void answered(int64_t, int64_t, int64_t, double, double, uint64_t)
+        StepPrices prices()
         int64_t running()
         int64_t waiting()
         double prefill_tokens_per_s()
         double time_per_output_token_s()
         double queued_s()
+        double queued_tokens()
+        double queued_steps()
 
 
 cdef extern from "numbers.hpp" namespace "headgate" nogil:
@@ -154,6 +176,18 @@ cdef extern from "numbers.hpp" namespace "headgate" nogil:
         double usd_per_s
         int32_t canary_of
         double canary_weight
+        int64_t running
+        int64_t held_tokens
+        double queued_tokens
+        double queued_steps
+        double busy
+        double step_s
+        double step_running_s
+        double step_context_s
+        double step_prefill_s
+        double overhead_s
+        double cost_trust
+        double wait_trust
     cdef cppclass Score:
         double quality
     cdef cppclass Question:

@@ -220,6 +220,18 @@ class MemberState(msgspec.Struct, frozen=True, kw_only=True):
     usd_per_s: float = 0.0  #: of the GPU share that the member occupies
     canary_of: int = 0  #: index of the member that it stands for, where `canary_weight` is above 0
     canary_weight: float = 0.0  #: share of that member's requests which it takes; 0: it is no canary
+    held_tokens: int = 0  #: of the sequences that run
+    queued_tokens: float = 0.0  #: of prompts, to be computed before those of a request that comes now
+    queued_steps: float = 0.0  #: until it has a slot
+    busy: float = 0.0  #: share of the time in which the engines of its devices worked lately, 0..1
+    #: What a step takes now by the member's step model, and each sequence, token held and prompt token in it.
+    step_s: float = 0.0
+    step_running_s: float = 0.0
+    step_context_s: float = 0.0
+    step_prefill_s: float = 0.0
+    overhead_s: float = 0.0  #: of a first token beyond the steps that lead to it
+    cost_trust: float = 0.0  #: how far the model replaces the rates, 0..1: in the engine seconds of a request
+    wait_trust: float = 0.0  #: and in the wait for its first token
 
 
 class Snapshot(msgspec.Struct, frozen=True):

@@ -32,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("words", nargs="*", metavar="NAME", help="the member, and the file where the verb takes one")
     parser.add_argument("--admin", default=admin_port.DEFAULT, metavar="HOST:PORT", help="(default: %(default)s)")
     parser.add_argument("--json", action="store_true", help="all that the server tells, as JSON")
+    parser.add_argument("--cost", action="store_true", help="what the engines' steps take, as learnt (docs/price.md)")
     member = parser.add_argument_group("the member of `add` and `replace`")
     member.add_argument("--name", help="default: the file's; of `replace` the old one's")
     member.add_argument("--model", help="path or hub id of the weights")
@@ -53,7 +54,11 @@ def run(args: argparse.Namespace) -> int:
     if args.words:
         raise ConfigError(f"members show: expected nothing behind it, got {args.words[0]!r}")
     body, answer = members_of(args.admin)
-    if args.json:
+    if args.cost:
+        from router.cli.members_cost import show
+
+        show(answer, json=args.json)
+    elif args.json:
         print(text_json.dumps(text_json.loads(body), indent=2))
     else:
         _table(answer)

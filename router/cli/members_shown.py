@@ -4,6 +4,7 @@ import msgspec
 
 from router.cli import admin_port
 from router.errors import HeadgateError
+from router.steps import StepModel
 
 #: What is done to which words behind the verb.
 VERBS = {
@@ -27,6 +28,8 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     running: int = 0
     waiting: int = 0
     kv_use: float = 0.0  #: 0..1
+    context_tokens: int = 0
+    capabilities: frozenset[str] = frozenset()
 
 
 class Start(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,6 +57,7 @@ class Shown(msgspec.Struct, frozen=True, kw_only=True):
     weight: float = 0.0
     sleep: str | None = None
     wake_s: float = 0.0
+    cost: StepModel | None = None
 
 
 class ShownChange(msgspec.Struct, frozen=True, kw_only=True):

@@ -276,4 +276,5 @@ def _gauge(member: MemberStatus) -> MemberGauges:
         restarts=member.restarts,
         asleep=member.sleep in ("falling", "asleep"),
         wake_s=member.wake_s,
+        cost=member.cost,
     )

@@ -13,6 +13,7 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
+from router.steps import StepSums
 from router.types import Adapter, Kind, Timings, Usage
 
 PROTOCOL_VERSION = 2
@@ -122,6 +123,8 @@ class Load(msgspec.Struct, tag=7, array_like=True, frozen=True, gc=False, kw_onl
     prefix_hit: float = 0.0  #: share of prompt tokens served from the prefix cache, 0..1
     prefill_tokens_per_s: float = 0.0
     time_per_output_token_s: float = 0.0  #: of one stream
+    context_tokens: int = 0  #: that the sequences hold which have their first token
+    sums: StepSums = StepSums()
 
 
 class Control(msgspec.Struct, tag=8, array_like=True, frozen=True, gc=False):

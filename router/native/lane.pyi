@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Protocol, TypedDict
 
 from router.native.writer import SendBatch
+from router.steps import StepModel, StepSums
 from router.types import Timings, Usage
 
 class _LoadFrame(Protocol):
@@ -22,6 +23,10 @@ class _LoadFrame(Protocol):
     def prefill_tokens_per_s(self) -> float: ...
     @property
     def time_per_output_token_s(self) -> float: ...
+    @property
+    def context_tokens(self) -> int: ...
+    @property
+    def sums(self) -> StepSums: ...
 
 class Figures(TypedDict):
     """Fields of `MemberState` of the same names."""
@@ -34,6 +39,17 @@ class Figures(TypedDict):
     time_per_output_token_s: float
     mean_output_tokens: float
     queued_gpu_s: float
+    held_tokens: int
+    queued_tokens: float
+    queued_steps: float
+    busy: float
+    step_s: float
+    step_running_s: float
+    step_context_s: float
+    step_prefill_s: float
+    overhead_s: float
+    cost_trust: float
+    wait_trust: float
 
 class LaneLoad:
     """Load frames, plus what was submitted since the last one, plus rates learnt from finished answers."""
@@ -54,12 +70,27 @@ class LaneLoad:
     def forget(self) -> None:
         """The engine is gone: its queue with it. Rates stay: its successor is the same model on the same GPU."""
 
-    def submitted(self, prompt_tokens: int) -> None: ...
+    def worked_s(self) -> float:
+        """Seconds that the engine has worked since the last `learn`."""
+
+    def learn(self, others: float, busy: float) -> bool:
+        """From the steps since the last time, in which the other engines of its devices were busy for `others` of the
+        time, summed over them, and all of them for `busy`, 1 at most. False: there was nothing to learn from."""
+
+    def model(self) -> StepModel: ...
+    def kept(self) -> list[float]:
+        """What `restore` takes beside the model."""
+
+    def restore(self, kept: list[float], model: StepModel) -> bool:
+        """False, and no change, where these are no such numbers."""
+
+    def submitted(self, prompt_tokens: int, id: int = 0) -> None:
+        """`id`: of the request in the engine; 0: nothing is expected of it."""
     def ended(self) -> None:
         """A request finished, failed or was aborted."""
 
-    def answered(self, usage: Usage, timings: Timings) -> None:
-        """Learn from a finished answer. Zeroes mean unknown."""
+    def answered(self, usage: Usage, timings: Timings, id: int = 0) -> None:
+        """Learn from a finished answer. Zeroes mean unknown. `id`: as it was submitted."""
 
     def figures(self) -> Figures: ...
 

@@ -3,9 +3,12 @@ lane.pyi."""
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
+cimport cost as pricing
 cimport way as native
+from router.native.cost cimport read_sums
 from router.native.writer cimport SendBatch
 from router.native.table cimport OTHER, capability_bits
+from router.steps import StepModel
 
 
 cdef int64_t _count(claimed) except? -1:
@@ -39,20 +42,29 @@ cdef class LaneLoad:
         frame.kv_use, frame.prefix_hit = told.kv_use, told.prefix_hit
         frame.prefill_tokens_per_s = told.prefill_tokens_per_s
         frame.time_per_output_token_s = told.time_per_output_token_s
+        frame.context_tokens = _count(told.context_tokens)
+        read_sums(told.sums, &frame.sums)
         self.load.reported(frame)
 
-    def submitted(self, int64_t prompt_tokens):
-        self.load.submitted(prompt_tokens)
+    def worked_s(self):
+        return self.load.worked_s()
+
+    def learn(self, double others, double busy):
+        return self.load.learn(others, busy)
+
+    def submitted(self, int64_t prompt_tokens, uint64_t id=0):
+        self.load.submitted(prompt_tokens, id)
 
     def ended(self):
         self.load.ended()
 
-    def answered(self, usage, timings):
+    def answered(self, usage, timings, uint64_t id=0):
         self.load.answered(_count(usage.prompt_tokens), _count(usage.completion_tokens), _count(usage.cached_tokens),
-                           timings.first_token_s, timings.total_s)
+                           timings.first_token_s, timings.total_s, id)
 
     def figures(self):
         cdef native.Load* load = &self.load
+        cdef native.StepPrices prices = load.prices()
         return {
             "running": load.running(),
             "waiting": load.waiting(),
@@ -62,7 +74,62 @@ cdef class LaneLoad:
             "time_per_output_token_s": load.time_per_output_token_s(),
             "mean_output_tokens": load.mean_output_tokens,
             "queued_gpu_s": load.queued_s(),
+            "held_tokens": load.frame.context_tokens,
+            "queued_tokens": load.queued_tokens(),
+            "queued_steps": load.queued_steps(),
+            "busy": load.busy,
+            "step_s": prices.step_s,
+            "step_running_s": prices.step_running_s,
+            "step_context_s": prices.step_context_s,
+            "step_prefill_s": prices.step_prefill_s,
+            "overhead_s": load.overhead_s,
+            "cost_trust": prices.cost_trust,
+            "wait_trust": prices.wait_trust,
         }
+
+    def model(self):
+        cdef native.Load* load = &self.load
+        cdef native.StepPrices prices = load.prices()
+        cdef double* known = load.cost.coefficients
+        return StepModel(
+            windows=load.cost.windows,
+            cut=load.cost.cut,
+            answers=load.first_token_errors.told(),
+            step_s=known[0],
+            running_s=known[1],
+            context_s=known[2],
+            prefill_s=known[3],
+            slowdown=known[4],
+            overhead_s=load.overhead_s,
+            error_window=load.cost.errors.median(),
+            error_first_token=load.first_token_errors.median(),
+            error_output_token=load.output_token_errors.median(),
+            cost_trust=prices.cost_trust,
+            wait_trust=prices.wait_trust,
+            busy=load.busy,
+            others=load.others,
+        )
+
+    def kept(self):
+        cdef double values[pricing.kKept]
+        self.load.cost.keep(values)
+        return [values[i] for i in range(pricing.kKept)]
+
+    def restore(self, list kept not None, model):
+        cdef double values[pricing.kKept]
+        cdef size_t i
+        if <size_t>len(kept) != pricing.kKept:
+            return False
+        for i in range(pricing.kKept):
+            values[i] = kept[i]
+        if not self.load.cost.restore(values, model.windows, model.cut):
+            return False
+        self.load.cost.errors.restore(model.windows, model.error_window)
+        self.load.first_token_errors.restore(model.answers, model.error_first_token)
+        self.load.output_token_errors.restore(model.answers, model.error_output_token)
+        self.load.overhead_s = model.overhead_s
+        self.load.learn(0, 0)
+        return True
 
 
 cdef class Lane:
@@ -91,3 +158,10 @@ cdef class Lane:
         out.queued_gpu_s = load.queued_s()
         out.usd_per_s = self.usd_per_s
         out.canary_of, out.canary_weight = self.canary_of, self.canary_weight
+        cdef native.StepPrices prices = load.prices()
+        out.running, out.held_tokens = load.running(), load.frame.context_tokens
+        out.queued_tokens, out.queued_steps = load.queued_tokens(), load.queued_steps()
+        out.busy, out.overhead_s = load.busy, load.overhead_s
+        out.step_s, out.step_running_s = prices.step_s, prices.step_running_s
+        out.step_context_s, out.step_prefill_s = prices.step_context_s, prices.step_prefill_s
+        out.cost_trust, out.wait_trust = prices.cost_trust, prices.wait_trust

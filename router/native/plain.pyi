@@ -5,6 +5,7 @@ None always means: not plain, left to Python.
 
 from router.config import Limits
 from router.native.spec import TurnWeights
+from router.steps import StepSums
 from router.types import Segment
 
 def read_request(data: bytes, start: bytes, limits: Limits) -> tuple[bytes, bytes, bytes, bytes, bytes, bytes] | None:
@@ -25,5 +26,6 @@ def read_chunks(frame: bytes) -> list[tuple[int, bytes]] | None:
 def read_done(frame: bytes) -> tuple[int, tuple[int, int, int], tuple[float, float], str] | None:
     """Id, usage, timings and finish reason of a Done frame without its length."""
 
-def read_load(frame: bytes) -> tuple[int, int, float, float, float, float] | None:
-    """Running, waiting, cache use, prefix hits, prefill tokens/s and seconds an output token of a Load frame."""
+def read_load(frame: bytes) -> tuple[int, int, float, float, float, float, int, StepSums] | None:
+    """Running, waiting, cache use, prefix hits, prefill tokens/s, seconds an output token, tokens held and step sums of
+    a Load frame."""

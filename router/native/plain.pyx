@@ -6,6 +6,7 @@ from libcpp.vector cimport vector
 
 cimport score as scoring
 cimport way as native
+from router.native.cost cimport sums_of
 from router.native.table cimport names_of_capabilities
 from router.native.views cimport bytes_of, text_of, view_of
 from way cimport string_view
@@ -63,4 +64,4 @@ def read_load(bytes frame not None):
     if not native.read_load(view_of(frame), &told):
         return None
     return (told.running, told.waiting, told.kv_use, told.prefix_hit, told.prefill_tokens_per_s,
-            told.time_per_output_token_s)
+            told.time_per_output_token_s, told.context_tokens, sums_of(told.sums))

@@ -178,7 +178,7 @@ cdef class Intake:
         )
         cdef double decided = now()
         self._hand_over(request, lane, plain.body)
-        lane.load.load.submitted(tokens)
+        lane.load.load.submitted(tokens, lane.last_id)
         self.steps.framed += 1
         self.decision_seconds.observe(decided - begun)
         cdef int64_t[::1] count = (<Meters>lane.meters).decisions[<int>choice.reason]

@@ -30,6 +30,7 @@ def build(
     """The members of `config.pool`, which is placed on `machine`, none of them started. Sockets are made in `folder`,
     logs too unless configured. `only`: those of these names, beside others that run; each time by another
     `generation`."""
+    from router.pool.costs import Costs
     from router.pool.engine import EngineMember
     from router.pool.environment import environment, lost_devices
     from router.pool.folder import log_folder_of
@@ -39,6 +40,7 @@ def build(
 
     log_folder = log_folder_of(config.supervision.log_dir) if config.supervision.log_dir else folder
     timings = Timings(configuration.cache_folder(env))
+    costs = Costs(configuration.cache_folder(env))
     engines = sum(member.kind == "engine" for member in config.pool)
     members: list[PoolMember] = []
     for unpriced, share in zip(config.pool, gpu_shares(config.pool), strict=True):
@@ -58,6 +60,7 @@ def build(
                 env=environment(member, env, machine, engines),
                 stream_buffer_bytes=config.server.limits.stream_buffer_bytes,
                 timings=timings,
+                costs=costs,
                 metrics=config.server.engine_metrics,
                 lost_devices=lost_devices(member, machine),
                 command=host_command or HOST_COMMAND,

@@ -12,6 +12,7 @@ from router.ipc.messages import Done, Handoff
 from router.native.lane import Lane
 from router.pool.sleep import SleepState
 from router.pool.stages import StartProgress
+from router.steps import StepModel
 from router.types import Kind, MemberState
 
 #: `parked`: its process is ended to give the memory back, and is started again for a request.
@@ -40,6 +41,7 @@ class MemberStatus(msgspec.Struct, frozen=True, kw_only=True):
     sleep: SleepState | None = None  #: of one that sleeps when it is idle
     wake_s: float = 0.0  #: that it takes to wake, as learnt; 0: not known
     sleeps: int = 0  #: so often it fell asleep
+    cost: StepModel | None = None  #: of an engine: what its steps take
 
 
 class Work(msgspec.Struct, frozen=True, kw_only=True):

@@ -65,7 +65,7 @@ class Calls:
     def add(self, call: Call, prompt_tokens: int) -> None:
         """It was submitted under its id."""
         self._calls[call.id] = call
-        self._load.submitted(prompt_tokens)
+        self._load.submitted(prompt_tokens, call.id)
         if self._member.lane.probed:
             self._breaker.submitted(time.monotonic())
 
@@ -95,7 +95,7 @@ class Calls:
         usage = done.usage
         if call.atypical:
             usage = without_length(usage)
-        self._load.answered(usage, done.timings)
+        self._load.answered(usage, done.timings, done.id)
         self._load.ended()
         if not self._member.lane.trusted:
             self._breaker.succeeded()

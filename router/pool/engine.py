@@ -42,6 +42,7 @@ from router.pool.base import Call, MemberStatus, Work
 from router.pool.breaker import Breaker
 from router.pool.calls import Calls
 from router.pool.claims import tokens
+from router.pool.costs import Costs, Pricing
 from router.pool.devices import with_lost_devices
 from router.pool.file_names import file_name
 from router.pool.handover import Tenure
@@ -82,6 +83,7 @@ class EngineMember(Laned):
         metrics: bool = True,
         lost_devices: Callable[[], str] | None = None,
         timings: Timings | None = None,
+        costs: Costs | None = None,
         command: tuple[str, ...] = HOST_COMMAND,
         generation: int = 0,
     ) -> None:
@@ -124,6 +126,7 @@ class EngineMember(Laned):
         self._metrics = Question()
         self.tenure = Tenure(self._spec)
         self.starting = Starting(timings or Timings(None), key_of(self._spec))
+        self.pricing = Pricing(costs or Costs(None), key_of(self._spec), member.name, self._load)
         self._lost_devices = lost_devices
         self.held = Held()  #: requests that wait for it to wake
         self.on_asked: Callable[[], None] | None = None  #: called as one begins to wait there
@@ -189,6 +192,7 @@ class EngineMember(Laned):
             start=self.starting.progress(),
             adapters=tuple(adapter.name for adapter in self.adapters.there),
             **self.sleep_status(),
+            cost=self._load.model(),
         )
 
     async def start(self) -> None:

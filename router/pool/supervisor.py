@@ -15,6 +15,7 @@ import msgspec
 from router.config import Supervision
 from router.errors import ArgumentsRefused, EngineStartError
 from router.pool.base import PoolMember
+from router.pool.costs import KEEP_S, WINDOW_S, keep, learn
 from router.pool.engine import EngineMember
 from router.pool.laned import ALIVE
 from router.pool.stages import StartProgress
@@ -68,6 +69,7 @@ class Supervisor:
             if self._supervision.restart:
                 self._revived[member] = self._keep(self._start_until_ready(member, error.why))
         self._keep(self._watch())
+        self._keep(self._price())
 
     async def stop(self) -> None:
         """Stop all members at once. Idempotent."""
@@ -243,6 +245,26 @@ class Supervisor:
                         self._look_at(member)
                     except Exception:  # the others must still be watched
                         log.exception("engine %r could not be asked whether it lives", member.name)
+
+    async def _price(self) -> None:
+        """Teach the engines' step models, and keep what they learnt."""
+        learnt_s = kept_s = time.monotonic()
+        try:
+            while True:
+                await asyncio.sleep(WINDOW_S)
+                now_s = time.monotonic()
+                engines = self._engines()
+                loads, devices = [each.pricing.load for each in engines], [each.loader.devices for each in engines]
+                learn(loads, devices, now_s - learnt_s)
+                learnt_s = now_s
+                if now_s >= kept_s + KEEP_S:
+                    kept_s = now_s
+                    await asyncio.to_thread(keep, [each.pricing for each in engines])
+        finally:
+            keep([each.pricing for each in self._engines()])
+
+    def _engines(self) -> list[EngineMember]:
+        return [member for member in self._members if isinstance(member, EngineMember)]
 
     def _look_at(self, member: EngineMember) -> None:
         now_s, settings = time.monotonic(), self._supervision

@@ -21,7 +21,8 @@ _decode = msgspec.msgpack.Decoder(Message).decode
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 DONE: list[Any] = [4, 7, [300, 70_000, 1], "length", [0.5, 1.5]]
-LOAD: list[Any] = [7, 300, 1, 0.5, 0.25, 1e3, 0.01]
+SUMS = [float(i) for i in range(22)]
+LOAD: list[Any] = [7, 300, 1, 0.5, 0.25, 1e3, 0.01, 70_000, SUMS]
 CHUNKS: list[Any] = [3, [[1, b"data: {}\n\n"], [70_000, b""], [2**40, bytes(300)]]]
 
 scalars = (
@@ -50,7 +51,7 @@ def natively(frame: bytes) -> Message | None:
         id, usage, times, reason = done
         return Done(id=id, usage=Usage(*usage), finish_reason=reason, timings=Timings(*times))
     if load is not None:
-        running, waiting, kv_use, prefix_hit, prefill, output = load
+        running, waiting, kv_use, prefix_hit, prefill, output, held, sums = load
         return Load(
             running=running,
             waiting=waiting,
@@ -58,6 +59,8 @@ def natively(frame: bytes) -> Message | None:
             prefix_hit=prefix_hit,
             prefill_tokens_per_s=prefill,
             time_per_output_token_s=output,
+            context_tokens=held,
+            sums=sums,
         )
     return None
 
@@ -90,11 +93,19 @@ def test_fields_appended_to_usage_and_timings_are_skipped_natively(usage: list[A
     assert natively(frame) == natively(encode(DONE)) == _decode(frame)
 
 
-@pytest.mark.parametrize("fields", [DONE[:length] for length in (2, 3, 4)] + [LOAD[:length] for length in range(1, 7)])
+@pytest.mark.parametrize("fields", [DONE[:length] for length in (2, 3, 4)] + [LOAD[:length] for length in range(1, 10)])
 def test_missing_fields_have_their_defaults_natively(fields: list[Any]) -> None:
     found = natively(encode(fields))
     assert found is not None
     assert found == _decode(encode(fields))
+
+
+@pytest.mark.parametrize("sums", [[], SUMS[:5], SUMS[:21], [*SUMS, 1.5], [*SUMS, None, [1]]], ids=len)
+def test_step_sums_of_older_and_newer_hosts_are_read_natively(sums: list[Any]) -> None:
+    frame = encode([*LOAD[:-1], sums])
+    found = natively(frame)
+    assert found is not None
+    assert found == _decode(frame)
 
 
 @pytest.mark.parametrize("usage", [[], [3], [3, 2]], ids=str)

@@ -17,6 +17,7 @@ from router.ipc.frames import FrameDecoder, encode_frame
 from router.ipc.messages import Chunks, Done, Fail, Load, Message, Submit
 from router.native import plain
 from router.native.spec import TurnWeights
+from router.steps import StepSums
 from router.types import Capability, Timings, Usage
 
 TURNS = TurnWeights()
@@ -362,7 +363,7 @@ def test_a_load_is_read_as_msgspec_does(running: int, waiting: int, figures: tup
         time_per_output_token_s=output,
     )
     frame = bytes(encode_frame(load))[4:]
-    assert plain.read_load(frame) == (running, waiting, use, hit, prefill, output)
+    assert plain.read_load(frame) == (running, waiting, use, hit, prefill, output, 0, StepSums())
     assert plain.read_done(frame) is plain.read_chunks(frame) is None
     assert plain.read_load(frame[:-1]) is plain.read_load(frame + b"\xc0") is None
 
@@ -401,7 +402,9 @@ def test_mutated_frames_are_read_alike_or_left(data: st.DataObject) -> None:
         read = _decoder.decode(frame)
         assert isinstance(read, Load)
         figures = (read.kv_use, read.prefix_hit, read.prefill_tokens_per_s, read.time_per_output_token_s)
-        assert repr(load) == repr((read.running, read.waiting, *figures))  # two that are no number are not equal
+        assert repr(load) == repr(
+            (read.running, read.waiting, *figures, read.context_tokens, read.sums)
+        )  # two that are no number are not equal
     elif done is not None:
         id, usage, times, reason = done
         read = _decoder.decode(frame)

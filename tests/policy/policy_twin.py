@@ -3,6 +3,8 @@
 g = uncached prompt tokens / prefill rate + E[output tokens] * time per output token
 c = g * USD per second of the GPU share
 w = g of what is queued + own prefill
+
+and as far as the step model is trusted, g and w are the model's.
 """
 
 import dataclasses
@@ -58,15 +60,19 @@ def terms(query: Query, scores: Scores, snapshot: Snapshot, settings: Settings) 
 def _term(
     index: int, member: MemberState, quality: float, query: Query, prompt_tokens: int, settings: Settings
 ) -> Term:
-    prefill_s = (
-        prompt_tokens * (1.0 - member.prefix_hit) / (member.prefill_tokens_per_s or DEFAULT_PREFILL_TOKENS_PER_S)
-    )
+    uncached = prompt_tokens * (1.0 - member.prefix_hit)
+    prefill_s = uncached / (member.prefill_tokens_per_s or DEFAULT_PREFILL_TOKENS_PER_S)
     output_tokens = member.mean_output_tokens or DEFAULT_OUTPUT_TOKENS
     if query.max_tokens is not None and output_tokens > query.max_tokens:
         output_tokens = query.max_tokens
     per_token_s = member.time_per_output_token_s or DEFAULT_TIME_PER_OUTPUT_TOKEN_S
     gpu_s = prefill_s + output_tokens * query.choices * per_token_s
+    if member.cost_trust > 0:
+        by_model = model_cost_s(member, prompt_tokens, uncached, output_tokens, query.choices)
+        gpu_s = gpu_s + member.cost_trust * (by_model - gpu_s)
     wait_s = member.queued_gpu_s + prefill_s
+    if member.wait_trust > 0:
+        wait_s = wait_s + member.wait_trust * (model_wait_s(member, uncached) - wait_s)
     cost_usd = gpu_s * member.usd_per_s
     return Term(
         model=member.name,
@@ -77,6 +83,22 @@ def _term(
         utility=quality - settings.price * cost_usd,
         excluded=exclusion(index, member, query, prompt_tokens, wait_s, settings),
     )
+
+
+def model_cost_s(member: MemberState, prompt: float, uncached: float, output: float, choices: float) -> float:
+    rows = output * choices
+    own_s = uncached * member.step_prefill_s + rows * (
+        member.step_running_s + (prompt + output / 2) * member.step_context_s
+    )
+    return own_s + member.busy * (rows * member.step_s / (float(member.running) + choices))
+
+
+def model_wait_s(member: MemberState, uncached: float) -> float:
+    running, held = float(member.running), float(member.held_tokens)
+    step_s = member.step_s + running * member.step_running_s + held * member.step_context_s
+    under_way_s = step_s / 2 if running > 0 else 0.0
+    own_s = (uncached + member.queued_tokens) * member.step_prefill_s
+    return member.overhead_s + (under_way_s + member.queued_steps * step_s + step_s + member.step_running_s + own_s)
 
 
 def exclusion(

@@ -45,6 +45,18 @@ def member(draw: st.DrawFn, name: str) -> MemberState:
         usd_per_s=draw(st.sampled_from([0.0, 0.0003, 0.01]) | odd),
         canary_of=draw(st.integers(0, 5)),
         canary_weight=draw(st.sampled_from([0.0, 0.0, 0.3, 1.0])),
+        running=draw(st.sampled_from([0, 1, 7, 256]) | count),
+        held_tokens=draw(count),
+        queued_tokens=draw(st.floats(0, 1e5) | odd),
+        queued_steps=draw(st.floats(0, 1e3) | odd),
+        busy=draw(st.floats(0, 1) | odd),
+        step_s=draw(rate),
+        step_running_s=draw(rate),
+        step_context_s=draw(rate),
+        step_prefill_s=draw(rate),
+        overhead_s=draw(st.floats(0, 1) | odd),
+        cost_trust=draw(st.sampled_from([0.0, 0.0, 0.5, 1.0]) | odd),
+        wait_trust=draw(st.sampled_from([0.0, 0.0, 0.5, 1.0]) | odd),
     )
 
 
@@ -233,7 +245,7 @@ def test_an_empty_pool_has_no_member_that_can_serve() -> None:
 def test_every_number_of_the_python_structs_is_read() -> None:
     """`running` and `kv_use` alone say nothing to a decision."""
     record = native.decide(ASKED, SCORES, TWO, Settings()).record()
-    assert {"name", "running", "kv_use"} == {*MemberState.__struct_fields__} - {*native.NAMES["members"]}
+    assert {"name", "kv_use"} == {*MemberState.__struct_fields__} - {*native.NAMES["members"]}
     assert {*native.NAMES["settings"], "excluded"} == {*Settings.__struct_fields__}
     assert {*native.NAMES["scores"], "prompt_tokens"} == {*Scores.__struct_fields__}
     assert {"model", *native.NAMES["terms"]} == {*Term.__struct_fields__}

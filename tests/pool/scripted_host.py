@@ -40,6 +40,7 @@ from router.ipc.messages import (
     Submit,
 )
 from router.ipc.spec import ArgumentRefusal, HostSpec
+from router.steps import StepSums
 from router.types import Timings, Usage
 
 _VERBS = ("metrics", "admin", "stored", "hand_over", "give_up")
@@ -167,7 +168,10 @@ class ScriptedHost:
         elif what == "claim":
             self._send(Done(id=id, usage=Usage(*step[1]), timings=Timings(*step[2])))
         elif what == "load":
-            self._send(Load(**step[1]))
+            fields = dict(step[1])
+            if "sums" in fields:
+                fields["sums"] = msgspec.convert(fields["sums"], StepSums)
+            self._send(Load(**fields))
         elif what == "fail":
             error = {"error": {"message": f"scripted {step[1]}", "type": "scripted", "code": step[2]}}
             body = json.dumps(error).encode()

@@ -16,12 +16,14 @@ import pytest
 from router.config import Member, Supervision
 from router.errors import ArgumentsRefused, EngineStartError
 from router.pool.base import Work
+from router.pool.costs import Costs
 from router.pool.devices import lost
 from router.pool.engine import EngineMember
 from router.pool.link import HostLink
 from router.pool.process import HostProcess
 from router.pool.supervisor import StartEvent, Supervisor
 from router.pool.turns import Load, Turn
+from router.steps import StepSums
 from tests.conftest import patience, until
 from tests.pool.gpus import Gpus, gpu
 
@@ -439,3 +441,41 @@ async def test_stop_ends_a_restart_under_way(make: Make, heard: Any) -> None:
 
 def script(*steps: list[Any]) -> Work:
     return Work(kind="chat", body=json.dumps({"user": json.dumps(steps)}).encode(), stream=True)
+
+
+def sums(steps: int) -> list[float]:
+    """Of so many steps of one sequence, 10 ms each."""
+    told = {"rows": steps, "steps": steps, "running": steps, "seconds": steps * 0.01, "seconds_seconds": steps * 1e-4}
+    told |= {"steps_steps": steps, "steps_running": steps, "running_running": steps}
+    told |= {"steps_seconds": steps * 0.01, "running_seconds": steps * 0.01}
+    return [float(told.get(name, 0)) for name in StepSums.__struct_fields__]
+
+
+async def test_what_an_engines_steps_took_is_learnt_shown_and_kept_at_the_end(
+    folder: Path, host_command: tuple[str, ...], tmp_path: Path, heard: Any
+) -> None:
+    costs = Costs(tmp_path)
+    member = EngineMember(
+        Member(name="m", model="scripted"), SETTINGS, folder, gpu_share=1.0, env=dict(os.environ),
+        command=host_command, costs=costs,
+    )  # fmt: skip
+    supervisor, load = Supervisor([member], SETTINGS), member.pricing.load
+    try:
+        await supervisor.start()
+        for told in range(100, 400, 100):
+            script = [["load", {"running": 1, "context_tokens": 70, "sums": sums(told)}], ["done"]]
+            receiver = heard()
+            member.submit(Work(kind="chat", body=json.dumps({"user": json.dumps(script)}).encode()), receiver)
+            await receiver.end()
+            heard_of = member._load.changes
+            await until(lambda heard_of=heard_of: member._load.changes > heard_of)  # type: ignore[misc]
+        cost = member.status().cost
+    finally:
+        await supervisor.stop()
+    assert cost == load.model()
+    assert cost is not None
+    assert cost.windows == 2
+    assert cost.step_s + cost.running_s == pytest.approx(0.01, rel=0.01)
+    kept = costs.of(member.pricing.key)
+    assert kept is not None
+    assert (kept.member, kept.model.windows) == ("m", 2)

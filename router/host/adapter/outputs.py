@@ -15,6 +15,8 @@ from router.host.adapter.tally import Tally
 from router.host.load import LoadMeter
 from router.host.sse import NONE_CACHED, Cached
 
+#: Seconds of the engine after which they are counted anew.
+_COUNT_S = 0.5
 _NEEDED_HERE = ("_finish_request", "process_outputs")
 _NEEDED = ("request_states", "external_req_ids", "log_stats", "stream_interval", "tracing_enabled")
 
@@ -45,6 +47,7 @@ class LeanOutputs:
         self._states = processor.request_states
         self._meter = meter
         self._listeners: dict[str, Listener] = {}
+        self._counted_s = 0.0  # when the tokens that sequences hold were last counted
         # From 0.33 on an output may say that a paused engine refused the request; the original knows how to tell.
         self._may_refuse = "error" in EngineCoreOutput.__struct_fields__
 
@@ -67,10 +70,15 @@ class LeanOutputs:
         stats = None if self._tally is None else self._tally.step()
         if stats is not None:
             stats.iteration_timestamp = time.time()
+        if engine_core_timestamp is not None and engine_core_timestamp > self._counted_s + _COUNT_S:
+            self._counted_s = engine_core_timestamp
+            self._meter.holds(sum(_held(state) for state in self._states.values() if not state.is_prefilling))
         for output in engine_core_outputs:
             tokens += len(output.new_token_ids)
             if output.events is not None and engine_core_timestamp is not None:
                 self._prefilled(output, engine_core_timestamp)
+            if output.finish_reason is not None and (state := self._states.get(output.request_id)) is not None:
+                self._meter.ended(_held(state) + len(output.new_token_ids))
             listener = listeners.get(output.request_id)
             if listener is None or (self._may_refuse and output.error is not None):
                 others.append(output)
@@ -151,7 +159,15 @@ class LeanOutputs:
             return
         scheduled = [event.timestamp for event in output.events if event.type.name == "SCHEDULED"]
         if scheduled:
-            self._meter.prefilled(state.prompt_len - stats.num_cached_tokens, now - scheduled[0])
+            computed = state.prompt_len - stats.num_cached_tokens
+            self._meter.prefilled(computed, now - scheduled[0])
+            self._meter.began(state.prompt_len, computed, scheduled[0])
+
+
+def _held(state: Any) -> int:
+    """Tokens that a sequence held before this step."""
+    written: int = 0 if state.detokenizer is None else state.detokenizer.num_output_tokens()
+    return int(state.prompt_len) + written
 
 
 def takes_outputs(engine: Any) -> bool:

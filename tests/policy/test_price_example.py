@@ -1,0 +1,79 @@
+"""The worked example of docs/price.md, computed by the code that decides."""
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from router.policy import Settings, decide
+from router.types import MemberState, Query, Scores, Snapshot, Term
+
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "price.md").read_text()
+ENGINE = MemberState(
+    name="m",
+    running=15,
+    held_tokens=15_000,
+    prefix_hit=0.375,
+    mean_output_tokens=200.0,
+    usd_per_s=1.0,
+    step_s=6e-3,
+    step_running_s=0.12e-3,
+    step_context_s=40e-9,
+    step_prefill_s=30e-6,
+    overhead_s=2e-3,
+    cost_trust=1.0,
+    wait_trust=1.0,
+)
+
+
+def term(prompt_tokens: int = 800, choices: int = 1, **state: float) -> Term:
+    pool = Snapshot((msgspec.structs.replace(ENGINE, **state),))
+    query = Query(kind="chat", model="auto", turns=(), choices=choices)
+    return decide(query, Scores((0.5,), prompt_tokens), pool, Settings()).terms[0]
+
+
+@pytest.mark.parametrize(
+    ("line", "seconds"),
+    [
+        ("| marginal: idle device | 46.2 ms |", term(busy=0.0).gpu_s),
+        ("| average: saturated device | 121.2 ms |", term(busy=1.0).gpu_s),
+        ("| its share of `a`: `o a / 16` | 75.0 ms |", term(busy=1.0).gpu_s - term(busy=0.0).gpu_s),
+        ("| `g` where the device is busy for .4 of the time | 76.2 ms |", term(busy=0.4).gpu_s),
+        ("| uncached prompt, `u d` | 500 tokens: 15.0 ms |", term().gpu_s - term(step_prefill_s=0.0).gpu_s),
+        ("| its rows, `o (b + (p + o / 2) c)` | 200 of .156 ms: 31.2 ms |", term(step_prefill_s=0.0).gpu_s),
+        ("| `w`, with 2 ms of overhead | 29.72 ms |", term().wait_s),
+        ("| the batch's step, `T` | 8.4 ms |", term(queued_steps=1.0).wait_s - term().wait_s),
+    ],
+)
+def test_the_page_says_what_is_computed(line: str, seconds: float) -> None:
+    assert line in PAGE
+    told = float(line.removesuffix(" ms |").rpartition(" ")[2])
+    assert seconds * 1e3 == pytest.approx(told, abs=1e-9)
+
+
+def test_a_saturated_batch_pays_for_all_of_its_seconds_and_no_more() -> None:
+    """All 16 sequences, as each sees the other 15, over the mean of their steps."""
+    paid_s = 16 * term(prompt_tokens=0, busy=1.0).gpu_s
+    mean_step_s = 6e-3 + 16 * (0.12e-3 + 100 * 40e-9)
+    assert paid_s == pytest.approx(200 * mean_step_s)
+
+
+def test_four_choices_that_run_alone_pay_for_the_same_steps_as_one() -> None:
+    one, four = (
+        term(busy=1.0, step_running_s=0.0, step_context_s=0.0, step_prefill_s=0.0, running=0),
+        term(choices=4, busy=1.0, step_running_s=0.0, step_context_s=0.0, step_prefill_s=0.0, running=0),
+    )
+    assert (one.gpu_s, four.gpu_s) == pytest.approx((200 * 6e-3, 200 * 6e-3))
+
+
+def test_half_a_trust_lies_between_the_rates_and_the_model() -> None:
+    rates = {"prefill_tokens_per_s": 1_000.0, "time_per_output_token_s": 0.01, "queued_gpu_s": 1.0}
+    simple, half, whole = (term(cost_trust=t, wait_trust=t, **rates) for t in (0.0, 0.5, 1.0))
+    assert simple.gpu_s == pytest.approx(0.5 + 2.0)
+    assert simple.wait_s == pytest.approx(1.0 + 0.5)
+    assert half.gpu_s == pytest.approx((simple.gpu_s + whole.gpu_s) / 2)
+    assert half.wait_s == pytest.approx((simple.wait_s + whole.wait_s) / 2)
+
+
+def test_an_idle_engine_has_no_step_under_way() -> None:
+    assert term(running=0, held_tokens=0, overhead_s=0.0).wait_s == pytest.approx(6e-3 + 0.12e-3 + 500 * 30e-6)
