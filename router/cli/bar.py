@@ -7,11 +7,13 @@ from collections.abc import Callable
 class Bar:
     """Progress on standard error: bars on a terminal, a line a stage elsewhere, nothing beside JSON."""
 
-    def __init__(self, *, shown: bool) -> None:
+    def __init__(self, *, shown: bool, left: bool = False) -> None:
+        """`left`: with the time left, of work whose steps take the same time each."""
         from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-        columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+        time = TimeRemainingColumn() if left else TimeElapsedColumn()
+        columns = (TextColumn("{task.description}"), BarColumn(), time)
         terminal = sys.stderr.isatty()
         self._plain = shown and not terminal
         self._progress = Progress(*columns, console=Console(stderr=True), disable=not shown or not terminal)

@@ -15,6 +15,7 @@ VERBS = {
     "validate": "check a headgate.yaml and show what it means",
     "plan": "what memory each engine takes and gets, and whether all fit; starts nothing",
     "members": "the members of a running server: their state; add, replace, remove or drain them, try a canary",
+    "profile": "measure in a minute what the steps of a running server's engines take",
     "journal": "the records of requests that ended: the last ones, one of them, or all decided again",
     "data": "logs and benchmarks to outcomes tables, and what is in a table",
     "train": "outcomes table -> checkpoint, with held-out figures",
