@@ -84,6 +84,8 @@ def our_step(streams: int) -> Callable[[list[Any]], None]:
         def __init__(self, index: int) -> None:
             self._writer = EventWriter(Head(f"chatcmpl-{index}", "tiny", "chat", 0), prompt_tokens=20)
 
+        def begun(self) -> None: ...
+
         def heard(self, text: str, tokens: int, finish: str | None, stop: int | str | None, cached: int) -> None:
             answer.chunk(self._writer.text(0, text, tokens))
 

@@ -40,6 +40,10 @@ class ErrorAnswer(msgspec.Struct, frozen=True, kw_only=True):
 class AnswerSink(Protocol):
     """Who hears one answer: `chunk`*, then one of `done` and `fail`. Calls after the end are ignored."""
 
+    def begun(self) -> None:
+        """Its first token is there, though no chunk may follow before the last one is."""
+        ...
+
     def chunk(self, data: bytes) -> None: ...
 
     def untimed(self) -> None:

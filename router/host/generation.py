@@ -56,12 +56,16 @@ class Generation:
 
     # Answer
 
+    def begun(self) -> None:
+        if self._first_token_s == 0.0:
+            self._first_token_s = self._loop.time() - self._received
+
     def chunk(self, data: bytes) -> None:
         if not self._streaming:
             if not self._open:
                 return
             self._streaming = True
-            self._first_token_s = self._loop.time() - self._received
+            self.begun()
         if type(data) is not bytes and self._refuse_unsendable(data):
             return
         if not self._outbox.chunk(self._id, data):

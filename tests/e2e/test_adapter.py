@@ -83,7 +83,11 @@ def test_bad_arguments_are_refused_with_the_name(pair, engine_args, message):
 class Listener:
     def __init__(self, whole):
         self.whole, self.text, self.tokens, self.end = whole, "", 0, None
-        self.errors = []
+        self.errors, self.begun_calls = [], 0
+
+    def begun(self):
+        assert self.end is None
+        self.begun_calls += 1
 
     def broken(self, error):
         self.errors.append(error)
@@ -114,6 +118,10 @@ class Noted:
 
     def __init__(self):
         self.chunks, self.failure = [], None
+
+    def begun(self): ...
+
+    def untimed(self): ...
 
     def chunk(self, data):
         self.chunks.append(data)
@@ -188,6 +196,7 @@ def test_the_short_way_says_what_vllm_says(pair, tokenizer, seed, whole):
             break
     assert (listener.text, listener.tokens, listener.end) == (collector.text, collector.tokens, collector.end)
     assert listener.end is not None
+    assert listener.begun_calls == (1 if whole else 0)
     assert dict(ours.external_req_ids) == dict(theirs.external_req_ids) == {}
 
 
@@ -212,6 +221,35 @@ def test_what_nobody_listens_to_goes_vllms_way(pair, tokenizer):
     processor.abort_requests(["mine"], internal=True)
     lean(outputs, 2.0, None)
     assert (collector.tokens, listener.tokens) == (2, 1)
+
+
+def test_steps_are_summed_with_what_vllm_says_of_prompts_and_ends(pair, tokenizer):
+    from vllm import SamplingParams
+    from vllm.sampling_params import RequestOutputKind
+    from vllm.v1.engine import EngineCoreEvent, EngineCoreEventType, EngineCoreOutput, FinishReason
+    from vllm.v1.engine.output_processor import OutputProcessor
+    from vllm.v1.metrics.stats import PrefillStats
+
+    from router.host.adapter.outputs import LeanOutputs
+
+    processor, meter = OutputProcessor(tokenizer, log_stats=False), LoadMeter()
+    add(processor, "mine", SamplingParams(max_tokens=9, output_kind=RequestOutputKind.DELTA), Collector("mine"))
+    lean = LeanOutputs(processor, meter)
+    lean.listen("mine", Listener(False))
+    prompt = processor.request_states["mine"].prompt_len
+    read = PrefillStats(num_prompt_tokens=prompt, num_computed_tokens=prompt)
+    scheduled = [EngineCoreEvent.new_event(EngineCoreEventType.SCHEDULED, 9.9)]
+    lean([EngineCoreOutput(request_id="mine", new_token_ids=[22], events=scheduled, prefill_stats=read)], 10.0, None)
+    meter.scheduled(0, 1, 0, 0.1)
+    lean([EngineCoreOutput(request_id="mine", new_token_ids=[22])], 10.02, None)
+    meter.scheduled(0, 1, 0, 0.1)
+    assert meter.load(1).context_tokens == prompt + 2
+    lean([EngineCoreOutput(request_id="mine", new_token_ids=[22], finish_reason=FinishReason.STOP)], 10.04, None)
+    meter.scheduled(0, 0, 0, 0.0)
+    load = meter.load(1)
+    assert (load.sums.rows, load.sums.running, load.sums.prefill, load.context_tokens) == (3, 3, prompt, 0)
+    assert load.sums.context == prompt + (prompt + 1) + (prompt + 2)
+    assert load.sums.seconds == pytest.approx(0.14)
 
 
 def test_the_short_way_declines_what_it_does_not_cover(pair, tokenizer):

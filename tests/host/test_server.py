@@ -52,6 +52,26 @@ async def test_chunks_of_one_tick_leave_in_one_frame_and_ends_follow(host, wait_
     await wait_until(lambda: len(frontend.of(Done)) == 2)
 
 
+async def test_the_first_token_of_a_whole_answer_is_timed_when_it_is_there_and_not_when_the_answer_is(host, wait_until):
+    frontend = await host.join()
+    for id in (1, 2):
+        frontend.submit(id, b"%d" % id)
+    await wait_until(lambda: len(host.engine.answers) == 2)
+    timed, untimed = host.engine.answers[b"1"], host.engine.answers[b"2"]
+    timed.begun()
+    await asyncio.sleep(0.05)
+    for answer in (timed, untimed):
+        answer.begun()
+        answer.chunk(b"whole")
+    untimed.untimed()
+    for answer in (timed, untimed):
+        answer.done(Usage(3, 2, 1), "stop")
+    await wait_until(lambda: len(frontend.of(Done)) == 2)
+    timings = {done.id: done.timings for done in frontend.of(Done)}
+    assert 0 < timings[1].first_token_s <= timings[1].total_s - 0.04
+    assert timings[2].first_token_s == 0
+
+
 async def test_abort_stops_the_engine_and_says_nothing_more(host, wait_until):
     frontend = await host.join()
     frontend.submit(1, b"a")

@@ -131,7 +131,7 @@ class AppCall:
                 if match := _FINISH.search(body):
                     self._finish_reason = match.group(1).decode()
                 self._answer.chunk(body)
-            if self._kind == "stored":
+            if self._kind == "stored" or not self._streams:
                 self._answer.untimed()
             self._answer.done(usage or Usage(), self._finish_reason)
 
@@ -141,6 +141,9 @@ class Heard:
 
     def __init__(self) -> None:
         self.chunks: list[bytes] = []
+
+    def begun(self) -> None:
+        pass
 
     def chunk(self, data: bytes) -> None:
         self.chunks.append(data)

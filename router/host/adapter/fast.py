@@ -267,6 +267,10 @@ class Generation:
 
     # what the engine calls
 
+    def begun(self) -> None:
+        self._opened = True
+        self._answer.begun()
+
     def heard(
         self, text: str, tokens: int, finish_reason: str | None, stop_reason: int | str | None, cached: Cached
     ) -> None:
@@ -354,6 +358,8 @@ class Generation:
         choices = [Choice(index, text, reason, stop_reason) for index, text, _, reason, stop_reason in pieces]
         usage = Usage(self._prompt_tokens, sum(count for _, _, count, _, _ in pieces), cached.read)
         self._answer.chunk(whole(self._head, choices, usage, cached.created))
+        if not self._opened:  # several choices: when the first token came was not told
+            self._answer.untimed()
         self._answer.done(usage, choices[0].finish_reason or "stop")
 
     def _go_slow(self) -> None:

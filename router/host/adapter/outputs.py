@@ -26,6 +26,10 @@ class Listener(Protocol):
 
     whole: bool
 
+    def begun(self) -> None:
+        """The first token of a whole answer is there."""
+        ...
+
     def heard(
         self, text: str, tokens: int, finish_reason: str | None, stop_reason: int | str | None, cached: Cached
     ) -> None:
@@ -108,6 +112,8 @@ class LeanOutputs:
             self._count(stats, state, output, now)
         if state.is_prefilling:
             state.is_prefilling = False
+            if listener.whole:
+                listener.begun()
             if output.prefill_stats is not None:
                 state.num_cached_tokens = output.prefill_stats.num_cached_tokens
                 state.num_cache_creation_tokens = getattr(output.prefill_stats, "num_cache_creation_tokens", 0)

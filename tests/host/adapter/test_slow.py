@@ -19,6 +19,10 @@ class Heard:
     def __init__(self):
         self.chunks, self.usage, self.finish_reason, self.failure = [], None, None, None
         self.ended = asyncio.Event()
+        self.timed = True
+
+    def untimed(self):
+        self.timed = False
 
     def chunk(self, data):
         self.chunks.append(data)
@@ -97,6 +101,7 @@ async def test_a_whole_body_is_one_chunk_with_its_usage():
     body = b'{"choices":[{"finish_reason":"tool_calls"}],"usage":{"prompt_tokens":5,"completion_tokens":2}}'
     heard = await ask(answering(200, body))
     assert heard.chunks == [body]
+    assert not heard.timed  # the application does not tell when the first token came
     assert (heard.usage, heard.finish_reason) == (Usage(5, 2), "tool_calls")
     heard = await ask(answering(200, b'{"usage":{"input_tokens":4,"output_tokens":1}}'), "responses")
     assert heard.usage == Usage(4, 1)
