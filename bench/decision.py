@@ -138,7 +138,12 @@ def _intake(lanes: list[Lane], names: list[str]) -> Any:
 
         return Express(None, set(), lanes, names, count().__next__, "bench", Limits())
     requests = Requests(Slots(8, 1 << 20, lambda: None), None, "bench", "bench")
-    return Intake(requests, BaseRequest, lanes, names, count().__next__, count().__next__, Limits())
+    try:
+        from router.native.fleet import Fleet
+    except ImportError:  # likewise
+        return Intake(requests, BaseRequest, lanes, names, count().__next__, count().__next__, Limits())  # type: ignore[arg-type]
+    fleet = Fleet([[lane] for lane in lanes])
+    return Intake(requests, BaseRequest, fleet, names, count().__next__, count().__next__, Limits())
 
 
 def microseconds(work: Callable[[T], object], queries: Sequence[T]) -> list[float]:

@@ -45,8 +45,16 @@ struct StepPrices {
 // The time to the first token, and between two, that was expected of a request as it was submitted.
 struct Expected {
   uint64_t id = 0;
+  bool priced = false;  // the step model told the times
   double first_token_s = 0, output_token_s = 0, overhead_s = 0;
+  double matched = -1;  // share of its prompt that the engine got before; below 0: not known
 };
+
+// Another number for each cache that an engine begins with, above 0 (csrc/prefixes.hpp).
+inline uint32_t next_holder() {
+  static uint32_t last = 0;
+  return ++last ? last : ++last;
+}
 
 // What the model says of a batch, in one place for what is expected here and for the terms of a decision.
 inline double batch_step_s(const StepPrices& p, double running, double context) {
@@ -74,6 +82,7 @@ class Load {
   double overhead_s = 0;  // of a first token beyond the steps that lead to it: rendering, and the way between processes
   double busy = 0;        // share of the time in which the devices' engines worked lately
   double others = 0;      // and the others of them, summed
+  uint32_t holder = next_holder();
 
   void reported(const LoadFrame& told) {
     frame = bounded(told);
@@ -87,6 +96,15 @@ class Load {
     reported({});
     reported_ = false;
     base_ = {}, based_ = false;
+    holder = next_holder();
+  }
+
+  // Share of a prompt that the prefix cache is expected to have, `matched` of which the engine got before; below 0: not
+  // known, and the share that it lately had of all prompts is told.
+  double hit(double matched) const {
+    if (matched < 0) return frame.prefix_hit;
+    const double beyond = hits_ < kFewAnswers ? frame.prefix_hit : beyond_;
+    return std::min(1.0, matched * kept_ + (1 - matched) * beyond);
   }
 
   // Seconds that the engine has worked since the last `learn`.
@@ -110,10 +128,11 @@ class Load {
     return learnt;
   }
 
-  // `id`: of the request in the engine, to be told again as it is answered; 0: nothing is expected of it.
-  void submitted(int64_t prompt_tokens, uint64_t id = 0) {
+  // `id`: of the request in the engine, to be told again as it is answered; 0: nothing is expected of it. `matched`: as
+  // of `hit`.
+  void submitted(int64_t prompt_tokens, uint64_t id = 0, double matched = -1) {
     const double tokens = static_cast<double>(prompt_tokens);
-    if (id && cost.windows >= kFewWindows) expected_[id % kExpected] = expect(id, tokens);
+    if (id) expected_[id % kExpected] = expect(id, tokens, matched);
     ++in_flight;
     ++fresh_waiting_;
     fresh_tokens_ += prompt_tokens;
@@ -145,7 +164,10 @@ class Load {
     }
     Expected& expected = expected_[id % kExpected];
     if (!id || expected.id != id) return;
-    compare(expected, completion, first_token_s, decoding_s);
+    if (expected.priced) compare(expected, completion, first_token_s, decoding_s);
+    if (expected.matched >= 0 && prompt > 0) {
+      cached_of(expected.matched, std::min(1.0, static_cast<double>(cached) / static_cast<double>(prompt)));
+    }
     expected.id = 0;
   }
 
@@ -216,13 +238,23 @@ class Load {
   // Median errors up to which a kind of prediction is trusted wholly, and from which on not at all.
   static constexpr double kFineCost = 0.15, kPoorCost = 0.6, kFineWait = 0.3, kPoorWait = 1.2;
 
-  Expected expect(uint64_t id, double prompt_tokens) const {
+  Expected expect(uint64_t id, double prompt_tokens, double matched) const {
+    if (cost.windows < kFewWindows) return {id, false, 0, 0, 0, matched};
     const StepPrices p = prices();
     const double running = static_cast<double>(frame.running), context = static_cast<double>(frame.context_tokens);
-    const double prefill = prompt_tokens * (1 - frame.prefix_hit);
+    const double prefill = prompt_tokens * (1 - hit(matched));
     const double first_s = headgate::first_token_s(p, running, context, prefill, queued_tokens(), queued_steps());
     const double token_s = batch_step_s(p, running + 1, context + prompt_tokens + mean_output_tokens / 2);
-    return {id, first_s + overhead_s, token_s, overhead_s};
+    return {id, true, first_s + overhead_s, token_s, overhead_s, matched};
+  }
+
+  // Of an answered prompt: the cache had `share` of it, of which the engine got `matched` before. What it had is told
+  // of the beginning first: of what it got before, so much is still kept; of the rest, so much has come otherwise.
+  void cached_of(double matched, double share) {
+    const double kept = std::min(share, matched), beyond = share - kept;
+    const double newest = std::max(kNew, 1 / static_cast<double>(++hits_));
+    if (matched > 0) kept_ += newest * matched * (kept / matched - kept_);
+    if (matched < 1) beyond_ += newest * (1 - matched) * (beyond / (1 - matched) - beyond_);
   }
 
   void compare(const Expected& e, int64_t completion, double first_token_s, double decoding_s) {
@@ -276,6 +308,8 @@ class Load {
   StepSums base_;                                 // of the frame that was learnt from last
   bool based_ = false;                            // there was one
   double cost_trust_ = 0, wait_trust_ = 0;
+  double kept_ = 1, beyond_ = 0;
+  uint64_t hits_ = 0;  // answers that these were learnt from
   Expected expected_[kExpected];
   double mean_prompt_tokens_ = 0, prefill_tokens_per_s_ = 0, time_per_output_token_s_ = 0, ttft_s_ = 0;
 };

@@ -58,7 +58,12 @@ using Bits = uint32_t;  // of capabilities, in the order of types.Capability
   X(double, step_prefill_s) \
   X(double, overhead_s) \
   X(double, cost_trust) \
-  X(double, wait_trust)
+  X(double, wait_trust) \
+  X(int64_t, replicas) \
+  X(int32_t, replica) \
+  X(int32_t, rival) \
+  X(double, finish_s) \
+  X(double, rival_finish_s)
 
 // types.Scores: what the head says of each member, and of the whole conversation.
 #define HEADGATE_SCORE(X) \

@@ -36,24 +36,33 @@ inline double known(double value, double otherwise) {
   return value != 0 ? value : otherwise;
 }
 
-// The first hard rule that a member breaks.
-inline Excluded exclusion(const Decided& d, size_t at, double wait_s) {
-  const Member& m = d.members[at];
-  const Question& q = d.question;
-  const auto index = static_cast<int32_t>(at);
-  if (!d.tried.empty() && std::find(d.tried.begin(), d.tried.end(), index) != d.tried.end()) return kTried;
+// The rules that shut a member out whatever else there is.
+inline Excluded shut_out(const Member& m, const Question& q, const Settings& s) {
   if (!m.ready) return kNotReady;
   if (q.needs & ~m.capabilities) return kCapability;
   if (m.context_tokens &&
       static_cast<double>(q.prompt_tokens) > kContextDoubt * static_cast<double>(m.context_tokens)) {
     return kContext;
   }
-  if (m.waiting >= d.settings.most_waiting) return kQueueFull;
+  return m.waiting >= s.most_waiting ? kQueueFull : kNone;
+}
+
+// Those that are given up where they leave no member.
+inline Excluded doubted(const Member& m, const Question& q, const Settings& s, double wait_s) {
+  if (m.breaker_open) return kBreakerOpen;
+  const Maybe& slo = q.slo_ttft_s.given ? q.slo_ttft_s : s.slo_ttft_s;
+  return slo.given && wait_s > slo.value ? kSlo : kNone;
+}
+
+// The first hard rule that a member breaks.
+inline Excluded exclusion(const Decided& d, size_t at, double wait_s) {
+  const Member& m = d.members[at];
+  const auto index = static_cast<int32_t>(at);
+  if (!d.tried.empty() && std::find(d.tried.begin(), d.tried.end(), index) != d.tried.end()) return kTried;
+  if (const Excluded rule = shut_out(m, d.question, d.settings)) return rule;
   // Before the rules that are given up where they leave no member: a canary is never a candidate of its own.
   if (m.canary_weight > 0) return kCanary;
-  if (m.breaker_open) return kBreakerOpen;
-  const Maybe& slo = q.slo_ttft_s.given ? q.slo_ttft_s : d.settings.slo_ttft_s;
-  return slo.given && wait_s > slo.value ? kSlo : kNone;
+  return doubted(m, d.question, d.settings, wait_s);
 }
 
 // Engine seconds of one more request by the step model: what its own rows and tokens add to the steps, and, as far as
@@ -66,10 +75,13 @@ inline double model_cost_s(const Member& m, double prompt, double uncached, doub
   return own_s + m.busy * shared_s;
 }
 
+inline StepPrices prices_of(const Member& m) {
+  return {m.step_s, m.step_running_s, m.step_context_s, m.step_prefill_s, 0, 0};
+}
+
 inline double model_wait_s(const Member& m, double uncached) {
-  const StepPrices prices{m.step_s, m.step_running_s, m.step_context_s, m.step_prefill_s, 0, 0};
   const double running = static_cast<double>(m.running), held = static_cast<double>(m.held_tokens);
-  return m.overhead_s + first_token_s(prices, running, held, uncached, m.queued_tokens, m.queued_steps);
+  return m.overhead_s + first_token_s(prices_of(m), running, held, uncached, m.queued_tokens, m.queued_steps);
 }
 
 // `simple` where the model is not trusted, and the model where it is wholly.
@@ -77,18 +89,31 @@ inline double blend(double simple, double model, double trust) {
   return trust > 0 ? simple + trust * (model - simple) : simple;
 }
 
-inline Term term(const Decided& d, size_t at) {
-  const Member& m = d.members[at];
-  const Question& q = d.question;
-  const double quality = d.scores[at].quality;
+// What a request asks of a member: tokens, and seconds by the simple rates.
+struct Work {
+  double prompt, uncached, output, prefill_s;
+};
+
+inline Work work_of(const Member& m, const Question& q) {
   const double prompt = static_cast<double>(q.prompt_tokens);
   const double uncached = prompt * (1 - m.prefix_hit);
-  const double prefill_s = uncached / known(m.prefill_tokens_per_s, kPrefillTokensPerS);
   double output = known(m.mean_output_tokens, kOutputTokens);
   if (q.max_tokens.given && output > q.max_tokens.value) output = q.max_tokens.value;
-  const double rates_s = prefill_s + output * q.choices * known(m.time_per_output_token_s, kTimePerOutputTokenS);
-  const double gpu_s = blend(rates_s, model_cost_s(m, prompt, uncached, output, q.choices), m.cost_trust);
-  const double wait_s = blend(m.queued_gpu_s + prefill_s, model_wait_s(m, uncached), m.wait_trust);
+  return {prompt, uncached, output, uncached / known(m.prefill_tokens_per_s, kPrefillTokensPerS)};
+}
+
+inline double wait_of(const Member& m, const Work& work) {
+  return blend(m.queued_gpu_s + work.prefill_s, model_wait_s(m, work.uncached), m.wait_trust);
+}
+
+inline Term term(const Decided& d, size_t at) {
+  const Member& m = d.members[at];
+  const double quality = d.scores[at].quality, choices = d.question.choices;
+  const Work work = work_of(m, d.question);
+  const double token_s = known(m.time_per_output_token_s, kTimePerOutputTokenS);
+  const double rates_s = work.prefill_s + work.output * choices * token_s;
+  const double gpu_s = blend(rates_s, model_cost_s(m, work.prompt, work.uncached, work.output, choices), m.cost_trust);
+  const double wait_s = wait_of(m, work);
   const double cost_usd = gpu_s * m.usd_per_s;
   return {quality, gpu_s, cost_usd, wait_s, quality - d.settings.price * cost_usd, exclusion(d, at, wait_s)};
 }

@@ -83,6 +83,12 @@ class RecordLines {
     integer(",\"member\":", decided.choice.member);
     number(",\"end\":\"finish\",\"begun_s\":", request.overhead_s);
     number(",\"ended_s\":", request.total_s);
+    const Member& chosen = decided.members[static_cast<size_t>(decided.choice.member)];
+    if (chosen.replicas) {  // `config.replicas.engine_name`
+      text(",\"engine\":", std::string_view(model).substr(0, model.size() - 1));
+      integer("/", chosen.replica);
+      lines.put('"');
+    }
     text("}],\"model\":", model);
     text(",\"end\":\"finish\",\"status\":200", request.finish_reason.empty() ? "" : ",\"finish_reason\":");
     if (!request.finish_reason.empty()) lines.put_text(request.finish_reason);

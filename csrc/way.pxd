@@ -1,4 +1,5 @@
-# Declarations of http.hpp, ring.hpp, chat.hpp, load.hpp, numbers.hpp, policy.hpp and frame.hpp.
+# Declarations of http.hpp, ring.hpp, chat.hpp, load.hpp, numbers.hpp, policy.hpp, prefixes.hpp, replicas.hpp and
+# frame.hpp.
 from libc.stddef cimport size_t
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t, uint8_t
 from libcpp cimport bool
@@ -108,7 +109,9 @@ cdef extern from "load.hpp" namespace "headgate" nogil:
         void forget()
         double worked_s()
         bool learn(double, double)
-        void submitted(int64_t, uint64_t)
+        uint32_t holder
+        double hit(double)
+        void submitted(int64_t, uint64_t, double)
         void ended()
         void answered(int64_t, int64_t, int64_t, double, double, uint64_t)
         StepPrices prices()
@@ -188,14 +191,21 @@ cdef extern from "numbers.hpp" namespace "headgate" nogil:
         double overhead_s
         double cost_trust
         double wait_trust
+        int64_t replicas
+        int32_t replica
+        int32_t rival
+        double finish_s
+        double rival_finish_s
     cdef cppclass Score:
         double quality
     cdef cppclass Question:
+        int64_t prompt_tokens
         double draw
     cdef cppclass Settings:
         Rule rule
         double threshold
         int32_t pinned
+        int64_t most_waiting
     cdef cppclass Term:
         pass
     cdef cppclass Choice:
@@ -223,6 +233,31 @@ cdef extern from "policy.hpp" namespace "headgate::policy" nogil:
     void terms_of(const Decided&, vector[Term]*) except +
     double win_rate(double, double)
     int32_t best_of(const double*, const double*, size_t, double) except +
+
+
+cdef extern from "prefixes.hpp" namespace "headgate" nogil:
+    cdef cppclass Block:
+        uint64_t key
+        uint32_t end
+    cdef cppclass PromptBlocks:
+        vector[Block] blocks
+        size_t bytes
+        void begin(string_view) except +
+        void add(string_view, string_view) except +
+        void end() except +
+    cdef cppclass Prefixes:
+        void look(const PromptBlocks&) except +
+        uint32_t matched(uint32_t)
+        const vector[uint32_t]& found()
+        void note(const PromptBlocks&, uint32_t) except +
+
+
+cdef extern from "replicas.hpp" namespace "headgate::policy" nogil:
+    const size_t kMostCompared
+    Member best_replica(const Member*, size_t, const Question&, const Settings&)
+    cdef cppclass Draws:
+        uint64_t seed
+        size_t below(size_t)
 
 
 cdef extern from "frame.hpp" namespace "headgate" nogil:

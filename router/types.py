@@ -212,7 +212,8 @@ class MemberState(msgspec.Struct, frozen=True, kw_only=True):
     running: int = 0
     waiting: int = 0
     kv_use: float = 0.0  #: share of KV blocks in use, 0..1
-    prefix_hit: float = 0.0  #: share of prompt tokens found in the prefix cache lately, 0..1
+    #: Share of prompt tokens found in the prefix cache lately, 0..1; in a decision, that expected of its prompt.
+    prefix_hit: float = 0.0
     prefill_tokens_per_s: float = 0.0
     time_per_output_token_s: float = 0.0
     mean_output_tokens: float = 0.0
@@ -232,6 +233,11 @@ class MemberState(msgspec.Struct, frozen=True, kw_only=True):
     overhead_s: float = 0.0  #: of a first token beyond the steps that lead to it
     cost_trust: float = 0.0  #: how far the model replaces the rates, 0..1: in the engine seconds of a request
     wait_trust: float = 0.0  #: and in the wait for its first token
+    replicas: int = 0  #: engines of the model, where it has several: all else is of one of them
+    replica: int = 0  #: which of them it is; the next one that was compared is `rival`, itself where none was
+    rival: int = 0
+    finish_s: float = 0.0  #: predicted, of the whole answer
+    rival_finish_s: float = 0.0
 
 
 class Snapshot(msgspec.Struct, frozen=True):
@@ -274,6 +280,11 @@ class DecisionNumbers(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
 
 class Numbers(Protocol):
     """The numbers that a decision was made of, as `native.policy` keeps them."""
+
+    @property
+    def replica(self) -> int:
+        """Which of the chosen model's engines; -1: it has one only."""
+        ...
 
     def terms(self) -> tuple[Term, ...]: ...
 

@@ -28,6 +28,7 @@ from router.config.names import RESERVED_NAMES
 from router.config.paths import home_expanded
 from router.config.pooling import is_pooling
 from router.config.presented import fault_of_api_key, fault_of_origin
+from router.config.replicas import by_engine, engine_name, engines_of, expanded, groups, model_name, models
 from router.config.tree import (
     CONFIG_VERSION,
     Batches,
@@ -68,16 +69,21 @@ __all__ = [
     "build",
     "build_member",
     "by_argument_name",
+    "by_engine",
     "cache_folder",
     "check",
     "check_adapter_files",
     "check_models",
     "device_names",
     "devices_needed",
+    "engine_name",
+    "engines_of",
+    "expanded",
     "fault_of_adapter",
     "fault_of_api_key",
     "fault_of_origin",
     "from_environment",
+    "groups",
     "home_expanded",
     "hub_folder",
     "hub_snapshot",
@@ -85,6 +91,8 @@ __all__ = [
     "is_pooling",
     "key_from_environment",
     "load",
+    "model_name",
+    "models",
     "notify_address",
     "parse",
     "runtime_root",

@@ -7,12 +7,13 @@ from collections.abc import Callable, Sequence
 
 from router import urls
 from router.config.adapters import check_adapters
-from router.config.bounds import outside
+from router.config.bounds import MOST_ENGINES, Between, outside
 from router.config.devices import fault_of_device, fault_of_devices
 from router.config.engine_args import argument_name, not_here, twice
 from router.config.explain import one_of, shown
 from router.config.names import fault_of_name, means_a_route
 from router.config.presented import fault_of_api_key, fault_of_origin
+from router.config.replicas import engines_of, model_name, models
 from router.config.tree import CONFIG_VERSION, Batches, Config, Journal, Member, Server, Supervision
 from router.errors import ConfigError
 
@@ -45,22 +46,25 @@ def check(config: Config, source: str) -> None:
         if why := fault_of_device(name):
             refuse(why, f"$.devices.{name}")
     _check_batches(config.batches, refuse)
-    names = [member.name for member in config.pool]
+    pool = models(config.pool)
+    names = [member.name for member in pool]
     taken = list(names)
-    for i, member in enumerate(config.pool):
+    for i, member in enumerate(pool):
         at = f"$.pool[{i}]"
         _check_name(member.name, names[:i], refuse, at)
         for name in member.also:
             _check_name(name, taken, refuse, at, "also")
             taken.append(name)
+        check_replicas(member, refuse, at)
         (_check_engine if member.kind == "engine" else _check_url_member)(member, refuse, at)
         if member.like and member.strength is not None:
             refuse("give `like` or `strength`, not both", at)
         if member.capabilities == ():
             refuse("expected at least one capability, got none", f"{at}.capabilities")
         if member.replaces:
-            _check_canary(member, config.pool, refuse, at)
-    check_adapters(config.pool, refuse)
+            _check_canary(member, pool, refuse, at)
+    _check_engine_names(config.pool, taken, names, refuse)
+    check_adapters(pool, refuse)
     if config.routing.judge and config.routing.judge not in names:
         expected = one_of(config.routing.judge, names)
         refuse(f"expected a member, {expected}, got {shown(config.routing.judge)}", "$.routing.judge")
@@ -132,6 +136,36 @@ def _check_name(name: str, before: Sequence[str], refuse: Refuse, at: str, key: 
         refuse(why, f"{at}.{key}")
     if name in before:
         refuse(f"two members are named {name!r}; names must differ", at)
+
+
+def _check_engine_names(pool: Sequence[Member], taken: Sequence[str], names: Sequence[str], refuse: Refuse) -> None:
+    """Of a model with several: operators ask for them by these names."""
+    for member in pool:
+        for engine in engines_of(member):
+            if engine.replica_of and engine.name in taken:
+                why = f"{engine.name!r} is one of the engines of {engine.replica_of!r}, and the name of another member"
+                refuse(f"{why}; names must differ", f"$.pool[{names.index(model_name(engine))}]")
+
+
+def check_replicas(member: Member, refuse: Refuse, at: str) -> None:
+    """Refuse what `config.replicas` could not make engines of."""
+    places = member.replicas
+    if not isinstance(places, tuple):
+        if not (bounds := Between(1, MOST_ENGINES)).holds(places):
+            refuse(f"expected {bounds}, got {shown(places)}", f"{at}.replicas")
+        if places > 1 and member.kind != "engine":
+            refuse("only an engine has this; this member is one of `kind: openai`", f"{at}.replicas")
+        return
+    if not 1 <= len(places) <= MOST_ENGINES:
+        expected = f"expected a number of engines, or the devices of each of up to {MOST_ENGINES:,}"
+        refuse(f"{expected}, got {len(places)}", f"{at}.replicas")
+    if member.kind != "engine":
+        refuse("only an engine has this; this member is one of `kind: openai`", f"{at}.replicas")
+    if member.devices is not None:
+        refuse("give `devices`, or those of each engine in `replicas`, not both", f"{at}.replicas")
+    for i, engine in enumerate(engines_of(member)):
+        if fault := fault_of_devices(engine):
+            refuse(fault[1], f"{at}.replicas[{i}]")
 
 
 def _check_canary(canary: Member, pool: Sequence[Member], refuse: Refuse, at: str) -> None:

@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 
-from router.config.tree import NOT_IN_FILES, SECRET_KEYS, Config, Member
+from router.config.tree import NOT_IN_FILES, NOT_OF_MEMBERS, SECRET_KEYS, Config, Member
 
 _UNKNOWN = re.compile(r"unknown field `([^`]+)`(?: - at `\$\.?([^`]*)`)?")
 _AT = re.compile(r"(.*) - at `\$\.?([^`]*)`", re.DOTALL)
@@ -50,7 +50,7 @@ def shown(value: object) -> str:
 
 def _unknown(wrong: str, at: str) -> str:
     struct = _struct(at)
-    fields = [field for field in struct.__struct_fields__ if field not in NOT_IN_FILES]
+    fields = [field for field in struct.__struct_fields__ if field not in NOT_IN_FILES | NOT_OF_MEMBERS]
     where = f" - at `$.{at}`" if at else ""
     near = difflib.get_close_matches(wrong, fields, n=1, cutoff=0.7 if struct is Member else 0.5)
     if near:

@@ -11,6 +11,7 @@ from router.config.bounds import (
     Age,
     Bytes,
     Count,
+    Engines,
     HeadBytes,
     Ids,
     OutputTokens,
@@ -31,6 +32,8 @@ from router.types import Capability
 CONFIG_VERSION = 1
 #: Fields of `Config` that are found out as it is read.
 NOT_IN_FILES = frozenset({"expanded_at", "secret_variables"})
+#: Fields of `Member` that are.
+NOT_OF_MEMBERS = frozenset({"replica_of"})
 #: Keys whose value, and all below it, is shown to nobody: neither in refusals nor on the admin port.
 SECRET_KEYS = frozenset({"api_keys", "api_key", "host_secret", "env"})
 
@@ -114,6 +117,9 @@ class Member(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     env: dict[str, str] = {}  #: added to the engine's environment
     #: Where the engine lives: a device's index or UUID, several with parallelism, or `cpu`. Default: where it fits.
     devices: tuple[int | str, ...] | str | None = None
+    #: So many engines of this model, which clients see as one; or the devices of each: `[0, 1]`, `[[0, 1], [2, 3]]`.
+    replicas: Engines | tuple[int | str | tuple[int | str, ...], ...] = 1
+    replica_of: str = ""  #: of one of several engines: the model. Not in files: `config.replicas` makes such members
     sleep: Sleep | None = None  #: of an engine: it sleeps when it is idle, and wakes for a request; null: it does not
     fast_path: bool = True  #: answer plain requests without vLLM's serving classes
     capabilities: tuple[Capability, ...] | None = None  #: for `openai`; an engine tells its own

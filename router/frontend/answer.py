@@ -188,7 +188,7 @@ class Answer(Reply):
         service, format = self._service, self.exchange().headers.get(ASKED_BY)
         if service is None or format is None:
             return ""
-        state = next((member.state for member in service.members() if member.name == model), None)
+        state = next((each.state for each in service.members() if (each.model or each.name) == model), None)
         return "" if state is None else load_header(format.decode("latin-1"), state)
 
     def _terms(self, decision: Decision) -> str:

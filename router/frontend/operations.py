@@ -42,8 +42,8 @@ def adapter_routes(service: Service) -> tuple[Route, ...]:
 
 
 def _only(service: Service, path: str) -> str:
-    """The name of the one engine. Raises `BadRequest` where there are more."""
-    engines = [member.name for member in service.members() if member.kind == "engine"]
+    """The name of the one model with an engine. Raises `BadRequest` where there are more."""
+    engines = list({each.model or each.name: None for each in service.members() if each.kind == "engine"})
     if len(engines) != 1:
         there = ", ".join(engines) or "none"
         raise BadRequest(f"expected a pool of one engine, there are {there}: ask the admin port, {_START}NAME{path}")

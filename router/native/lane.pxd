@@ -26,7 +26,10 @@ cdef class Lane:
     cdef public double usd_per_s
     cdef public int canary_of
     cdef public double canary_weight
+    cdef int model  # index in the pool
+    cdef readonly int replica  # which of that model's engines
+    cdef int replicas  # how many it has, where it has several
     cdef public object owner  # the member
     cdef public object meters  # of `router.native.meters`, once a port is open
     cdef public list about  # lines of the head of an answer, by reason
-    cdef void look(self, double now_s, native.Member* out) noexcept
+    cdef void look(self, double now_s, double matched, native.Member* out) noexcept

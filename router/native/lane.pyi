@@ -84,8 +84,9 @@ class LaneLoad:
     def restore(self, kept: list[float], model: StepModel) -> bool:
         """False, and no change, where these are no such numbers."""
 
-    def submitted(self, prompt_tokens: int, id: int = 0) -> None:
-        """`id`: of the request in the engine; 0: nothing is expected of it."""
+    def submitted(self, prompt_tokens: int, id: int = 0, matched: float = -1.0) -> None:
+        """`id`: of the request in the engine; 0: nothing is expected of it. `matched`: share of its prompt that the
+        engine was sent before; below 0: not known."""
     def ended(self) -> None:
         """A request finished, failed or was aborted."""
 
@@ -111,6 +112,7 @@ class Lane:
     usd_per_s: float
     canary_of: int  #: index of the member that it stands for, where `canary_weight` is above 0
     canary_weight: float  #: share of that member's requests which it takes; 0: it is no canary
+    replica: int  #: which of its model's engines it is
     owner: object  #: the member
     meters: object  #: `native.meters.Meters`, once requests are taken
     about: list[bytes] | None  #: lines of an answer's head, by reason

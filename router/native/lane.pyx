@@ -52,8 +52,8 @@ cdef class LaneLoad:
     def learn(self, double others, double busy):
         return self.load.learn(others, busy)
 
-    def submitted(self, int64_t prompt_tokens, uint64_t id=0):
-        self.load.submitted(prompt_tokens, id)
+    def submitted(self, int64_t prompt_tokens, uint64_t id=0, double matched=-1):
+        self.load.submitted(prompt_tokens, id, matched)
 
     def ended(self):
         self.load.ended()
@@ -144,14 +144,14 @@ cdef class Lane:
         self.capabilities = capability_bits(frozenset(capabilities)) & ~<uint32_t>OTHER
         self.context_tokens = context_tokens
 
-    cdef void look(self, double now_s, native.Member* out) noexcept:
+    cdef void look(self, double now_s, double matched, native.Member* out) noexcept:
         cdef native.Load* load = &self.load.load
         out.ready = self.ready
         out.breaker_open = now_s < self.open_until_s
         out.capabilities = self.capabilities
         out.context_tokens = self.context_tokens
         out.waiting = load.waiting()
-        out.prefix_hit = load.frame.prefix_hit
+        out.prefix_hit = load.hit(matched)
         out.prefill_tokens_per_s = load.prefill_tokens_per_s()
         out.time_per_output_token_s = load.time_per_output_token_s()
         out.mean_output_tokens = load.mean_output_tokens
@@ -165,3 +165,5 @@ cdef class Lane:
         out.step_s, out.step_running_s = prices.step_s, prices.step_running_s
         out.step_context_s, out.step_prefill_s = prices.step_context_s, prices.step_prefill_s
         out.cost_trust, out.wait_trust = prices.cost_trust, prices.wait_trust
+        out.replicas, out.replica, out.rival = self.replicas, self.replica, self.replica
+        out.finish_s = out.rival_finish_s = 0

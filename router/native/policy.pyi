@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from router.native.fleet import Picks
 from router.types import Decision, DecisionNumbers, Query, Scores, Snapshot, Term
 
 NAMES: Mapping[str, tuple[str, ...]]  #: of all numbers, by the field of `DecisionNumbers` that holds them
@@ -29,6 +30,7 @@ class Numbers:
     models: tuple[str, ...]  #: names, in the pool's order
     member: int  #: chosen; -1: none can serve, and the column `excluded` says why
     reason: str
+    replica: int  #: which of the engines of the model chosen; -1: it has one only
     pinned: int  #: of the settings; -1 where they pin none
     def decision(self, id: str, reason: str | None = None) -> Decision:
         """In words; `reason` in place of the rule's own. Raises Refused where none can serve."""
@@ -45,9 +47,16 @@ class Refused(Exception):
 
     numbers: Numbers
 
-def decide(query: Query, scores: Scores, snapshot: Snapshot, settings: object, draw: float = 0.0) -> Numbers:
+def decide(
+    query: Query,
+    scores: Scores,
+    snapshot: Snapshot,
+    settings: object,
+    draw: float = 0.0,
+    picks: Picks | None = None,
+) -> Numbers:
     """By `policy.Settings`. `draw`: a canary whose weight reaches it takes the request; 0: none does. What a member's
-    state holds is read once, for as long as it stays the same object.
+    state holds is read once, for as long as it stays the same object. `picks`: what is known of this prompt beyond it.
 
     Raises ValueError where a value is no number, `scores` are not as many as members, or a pin is no member.
     """
@@ -60,6 +69,7 @@ def decision(
     id: str,
     reason: str | None = None,
     draw: float = 0.0,
+    picks: Picks | None = None,
 ) -> Decision:
     """`decide` and `Numbers.decision` in one call."""
 

@@ -5,31 +5,12 @@ from libc.stdint cimport int32_t
 from libcpp.vector cimport vector
 
 from router.native.meters import NAMES_OF_REASONS
+from router.native.fleet cimport Picks
+from router.native.made cimport fill, new_of, slot_of
 from router.native.table cimport OTHER, Fields, fields_of
 from router.types import Decision, DecisionNumbers, Term
 
 cimport way as native
-
-
-cdef extern from *:
-    """
-    #include <structmember.h>
-    static inline PyObject* headgate_new(PyObject* type) {
-      return PyType_GenericAlloc((PyTypeObject*)type, 0);
-    }
-    // Where a class keeps one of its `__slots__`; below 0: it has no such slot.
-    static Py_ssize_t headgate_slot(PyObject* descriptor) {
-      return Py_TYPE(descriptor) == &PyMemberDescr_Type ? ((PyMemberDescrObject*)descriptor)->d_member->offset : -1;
-    }
-    // Fills a slot of an object that has just been made, whatever its class says of later changes.
-    static inline void headgate_fill(PyObject* made, Py_ssize_t slot, PyObject* value) {
-      Py_INCREF(value);
-      *(PyObject**)((char*)made + slot) = value;
-    }
-    """
-    object new_of "headgate_new"(object)
-    Py_ssize_t slot_of "headgate_slot"(object)
-    void fill "headgate_fill"(object, Py_ssize_t, object)
 
 
 cdef Py_ssize_t MOST_KEPT = 1000  # settings that are remembered as numbers
@@ -120,6 +101,11 @@ cdef class Numbers:
     @property
     def reason(self):
         return NAMES_OF_REASONS[<int>self.decided.choice.reason]
+
+    @property
+    def replica(self):
+        cdef int member = self.decided.choice.member
+        return -1 if member < 0 or not self.decided.members[member].replicas else self.decided.members[member].replica
 
     @property
     def pinned(self):
@@ -228,19 +214,21 @@ cdef dict _question(const native.Decided* decided):
     return question | DRAW.values(<const char*>&decided.question) if decided.question.draw else question
 
 
-def decide(query, scores, snapshot, settings, double draw=0):
-    return _decide(query, scores, snapshot, settings, draw)
+def decide(query, scores, snapshot, settings, double draw=0, Picks picks=None):
+    return _decide(query, scores, snapshot, settings, draw, picks)
 
 
-def decision(query, scores, snapshot, settings, str id not None, str reason=None, double draw=0):
-    return _decide(query, scores, snapshot, settings, draw).tell(id, reason)
+def decision(query, scores, snapshot, settings, str id not None, str reason=None, double draw=0, Picks picks=None):
+    return _decide(query, scores, snapshot, settings, draw, picks).tell(id, reason)
 
 
-cdef Numbers _decide(object query, object scores, object snapshot, object settings, double draw):
+cdef Numbers _decide(object query, object scores, object snapshot, object settings, double draw, Picks picks):
     cdef _Pool pool = _pool_of(snapshot)
     cdef Numbers numbers = Numbers.__new__(Numbers)
     cdef native.Decided* decided = &numbers.decided
     numbers.models, decided.members = pool.models, pool.numbers
+    if picks is not None:
+        picks.tell(decided.members.data(), decided.members.size())
     QUERY.read(query, <char*>&decided.question)
     PROMPT.read(scores, <char*>&decided.question)
     decided.question.draw = draw

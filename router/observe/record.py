@@ -50,6 +50,7 @@ class Leg(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     retried: bool = False  #: it failed, and the next leg tries again
     #: What chose this leg, where it is not `Record.decision`: of every leg but the first.
     decision: Decided | None = None
+    engine: str = ""  #: which of the model's engines, `small/1`; empty where it has one only
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="request"):

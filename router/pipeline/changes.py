@@ -10,7 +10,7 @@ import contextlib
 import logging
 import time
 from collections import deque
-from collections.abc import Coroutine, Iterable, Iterator, Mapping
+from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -32,6 +32,7 @@ from router.pool.environment import Machine
 from router.pool.file_names import generation_in
 from router.pool.laned import Laned
 from router.pool.supervisor import Supervisor
+from router.types import MemberState
 
 log = logging.getLogger("headgate.pool")
 
@@ -138,13 +139,13 @@ class Changes:
             raise BadRequest(str(error)) from error
         except RecursionError:
             raise BadRequest("`member`: it is nested too deeply", param="member") from None
-        member = one.pool[0]
         if verb == "add":
-            plan = pool_plan.add(self._asked, member)
+            plan = pool_plan.add(self._asked, one.pool)
         else:
-            plan = pool_plan.replace(self._asked, name, member, stop_first=wanted.stop_first)
+            plan = pool_plan.replace(self._asked, name, one.pool, stop_first=wanted.stop_first)
         told = expanded_by_member(one)
-        return self._begin(plan, {member.name: told.get(member.name, ())}, one.secret_variables)
+        by_name = {member.name: told.get(member.name, ()) for member in one.pool}
+        return self._begin(plan, by_name, one.secret_variables)
 
     def reread(self, config: Config) -> Change | None:
         """Begin what a config file, read anew, asks for; None where it asks for nothing of the pool. Raises
@@ -182,12 +183,13 @@ class Changes:
             raise Conflict(f"{self.barred}: try again after it", code="change_under_way")
 
     def _drain(self, name: str, *, drained: bool) -> Change:
-        names = [member.name for member in self._keeper.config.pool]
-        if name not in names:
-            raise ModelNotFound(f"no member {name[:200]!r}; there are {listed(names)}")
-        runs = self._member(name)
-        assert isinstance(runs, Laned)
-        runs.drain(drained)
+        engines = self._called(name)
+        if not engines:
+            there = listed([member.name for member in self._keeper.config.pool])
+            raise ModelNotFound(f"no member {name[:200]!r}; there are {there}")
+        for engine in engines:
+            assert isinstance(engine, Laned)
+            engine.drain(drained)
         log.info("member %r %s", name, "gets no new requests" if drained else "gets requests again")
         return self._noted(Change(id=0, what="drain" if drained else "resume", member=name, stage="done"))
 
@@ -223,16 +225,19 @@ class Changes:
 
     async def _run(self, change: Change, plan: Plan, config: Config, of_file: tuple[Member, ...]) -> None:
         joined: list[PoolMember] = []
-        stopped: PoolMember | None = None
+        stopped: list[PoolMember] = []
         try:
-            scoring = await asyncio.to_thread(Scoring.load, config.routing.checkpoint, config.pool)
+            scoring = await asyncio.to_thread(
+                Scoring.load, config.routing.checkpoint, configuration.models(config.pool)
+            )
             ways = self._keeper.ways(config, scoring)
             if plan.stop_first:
-                change.stage, old = "stopping", self._member(plan.stop_first)
-                with _drained_as_before(old):
-                    change.cut += await self._emptied(old)
-                    stopped = old
-                    await _whole(self._supervisor.leave(old))
+                change.stage, olds = "stopping", self._called(plan.stop_first)
+                with _drained_as_before(olds):
+                    change.cut += sum(await asyncio.gather(*map(self._emptied, olds)))
+                    for old in olds:
+                        stopped.append(old)
+                        await _whole(self._supervisor.leave(old))
             change.stage = "starting"
             started = self._built(config, plan)
             for member in started.values():
@@ -250,7 +255,7 @@ class Changes:
             self._running = self._current = None
         self._asked, self._of_file, self._expanded = plan.pool, of_file, expanded_by_member(config)
         log.info("the pool has changed (%s): %s", change.named, listed([member.name for member in plan.pool]))
-        if gone := [member for member in gone if member is not stopped]:
+        if gone := [member for member in gone if not any(member is each for each in stopped)]:
             change.stage = "draining"
             task = asyncio.create_task(self._let_go(change, gone))
             self._tasks.add(task)
@@ -259,10 +264,10 @@ class Changes:
             change.stage = "done"
 
     async def _undo(
-        self, change: Change, error: BaseException, joined: list[PoolMember], stopped: PoolMember | None
+        self, change: Change, error: BaseException, joined: list[PoolMember], stopped: list[PoolMember]
     ) -> None:
         """Back to the pool as it was."""
-        back = "the pool is as it was" if stopped is None else f"{change.member!r} is started again"
+        back = f"{change.member!r} is started again" if stopped else "the pool is as it was"
         change.error = f"{error}; {back}"
         if isinstance(error, HeadgateError | asyncio.CancelledError):
             log.error("the pool stays as it was (%s): %s", change.named, error)
@@ -271,8 +276,8 @@ class Changes:
             log.exception("the pool stays as it was (%s)", change.named)
         for member in joined:
             await self._supervisor.leave(member)
-        if stopped is not None and not self._stopped:
-            self._supervisor.revive(stopped, f"it was to be replaced, and was not: {error}")
+        for old in stopped if not self._stopped else ():
+            self._supervisor.revive(old, f"it was to be replaced, and was not: {error}")
         change.stage = "failed"
 
     def _swap(self, ways: Ways, plan: Plan, started: Mapping[str, PoolMember]) -> list[PoolMember]:
@@ -342,18 +347,24 @@ class Changes:
         starts = any(member.name not in plan.kept and not member.replaces for member in plan.pool)
         if not ready and (plan.stop_first or not starts):
             raise Conflict(f"no other member of the pool takes requests ({plan.what} of {plan.member!r})")
-        canary = plan.kept.get(plan.member, "") if plan.what == "promote" else ""
-        if canary and states[plan.member].ready and not states[canary].ready:
-            phase = self._member(canary).status().phase
-            raise Conflict(f"{canary!r} takes no requests ({phase}), {plan.member!r} does: that would be gone")
+        if plan.what == "promote":
+            heirs = [each for new, old in plan.kept.items() if new != old for each in self._called(old)]
+            here = any(engine.state().ready for engine in self._called(plan.member))
+            if here and not any(engine.state().ready for engine in heirs):
+                who = heirs[0].status()
+                raise Conflict(
+                    f"{who.name!r} takes no requests ({who.phase}), {plan.member!r} does: that would be gone"
+                )
         if plan.stop_first:
-            able = frozenset[str]().union(*(states[name].capabilities for name in ready))
-            if missing := sorted(states[plan.stop_first].capabilities - able):
+            able = _abilities([states[name] for name in ready])
+            own = _abilities([engine.state() for engine in self._called(plan.stop_first)])
+            if missing := sorted(own - able):
                 raise Conflict(f"{plan.stop_first!r} is the only member that takes requests of {', '.join(missing)}")
 
-    def _member(self, name: str) -> PoolMember:
-        names = [member.name for member in self._keeper.config.pool]
-        return self._keeper.pool[names.index(name)]
+    def _called(self, name: str) -> list[PoolMember]:
+        """The engine of this name, or all engines of the model."""
+        pairs = zip(self._keeper.config.pool, self._keeper.pool, strict=True)
+        return [runs for member, runs in pairs if name in (member.name, configuration.model_name(member))]
 
     def _noted(self, change: Change) -> Change:
         change.id, change.began_s = self._recent[-1].id + 1 if self._recent else 1, time.time()
@@ -362,14 +373,18 @@ class Changes:
 
 
 @contextlib.contextmanager
-def _drained_as_before(member: PoolMember) -> Iterator[None]:
-    """It may go on, or be started again."""
-    assert isinstance(member, Laned)
-    drained = member.drained
+def _drained_as_before(members: Sequence[PoolMember]) -> Iterator[None]:
+    """They may go on, or be started again."""
+    drained = [(member, member.drained) for member in members if isinstance(member, Laned)]
     try:
         yield
     finally:
-        member.drain(drained)
+        for member, was_drained in drained:
+            member.drain(was_drained)
+
+
+def _abilities(states: Sequence[MemberState]) -> frozenset[str]:
+    return frozenset[str]().union(*(state.capabilities for state in states))
 
 
 async def _whole(work: Coroutine[Any, Any, None]) -> None:

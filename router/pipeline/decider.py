@@ -11,7 +11,8 @@ from typing import get_args
 
 import msgspec
 
-from router.config import Config, Member, Routing, is_pooling
+from router.config import Config, Member, Routing, groups, is_pooling, models
+from router.native.fleet import Picks
 from router.pipeline.adapters import ConfiguredAdapters
 from router.pipeline.conversation import Conversation, query_of
 from router.pipeline.intake import draw_of
@@ -42,27 +43,30 @@ class Decider:
         """`adapters`: those of the engines; default: those that the config names. `live`: canaries get their share;
         else every decision is that of their members."""
         self._live = live
-        self.adapters = ConfiguredAdapters(config.pool) if adapters is None else adapters
+        self.adapters = ConfiguredAdapters(models(config.pool)) if adapters is None else adapters
         self.next_id = count().__next__
         self.id_prefix = secrets.token_hex(5)
-        self.hold(self.ways(config, scoring or Scoring.load(config.routing.checkpoint, config.pool)))
+        self.hold(self.ways(config, scoring or Scoring.load(config.routing.checkpoint, models(config.pool))))
 
     def ways(self, config: Config, scoring: Scoring) -> "Ways":
-        """How decisions are made for the config's pool, of which `scoring` is. Raises `ConfigError`."""
+        """How decisions are made for the models of the config's pool, of which `scoring` is. Raises `ConfigError`."""
+        engines, config = config, with_models(config)
         pooling = frozenset(i for i, member in enumerate(config.pool) if is_pooling(member))
-        assumed = Snapshot(_assumed(config, pooling))
+        assumed = Snapshot(_assumed(engines, pooling))
         names = _names(config, scoring, assumed, pooling, self.adapters)
         judge = judge_of(scoring.head, config.routing.judge, config.pool)
-        return Ways(config=config, scoring=scoring, names=names, judge=judge, assumed=assumed, pooling=pooling)
+        return Ways(
+            config=engines, models=config, scoring=scoring, names=names, judge=judge, assumed=assumed, pooling=pooling
+        )
 
     def hold(self, ways: "Ways") -> None:
         """Decide so, for this pool, from now on. What its engines said of themselves is to be `told` again."""
-        self._config, self._assumed = ways.config, ways.assumed
+        self._config, self._assumed = ways.models, ways.assumed
         self._said: dict[str, bool] = {}  #: by name of an engine that has run: whether it is a pooling model
         self.pooling = self._configured_pooling = ways.pooling  #: indices of the members that are
         self.routing, self.scoring, self.names = ways.config.routing, ways.scoring, ways.names
         self.judge = ways.judge  #: index of the member to ask
-        self._draws = self._live and any(member.replaces for member in ways.config.pool)
+        self._draws = self._live and any(member.replaces for member in ways.models.pool)
 
     @property
     def assumed(self) -> Snapshot:
@@ -79,7 +83,7 @@ class Decider:
         self._config, self.routing, self.scoring, self.judge = config, routing, scoring, judge
 
     def told(self, name: str, capabilities: frozenset[str]) -> bool:
-        """The member called `name` runs, and says what it can do. Whether names mean something else by that."""
+        """The model called `name` runs, and says what it can do. Whether names mean something else by that."""
         if capabilities:
             self._said[name] = GENERATING.isdisjoint(capabilities)
         said, configured = self._said, self._configured_pooling
@@ -102,20 +106,29 @@ class Decider:
         return self.choose(query, self.scoring.score(query), self._assumed, self.names.settings_of(query))
 
     def choose(
-        self, query: Query, scores: Scores, snapshot: Snapshot, settings: Settings, *, again: str = ""
+        self,
+        query: Query,
+        scores: Scores,
+        snapshot: Snapshot,
+        settings: Settings,
+        *,
+        again: str = "",
+        picks: Picks | None = None,
     ) -> Decision:
-        """`again`: the id of the decision that this one, of a retry, is to stand for."""
+        """`again`: the id of the decision that this one, of a retry, is to stand for. `picks`: of engines."""
         id = again or f"{self.id_prefix}-{self.next_id():x}"
         # An adapter, and a stored answer, is one member's alone.
         shared = not query.adapter and not query.response_id
         draw = draw_of(query.session_id or id) if self._draws and shared else 0.0
-        return decide(query, scores, snapshot, settings, id=id, reason="retry" if again else None, draw=draw)
+        reason = "retry" if again else None
+        return decide(query, scores, snapshot, settings, id=id, reason=reason, draw=draw, picks=picks)
 
 
 class Ways(msgspec.Struct, frozen=True, kw_only=True):
     """What decisions go by, for one pool and its routing settings."""
 
     config: Config
+    models: Config  #: with one member a model, in whose order all else is
     scoring: Scoring
     names: Names
     judge: int | None  #: index of the member to ask
@@ -134,9 +147,15 @@ def _names(config: Config, scoring: Scoring, assumed: Snapshot, pooling: frozens
     return Names(pool, config.routing, limits, strong=strong, weak=weak, adapters=adapters, router=scoring.router)
 
 
+def with_models(config: Config) -> Config:
+    """With one member a model in the place of its engines."""
+    return msgspec.structs.replace(config, pool=models(config.pool))
+
+
 def _assumed(config: Config, pooling: frozenset[int]) -> tuple[MemberState, ...]:
-    """Members as configured, ready and idle."""
-    order = [member.name for member in config.pool]
+    """Models as configured, ready and idle; the price is that of one engine."""
+    pool = models(config.pool)
+    order, each_usd_per_s = [member.name for member in pool], usd_per_s(config)
     return tuple(
         MemberState(
             name=member.name,
@@ -149,7 +168,9 @@ def _assumed(config: Config, pooling: frozenset[int]) -> tuple[MemberState, ...]
             canary_of=order.index(member.replaces) if member.replaces else 0,
             canary_weight=member.weight if member.replaces else 0.0,
         )
-        for i, (member, usd) in enumerate(zip(config.pool, usd_per_s(config), strict=True))
+        for i, (member, usd) in enumerate(
+            zip(pool, [each_usd_per_s[first] for first, *_ in groups(config.pool)], strict=True)
+        )
     )
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import msgspec
 
 from router.errors import RouterError
+from router.native.fleet import Fleet, Picks
 from router.observe.ledger import Ledger
 from router.observe.metrics import Metrics
 from router.pipeline.decider import Decider
@@ -22,6 +23,8 @@ from router.pipeline.whole import WHOLE, settled
 from router.policy import Settings
 from router.pool import PoolMember
 from router.pool.base import Failure
+from router.pool.laned import Laned
+from router.pool.replicas import engines_of
 from router.types import MEMBER_ROUTES, Decision, Query, Scores, Snapshot
 
 
@@ -29,7 +32,8 @@ class PoolDesk:
     """Implements `request.Desk`."""
 
     def __init__(self, decider: Decider, metrics: Metrics, ledger: Ledger) -> None:
-        self.pool: tuple[PoolMember, ...] = ()
+        self.pool: tuple[PoolMember, ...] = ()  #: one a model
+        self.fleet: Fleet | None = None  #: its engines; None: a member is of a kind that shows no lane
         self.edition = 0  #: of the pool: another number after each change of its members
         self.closed = False  #: nothing is tried again
         self.threads = Threads()
@@ -37,6 +41,7 @@ class PoolDesk:
         self._metrics = metrics
         self._ledger = ledger
         self._holders = Holders(lambda: self.pool)
+        self._picks: Picks | None = None  #: of the decision made last
 
     def begin(self, request: Request) -> None:
         """Score, decide, hand over. Raises `RouterError`."""
@@ -79,17 +84,47 @@ class PoolDesk:
 
     def choose(self, request: Request) -> Decision:
         assert request.known_scores is not None
-        return self._choose(request, request.known_scores, self.snapshot(), request.settings)
+        return self._choose(request, request.known_scores, request.settings)
 
-    def _choose(self, request: Request, scores: Scores, snapshot: Snapshot, settings: Settings) -> Decision:
+    def _choose(
+        self, request: Request, scores: Scores, settings: Settings, barred: PoolMember | None = None
+    ) -> Decision:
         """Decide, and note the leg. Raises `RouterError`."""
         legs = request.legs
-        first = legs[0].decision.id if legs else ""
-        decision = self._decider.choose(request.query, scores, snapshot, settings, again=first)
+        decision = self.decide(request.query, scores, settings, legs[0].decision.id if legs else "", barred)
         legs.append(Leg(decision))
         if request.query.own_id:
-            self._holders.note(request.query.own_id, decision.model)
+            self._holders.note(request.query.own_id, self.engine_of(decision))
         return decision
+
+    def decide(
+        self, query: Query, scores: Scores, settings: Settings, again: str = "", barred: PoolMember | None = None
+    ) -> Decision:
+        """On the pool as it is now. `barred`: an engine that may not take it while its model has another. Raises
+        `RouterError`."""
+        picks = self._picks = self._pick(query, scores, settings, barred)
+        each = enumerate(self.pool)
+        engines = [member if picks is None else engines_of(member)[picks.replica(i)] for i, member in each]
+        snapshot = Snapshot(tuple([engine.state() for engine in engines]))
+        return self._decider.choose(query, scores, snapshot, settings, again=again, picks=picks)
+
+    def _pick(self, query: Query, scores: Scores, settings: Settings, barred: PoolMember | None) -> Picks | None:
+        if self.fleet is None:
+            return None
+        only = self._holders.engine(query, settings)
+        lanes = [each.lane if isinstance(each, Laned) else None for each in (barred, only)]
+        return self.fleet.pick(query, scores.prompt_tokens, settings, time.monotonic(), *lanes)
+
+    def engine_of(self, decision: Decision) -> PoolMember:
+        """The engine that `decision` chose."""
+        engines = engines_of(self.pool[decision.member])
+        return engines[0 if decision.numbers is None else max(0, decision.numbers.replica)]
+
+    def hand_over(self, decision: Decision) -> tuple[PoolMember, float]:
+        """The engine that the last decision chose, which gets the request now, and the share of its prompt that it was
+        sent before; below 0: not known."""
+        engine, picks = self.engine_of(decision), self._picks
+        return engine, picks.note(engine.lane) if picks is not None and isinstance(engine, Laned) else -1.0
 
     def choose_again(self, request: Request, failure: Failure) -> Decision | None:
         if self.closed or not failure.retryable or not self._decider.routing.retry:
@@ -100,14 +135,14 @@ class PoolDesk:
             request.known_scores = scores
         if request.known_scores is None:
             return None
-        snapshot = self.snapshot()
-        tried = next((i for i, member in enumerate(self.pool) if member is request.held_by), -1)
-        excluded = not_again(tried, failure, snapshot.members)
+        tried = next((i for i, member in enumerate(self.pool) if request.held_by in engines_of(member)), -1)
+        sibling = tried >= 0 and len(engines_of(self.pool[tried])) > 1 and not failure.context
+        excluded = not_again(-1 if sibling else tried, failure, [member.state() for member in self.pool])
         settings = msgspec.structs.replace(request.settings, excluded=excluded | request.settings.excluded)
         if settings.rule == "pinned" and settings.pinned in excluded:  # it may be its canary that failed
             return None
         try:
-            decision = self._choose(request, request.known_scores, snapshot, settings)
+            decision = self._choose(request, request.known_scores, settings, request.held_by)
         except RouterError:
             return None
         self._metrics.decided(decision.model, "retry", 0.0)
@@ -137,9 +172,6 @@ class PoolDesk:
             self._ledger.hold(act)
         else:
             act()
-
-    def snapshot(self) -> Snapshot:
-        return Snapshot(tuple([member.state() for member in self.pool]))
 
     def _count(self, decision: Decision, begun: float) -> None:
         self._metrics.decided(decision.model, decision.reason, time.perf_counter() - begun)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from router.config import Limits
 from router.native.call import Receiver
-from router.native.lane import Lane
+from router.native.fleet import Fleet
 from router.native.request import BaseRequest, Receivers, Requests
 from router.native.scorer import Scorer
 from router.native.spec import TurnWeights
@@ -24,7 +24,7 @@ def draw_of(text: str) -> float:
 class Intake:
     """Of one pool."""
 
-    names: tuple[str, ...]  #: of the members, in the pool's order
+    names: tuple[str, ...]  #: of the models, in the pool's order
     requests: Requests
     batch: SendBatch
     framed: bool  #: a member takes frames: else nothing can be taken
@@ -34,18 +34,18 @@ class Intake:
         self,
         requests: Requests,
         request_class: type[BaseRequest],
-        lanes: Sequence[Lane],
+        fleet: Fleet,
         names: Sequence[str],
         next_request: Callable[[], int],
         next_decision: Callable[[], int],
         limits: Limits,
         io_uring: bool = True,
     ) -> None:
-        """`request_class`: of what it makes, without calling `__init__`. `names` are those of the lanes, in the pool's
+        """`request_class`: of what it makes, without calling `__init__`. `names`: of the fleet's models, in its
         order. The two numbers make ids. `io_uring`: of the batch, which all lanes share from now on."""
 
-    def hold(self, lanes: Sequence[Lane], names: Sequence[str], edition: int = 0) -> None:
-        """The pool is another one from now on: of these lanes and names, in its order. Nothing is taken until
+    def hold(self, fleet: Fleet, names: Sequence[str], edition: int = 0) -> None:
+        """The pool is another one from now on: of these engines and models. Nothing is taken until
         `decide_by` is called; what was taken before stays with its lane. `edition`: of the pool, for its requests."""
 
     def decide_by(

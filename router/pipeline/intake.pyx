@@ -13,6 +13,7 @@ from router.errors import RouterError, Unauthorized
 from router.native.meters import NAMES_OF_REASONS
 
 cimport phases
+from router.native.fleet cimport Fleet
 from router.native.lane cimport Lane
 from router.native.meters cimport Histogram, Meters
 from router.native.writer cimport SendBatch, Writer
@@ -54,7 +55,7 @@ cdef class Intake:
     cdef bytes asked  # the `model` in `chat`
     cdef readonly bytes given_id
     cdef readonly int left  # why `take` took nothing
-    cdef list lanes
+    cdef Fleet fleet
     cdef readonly bint framed  # one of them, at least, takes frames
     cdef uint64_t edition  # of the pool
     cdef bint drawn  # for a canary
@@ -79,7 +80,7 @@ cdef class Intake:
     cdef vector[float] scored
     cdef vector[native.Score] scores
 
-    def __init__(self, Requests requests not None, type request_class not None, lanes, names, next_request,
+    def __init__(self, Requests requests not None, type request_class not None, fleet, names, next_request,
                  next_decision, limits, io_uring=True):
         if not issubclass(request_class, BaseRequest):
             raise TypeError(f"request_class: expected a subclass of BaseRequest, got {request_class.__name__}")
@@ -89,24 +90,25 @@ cdef class Intake:
         self.limits.head_bytes, self.limits.headers = limits.header_bytes, limits.headers
         self.limits.body_bytes = min(limits.body_bytes, MOST_BODY_BYTES)
         self.batch = SendBatch(io_uring)
-        self.hold(lanes, names)
+        self.hold(fleet, names)
 
-    def hold(self, lanes, names, uint64_t edition=0):
+    def hold(self, Fleet fleet not None, names, uint64_t edition=0):
+        cdef list lanes = [lane for group in fleet.groups for lane in group]
         self.close()
-        self.lanes, self.names, self.edition = list(lanes), tuple(names), edition
-        self.framed = any([lane.framed for lane in self.lanes])
-        self.drawn = any([lane.canary_weight > 0 for lane in self.lanes])
-        for lane in self.lanes:
+        self.fleet, self.names, self.edition = fleet, tuple(names), edition
+        self.framed = any([lane.framed for lane in lanes])
+        self.drawn = any([lane.canary_weight > 0 for lane in lanes])
+        for lane in lanes:
             lane.batch = self.batch
-        self.members.resize(len(self.lanes))
-        self.scored.resize(len(self.lanes))
-        self.scores.resize(len(self.lanes))
+        self.members.resize(len(self.names))
+        self.scored.resize(len(self.names))
+        self.scores.resize(len(self.names))
         self._describe()
 
     def decide_by(self, head, turns, rules, settings):
         scorer = head if isinstance(head, Scorer) else None
-        if scorer is not None and scorer.models != len(self.lanes):
-            raise ValueError(f"scorer: expected {len(self.lanes)} models, got {scorer.models}")
+        if scorer is not None and scorer.models != len(self.names):
+            raise ValueError(f"scorer: expected {len(self.names)} models, got {scorer.models}")
         self.scorer, self.head = scorer, head
         self.shares.earlier, self.shares.decay, self.shares.system = turns.earlier, turns.decay, turns.system
         self.rules = {name.encode(): Rule(rule) for name, rule in rules.items()}
@@ -125,13 +127,15 @@ cdef class Intake:
         self.overhead_seconds = Histogram(metrics.overhead_seconds)
 
     cdef int _describe(self) except -1:
-        """What is counted and told of each member stands in its lane, for as long as a request may be in it."""
+        """What is counted and told of each model stands in its lanes, for as long as a request may be in one."""
         cdef Lane lane
         if self.metrics is None:
             return 0
-        for lane, name in zip(self.lanes, self.names):
-            lane.meters = Meters(self.metrics, self.target, name)
-            lane.about = [self.about(name, reason).encode() for reason in NAMES_OF_REASONS]
+        for lanes, name in zip(self.fleet.groups, self.names):
+            meters = Meters(self.metrics, self.target, name)
+            about = [self.about(name, reason).encode() for reason in NAMES_OF_REASONS]
+            for lane in lanes:
+                lane.meters, lane.about = meters, about
         return 0
 
     def take(self, Writer connection not None, bytes data not None):
@@ -149,16 +153,16 @@ cdef class Intake:
         key_id = "" if self.find_key is None else self._key_id(&plain)
         if key_id is None:
             return self._leave(causes.kKey)
-        self._look(received_s)
         if plain.request_id.size():
             self.given_id = (<bytes>native.echoed_id(plain.request_id)) or None
         cdef double begun = now()
         cdef uint64_t tokens = self._score(), decision = self.next_decision()
-        cdef Numbers numbers = self._decide(rule, tokens, self._draw(plain.session_id, decision) if self.drawn else 0)
+        cdef double draw = self._draw(plain.session_id, decision) if self.drawn else 0
+        cdef Numbers numbers = self._decide(rule, tokens, draw, begun)
         cdef native.Choice* choice = &numbers.decided.choice
         if choice.member < 0 or not native.chats(self.members[choice.member].capabilities):
             return self._leave(causes.kNoMember)  # of one that was named and takes no chats, Python says what it does
-        cdef Lane lane = <Lane>self.lanes[choice.member]
+        cdef Lane lane = self.fleet.lane(choice.member, numbers.decided.members[choice.member].replica)
         if lane.send is None or lane.probed:
             return self._leave(causes.kUrl if not lane.framed else causes.kBreaker if lane.probed else causes.kSlowHost)
         cdef BaseRequest request = <BaseRequest>new_of(self.request_class)
@@ -178,7 +182,8 @@ cdef class Intake:
         )
         cdef double decided = now()
         self._hand_over(request, lane, plain.body)
-        lane.load.load.submitted(tokens, lane.last_id)
+        lane.load.load.submitted(tokens, lane.last_id, self.fleet.share(lane))
+        self.fleet.note(lane)
         self.steps.framed += 1
         self.decision_seconds.observe(decided - begun)
         cdef int64_t[::1] count = (<Meters>lane.meters).decisions[<int>choice.reason]
@@ -195,8 +200,7 @@ cdef class Intake:
         cdef Rule rule = None if self.head is None else self._rule(view_of(body))
         if rule is None:
             return None
-        self._look(now())
-        cdef Numbers numbers = self._decide(rule, self._score(), 0)
+        cdef Numbers numbers = self._decide(rule, self._score(), 0, now())
         return None if numbers.decided.choice.member < 0 else self.names[numbers.decided.choice.member]
 
     def count(self, list ended not None):
@@ -230,13 +234,6 @@ cdef class Intake:
         except Unauthorized:
             return None
 
-    cdef int _look(self, double now_s) except -1:
-        """The members as they are now."""
-        cdef Py_ssize_t i
-        for i in range(len(self.lanes)):
-            (<Lane>self.lanes[i]).look(now_s, &self.members[i])
-        return 0
-
     cdef uint64_t _score(self) except? 0:
         cdef uint64_t tokens
         native.weigh(self.chat.turns, self.shares, &self.texts)
@@ -268,12 +265,16 @@ cdef class Intake:
             return native.draw_of(session_id)
         return native.draw_of(string_view(id, write_id(id, self.requests.decision_prefix, decision, 1)))
 
-    cdef Numbers _decide(self, Rule rule, uint64_t tokens, double draw):
+    cdef Numbers _decide(self, Rule rule, uint64_t tokens, double draw, double now_s):
+        """On the members as they are now."""
         cdef Numbers numbers = Numbers.__new__(Numbers)
         cdef native.Chat* chat = &self.chat
+        cdef native.Question* question = &numbers.decided.question
+        question[0] = native.chat_question(tokens, chat.choices, chat.max_tokens, chat.needs)
+        question.draw = draw
+        self.fleet.read(chat.turns)
+        self.fleet.look(now_s, question, &rule.settings, self.members.data(), None, None)
         numbers.models, numbers.decided.members, numbers.decided.scores = self.names, self.members, self.scores
-        numbers.decided.question = native.chat_question(tokens, chat.choices, chat.max_tokens, chat.needs)
-        numbers.decided.question.draw = draw
         numbers.decide_by(rule)
         return numbers
 

@@ -6,6 +6,7 @@ Knows members; nothing of HTTP or scores.
 from collections.abc import Sequence
 from time import perf_counter
 
+from router.config import engine_name
 from router.errors import RouterError
 from router.pool.base import Failure
 from router.types import Decision, MemberState
@@ -23,6 +24,12 @@ class Leg:
         self.error: RouterError | None = None
         self.lost = False
         self.retried = False
+
+    @property
+    def engine(self) -> str:
+        """Which of the model's engines had it; empty where it has one only."""
+        numbers = self.decision.numbers
+        return "" if numbers is None or numbers.replica < 0 else engine_name(self.decision.model, numbers.replica)
 
     def failed(self, error: RouterError, *, lost: bool = False) -> None:
         self.error, self.lost, self.ended_s = error, lost, perf_counter()

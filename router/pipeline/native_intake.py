@@ -1,10 +1,12 @@
 """Which pools have native steps (`pipeline.intake`), and how these decide. Knows no HTTP."""
 
 import logging
+import secrets
 from collections.abc import Sequence
 
 from router.config import Server
 from router.heads.methods.mf import MfHead
+from router.native.fleet import Fleet
 from router.native.request import Requests
 from router.pipeline.decider import Decider
 from router.pipeline.ids import next_number
@@ -12,29 +14,36 @@ from router.pipeline.intake import Intake
 from router.pipeline.request import Request
 from router.pool import PoolMember
 from router.pool.engine import EngineMember
-from router.pool.openai import OpenAIMember
+from router.pool.replicas import lanes_of
 
 log = logging.getLogger("headgate.pipeline")
 
 
-def intake_of(requests: Requests, decider: Decider, pool: Sequence[PoolMember], server: Server) -> Intake | None:
-    """None where a member is of a kind that shows no lane. Requests whose choice is a URL are declined, they alone; all
-    are in a pool of URLs, which an engine may join later."""
-    members = [member for member in pool if isinstance(member, EngineMember | OpenAIMember)]
-    if not members or len(members) < len(pool):
+def fleet_of(pool: Sequence[PoolMember]) -> Fleet | None:
+    """`pool`: one member a model. None where one is of a kind that shows no lane."""
+    lanes = lanes_of(pool)
+    return None if lanes is None else Fleet(lanes, secrets.randbits(64))
+
+
+def intake_of(
+    requests: Requests, decider: Decider, fleet: Fleet | None, pool: Sequence[PoolMember], server: Server
+) -> Intake | None:
+    """None without a fleet. Requests whose choice is a URL are declined, they alone; all are in a pool of URLs, which
+    an engine may join later."""
+    if fleet is None:
         return None
-    lanes, names = [member.lane for member in members], [member.name for member in members]
-    intake = Intake(requests, Request, lanes, names, next_number, decider.next_id, server.limits, server.io_uring)
+    names = [member.state().name for member in pool]
+    intake = Intake(requests, Request, fleet, names, next_number, decider.next_id, server.limits, server.io_uring)
     if server.io_uring and not intake.batch.io_uring:
         log.info("the system lets us have no io_uring: each client's tokens are a system call of their own")
     follow(intake, decider)
     return intake
 
 
-def hold(intake: Intake, decider: Decider, pool: Sequence[PoolMember], edition: int) -> None:
-    """The pool is another one from now on."""
-    members = [member for member in pool if isinstance(member, EngineMember | OpenAIMember)]
-    intake.hold([member.lane for member in members], [member.name for member in members], edition)
+def hold(intake: Intake, decider: Decider, fleet: Fleet, pool: Sequence[PoolMember], edition: int) -> None:
+    """The pool, of one member a model, is another one from now on."""
+    fleet.hold(lanes_of(pool) or ())
+    intake.hold(fleet, [member.state().name for member in pool], edition)
     follow(intake, decider)
 
 
@@ -61,4 +70,4 @@ def hear_engines(pool: Sequence[PoolMember], decider: Decider, intake: Intake | 
         if isinstance(member, EngineMember):
             member.on_described = told
             if capabilities := member.state().capabilities:  # it has started before
-                told(member.name, capabilities)
+                told(member.model, capabilities)

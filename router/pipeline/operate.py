@@ -14,6 +14,8 @@ from router.pipeline.calls import ask
 from router.pipeline.listed import listed
 from router.pool.base import PoolMember
 from router.pool.engine import EngineMember
+from router.pool.laned import names_of
+from router.types import ENGINE_ROUTES
 
 #: Waking a large model takes seconds, its first sleep ten.
 _LIMIT_S = 600.0
@@ -24,15 +26,40 @@ class _Status(msgspec.Struct):
 
 
 async def operate(pool: Sequence[PoolMember], adapters: PoolAdapters, name: str, call: EngineCall) -> bytes:
-    """vLLM's answer to `call` by the member called `name`. Raises `RouterError`, vLLM's own refusals among them."""
-    member = next((member for member in pool if member.status().name == name), None)
-    if member is None:
+    """vLLM's answer to `call` by the engine called `name`, or of a model by each of its engines, one after another: the
+    last answer. Raises `RouterError`, vLLM's own refusals among them."""
+    engines = _called(pool, name)
+    if is_change(call):
+        return await adapters.change(_of_one_model(pool, engines, name), call, _asked)
+    if len(engines) > 1 and ENGINE_ROUTES[call.path] == "GET":
+        there = listed([engine.name for engine in engines])
+        raise BadRequest(f"{name!r} has several engines, of which one can be asked this: {there}")
+    for engine in engines[:-1]:
+        await _told(engine, call)
+    return await _told(engines[-1], call)
+
+
+def _called(pool: Sequence[PoolMember], name: str) -> list[EngineMember]:
+    """The engine of this name, or all engines of the model."""
+    found = [member for member in pool if name in names_of(member)]
+    if not found:
         there = listed([member.status().name for member in pool])
         raise ModelNotFound(f"no member {name[:200]!r}; there are {there}")
-    if not isinstance(member, EngineMember):
+    engines = [member for member in found if isinstance(member, EngineMember)]
+    if not engines:
         raise BadRequest(f"{name!r} is a URL: its engine is asked where it runs")
-    if is_change(call):
-        return await adapters.change(member, call, _asked)
+    return engines
+
+
+def _of_one_model(pool: Sequence[PoolMember], engines: list[EngineMember], name: str) -> list[EngineMember]:
+    """Raises `BadRequest` where they are not all that it has: an adapter is the model's."""
+    model = engines[0].model
+    if len(_called(pool, model)) > len(engines):
+        raise BadRequest(f"{name!r} is one of several engines: an adapter is loaded into all of them, by {model!r}")
+    return engines
+
+
+async def _told(member: EngineMember, call: EngineCall) -> bytes:
     if call.path == "/sleep":
         return await _put_to_sleep(member, call)
     answer = await _asked(member, call)

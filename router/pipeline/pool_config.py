@@ -67,4 +67,5 @@ def _placed(now: Config, plan: Plan, machine: Machine) -> tuple[Member, ...]:
 def _with_soft(runs: Member, asked: Member) -> Member:
     """What runs, with the name and the keys that it takes over from `asked`."""
     soft = {key: getattr(asked, key) for key in SOFT_KEYS}
-    return msgspec.structs.replace(runs, name=asked.name, replaces=asked.replaces, **soft)
+    names = {key: getattr(asked, key) for key in ("name", "replica_of", "replaces")}
+    return msgspec.structs.replace(runs, **names, **soft)

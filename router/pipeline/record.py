@@ -121,6 +121,7 @@ def _legs(request: Request, decided: Sequence[Decided]) -> tuple[LegRecord, ...]
             lost=leg.lost,
             retried=leg.retried,
             decision=decided[i] if i else None,
+            engine=leg.engine,
         )
         for i, leg in enumerate(request.legs)
     )

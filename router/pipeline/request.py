@@ -55,6 +55,10 @@ class Desk(Protocol):
         """The pool is another since `request` was to be scored: score it for the one there is. Raises `RouterError`."""
         ...
 
+    def hand_over(self, decision: Decision) -> tuple[PoolMember, float]:
+        """The engine that the last decision chose, and the share of the prompt that it was sent before."""
+        ...
+
     def acknowledge(self, act: Callable[[], None]) -> None:
         """Call `act`, which tells the receiver that its request is over: now, or once its record is written."""
         ...
@@ -258,18 +262,19 @@ class Request(BaseRequest):
     def _hand_over(self, decision: Decision) -> None:
         query, scores = self.query, self.known_scores
         assert scores is not None
+        self.holder, matched = self.desk.hand_over(decision)
         work = Work(
             kind=query.kind,
             body=self.body,
             stream=query.stream,
             request_id=query.request_id,
             prompt_tokens=scores.prompt_tokens,
+            matched=matched,
             deadline_s=query.deadline_s or 0.0,
             traceparent=self.traceparent.decode(),
             adapter=query.adapter,
             priority=query.priority,
         )
-        self.holder = self.desk.pool[decision.member]
         self.holder.submit(work, self)
         self.handed_over(decision.member)
         self.known_decision = decision

@@ -36,7 +36,7 @@ from router.pipeline.desk import PoolDesk
 from router.pipeline.estate import Estate, Heritage, journal_lock, runtime_folder, settle
 from router.pipeline.ids import process_id
 from router.pipeline.library import ChatStream, Completion, ask, complete
-from router.pipeline.native_intake import follow, hear_engines, hold, intake_of
+from router.pipeline.native_intake import fleet_of, follow, hear_engines, hold, intake_of
 from router.pipeline.operate import operate
 from router.pipeline.record import Ended
 from router.pipeline.request import Request
@@ -49,6 +49,7 @@ from router.pool import PoolMember, build, place
 from router.pool.engine import EngineMember
 from router.pool.environment import Machine, placed, this_machine
 from router.pool.folder import RuntimeFolder
+from router.pool.replicas import by_model
 from router.pool.supervisor import StartEvent, Supervisor
 from router.types import Decision, Query
 
@@ -89,7 +90,9 @@ class Router:
         self.metrics = Metrics(process=False) if metrics is None else metrics
         starts = start or pool is not None
         self._adapters = (
-            PoolAdapters(lambda: self.pool, lambda: configuration.taken_names(self.config.pool)) if starts else None
+            PoolAdapters(lambda: self._desk.pool, lambda: configuration.taken_names(self.config.pool))
+            if starts
+            else None
         )
         self._decider = Decider(config, scoring, self._adapters, live=start)
         self.ledger = Ledger()
@@ -108,12 +111,14 @@ class Router:
             self._forgotten = weakref.finalize(self, self._folder.remove)  # made, and never started
             pool = build(config, self._folder.path, environment, self.machine, host_command=host_command)
             settle(pool, heritage)
-        self._desk.pool = tuple(pool or ())
+        self.pool: tuple[PoolMember, ...] = tuple(pool or ())  #: each engine, in the config's order
         if self.pool:
             place(config, self.pool)
+            self._desk.pool = by_model(config.pool, self.pool)
+            self._desk.fleet = fleet_of(self._desk.pool)
         if config.server.engine_metrics:
             self.metrics.watch_engines(EngineMetrics(self._engines_metrics))
-        self.intake = intake_of(self._requests, self._decider, self.pool, config.server)
+        self.intake = intake_of(self._requests, self._decider, self._desk.fleet, self._desk.pool, config.server)
         self._requests.wake = self.ledger.wake
         self.ledger.gather(Ended(self._requests, self.intake, self.metrics))
         self._supervisor = Supervisor(self.pool, config.supervision)
@@ -200,7 +205,7 @@ class Router:
         self.journal = Journal(settings, self.ledger, journal_lock(self._heritage))
         self.metrics.watch_journal(self.journal.counts)
         if settings.feedback_ids:
-            names = [member.name for member in self.config.pool]
+            names = [member.name for member in configuration.models(self.config.pool)]
             self.feedback = Feedback(self.journal, self.ledger, names, settings.feedback_ids)
             self.metrics.watch_feedback(self.feedback)
         self._requests.keeps_bodies = settings.prompts
@@ -233,15 +238,15 @@ class Router:
         """Serve with `pool`, whose config is that of `ways`, from now on: in one step. What was handed over stays where
         it is; what was not is decided anew."""
         place(ways.config, pool)
-        self.config, self._desk.pool = ways.config, pool
+        self.config, self.pool, self._desk.pool = ways.config, pool, by_model(ways.config.pool, pool)
         self._desk.edition += 1
         self._decider.hold(ways)
-        if self.intake is not None:
-            hold(self.intake, self._decider, pool, self.edition)
+        if self.intake is not None and self._desk.fleet is not None:
+            hold(self.intake, self._decider, self._desk.fleet, self._desk.pool, self.edition)
         hear_engines(pool, self._decider, self.intake)
         self._sleeping.follow(ways.config, pool)
         if self.feedback is not None:
-            self.feedback.know([member.name for member in ways.config.pool])
+            self.feedback.know([member.name for member in ways.models.pool])
 
     def reload(self, routing: Routing) -> None:
         """Decide by `routing` from now on. Raises `ConfigError` and changes nothing when its checkpoint is refused, or
@@ -252,10 +257,6 @@ class Router:
         if self.intake is not None:
             follow(self.intake, self._decider)
         self.config = msgspec.structs.replace(self.config, routing=routing)
-
-    @property
-    def pool(self) -> tuple[PoolMember, ...]:
-        return self._desk.pool
 
     @property
     def edition(self) -> int:
@@ -283,8 +284,8 @@ class Router:
 
     @property
     def placements(self) -> tuple[Placement, ...]:
-        """How each member is scored, and why so."""
-        return self._decider.scoring.placements
+        """How each engine's model is scored, and why so."""
+        return configuration.by_engine(self.config.pool, self._decider.scoring.placements)
 
     # Service
 
@@ -328,7 +329,11 @@ class Router:
         settings = self._desk.settings_of(query)
         whole = query.kind in WHOLE
         scores = self._decider.unscored(0) if whole else self._decider.scoring.score(query)
-        return self._decider.choose(query, scores, self._desk.snapshot(), settings)
+        return self._desk.decide(query, scores, settings)
+
+    def engine_of(self, decision: Decision) -> PoolMember:
+        """The engine that `decision`, for the pool as it is now, chose."""
+        return self._desk.engine_of(decision)
 
     @property
     def scores_slowly(self) -> bool:
@@ -337,8 +342,9 @@ class Router:
 
     def models(self) -> tuple[ModelCard, ...]:
         strong = self._decider.names.settings(configuration.RESERVED_NAMES[0]).strong
-        auto = self.config.server.list_auto == "always" or len(self.config.pool) > 1
-        return cards_of(self.config.pool, self.pool, self._decider.adapters, strong, self._created, auto=auto)
+        pool = configuration.models(self.config.pool)
+        auto = self.config.server.list_auto == "always" or len(pool) > 1
+        return cards_of(pool, self._desk.pool, self._decider.adapters, strong, self._created, auto=auto)
 
     def members(self) -> tuple[MemberStatus, ...]:
         return statuses_of(self.config.pool, self.pool)
@@ -348,7 +354,8 @@ class Router:
         return await operate(self.pool, self._adapters, name, call)
 
     def able(self) -> Mapping[str, frozenset[str]]:
-        return abilities_of(self._decider.names, [member.state() for member in self.pool], self._decider.adapters)
+        states = [member.state() for member in self._desk.pool]
+        return abilities_of(self._decider.names, states, self._decider.adapters)
 
     def in_flight(self) -> int:
         return len(self._requests)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from router.errors import BadRequest, ContextTooLong, NoEngine, Overloaded, RouterError
 from router.native import policy as native
+from router.native.fleet import Picks
 from router.native.policy import Numbers
 from router.policy.settings import Settings
 from router.types import Decision, Query, Scores, Snapshot
@@ -21,9 +22,11 @@ def decide(
     id: str = "",
     reason: str | None = None,
     draw: float = 0.0,
+    picks: Picks | None = None,
 ) -> Decision:
     """Choose a member. `scores.quality` is in the order of `snapshot.members`; `reason` replaces the rule's own. `draw`
-    (`pipeline.intake.draw_of`), above 0 and at most 1: a canary whose weight reaches it takes the request.
+    (`pipeline.intake.draw_of`), above 0 and at most 1: a canary whose weight reaches it takes the request. `picks`:
+    which engine of each model the snapshot shows, where models have several, and what it is to have of the prompt.
 
     When none can serve: `NoEngine`, `Overloaded` (all queues are full), `ContextTooLong` or `BadRequest` (no model of
     the pool can do what is asked). ValueError where a number is none, or scores and members differ in length.
@@ -31,7 +34,7 @@ def decide(
     if query.any_length:
         scores = _as_cut(scores, snapshot)
     try:
-        return native.decision(query, scores, snapshot, settings, id, reason, draw)
+        return native.decision(query, scores, snapshot, settings, id, reason, draw, picks)
     except native.Refused as refused:
         raise _refusal(refused.numbers) from None
 

@@ -71,11 +71,12 @@ def build(
 
 
 def place(config: Config, members: Sequence[PoolMember]) -> None:
-    """Tell each of `members` what it is in the config's pool, in whose order they are: name, price, whose canary."""
+    """Tell each of `members` what it is in the config's pool, in whose order they are: name, model, price, whose
+    canary."""
     from router.pool.laned import Laned
 
-    names = [member.name for member in config.pool]
+    names = [member.name for member in configuration.models(config.pool)]
     for member, usd, runs in zip(config.pool, usd_per_s(config), members, strict=True):
         if isinstance(runs, Laned):
             canary = (names.index(member.replaces), member.weight) if member.replaces else (0, 0.0)
-            runs.placed(member.name, usd, *canary)
+            runs.placed(member.name, configuration.model_name(member), usd, *canary)

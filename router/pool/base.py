@@ -42,6 +42,7 @@ class MemberStatus(msgspec.Struct, frozen=True, kw_only=True):
     wake_s: float = 0.0  #: that it takes to wake, as learnt; 0: not known
     sleeps: int = 0  #: so often it fell asleep
     cost: StepModel | None = None  #: of an engine: what its steps take
+    model: str = ""  #: of one of several engines of a model: by which clients ask for it
 
 
 class Work(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,6 +53,7 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
     stream: bool = False
     request_id: str = ""
     prompt_tokens: int = 0  #: estimate
+    matched: float = -1.0  #: share of its prompt that the member was sent before; below 0: not known
     deadline_s: float = 0.0  #: seconds from now; 0 for none
     traceparent: str = ""
     adapter: str = ""  #: the LoRA adapter of the member that is to answer; empty for the model itself

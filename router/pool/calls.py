@@ -62,10 +62,10 @@ class Calls:
     def __len__(self) -> int:
         return len(self._calls)
 
-    def add(self, call: Call, prompt_tokens: int) -> None:
-        """It was submitted under its id."""
+    def add(self, call: Call, prompt_tokens: int, matched: float = -1.0) -> None:
+        """It was submitted under its id. `matched`: as of `Work`."""
         self._calls[call.id] = call
-        self._load.submitted(prompt_tokens, call.id)
+        self._load.submitted(prompt_tokens, call.id, matched)
         if self._member.lane.probed:
             self._breaker.submitted(time.monotonic())
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from router.config import Member, Supervision, adapters_of, takes_adapters
+from router.config import Member, Supervision, adapters_of, model_name, takes_adapters
 from router.errors import (
     ContentTooLarge,
     EngineStartError,
@@ -88,7 +88,7 @@ class EngineMember(Laned):
         generation: int = 0,
     ) -> None:
         """`generation`: another number for each of those that have one name, in one folder."""
-        self.name = member.name
+        self.name, self.model = member.name, model_name(member)
         self.turn: Turn = at_once
         self.loader = loader_of(member)
         self.restarts = 0
@@ -96,12 +96,12 @@ class EngineMember(Laned):
         self.last_heard_s = self.ready_since_s = 0.0  #: monotonic
         self.on_lost: Callable[[], None] | None = None  #: called once per loss of an engine that was ready
         self.on_described: Callable[[str, frozenset[str]], None] | None = (
-            None  #: name, and what it can do: at each start
+            None  #: its model, and what it can do: at each start
         )
         stem = file_name(member.name, generation)
         self._spec = HostSpec(
-            name=member.replaces or member.name,
-            label=member.name if member.replaces else "",
+            name=member.replaces or self.model,
+            label=member.name if member.name != (member.replaces or self.model) else "",
             model=member.model,
             socket=str(folder / f"{stem}.sock"),
             engine_args=member.engine_args,
@@ -142,9 +142,9 @@ class EngineMember(Laned):
             self.on_asked()
             return
         if not awake or link is None:
-            raise NoEngine(f"model {self.name!r} is not available now ({self._phase})", retry_after_s=1.0)
+            raise NoEngine(f"model {self.model!r} is not available now ({self._phase})", retry_after_s=1.0)
         if link.unsent_bytes() + len(work.body) > MAX_UNSENT_BYTES:
-            raise Overloaded(f"model {self.name!r} reads its requests too slowly", retry_after_s=1.0)
+            raise Overloaded(f"model {self.model!r} reads its requests too slowly", retry_after_s=1.0)
         if len(work.body) > _MAX_BODY_BYTES:
             raise ContentTooLarge(f"a body of {len(work.body)} bytes; an engine takes at most {_MAX_BODY_BYTES}")
         self._check_known(work)
@@ -164,7 +164,7 @@ class EngineMember(Laned):
         except ProtocolError as error:  # what goes beside the body is small, unless a caller makes it large
             raise ContentTooLarge(f"a request that makes no frame to its engine: {error}") from error
         call.lane, call.id = self.lane, id
-        self._calls.add(call, work.prompt_tokens)
+        self._calls.add(call, work.prompt_tokens, work.matched)
 
     def abort(self, call: Call) -> None:
         if not self.held.discard(call) and self._calls.discard(call) and self._link is not None:
@@ -178,6 +178,7 @@ class EngineMember(Laned):
         process = None if self._link is None else self._link.process
         return MemberStatus(
             name=self.name,
+            model=self.model if self.model != self.name else "",
             kind="engine",
             phase=self.phase,
             state=self.state() if not self.wakeable else msgspec.structs.replace(self.state(), waiting=len(self.held)),
@@ -261,7 +262,7 @@ class EngineMember(Laned):
         self._load.described(capabilities, context_tokens)
         self.lane.described(capabilities, context_tokens)
         if self.on_described is not None:
-            self.on_described(self.name, capabilities)
+            self.on_described(self.model, capabilities)
 
     def fall_asleep(self, asleep: bool) -> None:
         """Give it no more requests, or give it some again. Of one that is not ready, or lost meanwhile, no word."""

@@ -32,6 +32,11 @@ def waiting_for(seconds: float, figures: "Figures") -> Load:
     )
 
 
+def names_of(member: object) -> tuple[str, ...]:
+    """By which an operator asks for a member: its own, and the model's."""
+    return (member.name, member.model) if isinstance(member, Laned) else ()
+
+
 class SleepStatus(TypedDict, total=False):
     """Fields of `MemberStatus`."""
 
@@ -44,6 +49,7 @@ class Laned:
     """Its phase, name, price and place in the pool, shown in its lane and in the state that Python reads."""
 
     name: str
+    model: str  #: by which clients ask for it; its name, but where it is one of several engines
     lane: Lane
     _load: LoadTracker
     _phase: MemberPhase = "waiting"
@@ -100,9 +106,9 @@ class Laned:
         sleeper = self.sleeper
         return {} if sleeper is None else {"sleep": sleeper.state, "wake_s": sleeper.wake_s, "sleeps": sleeper.sleeps}
 
-    def placed(self, name: str, usd_per_s: float, canary_of: int, canary_weight: float) -> None:
-        """What it is in the pool from now on. `canary_of`: an index, where the weight is above 0."""
-        self.name = name
+    def placed(self, name: str, model: str, usd_per_s: float, canary_of: int, canary_weight: float) -> None:
+        """What it is in the pool from now on. `canary_of`: a model's index, where the weight is above 0."""
+        self.name, self.model = name, model
         self.lane.usd_per_s = usd_per_s
         self.lane.canary_of, self.lane.canary_weight = canary_of, canary_weight
-        self._load.placed(name, usd_per_s, canary_of, canary_weight)
+        self._load.placed(model, usd_per_s, canary_of, canary_weight)

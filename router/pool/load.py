@@ -4,7 +4,7 @@ request path; this module is its Python interface. Knows no clock and no connect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from router.config import CPU, Config, DeviceSettings, Member, argument_name, device_names, devices_needed
+from router.config import CPU, Config, DeviceSettings, Member, argument_name, device_names, devices_needed, model_name
 from router.native.lane import LaneLoad
 from router.types import MemberState, Usage
 
@@ -14,7 +14,7 @@ class LoadTracker(LaneLoad):
 
     def __init__(self, member: Member, gpu_share: float) -> None:
         super().__init__(member.mean_output_tokens, member.prefill_tokens_per_s, member.time_per_output_token_s)
-        self._name = member.name
+        self._name = model_name(member)
         self._state: MemberState | None = None
         self._changes = -1  # how many had been made when `_state` was taken
         self.usd_per_s = member.usd_per_hour / 3600.0 * gpu_share
@@ -28,9 +28,9 @@ class LoadTracker(LaneLoad):
         self.context_tokens = context_tokens
         self._state = None
 
-    def placed(self, name: str, usd_per_s: float, canary_of: int, canary_weight: float) -> None:
+    def placed(self, model: str, usd_per_s: float, canary_of: int, canary_weight: float) -> None:
         """What the member is in its pool from now on."""
-        self._name, self.usd_per_s, self._canary = name, usd_per_s, (canary_of, canary_weight)
+        self._name, self.usd_per_s, self._canary = model, usd_per_s, (canary_of, canary_weight)
         self._state = None
 
     def state(self, *, ready: bool, breaker_open: bool) -> MemberState:

@@ -84,7 +84,7 @@ class OpenAIMember(Laned):
     """Implements `PoolMember`. It is ready once its `/v1/models` answers; probing goes on while it does not."""
 
     def __init__(self, member: Member, supervision: Supervision, *, gpu_share: float) -> None:
-        self.name = member.name
+        self.name = self.model = member.name
         self.last_error = ""
         self._model = member.model or member.name
         self._member = msgspec.structs.replace(member, name=member.replaces or member.name)  # whose name answers carry

@@ -253,15 +253,17 @@ class Supervisor:
             while True:
                 await asyncio.sleep(WINDOW_S)
                 now_s = time.monotonic()
-                engines = self._engines()
-                loads, devices = [each.pricing.load for each in engines], [each.loader.devices for each in engines]
-                learn(loads, devices, now_s - learnt_s)
+                self._teach(now_s - learnt_s)
                 learnt_s = now_s
                 if now_s >= kept_s + KEEP_S:
                     kept_s = now_s
-                    await asyncio.to_thread(keep, [each.pricing for each in engines])
+                    await asyncio.to_thread(keep, [each.pricing for each in self._engines()])
         finally:
             keep([each.pricing for each in self._engines()])
+
+    def _teach(self, took_s: float) -> None:
+        engines = self._engines()  # not held between the windows: one may leave
+        learn([each.pricing.load for each in engines], [each.loader.devices for each in engines], took_s)
 
     def _engines(self) -> list[EngineMember]:
         return [member for member in self._members if isinstance(member, EngineMember)]

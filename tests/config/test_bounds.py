@@ -45,7 +45,8 @@ def refused(branch: str, key: str, value: Any) -> str:
 @pytest.mark.parametrize(("branch", "key", "bounds"), NUMBERS, ids=[f"{b}.{n}" for b, n, _ in NUMBERS])
 def test_every_number_has_bounds_and_is_held_to_them(branch: str, key: str, bounds: Between | None) -> None:
     assert bounds is not None, "give its type bounds (router/config/bounds.py)"
-    whole = get_type_hints(BRANCHES[branch])[key] in (int, int | None)
+    hint = get_type_hints(BRANCHES[branch])[key]
+    whole = float not in (hint, *get_args(hint))
     for value in (math.nan, math.inf, -math.inf, 1e300, bounds.least - 1, bounds.most * 1.01 + 1, 2**63, -(2**63)):
         if whole and not math.isfinite(value):
             message = refused(branch, key, value)

@@ -37,6 +37,9 @@ def member(draw: random.Random, name: str) -> MemberState:
         mean_output_tokens=rate(400.0),
         queued_gpu_s=draw.choice([0.0, -0.0, math.inf, draw.random()]),
         usd_per_s=rate(0.0011),
+        replicas=draw.choice([0, 12]),
+        replica=draw.choice([0, 11]),
+        finish_s=rate(9.0),
     )
 
 
@@ -94,7 +97,9 @@ def answer(numbers: Numbers, draw: random.Random, **fields: Any) -> Any:
     }
     made = SimpleNamespace(**{**known, **fields})
     leg = {"begun_s": received_s + overhead_s, "ended_s": None, "error": None, "lost": False, "retried": False}
-    made.legs = [SimpleNamespace(decision=numbers.decision(made.decision_id), **leg)]
+    decision = numbers.decision(made.decision_id)
+    engine = "" if numbers.replica < 0 else f"{decision.model}/{numbers.replica}"
+    made.legs = [SimpleNamespace(decision=decision, engine=engine, **leg)]
     made.decision = made.legs[0].decision
     made.query = Query(
         kind="chat",

@@ -131,10 +131,10 @@ class Pool:
         self.router = Router(Config(pool=pool, routing=Routing(price=0.0)), pool=self.members, scoring=self.scoring)
         choose = self.router._decider.choose
 
-        def choose_or_raise(*arguments: Any, again: str = "") -> Any:
+        def choose_or_raise(*arguments: Any, **again: Any) -> Any:
             if self.scoring.broken:
                 raise ScriptedBug("of a policy")
-            return choose(*arguments, again=again)
+            return choose(*arguments, **again)
 
         self.router._decider.choose = choose_or_raise  # type: ignore[method-assign]
         self.sinks: list[Sink] = []

@@ -27,19 +27,19 @@ def after(change: Any, *pool: Member, memory: tuple[float, ...] = (80.0, 80.0)) 
 
 
 def test_a_new_engine_goes_to_the_device_that_is_left_and_those_that_run_stay_as_they_are() -> None:
-    before, now = after(lambda pool: plans.add(pool, member("b")), member("a"))
+    before, now = after(lambda pool: plans.add(pool, (member("b"),)), member("a"))
     assert now.pool[0] == before.pool[0]
     assert [each.devices for each in now.pool] == [("0",), ("1",)]
 
 
 def test_a_new_engine_gets_what_those_that_run_leave_of_their_device() -> None:
-    _, now = after(lambda pool: plans.add(pool, member("b")), member("a", 0.5), memory=(80.0,))
+    _, now = after(lambda pool: plans.add(pool, (member("b"),)), member("a", 0.5), memory=(80.0,))
     assert now.pool[1].devices == ("0",)
     assert now.pool[1].engine_args["gpu_memory_utilization"] == pytest.approx(0.4)
 
 
 def test_a_replacement_finds_room_beside_the_one_that_it_replaces_or_is_refused() -> None:
-    change = lambda pool: plans.replace(pool, "a", member("a", 0.6))  # noqa: E731
+    change = lambda pool: plans.replace(pool, "a", (member("a", 0.6),))  # noqa: E731
     _, now = after(change, member("a", 0.6))
     assert now.pool[0].devices == ("1",)
     with pytest.raises(ConfigError, match=r"\$\.pool\[0\]"):
@@ -47,7 +47,7 @@ def test_a_replacement_finds_room_beside_the_one_that_it_replaces_or_is_refused(
 
 
 def test_stopped_first_it_has_the_room_of_the_old_one() -> None:
-    change = lambda pool: plans.replace(pool, "a", member("a", 0.6), stop_first=True)  # noqa: E731
+    change = lambda pool: plans.replace(pool, "a", (member("a", 0.6),), stop_first=True)  # noqa: E731
     _, now = after(change, member("a", 0.6), memory=(80.0,))
     assert now.pool[0].devices == ("0",)
 

@@ -31,23 +31,23 @@ def test_a_promoted_canary_has_the_place_and_the_name_of_its_member_and_goes_on(
 
 
 def test_a_replacement_under_another_name_stands_in_the_same_place_and_is_started() -> None:
-    plan = plans.replace((SMALL, LARGE), "small", member("tiny"))
+    plan = plans.replace((SMALL, LARGE), "small", (member("tiny"),))
     assert (names(plan), plan.kept) == (["tiny", "large"], {"large": "large"})
 
 
 def test_a_replacement_under_the_same_name_has_its_other_names_too_unless_it_says_others() -> None:
     pool = (member("large", also=("big",)), SMALL)
-    assert plans.replace(pool, "large", member("large", model="n")).pool[0].also == ("big",)
-    assert plans.replace(pool, "large", member("large", also=("huge",))).pool[0].also == ("huge",)
-    assert plans.replace(pool, "large", member("other")).pool[0].also == ()
+    assert plans.replace(pool, "large", (member("large", model="n"),)).pool[0].also == ("big",)
+    assert plans.replace(pool, "large", (member("large", also=("huge",)),)).pool[0].also == ("huge",)
+    assert plans.replace(pool, "large", (member("other"),)).pool[0].also == ()
 
 
 def test_a_replaced_canary_stays_a_canary_of_the_same_weight() -> None:
-    plan = plans.replace((LARGE, CANARY), "next", member("next", model="o"))
+    plan = plans.replace((LARGE, CANARY), "next", (member("next", model="o"),))
     assert plan.pool[1] == member("next", model="o", replaces="large", weight=0.2)
 
 
-@pytest.mark.parametrize("change", [plans.remove, lambda pool, name: plans.replace(pool, name, member("x"))])
+@pytest.mark.parametrize("change", [plans.remove, lambda pool, name: plans.replace(pool, name, (member("x"),))])
 def test_a_member_with_a_canary_stays_until_that_is_promoted_or_gone(change: Any) -> None:
     with pytest.raises(Conflict, match="'large' has a canary, 'next': `promote` it or `rollback` first"):
         change((SMALL, LARGE, CANARY), "large")

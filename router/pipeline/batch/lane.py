@@ -48,8 +48,7 @@ _ROOM_PAUSE_S = 0.05
 class Desk(Protocol):
     """The pipeline, as far as lines need it (`pipeline.router.Router`)."""
 
-    @property
-    def pool(self) -> tuple[PoolMember, ...]: ...
+    pool: tuple[PoolMember, ...]  #: each engine
 
     @property
     def gate(self) -> Gate: ...
@@ -60,6 +59,8 @@ class Desk(Protocol):
         ...
 
     def decide(self, what: Query) -> Decision: ...
+
+    def engine_of(self, decision: Decision) -> PoolMember: ...
 
     def submit(self, query: Query, body: bytes, sink: Sink, *, permit: Permit) -> Request: ...
 
@@ -266,7 +267,8 @@ class Lane:
             if self._undecided_bytes <= 0:
                 return False
             self._undecided_bytes -= len(line.body)
-            place = places[self._desk.decide(line.query).member]
+            engine = self._desk.engine_of(self._desk.decide(line.query))
+            place = next(place for place in places if place.member is engine)
             line.wanted, line.wanted_s = place.member, now_s
         return self._may_read(line, place, now_s)
 

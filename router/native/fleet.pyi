@@ -1,0 +1,42 @@
+"""The engines of a pool's models, of which each model has one or several, and which of them a request would go to.
+
+Of a few engines all are compared, of many two that are drawn and those that got most of the prompt before; the one that
+is predicted to finish first takes it (csrc/replicas.hpp). Who got which prompts: csrc/prefixes.hpp. Called from the
+event loop's thread.
+"""
+
+from collections.abc import Sequence
+
+from router.native.lane import Lane
+from router.types import Query
+
+class Fleet:
+    """Of one pool, which may change; what is known of the engines' caches stays."""
+
+    groups: list[list[Lane]]  #: by model
+    def __init__(self, groups: Sequence[Sequence[Lane]], seed: int = 0) -> None:
+        """`seed`: of what is drawn. Raises ValueError where a model has no engine."""
+
+    def hold(self, groups: Sequence[Sequence[Lane]]) -> None:
+        """The pool is another one from now on."""
+
+    def pick(
+        self,
+        query: Query,
+        prompt_tokens: int,
+        settings: object,
+        now_s: float,
+        barred: Lane | None = None,
+        only: Lane | None = None,
+    ) -> Picks:
+        """`settings`: `policy.Settings`. `now_s`: of `time.monotonic`. `barred`: an engine that may not take it, where
+        its model has another; `only`: the one of its model that may."""
+
+class Picks:
+    """Of one request: an engine of each model, with what it is expected to have of the prompt."""
+
+    def replica(self, model: int) -> int:
+        """Which of the model's engines."""
+
+    def note(self, lane: Lane) -> float:
+        """The request goes to that engine: share of its prompt that the engine was sent before; below 0: not known."""
