@@ -142,8 +142,8 @@ def _intake(lanes: list[Lane], names: list[str]) -> Any:
         from router.native.fleet import Fleet
     except ImportError:  # likewise
         return Intake(requests, BaseRequest, lanes, names, count().__next__, count().__next__, Limits())  # type: ignore[arg-type]
-    fleet = Fleet([[lane] for lane in lanes])
-    return Intake(requests, BaseRequest, fleet, names, count().__next__, count().__next__, Limits())
+    fleet = Fleet([[lane] for lane in lanes], names)
+    return Intake(requests, BaseRequest, fleet, count().__next__, count().__next__, Limits())
 
 
 def microseconds(work: Callable[[T], object], queries: Sequence[T]) -> list[float]:

@@ -13,6 +13,7 @@ cdef struct Place:
 
 cdef class Fleet:
     cdef readonly list groups  # by model: lanes of its engines
+    cdef readonly tuple models
     cdef native.Prefixes prefixes
     cdef native.PromptBlocks prompt  # that was read last
     cdef native.Draws draws
@@ -37,6 +38,6 @@ cdef class Fleet:
 
 cdef class Picks:
     cdef Fleet fleet
-    cdef vector[native.Member] rows  # by model: the engine that it would be
+    cdef readonly tuple models
+    cdef vector[native.Member] members
     cdef native.PromptBlocks prompt
-    cdef int tell(self, native.Member* members, size_t size) except -1

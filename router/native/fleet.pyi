@@ -14,10 +14,11 @@ class Fleet:
     """Of one pool, which may change; what is known of the engines' caches stays."""
 
     groups: list[list[Lane]]  #: by model
-    def __init__(self, groups: Sequence[Sequence[Lane]], seed: int = 0) -> None:
+    models: tuple[str, ...]  #: names
+    def __init__(self, groups: Sequence[Sequence[Lane]], models: Sequence[str], seed: int = 0) -> None:
         """`seed`: of what is drawn. Raises ValueError where a model has no engine."""
 
-    def hold(self, groups: Sequence[Sequence[Lane]]) -> None:
+    def hold(self, groups: Sequence[Sequence[Lane]], models: Sequence[str]) -> None:
         """The pool is another one from now on."""
 
     def pick(
@@ -33,10 +34,13 @@ class Fleet:
         its model has another; `only`: the one of its model that may."""
 
 class Picks:
-    """Of one request: an engine of each model, with what it is expected to have of the prompt."""
+    """Of one request: an engine of each model as it was then, with what it is expected to have of the prompt."""
 
+    models: tuple[str, ...]
+    context_tokens: list[int]  #: 0: not known
     def replica(self, model: int) -> int:
         """Which of the model's engines."""
 
-    def note(self, lane: Lane) -> float:
-        """The request goes to that engine: share of its prompt that the engine was sent before; below 0: not known."""
+    def note(self, model: int) -> float:
+        """The request goes to that model's engine: share of its prompt that the engine was sent before; below 0: not
+        known."""

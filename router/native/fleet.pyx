@@ -18,16 +18,17 @@ cdef size_t HOLDERS = 2  # that got most of the prompt before, compared beside t
 
 
 cdef class Fleet:
-    def __init__(self, groups, unsigned long long seed=0):
+    def __init__(self, groups, models, unsigned long long seed=0):
         self.draws.seed = seed
-        self.hold(groups)
+        self.hold(groups, models)
 
-    def hold(self, groups):
+    def hold(self, groups, models):
         cdef Lane lane
         cdef int model, replica, size, several
-        self.groups = [list(lanes) for lanes in groups]
-        if not all(self.groups):
-            raise ValueError("groups: expected at least one engine of each model")
+        groups, models = [list(lanes) for lanes in groups], tuple(models)
+        if not all(groups) or len(groups) != len(models):
+            raise ValueError(f"groups: expected at least one engine of each of {len(models)} models")
+        self.groups, self.models = groups, models
         self.places.clear()
         for model in range(len(self.groups)):
             size = len(<list>self.groups[model])
@@ -46,9 +47,9 @@ cdef class Fleet:
         SETTINGS.read(settings, <char*>&chosen_by)
         question.prompt_tokens, question.draw = prompt_tokens, 0
         self._read_turns(query)
-        picks.fleet, picks.prompt = self, self.prompt
-        picks.rows.resize(len(self.groups))
-        self.look(now_s, &question, &chosen_by, picks.rows.data(), barred, only)
+        picks.fleet, picks.models, picks.prompt = self, self.models, self.prompt
+        picks.members.resize(len(self.groups))
+        self.look(now_s, &question, &chosen_by, picks.members.data(), barred, only)
         return picks
 
     cdef int _read_turns(self, object query) except -1:
@@ -185,27 +186,19 @@ cdef bint _takes(Lane lane, double now_s, long long most_waiting) noexcept:
 
 
 cdef class Picks:
-    def replica(self, size_t model):
-        return self.rows[model].replica
+    @property
+    def context_tokens(self):
+        cdef size_t i
+        return [self.members[i].context_tokens for i in range(self.members.size())]
 
-    def note(self, Lane lane not None):
+    def replica(self, size_t model):
+        return self.members[model].replica
+
+    def note(self, int model):
         cdef Fleet fleet = self.fleet
-        cdef double share
+        cdef Lane lane = fleet.lane(model, self.replica(model))
         fleet.prompt = self.prompt
         fleet.prefixes.look(fleet.prompt)
-        share = fleet.share(lane)
+        cdef double share = fleet.share(lane)
         fleet.note(lane)
         return share
-
-    cdef int tell(self, native.Member* members, size_t size) except -1:
-        """Of each model whose numbers are those of the engine that was picked."""
-        cdef size_t i
-        if size != self.rows.size():
-            raise ValueError(f"picks: expected those of {size} models, got {self.rows.size()}")
-        for i in range(size):
-            members[i].ready = members[i].ready and self.rows[i].ready
-            members[i].prefix_hit = self.rows[i].prefix_hit
-            members[i].replicas = self.rows[i].replicas
-            members[i].replica, members[i].rival = self.rows[i].replica, self.rows[i].rival
-            members[i].finish_s, members[i].rival_finish_s = self.rows[i].finish_s, self.rows[i].rival_finish_s
-        return 0

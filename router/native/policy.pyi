@@ -47,16 +47,9 @@ class Refused(Exception):
 
     numbers: Numbers
 
-def decide(
-    query: Query,
-    scores: Scores,
-    snapshot: Snapshot,
-    settings: object,
-    draw: float = 0.0,
-    picks: Picks | None = None,
-) -> Numbers:
+def decide(query: Query, scores: Scores, pool: Snapshot | Picks, settings: object, draw: float = 0.0) -> Numbers:
     """By `policy.Settings`. `draw`: a canary whose weight reaches it takes the request; 0: none does. What a member's
-    state holds is read once, for as long as it stays the same object. `picks`: what is known of this prompt beyond it.
+    state holds is read once, for as long as it stays the same object.
 
     Raises ValueError where a value is no number, `scores` are not as many as members, or a pin is no member.
     """
@@ -64,12 +57,11 @@ def decide(
 def decision(
     query: Query,
     scores: Scores,
-    snapshot: Snapshot,
+    pool: Snapshot | Picks,
     settings: object,
     id: str,
     reason: str | None = None,
     draw: float = 0.0,
-    picks: Picks | None = None,
 ) -> Decision:
     """`decide` and `Numbers.decision` in one call."""
 

@@ -214,21 +214,23 @@ cdef dict _question(const native.Decided* decided):
     return question | DRAW.values(<const char*>&decided.question) if decided.question.draw else question
 
 
-def decide(query, scores, snapshot, settings, double draw=0, Picks picks=None):
-    return _decide(query, scores, snapshot, settings, draw, picks)
+def decide(query, scores, pool, settings, double draw=0):
+    return _decide(query, scores, pool, settings, draw)
 
 
-def decision(query, scores, snapshot, settings, str id not None, str reason=None, double draw=0, Picks picks=None):
-    return _decide(query, scores, snapshot, settings, draw, picks).tell(id, reason)
+def decision(query, scores, pool, settings, str id not None, str reason=None, double draw=0):
+    return _decide(query, scores, pool, settings, draw).tell(id, reason)
 
 
-cdef Numbers _decide(object query, object scores, object snapshot, object settings, double draw, Picks picks):
-    cdef _Pool pool = _pool_of(snapshot)
+cdef Numbers _decide(object query, object scores, object pool, object settings, double draw):
     cdef Numbers numbers = Numbers.__new__(Numbers)
     cdef native.Decided* decided = &numbers.decided
-    numbers.models, decided.members = pool.models, pool.numbers
-    if picks is not None:
-        picks.tell(decided.members.data(), decided.members.size())
+    cdef _Pool read
+    if isinstance(pool, Picks):
+        numbers.models, decided.members = (<Picks>pool).models, (<Picks>pool).members
+    else:
+        read = _pool_of(pool)
+        numbers.models, decided.members = read.models, read.numbers
     QUERY.read(query, <char*>&decided.question)
     PROMPT.read(scores, <char*>&decided.question)
     decided.question.draw = draw

@@ -109,19 +109,18 @@ class Decider:
         self,
         query: Query,
         scores: Scores,
-        snapshot: Snapshot,
+        pool: Snapshot | Picks,
         settings: Settings,
         *,
         again: str = "",
-        picks: Picks | None = None,
     ) -> Decision:
-        """`again`: the id of the decision that this one, of a retry, is to stand for. `picks`: of engines."""
+        """`again`: the id of the decision that this one, of a retry, is to stand for."""
         id = again or f"{self.id_prefix}-{self.next_id():x}"
         # An adapter, and a stored answer, is one member's alone.
         shared = not query.adapter and not query.response_id
         draw = draw_of(query.session_id or id) if self._draws and shared else 0.0
         reason = "retry" if again else None
-        return decide(query, scores, snapshot, settings, id=id, reason=reason, draw=draw, picks=picks)
+        return decide(query, scores, pool, settings, id=id, reason=reason, draw=draw)
 
 
 class Ways(msgspec.Struct, frozen=True, kw_only=True):

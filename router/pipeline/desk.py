@@ -103,10 +103,8 @@ class PoolDesk:
         """On the pool as it is now. `barred`: an engine that may not take it while its model has another. Raises
         `RouterError`."""
         picks = self._picks = self._pick(query, scores, settings, barred)
-        each = enumerate(self.pool)
-        engines = [member if picks is None else engines_of(member)[picks.replica(i)] for i, member in each]
-        snapshot = Snapshot(tuple([engine.state() for engine in engines]))
-        return self._decider.choose(query, scores, snapshot, settings, again=again, picks=picks)
+        pool = Snapshot(tuple([member.state() for member in self.pool])) if picks is None else picks
+        return self._decider.choose(query, scores, pool, settings, again=again)
 
     def _pick(self, query: Query, scores: Scores, settings: Settings, barred: PoolMember | None) -> Picks | None:
         if self.fleet is None:
@@ -123,8 +121,7 @@ class PoolDesk:
     def hand_over(self, decision: Decision) -> tuple[PoolMember, float]:
         """The engine that the last decision chose, which gets the request now, and the share of its prompt that it was
         sent before; below 0: not known."""
-        engine, picks = self.engine_of(decision), self._picks
-        return engine, picks.note(engine.lane) if picks is not None and isinstance(engine, Laned) else -1.0
+        return self.engine_of(decision), -1.0 if self._picks is None else self._picks.note(decision.member)
 
     def choose_again(self, request: Request, failure: Failure) -> Decision | None:
         if self.closed or not failure.retryable or not self._decider.routing.retry:

@@ -35,16 +35,15 @@ class Intake:
         requests: Requests,
         request_class: type[BaseRequest],
         fleet: Fleet,
-        names: Sequence[str],
         next_request: Callable[[], int],
         next_decision: Callable[[], int],
         limits: Limits,
         io_uring: bool = True,
     ) -> None:
-        """`request_class`: of what it makes, without calling `__init__`. `names`: of the fleet's models, in its
-        order. The two numbers make ids. `io_uring`: of the batch, which all lanes share from now on."""
+        """`request_class`: of what it makes, without calling `__init__`. The two numbers make ids. `io_uring`: of the
+        batch, which all lanes share from now on."""
 
-    def hold(self, fleet: Fleet, names: Sequence[str], edition: int = 0) -> None:
+    def hold(self, fleet: Fleet, edition: int = 0) -> None:
         """The pool is another one from now on: of these engines and models. Nothing is taken until
         `decide_by` is called; what was taken before stays with its lane. `edition`: of the pool, for its requests."""
 

@@ -80,7 +80,7 @@ cdef class Intake:
     cdef vector[float] scored
     cdef vector[native.Score] scores
 
-    def __init__(self, Requests requests not None, type request_class not None, fleet, names, next_request,
+    def __init__(self, Requests requests not None, type request_class not None, fleet, next_request,
                  next_decision, limits, io_uring=True):
         if not issubclass(request_class, BaseRequest):
             raise TypeError(f"request_class: expected a subclass of BaseRequest, got {request_class.__name__}")
@@ -90,12 +90,12 @@ cdef class Intake:
         self.limits.head_bytes, self.limits.headers = limits.header_bytes, limits.headers
         self.limits.body_bytes = min(limits.body_bytes, MOST_BODY_BYTES)
         self.batch = SendBatch(io_uring)
-        self.hold(fleet, names)
+        self.hold(fleet)
 
-    def hold(self, Fleet fleet not None, names, uint64_t edition=0):
+    def hold(self, Fleet fleet not None, uint64_t edition=0):
         cdef list lanes = [lane for group in fleet.groups for lane in group]
         self.close()
-        self.fleet, self.names, self.edition = fleet, tuple(names), edition
+        self.fleet, self.names, self.edition = fleet, fleet.models, edition
         self.framed = any([lane.framed for lane in lanes])
         self.drawn = any([lane.canary_weight > 0 for lane in lanes])
         for lane in lanes:

@@ -22,18 +22,20 @@ log = logging.getLogger("headgate.pipeline")
 def fleet_of(pool: Sequence[PoolMember]) -> Fleet | None:
     """`pool`: one member a model. None where one is of a kind that shows no lane."""
     lanes = lanes_of(pool)
-    return None if lanes is None else Fleet(lanes, secrets.randbits(64))
+    return None if lanes is None else Fleet(lanes, names_of(pool), secrets.randbits(64))
 
 
-def intake_of(
-    requests: Requests, decider: Decider, fleet: Fleet | None, pool: Sequence[PoolMember], server: Server
-) -> Intake | None:
+def names_of(pool: Sequence[PoolMember]) -> list[str]:
+    """Of its models."""
+    return [member.state().name for member in pool]
+
+
+def intake_of(requests: Requests, decider: Decider, fleet: Fleet | None, server: Server) -> Intake | None:
     """None without a fleet. Requests whose choice is a URL are declined, they alone; all are in a pool of URLs, which
     an engine may join later."""
     if fleet is None:
         return None
-    names = [member.state().name for member in pool]
-    intake = Intake(requests, Request, fleet, names, next_number, decider.next_id, server.limits, server.io_uring)
+    intake = Intake(requests, Request, fleet, next_number, decider.next_id, server.limits, server.io_uring)
     if server.io_uring and not intake.batch.io_uring:
         log.info("the system lets us have no io_uring: each client's tokens are a system call of their own")
     follow(intake, decider)
@@ -42,8 +44,8 @@ def intake_of(
 
 def hold(intake: Intake, decider: Decider, fleet: Fleet, pool: Sequence[PoolMember], edition: int) -> None:
     """The pool, of one member a model, is another one from now on."""
-    fleet.hold(lanes_of(pool) or ())
-    intake.hold(fleet, [member.state().name for member in pool], edition)
+    fleet.hold(lanes_of(pool) or (), names_of(pool))
+    intake.hold(fleet, edition)
     follow(intake, decider)
 
 

@@ -118,7 +118,7 @@ class Router:
             self._desk.fleet = fleet_of(self._desk.pool)
         if config.server.engine_metrics:
             self.metrics.watch_engines(EngineMetrics(self._engines_metrics))
-        self.intake = intake_of(self._requests, self._decider, self._desk.fleet, self._desk.pool, config.server)
+        self.intake = intake_of(self._requests, self._decider, self._desk.fleet, config.server)
         self._requests.wake = self.ledger.wake
         self.ledger.gather(Ended(self._requests, self.intake, self.metrics))
         self._supervisor = Supervisor(self.pool, config.supervision)

@@ -16,25 +16,24 @@ from router.types import Decision, Query, Scores, Snapshot
 def decide(
     query: Query,
     scores: Scores,
-    snapshot: Snapshot,
+    pool: Snapshot | Picks,
     settings: Settings,
     *,
     id: str = "",
     reason: str | None = None,
     draw: float = 0.0,
-    picks: Picks | None = None,
 ) -> Decision:
-    """Choose a member. `scores.quality` is in the order of `snapshot.members`; `reason` replaces the rule's own. `draw`
-    (`pipeline.intake.draw_of`), above 0 and at most 1: a canary whose weight reaches it takes the request. `picks`:
-    which engine of each model the snapshot shows, where models have several, and what it is to have of the prompt.
+    """Choose a member of `pool`, in whose order `scores.quality` is: members as they are, or an engine of each model as
+    it was picked for this query. `reason` replaces the rule's own. `draw` (`pipeline.intake.draw_of`), above 0 and at
+    most 1: a canary whose weight reaches it takes the request.
 
     When none can serve: `NoEngine`, `Overloaded` (all queues are full), `ContextTooLong` or `BadRequest` (no model of
     the pool can do what is asked). ValueError where a number is none, or scores and members differ in length.
     """
     if query.any_length:
-        scores = _as_cut(scores, snapshot)
+        scores = _as_cut(scores, pool)
     try:
-        return native.decision(query, scores, snapshot, settings, id, reason, draw, picks)
+        return native.decision(query, scores, pool, settings, id, reason, draw)
     except native.Refused as refused:
         raise _refusal(refused.numbers) from None
 
@@ -47,10 +46,10 @@ def decide_again(numbers: Numbers, settings: Settings | None = None, *, id: str 
         raise _refusal(refused.numbers) from None
 
 
-def _as_cut(scores: Scores, snapshot: Snapshot) -> Scores:
+def _as_cut(scores: Scores, pool: Snapshot | Picks) -> Scores:
     """Of a prompt that fits every member's context."""
-    contexts = (member.context_tokens for member in snapshot.members if member.context_tokens)
-    return Scores(scores.quality, min(scores.prompt_tokens, *contexts, scores.prompt_tokens))
+    each = pool.context_tokens if isinstance(pool, Picks) else [member.context_tokens for member in pool.members]
+    return Scores(scores.quality, min(scores.prompt_tokens, *filter(None, each), scores.prompt_tokens))
 
 
 def _refusal(numbers: Numbers) -> RouterError:

@@ -9,11 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from router.errors import NoEngine
 from router.ipc.messages import Load
+from router.native import policy as native
 from router.native.fleet import Fleet, Picks
 from router.native.lane import Lane, LaneLoad
 from router.policy import Settings, decide
-from router.types import MemberState, Query, Scores, Snapshot, Timings, Turn, Usage
+from router.types import MemberState, Query, Scores, Timings, Turn, Usage
 from tests.policy import replicas_twin as twin
 
 CHAT = frozenset({"chat"})
@@ -49,7 +51,7 @@ def pick(fleet: Fleet, query: Query, tokens: int = 100, now_s: float = 0.0, **on
 
 
 def chosen(lanes: Sequence[Lane], query: Query | None = None, **only: Any) -> int:
-    return pick(Fleet([lanes]), query or ask("hello"), **only).replica(0)
+    return pick(Fleet([lanes], ["m"]), query or ask("hello"), **only).replica(0)
 
 
 # By predicted finish
@@ -67,7 +69,7 @@ def test_of_equal_engines_the_one_with_fewer_sequences_takes_it_then_the_first()
 
 def test_requests_that_come_between_two_load_frames_are_spread() -> None:
     lanes = [lane(running=0) for _ in range(4)]
-    fleet = Fleet([lanes])
+    fleet = Fleet([lanes], ["m"])
     for _ in range(40):
         lanes[pick(fleet, ask("hello")).replica(0)].load.submitted(100)
     assert [each.load.in_flight for each in lanes] == [10] * 4
@@ -106,10 +108,9 @@ def test_an_engine_that_failed_takes_it_not_again_and_is_not_ready_where_it_is_t
     failed, sibling = lane(), lane(running=60, waiting=50)
     assert chosen([failed, sibling], barred=failed) == 1
     sibling.ready = False
-    picks = pick(Fleet([[failed, sibling]]), ask("hello"), barred=failed)
-    ready = Snapshot((MemberState(name="m", capabilities=CHAT),))
-    with pytest.raises(Exception, match="no model of the pool can take this request now"):
-        decide(ask("hello"), Scores((0.5,), 100), ready, SETTINGS, picks=picks)
+    picks = pick(Fleet([[failed, sibling]], ["m"]), ask("hello"), barred=failed)
+    with pytest.raises(NoEngine, match=r"no model of the pool can take this request now \(m: not_ready\)"):
+        decide(ask("hello"), Scores((0.5,), 100), picks, SETTINGS)
 
 
 def test_the_only_engine_that_can_takes_it_whatever_its_queue() -> None:
@@ -153,25 +154,17 @@ def test_the_choice_and_its_numbers_are_those_of_the_twin(
     ]
     query = ask(max_tokens=max_tokens, slo_s=slo_s or None)
     expected = twin.best(states, query, tokens, SETTINGS)
-    picks = pick(Fleet([lanes]), query, tokens)
+    picks = pick(Fleet([lanes], ["m"]), query, tokens)
     assert picks.replica(0) == expected[0]
-    settings = Settings(rule="pinned", pinned=0, most_waiting=1_000_000)
-    ready = Snapshot((MemberState(name="m", capabilities=CHAT, context_tokens=32_768),))
-    if not states[expected[0]].ready:
-        return
-    numbers = decide(query, Scores((0.5,), tokens), ready, settings, picks=picks).numbers
-    assert numbers is not None
-    found = numbers.record().members
+    found = native.decide(query, Scores((0.5,), tokens), picks, SETTINGS).record().members
     told = tuple(found.get(name, (0,))[0] for name in ("replica", "rival", "finish_s", "rival_finish_s"))
     assert told == expected
-    assert (numbers.replica, found["replicas"]) == (expected[0], (len(lanes),))
+    assert found["replicas"] == (len(lanes),)
 
 
 def test_a_model_of_one_engine_has_no_number_of_engines_and_none_is_named() -> None:
-    picks = pick(Fleet([[lane()]]), ask("hello"))
-    state = Snapshot((MemberState(name="m", capabilities=CHAT),))
-    numbers = decide(ask("hello"), Scores((0.5,), 9), state, SETTINGS, picks=picks).numbers
-    assert numbers is not None
+    picks = pick(Fleet([[lane()]], ["m"]), ask("hello"))
+    numbers = native.decide(ask("hello"), Scores((0.5,), 9), picks, SETTINGS)
     assert numbers.replica == -1
     assert not {"replicas", "replica", "rival", "finish_s"} & numbers.record().members.keys()
 
@@ -181,7 +174,7 @@ def test_a_model_of_one_engine_has_no_number_of_engines_and_none_is_named() -> N
 
 def test_of_a_thousand_engines_the_fullest_of_a_thousand_requests_has_few() -> None:
     lanes = [lane(running=0) for _ in range(1_000)]
-    fleet = Fleet([lanes], seed=1)
+    fleet = Fleet([lanes], ["m"], seed=1)
     for i in range(1_000):
         lanes[pick(fleet, ask(f"{i} {WORDS * 3}")).replica(0)].load.submitted(100)
     most = max(each.load.in_flight for each in lanes)
@@ -192,27 +185,28 @@ def test_of_a_thousand_engines_the_fullest_of_a_thousand_requests_has_few() -> N
 
 def test_the_same_seed_draws_the_same_engines_and_another_one_others() -> None:
     lanes = [lane(running=0) for _ in range(1_000)]
-    runs = [[pick(fleet, ask("a")).replica(0) for _ in range(9)] for fleet in (Fleet([lanes], s) for s in (7, 7, 8))]
+    runs = [
+        [pick(fleet, ask("a")).replica(0) for _ in range(9)] for fleet in (Fleet([lanes], ["m"], s) for s in (7, 7, 8))
+    ]
     assert runs[0] == runs[1] != runs[2]
 
 
 def test_of_a_thousand_engines_of_which_one_is_up_that_one_takes_it() -> None:
     lanes = [lane(ready=i == 617) for i in range(1_000)]
-    fleet = Fleet([lanes])
+    fleet = Fleet([lanes], ["m"])
     assert {pick(fleet, ask("hello")).replica(0) for _ in range(20)} == {617}
 
 
 def test_of_a_thousand_engines_none_of_which_is_up_one_says_so() -> None:
-    fleet = Fleet([[lane(ready=False) for _ in range(1_000)]])
-    state = Snapshot((MemberState(name="m", capabilities=CHAT),))
-    with pytest.raises(Exception, match="m: not_ready"):
-        decide(ask("hello"), Scores((0.5,), 9), state, SETTINGS, picks=pick(fleet, ask("hello")))
+    fleet = Fleet([[lane(ready=False) for _ in range(1_000)]], ["m"])
+    with pytest.raises(NoEngine, match="m: not_ready"):
+        decide(ask("hello"), Scores((0.5,), 9), pick(fleet, ask("hello")), SETTINGS)
 
 
 def test_of_a_thousand_engines_the_one_that_has_the_prompt_is_compared_beside_the_two_that_are_drawn() -> None:
     lanes = [lane(running=0) for _ in range(1_000)]
-    fleet, session = Fleet([lanes]), ask(WORDS * 100)
-    pick(fleet, session, 1_500).note(lanes[421])
+    fleet, session = Fleet([lanes], ["m"]), ask(WORDS * 100)
+    send(fleet, session, lanes[421])
     assert {pick(fleet, session, 1_500).replica(0) for _ in range(20)} == {421}
     assert {pick(fleet, ask(WORDS[1:] * 100), 1_500).replica(0) for _ in range(5)} != {421}
 
@@ -221,25 +215,22 @@ def test_of_a_thousand_engines_the_one_that_has_the_prompt_is_compared_beside_th
 
 
 def share(fleet: Fleet, query: Query, engine: Lane) -> float:
-    """Without a trace: of another fleet's engine it would be noted."""
-    numbers = decide(
-        query,
-        Scores((0.5,), 100),
-        Snapshot((MemberState(name="m", capabilities=CHAT),)),
-        Settings(rule="pinned", pinned=0),
-        picks=pick(fleet, query, only=engine),
-    ).numbers
-    assert numbers is not None
-    found = numbers.record().members.get("prefix_hit", (0.0,))[0]
+    """Of its prompt, which a decision expects the engine to have."""
+    picks = pick(fleet, query, only=engine)
+    found = native.decide(query, Scores((0.5,), 100), picks, SETTINGS).record().members.get("prefix_hit", (0.0,))[0]
     assert isinstance(found, float)
     return found
 
 
+def send(fleet: Fleet, query: Query, engine: Lane) -> float:
+    """The share of its prompt that the engine was sent before."""
+    return pick(fleet, query, only=engine).note(0)
+
+
 def test_a_conversation_that_goes_on_finds_what_was_said_before_where_it_was_said_and_nowhere_else() -> None:
     lanes = [lane(), lane()]
-    fleet, said = Fleet([lanes]), (WORDS * 20, WORDS * 4)
-    first = pick(fleet, ask(*said))
-    assert first.note(lanes[1]) == 0.0
+    fleet, said = Fleet([lanes], ["m"]), (WORDS * 20, WORDS * 4)
+    assert send(fleet, ask(*said), lanes[1]) == 0.0
     longer = ask(*said, WORDS * 6)
     assert share(fleet, longer, lanes[0]) == 0.0
     assert 0.7 < share(fleet, longer, lanes[1]) < 24 / 30
@@ -249,32 +240,32 @@ def test_a_conversation_that_goes_on_finds_what_was_said_before_where_it_was_sai
 def test_a_text_that_is_sent_again_is_found_but_for_its_last_block() -> None:
     lanes = [lane(), lane()]
     for size in (1, 30, 400, 4_000):  # up to 232,000 bytes
-        fleet = Fleet([lanes])
-        pick(fleet, ask(WORDS * size)).note(lanes[0])
+        fleet = Fleet([lanes], ["m"])
+        send(fleet, ask(WORDS * size), lanes[0])
         assert share(fleet, ask(WORDS * size), lanes[0]) > (0.9 if size > 1 else -1)
 
 
 def test_what_a_lora_adapter_read_is_not_taken_for_what_the_model_read() -> None:
     lanes = [lane(), lane()]
-    fleet = Fleet([lanes])
-    pick(fleet, ask(WORDS * 20, adapter="sql")).note(lanes[0])
+    fleet = Fleet([lanes], ["m"])
+    send(fleet, ask(WORDS * 20, adapter="sql"), lanes[0])
     assert share(fleet, ask(WORDS * 20), lanes[0]) == 0.0
     assert share(fleet, ask(WORDS * 20, adapter="sql"), lanes[0]) > 0.9
 
 
 def test_an_engine_that_was_lost_has_nothing_any_more() -> None:
     lanes = [lane(), lane()]
-    fleet = Fleet([lanes])
-    pick(fleet, ask(WORDS * 20)).note(lanes[0])
+    fleet = Fleet([lanes], ["m"])
+    send(fleet, ask(WORDS * 20), lanes[0])
     lanes[0].load.forget()
     assert share(fleet, ask(WORDS * 20), lanes[0]) == 0.0
 
 
 def test_of_more_prompts_than_are_remembered_the_latest_are() -> None:
     lanes = [lane(), lane()]
-    fleet = Fleet([lanes])
+    fleet = Fleet([lanes], ["m"])
     for i in range(40_000):
-        pick(fleet, ask(f"{i:08} {WORDS * 8}")).note(lanes[i % 2])
+        send(fleet, ask(f"{i:08} {WORDS * 8}"), lanes[i % 2])
     found = [share(fleet, ask(f"{i:08} {WORDS * 8}"), lanes[0]) > 0 for i in range(0, 400, 2)]
     assert sum(found) < 20  # a place may be written by no later one
     assert share(fleet, ask(f"{39_998:08} {WORDS * 8}"), lanes[0]) > 0.7
@@ -282,17 +273,17 @@ def test_of_more_prompts_than_are_remembered_the_latest_are() -> None:
 
 def test_a_block_that_more_engines_have_than_are_remembered_is_known_of_the_latest() -> None:
     lanes = [lane() for _ in range(40)]
-    fleet = Fleet([lanes])
+    fleet = Fleet([lanes], ["m"])
     for each in lanes:
-        pick(fleet, ask(WORDS * 20)).note(each)
+        send(fleet, ask(WORDS * 20), each)
     has = [share(fleet, ask(WORDS * 20), each) > 0 for each in lanes]
     assert has == [False] * 27 + [True] * 13
 
 
 def test_a_session_stays_while_its_prefix_is_worth_more_than_an_emptier_engine_and_then_moves() -> None:
     lanes = [lane(running=0, prefill_tokens_per_s=1_000.0) for _ in range(2)]
-    fleet, session = Fleet([lanes]), ask(WORDS * 300)
-    pick(fleet, session, 4_000).note(lanes[1])
+    fleet, session = Fleet([lanes], ["m"]), ask(WORDS * 300)
+    send(fleet, session, lanes[1])
     stayed = []
     for waiting in range(0, 40, 4):  # each costs 200 tokens of 10 ms in a batch of 4
         lanes[1].load.reported(Load(running=4, waiting=waiting, prefill_tokens_per_s=1_000.0))
@@ -311,9 +302,9 @@ def answered(engine: Lane, id: int, matched: float, cached: int) -> None:
 
 def test_an_engine_that_has_dropped_what_it_was_sent_is_expected_to_have_less() -> None:
     kept, drops = lane(), lane()
-    fleet = Fleet([[kept, drops]])
+    fleet = Fleet([[kept, drops]], ["m"])
     for each in (kept, drops):
-        pick(fleet, ask(WORDS * 20)).note(each)
+        send(fleet, ask(WORDS * 20), each)
     for id in range(1, 200):
         answered(kept, id, 0.9, 900)
         answered(drops, id, 0.9, 0)
@@ -323,7 +314,7 @@ def test_an_engine_that_has_dropped_what_it_was_sent_is_expected_to_have_less() 
 
 def test_what_engines_have_of_prompts_that_nobody_is_known_to_have_sent_them_is_learnt() -> None:
     engine = lane(running=0, prefix_hit=0.8)
-    fleet = Fleet([[engine, lane()]])
+    fleet = Fleet([[engine, lane()]], ["m"])
     assert share(fleet, ask(WORDS * 20), engine) == pytest.approx(0.8)  # the engine's own share, as nothing is learnt
     for id in range(1, 200):
         answered(engine, id, 0.0, 300)
@@ -334,8 +325,8 @@ def test_what_engines_have_of_prompts_that_nobody_is_known_to_have_sent_them_is_
 @pytest.mark.parametrize("cached", [0, 500, 1_000, 5_000])
 def test_the_share_that_is_expected_stays_within_0_and_1_whatever_engines_say(matched: float, cached: int) -> None:
     engine = lane()
-    fleet = Fleet([[engine, lane()]])
-    pick(fleet, ask(WORDS * 20)).note(engine)
+    fleet = Fleet([[engine, lane()]], ["m"])
+    send(fleet, ask(WORDS * 20), engine)
     for id in range(1, 50):
         answered(engine, id, matched, cached)
     assert 0.0 <= share(fleet, ask(WORDS * 20), engine) <= 1.0
@@ -344,9 +335,8 @@ def test_the_share_that_is_expected_stays_within_0_and_1_whatever_engines_say(ma
 def test_a_url_is_not_taken_to_have_what_it_was_sent() -> None:
     url = lane()
     url.framed = False
-    fleet = Fleet([[url]])
-    picks = pick(fleet, ask(WORDS * 20))
-    assert picks.note(url) == -1.0
+    fleet = Fleet([[url]], ["m"])
+    assert send(fleet, ask(WORDS * 20), url) == -1.0
     assert share(fleet, ask(WORDS * 20), url) == 0.0
 
 
@@ -355,14 +345,14 @@ def test_a_url_is_not_taken_to_have_what_it_was_sent() -> None:
 
 def test_what_is_known_of_the_engines_stays_when_others_come_and_go() -> None:
     stays, goes, comes = lane(), lane(), lane()
-    fleet = Fleet([[goes, stays]])
+    fleet = Fleet([[goes, stays]], ["m"])
     for each in (goes, stays):
-        pick(fleet, ask(WORDS * 20)).note(each)
-    fleet.hold([[stays, comes]])
+        send(fleet, ask(WORDS * 20), each)
+    fleet.hold([[stays, comes]], ["m"])
     assert share(fleet, ask(WORDS * 20), stays) > 0.9
     assert [stays.replica, comes.replica] == [0, 1]
 
 
 def test_a_model_without_an_engine_is_refused() -> None:
-    with pytest.raises(ValueError, match="groups: expected at least one engine of each model"):
-        Fleet([[lane()], []])
+    with pytest.raises(ValueError, match="groups: expected at least one engine of each of 2 models"):
+        Fleet([[lane()], []], ["a", "b"])
