@@ -36,8 +36,8 @@ class Server:
                 body = json.loads(self.rfile.read(int(self.headers["content-length"])))
                 assert self.path == "/v1/chat/completions"
                 house.begin(body, self.headers.get("authorization", ""))
+                house.end(body)  # before the client can know
                 self.answer(house.status, {"error": {"message": "too bad"}} if house.status != 200 else {"choices": []})
-                house.end(body)
 
             def answer(self, status: int, value: object) -> None:
                 text = json.dumps(value).encode()
