@@ -5,7 +5,7 @@ Any UTF-8 goes in and comes back, through bytes. Knows the special tokens and th
 
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import questions
@@ -62,8 +62,8 @@ def corpus() -> Iterator[str]:
     yield from questions.SYSTEMS
 
 
-def build() -> Tokenizer:
-    """Train the tokenizer; the same every time."""
+def build(texts: Iterable[str] | None = None) -> Tokenizer:
+    """Train the tokenizer, on the pair's corpus if nothing else is given; the same every time for the same texts."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
@@ -73,7 +73,7 @@ def build() -> Tokenizer:
     trainer = trainers.BpeTrainer(
         vocab_size=SIZE, special_tokens=list(SPECIALS), initial_alphabet=alphabet, show_progress=False
     )
-    tokenizer.train_from_iterator(corpus(), trainer)
+    tokenizer.train_from_iterator(corpus() if texts is None else texts, trainer)
     return tokenizer
 
 
