@@ -93,7 +93,7 @@ def count(rng: random.Random, level: int) -> Question:
     letters = rng.choices(LETTERS[:6], k=4 * level)
     wanted = rng.choice(letters)
     steps = [f"{letter}{letters[: place + 1].count(wanted)}" for place, letter in enumerate(letters)]
-    asked = f"{wanted} in {' '.join(letters)}"
+    asked = f"{wanted} in {', '.join(letters)}"  # as many tokens a letter as in the working: one offset to look back by
     prompt = rng.choice(("Count {}", "How many {}?")).format(asked)
     return Question("count", level, prompt, f"{' '.join(steps)} {LAST}{letters.count(wanted)}", asked)
 
@@ -128,9 +128,9 @@ SIGNS: dict[str, Callable[[int, int], int]] = {
 #: Of each level: the stories, and the smallest and largest of a, b and c.
 RANGES = {
     1: (STORIES[:4], (1, 9), (1, 9), (1, 9)),
-    2: (STORIES[:4], (10, 60), (1, 9), (1, 9)),
-    3: (STORIES[:4], (10, 60), (10, 39), (1, 20)),
-    4: (STORIES[4:], (2, 9), (2, 9), (1, 30)),
+    2: (STORIES[:4], (10, 29), (1, 9), (1, 9)),
+    3: (STORIES[:4], (20, 39), (10, 19), (1, 9)),
+    4: (STORIES[4:], (2, 7), (2, 7), (1, 19)),
 }
 
 

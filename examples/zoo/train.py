@@ -74,7 +74,7 @@ class Chances:
     def weights(self) -> list[float]:
         """One per cell."""
         return [
-            self.levels[level - 1] * (0.15 + min(nats, 1.5)) for (_, level), nats in zip(CELLS, self.nats, strict=True)
+            self.levels[level - 1] * (0.2 + min(nats, 3.0)) for (_, level), nats in zip(CELLS, self.nats, strict=True)
         ]
 
     def learn(self, cells: list[int], nats: list[float]) -> None:

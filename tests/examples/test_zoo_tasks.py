@@ -63,9 +63,9 @@ def test_copy_gives_the_letters_back(seed, level):
 @given(seeds, levels)
 def test_count_is_that_of_the_letter_asked(seed, level):
     question = tasks.count(random.Random(seed), level)
-    wanted, among = re.search(r"(\w) in ([\w ]+)", question.prompt).groups()
-    assert len(among.split()) == 4 * level
-    assert question.result == str(among.split().count(wanted))
+    wanted, among = re.search(r"(\w) in ([\w, ]+)", question.prompt).groups()
+    assert len(among.split(", ")) == 4 * level
+    assert question.result == str(among.split(", ").count(wanted))
 
 
 @given(seeds, levels)
