@@ -33,11 +33,6 @@ SCHEMA = pa.schema(
 )
 
 
-def split(question: tasks.Question) -> str:
-    """Of the table, for the router: one group in five is held out. All of it is held out from the models' training."""
-    return "test" if int(question.group[:8], 16) % 5 == 0 else "train"
-
-
 def told(folder: Path, prompts: list[str], show: bool) -> tuple[list[str], list[int]]:
     """A model's greedy answers, and their lengths in tokens with the one that ends them."""
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
@@ -60,7 +55,7 @@ def rows(questions: list[tasks.Question], name: str, texts: list[str], tokens: l
             "score": tasks.score(question, text),
             "output_tokens": length,
             "response": text,
-            "split": split(question),
+            "split": question.router_split,
         }
         for question, text, length in zip(questions, texts, tokens, strict=True)
     ]

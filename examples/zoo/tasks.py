@@ -41,6 +41,11 @@ class Question(NamedTuple):
         """`test` for one question in ten, else `train`."""
         return "test" if int(self.group, 16) % 10 == 0 else "train"
 
+    @property
+    def router_split(self) -> str:
+        """Of the questions that models are tested on, what a router may learn from: `test` for one in five."""
+        return "test" if int(self.group[:8], 16) % 5 == 0 else "train"
+
 
 def digest(text: str) -> str:
     """First 16 hex digits of the sha1."""
@@ -58,30 +63,24 @@ def columns(a: int, b: int) -> str:
 
 
 def add(rng: random.Random, level: int) -> Question:
-    """A sum of two numbers of 2, 3, 4 or 5 digits."""
+    """A sum of two numbers of 2, 3, 4 or 5 digits. In all wordings the numbers end as far from the prompt's end."""
     digits = level + 1
     a, b = (rng.randrange(10 ** (digits - 1), 10**digits) for _ in range(2))
-    prompt = rng.choice(("{}+{}=", "What is {}+{}?", "Add {} and {}.")).format(a, b)
+    prompt = rng.choice(("{}+{}=", "What is {}+{}?", "Add {}+{}.")).format(a, b)
     return Question("add", level, prompt, f"{columns(a, b)} {LAST}{a + b}", f"{a}+{b}")
 
 
 def sort(rng: random.Random, level: int) -> Question:
-    """3, 4, 5 or 6 numbers of two digits, smallest first: the smallest is taken out, what is left written again."""
-    count = level + 2
-    tens = rng.sample(range(1, 10), count) if level < 3 else [rng.randint(1, 9) for _ in range(count)]
-    left = [str(10 * ten + rng.randrange(10)) for ten in tens]
-    asked, taken, steps = " ".join(left), [], []
-    while left:
-        taken.append(min(left))
-        left.remove(taken[-1])
-        steps.append(" ".join((taken[-1], "left", *left) if left else taken[-1:]))
-    prompt = rng.choice(("Sort {}.", "Put in order: {}")).format(asked)
-    return Question("sort", level, prompt, f"{' then '.join(steps)} {LAST}{' '.join(taken)}", asked)
+    """3, 4, 5 or 6 numbers of two digits, no two of the same tens, smallest first."""
+    numbers = [str(10 * ten + rng.randrange(10)) for ten in rng.sample(range(1, 10), level + 2)]
+    asked = " ".join(numbers)
+    prompt = rng.choice(("Sort {}.", "Put in order: {}.")).format(asked)
+    return Question("sort", level, prompt, f"{LAST}{' '.join(sorted(numbers))}", asked)
 
 
 def copy(rng: random.Random, level: int) -> Question:
-    """4, 8, 12 or 16 letters, written out again; from the third level on letters come more than once."""
-    count = 4 * level
+    """4, 7, 10 or 13 letters, written out again; from the third level on letters come more than once."""
+    count = 3 * level + 1
     letters = rng.sample(LETTERS, count) if level < 3 else rng.choices(LETTERS[:12], k=count)
     asked = " ".join(letters)
     prompt = rng.choice(("Copy {}", "Repeat after me: {}")).format(asked)
@@ -89,36 +88,36 @@ def copy(rng: random.Random, level: int) -> Question:
 
 
 def count(rng: random.Random, level: int) -> Question:
-    """How often a letter is among 4, 8, 12 or 16, with the count kept behind each letter."""
-    letters = rng.choices(LETTERS[:6], k=4 * level)
+    """How often a letter is among 4, 7, 10 or 13, with the count kept behind each letter."""
+    letters = rng.choices(LETTERS[:6], k=3 * level + 1)
     wanted = rng.choice(letters)
     steps = [f"{letter}{letters[: place + 1].count(wanted)}" for place, letter in enumerate(letters)]
     asked = f"{wanted} in {', '.join(letters)}"  # as many tokens a letter as in the working: one offset to look back by
-    prompt = rng.choice(("Count {}", "How many {}?")).format(asked)
+    prompt = rng.choice(("Count {}.", "How many {}?")).format(asked)
     return Question("count", level, prompt, f"{' '.join(steps)} {LAST}{letters.count(wanted)}", asked)
 
 
 def modular(rng: random.Random, level: int) -> Question:
-    """The rest of a sum of 3, 5, 7 or 9 digits, reduced after each step."""
+    """The rest of a sum of 3, 4, 5 or 6 digits, reduced after each step."""
     modulus = rng.randint(3, 9)
-    rest, *terms = (rng.randint(0, 9) for _ in range(2 * level + 1))
+    rest, *terms = (rng.randint(0, 9) for _ in range(level + 2))
     asked = f"{'+'.join(map(str, (rest, *terms)))} mod {modulus}"
     steps = []
     for term in terms:
         steps.append(f"{rest}+{term}={rest + term}")
         rest = (rest + term) % modulus
-    prompt = rng.choice(("{}", "What is {}?")).format(asked)
+    prompt = rng.choice(("{}=", "What is {}?")).format(asked)
     return Question("modular", level, prompt, f"{' '.join(steps)} {LAST}{rest}", asked)
 
 
 #: Each with its two steps: signs, and how a sentence says them.
 STORIES = (
-    ("{name} has {a} {things}, finds {b} more and then {c} more. How many {things} now?", "++"),
-    ("{name} has {a} {things}, buys {b} more and loses {c}. How many {things} now?", "+-"),
-    ("{name} has {a} {things}, gives {b} away and finds {c} more. How many {things} now?", "-+"),
-    ("{name} has {a} {things}, sells {b} and then {c} more are lost. How many {things} now?", "--"),
-    ("{name} has {a} bags of {b} {things} and finds {c} more. How many {things} now?", "*+"),
-    ("{name} has {a} bags of {b} {things} and loses {c}. How many {things} now?", "*-"),
+    ("{name} has {a} {things}, finds {b}, buys {c}. How many now?", "++"),
+    ("{name} has {a} {things}, buys {b}, loses {c}. How many now?", "+-"),
+    ("{name} has {a} {things}, sells {b}, finds {c}. How many now?", "-+"),
+    ("{name} has {a} {things}, loses {b}, sells {c}. How many now?", "--"),
+    ("{name} has {a} bags of {b} {things}, finds {c}. How many now?", "*+"),
+    ("{name} has {a} bags of {b} {things}, loses {c}. How many now?", "*-"),
 )
 SIGNS: dict[str, Callable[[int, int], int]] = {
     "+": lambda a, b: a + b,
@@ -128,14 +127,14 @@ SIGNS: dict[str, Callable[[int, int], int]] = {
 #: Of each level: the stories, and the smallest and largest of a, b and c.
 RANGES = {
     1: (STORIES[:4], (1, 9), (1, 9), (1, 9)),
-    2: (STORIES[:4], (10, 29), (1, 9), (1, 9)),
-    3: (STORIES[:4], (20, 39), (10, 19), (1, 9)),
-    4: (STORIES[4:], (2, 7), (2, 7), (1, 19)),
+    2: (STORIES[:4], (10, 19), (1, 9), (1, 9)),
+    3: (STORIES[:4], (20, 49), (1, 9), (1, 9)),
+    4: (STORIES[4:], (2, 7), (2, 7), (1, 9)),
 }
 
 
 def story(rng: random.Random, level: int) -> Question:
-    """A word problem of two steps: single digits, two digits with one, two digits with two, or a product first."""
+    """A word problem of two steps: with one digit, with 10 to 19, with 20 to 49, or with a product first."""
     stories, *ranges = RANGES[level]
     while True:
         text, (first, second) = rng.choice(stories)

@@ -6,6 +6,7 @@ Runs the stages below one after another, each from the weights of an earlier one
 
 import argparse
 import json
+import math
 import random
 import time
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ from tqdm import tqdm
 HERE = Path(__file__).resolve().parent
 WORK = HERE.parents[1] / "build" / "zoo"
 IGNORED = -100  # the label that torch's cross entropy leaves out
+WAITING = 0.1  # how often a level is drawn while nothing below it is right, to when all is
 PARTS = 3  # of one step's rows, by length, so that little is padding
 CELLS = tuple((task, level) for task in tasks.TASKS for level in tasks.LEVELS)
 Row = tuple[list[int], int, int]  # token ids, how many of them are the prompt, the number of the cell
@@ -38,16 +40,16 @@ class Stage(NamedTuple):
     copies: int = 1  #: each layer of those, so often
     rate: float = 0.02  #: Muon's learning rate; AdamW's is .3 of it
     cooled: float = 0.0  #: the share of steps, at the end, over which the rate falls to nothing
-    rows: int = 72  #: questions a step, about 5,000 tokens
+    rows: int = 64  #: questions a step, about 2,500 tokens
     levels: tuple[float, ...] = (1, 1, 1, 1)  #: how often each level is drawn, before the losses are looked at
 
 
 STAGES = {
-    "trunk": Stage(1200, Shape(6, 96, 192)),
-    "small": Stage(1500, Shape(2, 64, 192), cooled=0.4, levels=(3, 2, 1, 1)),
-    "middle": Stage(150, start="trunk", copies=2, rate=0.01, cooled=1.0),
-    "trunk2": Stage(1800, start="trunk", cooled=0.3),
-    "large": Stage(400, start="trunk2", copies=7, rate=0.006, cooled=0.7),
+    "trunk": Stage(1500, Shape(6, 96, 192), rows=48),
+    "small": Stage(450, Shape(2, 64, 192), cooled=0.4, levels=(3, 2, 1, 1)),
+    "middle": Stage(40, start="trunk", copies=2, rate=0.01, cooled=1.0),
+    "trunk2": Stage(2000, start="trunk", rate=0.015, cooled=0.72),
+    "large": Stage(40, start="trunk2", copies=7, rate=0.002, cooled=1.0),
 }
 KEPT = ("small", "middle", "large")
 
@@ -64,7 +66,8 @@ def final_shape(name: str) -> Shape:
 class Chances:
     """How often each cell is drawn: more often where answers still cost many nats, never never.
 
-    A cell's nats are the mean loss of a whole answer; exp(-nats) is about its chance to be right.
+    A cell's nats are the mean loss of a whole answer; exp(-nats) is about its chance to be right. A level waits for
+    the one below: it is drawn the more often, the more of those answers are right.
     """
 
     def __init__(self, levels: tuple[float, ...]) -> None:
@@ -73,9 +76,11 @@ class Chances:
 
     def weights(self) -> list[float]:
         """One per cell."""
-        return [
-            self.levels[level - 1] * (0.2 + min(nats, 3.0)) for (_, level), nats in zip(CELLS, self.nats, strict=True)
-        ]
+        found = []
+        for place, (_, level) in enumerate(CELLS):
+            below = 1.0 if level == 1 else WAITING + (1 - WAITING) * math.exp(-self.nats[place - 1])
+            found.append(self.levels[level - 1] * below * (0.2 + min(self.nats[place], 3.0)))
+        return found
 
     def learn(self, cells: list[int], nats: list[float]) -> None:
         """Take in the losses of answers."""

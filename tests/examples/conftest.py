@@ -5,10 +5,12 @@ Both folders have a `train.py` and an `outcomes.py`: the plain names are the pai
 
 import importlib.util
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+import torch
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 PAIR, ZOO = EXAMPLES / "pair", EXAMPLES / "zoo"
@@ -23,6 +25,15 @@ def pair() -> Path:
 @pytest.fixture(scope="session")
 def zoo() -> Path:
     return ZOO
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Of torch: more of them on a busy machine wait for one another."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def zoo_script(name: str) -> ModuleType:
@@ -43,3 +54,8 @@ def training() -> ModuleType:
 @pytest.fixture(scope="session")
 def labelling() -> ModuleType:
     return zoo_script("outcomes")
+
+
+@pytest.fixture(scope="session")
+def asking() -> ModuleType:
+    return zoo_script("workload")

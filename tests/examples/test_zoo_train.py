@@ -9,15 +9,9 @@ import tasks
 import torch
 from transformers import AutoTokenizer, LlamaForCausalLM
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 TINY = stack.Shape(2, 32, 64)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +95,16 @@ def test_cells_with_dear_answers_are_drawn_more_often(training):
     weights = chances.weights()
     assert 0 < weights[0] < 0.2 * weights[1]
     assert 0.04 < chances.right() < 0.1  # one cell of 24 is solved
+
+
+def test_level_waits_for_the_one_below(training):
+    chances = training.Chances((1, 1, 1, 1))
+    at_first = chances.weights()
+    assert at_first[1] < 0.2 * at_first[0]
+    for _ in range(100):
+        chances.learn([0], [0.0])
+    assert chances.weights()[1] == pytest.approx(3.2, rel=0.05)
+    assert chances.weights()[2:] == at_first[2:]
 
 
 def test_rate_rises_holds_and_falls(training):
