@@ -93,6 +93,7 @@ cdef extern from "load.hpp" namespace "headgate" nogil:
         double step_prefill_s
         double cost_trust
         double wait_trust
+    uint32_t next_holder()
     cdef cppclass Load:
         LoadFrame frame
         StepCost cost

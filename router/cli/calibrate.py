@@ -152,10 +152,11 @@ def _loaded(path: Path, decider: "Decider") -> "Snapshot":
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: expected what the admin port's /members answers: {error}") from error
-    wanted, got = [m.name for m in decider.assumed.members], [m.state.name for m in told]
+    states = {member.state.name: member.state for member in reversed(told)}  # of several engines the first
+    wanted, got = [m.name for m in decider.assumed.members], list(dict.fromkeys(m.state.name for m in told))
     if wanted != got:
         raise ConfigError(f"{path}: members: expected {', '.join(wanted)} as in the config, got {', '.join(got)}")
-    return Snapshot(tuple(member.state for member in told))
+    return Snapshot(tuple(states[name] for name in got))
 
 
 def _text(found: "Found", args: argparse.Namespace) -> str:

@@ -127,7 +127,7 @@ def _told(line: Line) -> str:
     if isinstance(line, FeedbackLine):
         return f"{at}  {line.id}  feedback{_said(line)}"
     ended = line.finish_reason or line.end if line.end == "finish" else f"{line.status} {line.error}".strip()
-    way = " -> ".join(leg.model for leg in line.legs) or line.model or "-"
+    way = " -> ".join(leg.engine or leg.model for leg in line.legs) or line.model or "-"
     cost = "" if line.cost_usd is None else f"  ${line.cost_usd:.3g}"
     tokens = f"{line.prompt_tokens}+{line.completion_tokens} tokens"
     return (

@@ -82,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
         mix, assumed = _mix(args, config), _assumed(args, config)
         plan = plan_on(config, machine.devices, machine.memory_bytes, weigh_pool(config.pool, hub), mix, assumed)
     if args.write is not None and plan.fits:
-        write_copy(args.config, args.write, with_plan(plan))
+        write_copy(args.config, args.write, with_plan(plan, config.pool))
     print(msgspec.json.encode(plan).decode() if args.json else text_of(plan))
     return 0 if plan.fits else 1
 

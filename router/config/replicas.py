@@ -17,6 +17,12 @@ _OF_POOL = re.compile(r"\$\.pool\[(\d+)\]")
 T = TypeVar("T")
 
 
+def in_file(pool: Sequence[Member], said: str) -> str:
+    """`said` of a pool's engines, `$.pool[3].devices`, with the places of their members in a file."""
+    place = {i: at for at, group in enumerate(groups(pool)) for i in group}
+    return _OF_POOL.sub(lambda match: f"$.pool[{place.get(int(match[1]), match[1])}]", said)
+
+
 def engine_name(model: str, replica: int) -> str:
     """Of one of several engines of a model, as operators see it."""
     return f"{model}/{replica}"

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from router.config import Config, Member
+from router.config import Config, Member, model_name
+from router.config import models as models_of
 from router.errors import ConfigError, RouterError
 from router.heads.base import JudgedHead
 from router.native.policy import numbers_of
@@ -102,7 +103,7 @@ class Replay:
             Change(before=before, after=after, decisions=int(n), quality=quality, cost_usd=cost)
             for (before, after), (n, quality, cost) in self._changes.items()
         ]
-        ours = [member.name for member in self._config.pool]
+        ours = [member.name for member in models_of(self._config.pool)]
         return Replayed(
             decisions=self._decisions, alike=self._decisions - sum(change.decisions for change in changes),
             quality_before=self._sums[0], quality_after=self._sums[1],
@@ -167,11 +168,11 @@ class _Pool:
 
     def __init__(self, config: Config, models: tuple[str, ...]) -> None:
         """`models`: all of the record's, in its order. Raises `ConfigError`."""
-        named = {member.name: member for member in config.pool}
+        named = {member.name: member for member in models_of(config.pool)}
         self.models = models
         self.at = [at for at, model in enumerate(models) if model in named]
         self.members: tuple[Member, ...] = tuple(named[models[at]] for at in self.at)
-        usd = dict(zip(named, usd_per_s(config), strict=True))
+        usd = {model_name(member): each for member, each in zip(config.pool, usd_per_s(config), strict=True)}
         self.usd_per_s = [usd[member.name] for member in self.members]
         self._absent = frozenset(range(len(models))).difference(self.at)
         self._decider = Decider(msgspec.structs.replace(config, pool=self.members)) if self.members else None

@@ -20,7 +20,7 @@ cdef class Fleet:
     cdef vector[native.Member] rows  # kept between calls: room, no state
     cdef vector[int] compared
     cdef vector[Place] places  # of the engines' caches, by holder
-    cdef int read(self, const vector[native.ChatTurn]& turns) except -1
+    cdef int read(self, const vector[native.ChatTurn]& turns, bytes adapter) except -1
     cdef int look(self, double now_s, const native.Question* question, const native.Settings* settings,
                   native.Member* out, Lane barred, Lane only) except -1
     cdef Lane lane(self, int model, int replica)

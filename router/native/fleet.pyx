@@ -5,6 +5,7 @@ from libc.stddef cimport size_t
 
 cimport way as native
 from router.native.lane cimport Lane
+from router.native.large_body cimport TextTurns
 from router.native.table cimport Fields, fields_of
 from router.native.views cimport view_of
 
@@ -54,17 +55,20 @@ cdef class Fleet:
 
     cdef int _read_turns(self, object query) except -1:
         cdef bytes adapter = query.adapter.encode(), role, text
+        turns = query.turns
+        if type(turns) is TextTurns:
+            return self.read((<TextTurns>turns).chat.turns, adapter)
         self.prompt.begin(view_of(adapter))
-        for turn in query.turns:
+        for turn in turns:
             role, text = turn.role.encode("utf-8", "surrogatepass"), turn.text.encode("utf-8", "surrogatepass")
             self.prompt.add(view_of(role), view_of(text))
         self.prompt.end()
         self.prefixes.look(self.prompt)
         return 0
 
-    cdef int read(self, const vector[native.ChatTurn]& turns) except -1:
+    cdef int read(self, const vector[native.ChatTurn]& turns, bytes adapter) except -1:
         cdef size_t i
-        self.prompt.begin(native.string_view())
+        self.prompt.begin(view_of(adapter))
         for i in range(turns.size()):
             self.prompt.add(turns[i].role, turns[i].text)
         self.prompt.end()

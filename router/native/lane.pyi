@@ -70,6 +70,9 @@ class LaneLoad:
     def forget(self) -> None:
         """The engine is gone: its queue with it. Rates stay: its successor is the same model on the same GPU."""
 
+    def emptied(self) -> None:
+        """Its prefix cache holds nothing any more."""
+
     def worked_s(self) -> float:
         """Seconds that the engine has worked since the last `learn`."""
 

@@ -36,6 +36,9 @@ cdef class LaneLoad:
     def forget(self):
         self.load.forget()
 
+    def emptied(self):
+        self.load.holder = native.next_holder()
+
     def reported(self, told):
         cdef native.LoadFrame frame
         frame.running, frame.waiting = _count(told.running), _count(told.waiting)

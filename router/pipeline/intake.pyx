@@ -272,7 +272,7 @@ cdef class Intake:
         cdef native.Question* question = &numbers.decided.question
         question[0] = native.chat_question(tokens, chat.choices, chat.max_tokens, chat.needs)
         question.draw = draw
-        self.fleet.read(chat.turns)
+        self.fleet.read(chat.turns, b"")
         self.fleet.look(now_s, question, &rule.settings, self.members.data(), None, None)
         numbers.models, numbers.decided.members, numbers.decided.scores = self.names, self.members, self.scores
         numbers.decide_by(rule)

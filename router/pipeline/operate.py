@@ -63,6 +63,8 @@ async def _told(member: EngineMember, call: EngineCall) -> bytes:
     if call.path == "/sleep":
         return await _put_to_sleep(member, call)
     answer = await _asked(member, call)
+    if call.path == "/reset_prefix_cache":
+        member.lane.load.emptied()
     if call.path == "/wake_up" and _says_awake(answer):
         member.fall_asleep(False)
     return answer

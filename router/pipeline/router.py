@@ -172,7 +172,7 @@ class Router:
 
     def _refusal(self, refused: ArgumentsRefused) -> ConfigError:
         names = [member.name for member in self.config.pool]
-        at = f"$.pool[{names.index(refused.member)}].engine_args"
+        at = configuration.in_file(self.config.pool, f"$.pool[{names.index(refused.member)}].engine_args")
         return ConfigError(f"{refused.said} - at `{at}{refused.key and '.'}{refused.key}`")
 
     async def stop(self) -> None:

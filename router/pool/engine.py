@@ -268,6 +268,7 @@ class EngineMember(Laned):
         """Give it no more requests, or give it some again. Of one that is not ready, or lost meanwhile, no word."""
         if self.phase in ALIVE:
             self.phase = "asleep" if asleep else "ready"
+            self._load.emptied()
             self._writable(not asleep)
 
     @property

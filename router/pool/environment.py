@@ -11,7 +11,8 @@ from typing import Any
 
 import msgspec
 
-from router.config import Config, Member, argument_name, by_argument_name, device_names, switched_on
+from router.config import Config, Member, argument_name, by_argument_name, device_names, in_file, switched_on
+from router.errors import ConfigError
 from router.pool.device import DeviceSource
 from router.pool.devices import DeviceList, device_list, lost, visible_to
 from router.pool.memory.planned import with_planned
@@ -80,7 +81,10 @@ def placed(config: Config, machine: Machine, hub: Path | None) -> Config:
     if config.plan.auto:
         config = with_planned(config, found, machine.memory_bytes, weights)
     settings = at_index(config.devices, found)
-    places = place(config.pool, found, [each.whole for each in weights], settings)
+    try:
+        places = place(config.pool, found, [each.whole for each in weights], settings)
+    except ConfigError as error:
+        raise ConfigError(in_file(config.pool, str(error))) from None
     pool = tuple(map(_at_its_place, config.pool, places))
     if machine.gpu:
         pool = tuple(map(_able_to_sleep, pool))

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from router.ipc.response_ids import holder, new_id
 from tests.cli.conftest import Serve
 from tests.conftest import wait_until
 
@@ -146,6 +147,24 @@ def test_an_engine_that_fails_a_request_is_followed_by_its_sibling_though_it_sti
     assert [leg["engine"] for leg in two] == ["small/0", "small/1"]
     assert not once.exists()
     assert ask(server)[0] == 200
+
+
+def test_a_stored_answer_is_asked_of_the_engine_that_has_it_and_is_gone_with_it(
+    serve: Callable[..., Serve], written: Callable[..., Path], journal: Path
+) -> None:
+    able = {"capabilities": ["chat", "completions", "responses"]}
+    server = serve(written(small(3, engine_args=able), LARGE))
+    for i in (2, 0, 1):
+        id = new_id(holder("small", members(server)[f"small/{i}"]["pid"]))
+        server.open(f"/v1/responses/{id}").close()
+        server.open("/v1/responses", {"model": "auto", "input": "x", "previous_response_id": id}).close()
+    assert [leg["engine"] for (leg,) in legs(journal)] == [f"small/{i}" for i in (2, 2, 0, 0, 1, 1)]
+    os.kill(members(server)["small/1"]["pid"], signal.SIGKILL)
+    wait_until(lambda: members(server)["small/1"]["restarts"] == 1, lambda: server.errors)
+    wait_phases(server, small_0="ready", small_1="ready", small_2="ready", large="ready")
+    with pytest.raises(urllib.error.HTTPError) as gone:
+        server.open(f"/v1/responses/{id}")
+    assert "the engine of 'small', which had stored it, was started anew since" in gone.value.read().decode()
 
 
 def test_a_model_is_ready_while_one_engine_is_and_a_drained_one_gets_no_requests(

@@ -1,16 +1,19 @@
 """Which engine of a model takes a request: by predicted finish, by what it has of the prompt, by two draws of many."""
 
+import json
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from router.errors import NoEngine
 from router.ipc.messages import Load
+from router.native import large_body
 from router.native import policy as native
 from router.native.fleet import Fleet, Picks
 from router.native.lane import Lane, LaneLoad
@@ -253,12 +256,28 @@ def test_what_a_lora_adapter_read_is_not_taken_for_what_the_model_read() -> None
     assert share(fleet, ask(WORDS * 20, adapter="sql"), lanes[0]) > 0.9
 
 
-def test_an_engine_that_was_lost_has_nothing_any_more() -> None:
+@pytest.mark.parametrize("ends", [LaneLoad.forget, LaneLoad.emptied], ids=["engine lost", "cache reset"])
+def test_an_engine_that_was_lost_or_told_to_drop_its_cache_has_nothing_any_more(
+    ends: Callable[[LaneLoad], None],
+) -> None:
     lanes = [lane(), lane()]
     fleet = Fleet([lanes], ["m"])
-    send(fleet, ask(WORDS * 20), lanes[0])
-    lanes[0].load.forget()
+    for each in lanes:
+        send(fleet, ask(WORDS * 20), each)
+    ends(lanes[0].load)
     assert share(fleet, ask(WORDS * 20), lanes[0]) == 0.0
+    assert share(fleet, ask(WORDS * 20), lanes[1]) > 0.9
+
+
+@pytest.mark.parametrize("size", [200_000, 2_000_000])
+def test_a_long_conversation_is_found_by_its_beginning_whether_it_was_read_natively_or_not(size: int) -> None:
+    lanes = [lane(), lane()]
+    fleet, text = Fleet([lanes], ["m"]), (WORDS * (size // len(WORDS) + 1))[:size]
+    said = large_body.read_chat(json.dumps({"messages": [{"role": "user", "content": text}]}).encode())
+    assert said is not None
+    send(fleet, msgspec.structs.replace(ask(), turns=said[1]), lanes[0])
+    most = min(1.0, 256 * 1024 / size)
+    assert share(fleet, ask(text, "and this"), lanes[0]) == pytest.approx(most, abs=0.05)
 
 
 def test_of_more_prompts_than_are_remembered_the_latest_are() -> None:

@@ -1,11 +1,12 @@
 """What a pool becomes by one change, and which members go on."""
 
+import re
 from typing import Any
 
 import pytest
 
-from router.config import Member
-from router.errors import Conflict
+from router.config import Member, engines_of
+from router.errors import BadRequest, Conflict
 from router.pipeline import pool_plan as plans
 
 
@@ -82,3 +83,59 @@ def test_a_weight_that_changes_is_taken_over_by_the_canary_that_runs() -> None:
     assert plan is not None
     assert plan.kept == {"large": "large", "next": "next"}
     assert plan.pool[1].weight == 0.5
+
+
+# Several engines of one model
+
+
+def engines(name: str, count: int, **fields: Any) -> tuple[Member, ...]:
+    return engines_of(member(name, replicas=count, **fields))
+
+
+def test_a_model_of_several_engines_is_added_replaced_and_removed_as_one() -> None:
+    pool = (*engines("small", 2), LARGE)
+    assert names(plans.add((LARGE,), engines("small", 2))) == ["large", "small/0", "small/1"]
+    plan = plans.replace(pool, "small", engines("small", 3, model="n"))
+    assert (names(plan), plan.kept) == (["small/0", "small/1", "small/2", "large"], {"large": "large"})
+    assert names(plans.replace(pool, "small", (member("tiny"),))) == ["tiny", "large"]
+    assert names(plans.remove(pool, "small")) == ["large"]
+    with pytest.raises(Conflict, match="there is a member 'small' already"):
+        plans.add(pool, (member("small"),))
+
+
+@pytest.mark.parametrize("change", [plans.remove, lambda pool, name: plans.replace(pool, name, (member("x"),))])
+def test_one_engine_of_several_is_no_member_that_changes(change: Any) -> None:
+    why = "'small/1' is one of several engines of 'small': `replicas` of that says how many there are"
+    with pytest.raises(BadRequest, match=re.escape(why)):
+        change((*engines("small", 2), LARGE), "small/1")
+
+
+def test_a_promoted_canary_of_several_engines_gives_each_the_name_of_one_of_its_model() -> None:
+    for old in (engines("large", 3, also=("big",)), (member("large", also=("big",)),)):
+        pool = (*old, SMALL, *engines("next", 2, model="n", replaces="large", weight=0.2))
+        plan = plans.promote(pool, "large")
+        assert names(plan) == ["large/0", "large/1", "small"]
+        assert plan.kept == {"large/0": "next/0", "large/1": "next/1", "small": "small"}
+        assert {(each.replica_of, each.model, each.also, each.replaces) for each in plan.pool[:2]} == {
+            ("large", "n", ("big",), "")
+        }
+        assert names(plans.roll_back(pool, "next")) == [*(each.name for each in old), "small"]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "kept"),
+    [
+        (2, 3, {"small/0": "small/0", "small/1": "small/1"}),
+        (3, 2, {"small/0": "small/0", "small/1": "small/1"}),
+        (1, 2, {"small/0": "small"}),
+        (2, 1, {"small": "small/0"}),
+    ],
+)
+def test_where_a_file_says_another_number_of_engines_those_that_there_are_go_on(
+    before: int, after: int, kept: dict[str, str]
+) -> None:
+    old, new = (*engines("small", before), LARGE), (*engines("small", after), LARGE)
+    plan = plans.reread(old, old, new)
+    assert plan is not None
+    assert plan.kept == {"large": "large", **kept}
+    assert sorted(names(plan)) == sorted(each.name for each in new)
