@@ -212,7 +212,7 @@ class TableWriter {
         const auto& maybe = as<Maybe>(field, row);
         return {maybe.given ? std::bit_cast<uint64_t>(maybe.value) : 0, maybe.given};
       }
-      default:  // kIndex, kBits, kRule, kExcluded
+      default:  // kIndex, kBits, kRule, kExcluded, kCause
         return {as<uint32_t>(field, row), 0};
     }
   }
@@ -239,6 +239,7 @@ class TableWriter {
       case kMaybe: return as<Maybe>(field, row).given ? number(out, as<Maybe>(field, row).value) : out->put(kNull);
       case kBits: return words(out, as<Bits>(field, row));
       case kRule: return out->put_text(rules[static_cast<size_t>(as<int32_t>(field, row))]);
+      case kCause: return out->put_text(kCauseWords[static_cast<size_t>(as<int32_t>(field, row))]);
       case kExcluded:
         const auto rule = static_cast<size_t>(as<int32_t>(field, row));
         return rule ? out->put_text(kExcludedWords[rule]) : out->put(kNull);

@@ -28,9 +28,20 @@ using Bits = uint32_t;  // of capabilities, in the order of types.Capability
   X(kCapability, "capability") \
   X(kContext, "context") \
   X(kQueueFull, "queue_full") \
+  X(kShed, "shed") \
   X(kBreakerOpen, "breaker_open") \
   X(kSlo, "slo") \
   X(kCanary, "canary")
+
+// types.Cause: what a price follows beside what was paid or configured. The words reach headers, too.
+#define HEADGATE_CAUSE(X) \
+  X(kAsBought, "") \
+  X(kQueue, "queue") \
+  X(kSloTtft, "slo_ttft") \
+  X(kSloTpot, "slo_tpot") \
+  X(kSloMissed, "slo_missed") \
+  X(kBudget, "budget") \
+  X(kLeastQuality, "quality")
 
 // types.MemberState: one member at the moment of a decision.
 #define HEADGATE_MEMBER(X) \
@@ -63,7 +74,10 @@ using Bits = uint32_t;  // of capabilities, in the order of types.Capability
   X(int32_t, replica) \
   X(int32_t, rival) \
   X(double, finish_s) \
-  X(double, rival_finish_s)
+  X(double, rival_finish_s) \
+  X(double, surcharge) \
+  X(Cause, surcharge_of) \
+  X(double, favour)
 
 // types.Scores: what the head says of each member, and of the whole conversation.
 #define HEADGATE_SCORE(X) \
@@ -91,7 +105,9 @@ using Bits = uint32_t;  // of capabilities, in the order of types.Capability
   X(int32_t, weak) \
   X(int32_t, pinned) \
   X(Maybe, slo_ttft_s) \
-  X(int64_t, most_waiting)
+  X(int64_t, most_waiting) \
+  X(Cause, price_of) \
+  X(Maybe, shed_ttft_s)
 
 // types.Term: what follows for one member.
 #define HEADGATE_TERM(X) \
@@ -100,7 +116,10 @@ using Bits = uint32_t;  // of capabilities, in the order of types.Capability
   X(double, cost_usd) \
   X(double, wait_s) \
   X(double, utility) \
-  X(Excluded, excluded)
+  X(Excluded, excluded) \
+  X(double, surcharge) \
+  X(Cause, surcharge_of) \
+  X(double, favour)
 // clang-format on
 
 #define HEADGATE_NAME(name, word) name,
@@ -110,6 +129,10 @@ using Bits = uint32_t;  // of capabilities, in the order of types.Capability
 enum Excluded : int32_t { HEADGATE_EXCLUDED(HEADGATE_NAME) };
 inline constexpr const char* kExcludedWords[] = {HEADGATE_EXCLUDED(HEADGATE_WORD)};
 inline constexpr size_t kExcludedRules = sizeof(kExcludedWords) / sizeof(kExcludedWords[0]);
+
+enum Cause : int32_t { HEADGATE_CAUSE(HEADGATE_NAME) };
+inline constexpr const char* kCauseWords[] = {HEADGATE_CAUSE(HEADGATE_WORD)};
+inline constexpr size_t kPriceCauses = sizeof(kCauseWords) / sizeof(kCauseWords[0]);
 
 struct Member {
   HEADGATE_MEMBER(HEADGATE_FIELD)
@@ -148,7 +171,7 @@ struct Decided {
 
 // A struct as a table, for readers that go by names.
 
-enum Kind : int32_t { kFlag, kCount, kIndex, kNumber, kMaybe, kBits, kRule, kExcluded };
+enum Kind : int32_t { kFlag, kCount, kIndex, kNumber, kMaybe, kBits, kRule, kExcluded, kCause };
 
 struct Field {
   const char* name;
@@ -169,6 +192,7 @@ inline constexpr Kind kKindOf = std::is_same_v<T, bool>      ? kFlag
                                 : std::is_same_v<T, Maybe>   ? kMaybe
                                 : std::is_same_v<T, Bits>    ? kBits
                                 : std::is_same_v<T, Rule>    ? kRule
+                                : std::is_same_v<T, Cause>   ? kCause
                                                              : kExcluded;
 
 #define HEADGATE_TABLE(table, Struct, LIST)                 \

@@ -1,9 +1,9 @@
-// The decision over plain numbers: argmax of quality - price * cost over the members that pass every hard rule, or
-// RouteLLM's threshold on the win rate, or one pinned member. Pure. The only place of this arithmetic; its twin in
-// Python stands in tests/policy.
+// The decision over plain numbers: argmax of quality - price * cost + favour over the members that pass every hard
+// rule, or RouteLLM's threshold on the win rate, or one pinned member. Pure. The only place of this arithmetic; its
+// twin in Python stands in tests/policy.
 //
 // g = uncached prompt tokens / prefill rate + E[output tokens] * time per output token
-// c = g * USD per second of the GPU share
+// c = g * USD per second of the GPU share * (1 + surcharge)
 // w = g of what is queued + own prefill
 //
 // Where the member's step model is trusted, g and w are the model's, by as much as it is (docs/price.md):
@@ -60,6 +60,7 @@ inline Excluded exclusion(const Decided& d, size_t at, double wait_s) {
   const auto index = static_cast<int32_t>(at);
   if (!d.tried.empty() && std::find(d.tried.begin(), d.tried.end(), index) != d.tried.end()) return kTried;
   if (const Excluded rule = shut_out(m, d.question, d.settings)) return rule;
+  if (d.settings.shed_ttft_s.given && wait_s > d.settings.shed_ttft_s.value) return kShed;
   // Before the rules that are given up where they leave no member: a canary is never a candidate of its own.
   if (m.canary_weight > 0) return kCanary;
   return doubted(m, d.question, d.settings, wait_s);
@@ -114,8 +115,10 @@ inline Term term(const Decided& d, size_t at) {
   const double rates_s = work.prefill_s + work.output * choices * token_s;
   const double gpu_s = blend(rates_s, model_cost_s(m, work.prompt, work.uncached, work.output, choices), m.cost_trust);
   const double wait_s = wait_of(m, work);
-  const double cost_usd = gpu_s * m.usd_per_s;
-  return {quality, gpu_s, cost_usd, wait_s, quality - d.settings.price * cost_usd, exclusion(d, at, wait_s)};
+  const double cost_usd = gpu_s * m.usd_per_s * (1 + m.surcharge);
+  const double utility = quality - d.settings.price * cost_usd + m.favour;
+  const Excluded excluded = exclusion(d, at, wait_s);
+  return {quality, gpu_s, cost_usd, wait_s, utility, excluded, m.surcharge, m.surcharge_of, m.favour};
 }
 
 inline double logit(double quality) {
@@ -217,7 +220,7 @@ inline int32_t best_of(const double* quality, const double* cost_usd, size_t siz
   thread_local std::vector<Term> terms;
   terms.clear();
   for (size_t i = 0; i < size; ++i) {
-    terms.push_back({quality[i], 0, cost_usd[i], 0, quality[i] - price * cost_usd[i], kNone});
+    terms.push_back({quality[i], 0, cost_usd[i], 0, quality[i] - price * cost_usd[i], kNone, 0, kAsBought, 0});
   }
   return size ? by_utility(terms, kNone).member : -1;
 }

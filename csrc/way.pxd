@@ -138,7 +138,10 @@ cdef extern from "numbers.hpp" namespace "headgate" nogil:
         kCanaryReason
     const char** kExcludedWords
     const size_t kExcludedRules
+    const char** kCauseWords
+    const size_t kPriceCauses
     ctypedef uint32_t Bits
+    ctypedef int32_t Cause
     cdef cppclass Maybe:
         bool given
         double value
@@ -151,6 +154,7 @@ cdef extern from "numbers.hpp" namespace "headgate" nogil:
         kBits
         kRule
         kExcluded
+        kCause
     cdef cppclass Field:
         const char* name
         Kind kind
@@ -197,6 +201,9 @@ cdef extern from "numbers.hpp" namespace "headgate" nogil:
         int32_t rival
         double finish_s
         double rival_finish_s
+        double surcharge
+        Cause surcharge_of
+        double favour
     cdef cppclass Score:
         double quality
     cdef cppclass Question:

@@ -1,7 +1,5 @@
-"""The words that every room speaks: frozen structs and small tables, no behaviour beyond small derived facts.
-
-Nothing here knows HTTP, vLLM, sockets or files.
-"""
+"""The words that every room speaks: frozen structs and small tables, no behaviour beyond small derived facts. Knows
+neither HTTP, vLLM, sockets nor files."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -11,8 +9,7 @@ import msgspec
 
 Kind = Literal[
     "chat", "completions", "responses", "messages", "count_tokens", "tokenize", "detokenize", "admin", "stored",
-    "embeddings", "embed", "pooling", "score", "rerank", "classify",
-    "chat_batch", "generative_scoring", "input_tokens",
+    "embeddings", "embed", "pooling", "score", "rerank", "classify", "chat_batch", "generative_scoring", "input_tokens",
     "render_chat", "render_completions", "render_messages", "render_responses", "generate_tokens", "tokenizer_info",
     "transcriptions", "translations",
 ]  # fmt: skip
@@ -128,8 +125,7 @@ ENGINE_ROUTES: Final[Mapping[str, str]] = {
 #: What a member must be able to do to serve a request. A member lists what it has, a query what it needs.
 Capability = Literal[
     "chat", "completions", "tools", "structured", "logprobs", "vision", "audio", "responses", "messages",
-    "embeddings", "embed", "pooling", "score", "rerank", "classify",
-    "chat_batch", "generative_scoring", "input_tokens",
+    "embeddings", "embed", "pooling", "score", "rerank", "classify", "chat_batch", "generative_scoring", "input_tokens",
     "render_chat", "render_completions", "render_messages", "render_responses", "generate_tokens", "tokenizer_info",
     "transcriptions", "translations",
 ]  # fmt: skip
@@ -194,6 +190,10 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
     task: str = ""  #: a name for the traffic that it belongs to: `batch`
 
 
+#: What a price follows that is not the bought, or the configured, one: a queue, an SLO, a budget, the least quality.
+Cause = Literal["", "queue", "slo_ttft", "slo_tpot", "slo_missed", "budget", "quality"]
+
+
 class Scores(msgspec.Struct, frozen=True):
     """What the head said of a query. `quality[i]` is P(acceptable answer) of the pool's i-th member."""
 
@@ -238,6 +238,9 @@ class MemberState(msgspec.Struct, frozen=True, kw_only=True):
     rival: int = 0
     finish_s: float = 0.0  #: predicted, of the whole answer
     rival_finish_s: float = 0.0
+    surcharge: float = 0.0  #: by which the price of its devices stands above `usd_per_s`, as a share of it
+    surcharge_of: Cause = ""
+    favour: float = 0.0  #: quality points that its utility is raised by, to hold its share
 
 
 class Snapshot(msgspec.Struct, frozen=True):
@@ -256,6 +259,9 @@ class Term(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     wait_s: float
     utility: float
     excluded: str | None = None
+    surcharge: float = 0.0  #: within `cost_usd`
+    surcharge_of: Cause = ""
+    favour: float = 0.0  #: within `utility`
 
 
 #: A number as it is recorded; what JSON cannot tell (an infinity, NaN) is its name.

@@ -5,7 +5,7 @@ import json as text_json
 import sys
 
 from router.cli import admin_port
-from router.cli.members_shown import VERBS, Answer, devices_of, members_of, state_of
+from router.cli.members_shown import VERBS, Answer, devices_of, members_of, state_of, usd_of
 from router.errors import ConfigError
 
 _MOST_ERROR = 100
@@ -33,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--admin", default=admin_port.DEFAULT, metavar="HOST:PORT", help="(default: %(default)s)")
     parser.add_argument("--json", action="store_true", help="all that the server tells, as JSON")
     parser.add_argument("--cost", action="store_true", help="what the engines' steps take, as learnt (docs/price.md)")
+    parser.add_argument("--prices", action="store_true", help="what devices' time costs now, and why (docs/price.md)")
     member = parser.add_argument_group("the member of `add` and `replace`")
     member.add_argument("--name", help="default: the file's; of `replace` the old one's")
     member.add_argument("--model", help="path or hub id of the weights")
@@ -58,6 +59,10 @@ def run(args: argparse.Namespace) -> int:
         from router.cli.members_cost import show
 
         show(answer, json=args.json)
+    elif args.prices:
+        from router.cli import members_prices
+
+        members_prices.show(answer.prices, json=args.json)
     elif args.json:
         print(text_json.dumps(text_json.loads(body), indent=2))
     else:
@@ -76,7 +81,7 @@ def _table(answer: Answer) -> None:
         for member in members:
             load = member.state
             numbers = (member.in_flight, load.running, load.waiting, f"{100 * load.kv_use:.0f} %", member.restarts)
-            usd, error = f"{member.usd_per_hour:.2f}", member.last_error[:_MOST_ERROR]
+            usd, error = usd_of(member), member.last_error[:_MOST_ERROR]
             words = (member.name, about + state_of(member), devices_of(member), *map(str, numbers), usd, error)
             table.add_row(*map(_plain, words))
     console = Console() if sys.stdout.isatty() else Console(width=300)  # a pipe gets lines that are not folded

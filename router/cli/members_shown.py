@@ -29,6 +29,8 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     waiting: int = 0
     kv_use: float = 0.0  #: 0..1
     context_tokens: int = 0
+    surcharge: float = 0.0  #: on `usd_per_hour`, as a share of it
+    surcharge_of: str = ""
     capabilities: frozenset[str] = frozenset()
 
 
@@ -60,6 +62,26 @@ class Shown(msgspec.Struct, frozen=True, kw_only=True):
     cost: StepModel | None = None
 
 
+class ShownDevice(msgspec.Struct, frozen=True, kw_only=True):
+    device: str = ""
+    usd_per_hour: float = 0.0
+    factor: float = 1.0
+    cause: str = ""
+    wait_s: float = 0.0
+
+
+class ShownPrices(msgspec.Struct, frozen=True, kw_only=True):
+    """What the prices are, and what the objective reaches (`policy.prices.PricesTold`)."""
+
+    objective: str = ""
+    price: float = 0.0
+    price_of: str = ""
+    aim: float | None = None
+    reached: float | None = None
+    broken: str = ""
+    devices: tuple[ShownDevice, ...] = ()
+
+
 class ShownChange(msgspec.Struct, frozen=True, kw_only=True):
     id: int
     what: str = ""
@@ -75,6 +97,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     leaving: tuple[Shown, ...] = ()
     changes: tuple[ShownChange, ...] = ()
     admin_file: str = ""
+    prices: ShownPrices | None = None
 
 
 def members_of(address: str) -> tuple[bytes, Answer]:
@@ -104,3 +127,9 @@ def devices_of(member: Shown) -> str:
         return "-"
     share = "" if member.memory_share is None else f", {100 * member.memory_share:.0f} %"
     return ",".join(member.devices) + share
+
+
+def usd_of(member: Shown) -> str:
+    """An hour of what it holds, as bought, and by what factor its time costs more now."""
+    dearer = f" x {1 + member.state.surcharge:.2f}" if member.state.surcharge >= 0.005 else ""
+    return f"{member.usd_per_hour:.2f}{dearer}"

@@ -110,10 +110,6 @@ def _targets(answer: Answer, names: Sequence[str]) -> tuple[Target, ...]:
             raise ConfigError(f"--member: expected one of {', '.join(engines) or 'no engine'}, got {name!r}")
     chosen = [engines[name] for name in names] if names else list(engines.values())
     ready = [member for member in chosen if member.state.ready and _chats(member)]
-    for member in chosen:
-        if member not in ready:
-            why = "it answers no chats" if member.state.ready else f"it is not ready ({member.phase})"
-            print(f"warning: {member.name} is left out: {why}", file=sys.stderr)
     if not ready:
         raise HeadgateError("no engine of the server is ready that answers chats: there is nothing to profile")
     return tuple(Target(member.name, member.state.context_tokens) for member in ready)

@@ -243,11 +243,15 @@ class Serving:
             config = self._again()
             change = None if self._router.changes is None else self._router.changes.reread(config)
             if change is None:
-                self._router.reload(config.routing)
+                self._router.reload(config.routing, config.objective)
         except (ConfigError, RouterError) as error:
             log.error("SIGHUP: nothing was changed: %s", error)
             return
-        what = "the routing settings were read again" if change is None else "members change, as the file says"
+        what = (
+            "the routing settings were read again, and the objective"
+            if change is None
+            else "members change, as the file says"
+        )
         log.info("SIGHUP: %s; server, devices, supervision, journal and batches need a restart", what)
 
 

@@ -14,7 +14,7 @@ from router.cli.naming import refusals_of
 from router.cli.paths import home_path
 from router.cli.places import places_of, places_text
 from router.cli.progress import journal_text, placement_text
-from router.config import Config
+from router.config import Config, Objective
 from router.gate.keys import Keys
 from router.heads.base import Placement
 from router.pool.environment import placed, this_machine
@@ -73,6 +73,7 @@ def _summary(
             "weak": weak,
             "guessed": any(placement.guessed for placement in placements),
         },
+        "objective": msgspec.to_builtins(config.objective),
         "server": {
             "host": config.server.host,
             "port": config.server.port,
@@ -88,6 +89,14 @@ def _member_text(member: dict[str, Any]) -> str:
     canary = f", a canary: {100 * member['weight']:g} % of {member['replaces']}" if "replaces" in member else ""
     kind = f"{member['engines']} engines" if "engines" in member else member["kind"]
     return f"    {member['name']}: {kind} {member['model']}, {placement_text(member['placement'])}{canary}"
+
+
+def objective_text(objective: dict[str, Any]) -> str:
+    """Its kind, and what was set of it."""
+    default = msgspec.to_builtins(Objective())
+    given = [f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}"
+             for key, value in objective.items() if key != "kind" and value != default[key]]  # fmt: skip
+    return f"{objective['kind']}" + (f": {', '.join(given)}" if given else "")
 
 
 def _text(path: Path, summary: dict[str, Any]) -> str:
@@ -110,6 +119,7 @@ def _text(path: Path, summary: dict[str, Any]) -> str:
             "",
             f"  doors    {server['uds'] or server['host'] + ':' + str(server['port'])}, {guarded}",
             f"  routing  {rule}",
+            f"  aim      {objective_text(summary['objective'])}",
             f"  journal  {summary['journal'] or 'none is written'}",
             f"  scored   by checkpoint {routing['checkpoint']}: {routing['router']}, {calibrated}",
             "  pool",

@@ -25,6 +25,7 @@ from router.config.environment import (
 from router.config.loading import build, build_member, load, parse
 from router.config.models import check_models
 from router.config.names import RESERVED_NAMES
+from router.config.objective import Objective, ObjectiveKind
 from router.config.paths import home_expanded
 from router.config.pooling import is_pooling
 from router.config.presented import fault_of_api_key, fault_of_origin
@@ -57,6 +58,8 @@ __all__ = [
     "Journal",
     "Limits",
     "Member",
+    "Objective",
+    "ObjectiveKind",
     "Planning",
     "Routing",
     "Server",

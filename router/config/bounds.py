@@ -48,6 +48,9 @@ Price = Annotated[float, Between(0, 1e12)]
 Rate = Annotated[float, Between(0, 1e9, "a second")]
 Unit = Annotated[float, Between(0, 1)]
 Share = Annotated[float, Between(0.001, 1)]
+Part = Annotated[float, Between(0.001, 0.999)]  #: neither nothing nor all
+Factor = Annotated[float, Between(1, 1e6)]
+Milliseconds = Annotated[float, Between(1, 7 * _DAY_S * 1e3, "milliseconds")]
 
 
 def outside(struct: msgspec.Struct, at: str = "$") -> Iterator[tuple[str, object, Between]]:

@@ -12,6 +12,7 @@ from router.config.devices import fault_of_device, fault_of_devices
 from router.config.engine_args import argument_name, not_here, twice
 from router.config.explain import one_of, shown
 from router.config.names import fault_of_name, means_a_route
+from router.config.objective_checks import Priced, check_objective
 from router.config.presented import fault_of_api_key, fault_of_origin
 from router.config.replicas import engines_of, model_name, models
 from router.config.tree import CONFIG_VERSION, Batches, Config, Journal, Member, Server, Supervision
@@ -68,6 +69,20 @@ def check(config: Config, source: str) -> None:
     if config.routing.judge and config.routing.judge not in names:
         expected = one_of(config.routing.judge, names)
         refuse(f"expected a member, {expected}, got {shown(config.routing.judge)}", "$.routing.judge")
+    check_objective(config.objective, _priced(config), refuse)
+
+
+def _priced(config: Config) -> Priced:
+    routing, set_here = config.routing, [each.usd_per_hour for each in config.devices.values()]
+    pool = models(config.pool)
+    return Priced(
+        members=[member.name for member in pool if not member.replaces],
+        # A device's own price stands above its members': which lives where is not known yet.
+        usd_per_hour=[1.0 if any(set_here) else member.usd_per_hour for member in pool],
+        price=routing.price,
+        threshold=routing.threshold is not None,
+        slo_ttft=routing.slo_ttft_s is not None,
+    )
 
 
 def _check_server(server: Server, refuse: Refuse) -> None:

@@ -27,6 +27,7 @@ from router.config.bounds import (
     Unit,
     Wait,
 )
+from router.config.objective import Objective
 from router.types import Capability
 
 CONFIG_VERSION = 1
@@ -217,6 +218,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     pool: tuple[Member, ...] = ()
     devices: dict[str, DeviceSettings] = {}  #: by index or UUID
     routing: Routing = Routing()
+    objective: Objective = Objective()
     supervision: Supervision = Supervision()
     journal: Journal = Journal()
     batches: Batches = Batches()

@@ -55,7 +55,8 @@ class Admin:
 
     def _show_members(self, exchange: Exchange) -> None:
         # An upstream's address and an engine's last words may hold secrets too.
-        told = {"members": self._service.members(), **shown_changes(self._service)}
+        prices = self._service.prices()
+        told = {"members": self._service.members(), "prices": prices, **shown_changes(self._service)}
         exchange.respond(200, msgspec.json.format(_encode(redacted(told)), indent=2))
 
     def _begin_drain(self, exchange: Exchange) -> None:

@@ -196,7 +196,16 @@ class Answer(Reply):
         if self.exchange().headers.get(b"x-headgate-debug", b"").lower() not in (b"true", b"1"):
             return ""
         terms = json.dumps(msgspec.json.decode(msgspec.json.encode(decision.terms)), separators=(",", ":"))
-        return f"x-headgate-terms: {terms}\r\n"
+        return f"x-headgate-terms: {terms}\r\n{_price_of(decision)}"
+
+
+def _price_of(decision: Decision) -> str:
+    """Lambda, and what steers it."""
+    if decision.numbers is None:
+        return ""
+    settings = decision.numbers.record().settings
+    steered = settings["price_of"]
+    return f"x-headgate-price: {settings['price']}{f'; {steered}' if steered else ''}\r\n"
 
 
 #: Header lines by model and reason: as many as the pool has members, times the reasons there are.

@@ -4,6 +4,7 @@ from libcpp.vector cimport vector
 
 cimport way as native
 from router.native.lane cimport Lane
+from router.native.steering cimport Steering
 
 
 cdef struct Place:
@@ -14,6 +15,7 @@ cdef struct Place:
 cdef class Fleet:
     cdef readonly list groups  # by model: lanes of its engines
     cdef readonly tuple models
+    cdef public Steering steering  # of decisions on these engines; None: nobody steers
     cdef native.Prefixes prefixes
     cdef native.PromptBlocks prompt  # that was read last
     cdef native.Draws draws

@@ -8,6 +8,7 @@ event loop's thread.
 from collections.abc import Sequence
 
 from router.native.lane import Lane
+from router.native.steering import Steering
 from router.types import Query
 
 class Fleet:
@@ -15,6 +16,7 @@ class Fleet:
 
     groups: list[list[Lane]]  #: by model
     models: tuple[str, ...]  #: names
+    steering: Steering | None  #: of decisions on these engines; None: nobody steers
     def __init__(self, groups: Sequence[Sequence[Lane]], models: Sequence[str], seed: int = 0) -> None:
         """`seed`: of what is drawn. Raises ValueError where a model has no engine."""
 

@@ -6,6 +6,7 @@ from libc.stddef cimport size_t
 cimport way as native
 from router.native.lane cimport Lane
 from router.native.large_body cimport TextTurns
+from router.native.steering cimport Steering
 from router.native.table cimport Fields, fields_of
 from router.native.views cimport view_of
 
@@ -88,6 +89,8 @@ cdef class Fleet:
                 lane.look(now_s, self.share(lane), &out[model])
             else:
                 self._compare(lanes, model, now_s, question, settings, &out[model], barred)
+        if self.steering is not None:
+            self.steering.favour_in(out, len(self.groups))
         return 0
 
     cdef Lane lane(self, int model, int replica):

@@ -24,6 +24,8 @@ cdef class Lane:
     cdef readonly uint32_t capabilities  # bits, in the order of `types.Capability`
     cdef readonly long long context_tokens
     cdef public double usd_per_s
+    cdef readonly double surcharge
+    cdef int cause  # of the surcharge
     cdef public int canary_of
     cdef public double canary_weight
     cdef int model  # index in the pool

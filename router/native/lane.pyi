@@ -113,6 +113,7 @@ class Lane:
     capabilities: int  #: bits, in the order of `types.Capability`
     context_tokens: int
     usd_per_s: float
+    surcharge: float  #: on that price, as a share of it; 0: none
     canary_of: int  #: index of the member that it stands for, where `canary_weight` is above 0
     canary_weight: float  #: share of that member's requests which it takes; 0: it is no canary
     replica: int  #: which of its model's engines it is
@@ -121,5 +122,8 @@ class Lane:
     about: list[bytes] | None  #: lines of an answer's head, by reason
     batch: SendBatch  #: what `pass_on` sends by: shared by the lanes of a pool
     def __init__(self, load: LaneLoad, usd_per_s: float) -> None: ...
+    def charge(self, surcharge: float, cause: str) -> None:
+        """By what its price stands above the bought one, and why: a word of `types.Cause`."""
+
     def described(self, capabilities: frozenset[str], context_tokens: int) -> None:
         """What the engine can do, and how long its context is; 0: not known."""

@@ -7,7 +7,7 @@ cimport cost as pricing
 cimport way as native
 from router.native.cost cimport read_sums
 from router.native.writer cimport SendBatch
-from router.native.table cimport OTHER, capability_bits
+from router.native.table cimport CAUSES, OTHER, capability_bits
 from router.steps import StepModel
 
 
@@ -147,6 +147,9 @@ cdef class Lane:
         self.capabilities = capability_bits(frozenset(capabilities)) & ~<uint32_t>OTHER
         self.context_tokens = context_tokens
 
+    def charge(self, double surcharge, str cause not None):
+        self.surcharge, self.cause = surcharge, CAUSES.index(cause)
+
     cdef void look(self, double now_s, double matched, native.Member* out) noexcept:
         cdef native.Load* load = &self.load.load
         out.ready = self.ready
@@ -170,3 +173,4 @@ cdef class Lane:
         out.cost_trust, out.wait_trust = prices.cost_trust, prices.wait_trust
         out.replicas, out.replica, out.rival = self.replicas, self.replica, self.replica
         out.finish_s = out.rival_finish_s = 0
+        out.surcharge, out.surcharge_of, out.favour = self.surcharge, <native.Cause>self.cause, 0

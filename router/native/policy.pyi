@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from router.native.fleet import Picks
+from router.native.steering import Steering
 from router.types import Decision, DecisionNumbers, Query, Scores, Snapshot, Term
 
 NAMES: Mapping[str, tuple[str, ...]]  #: of all numbers, by the field of `DecisionNumbers` that holds them
@@ -34,6 +35,12 @@ class Numbers:
     pinned: int  #: of the settings; -1 where they pin none
     def decision(self, id: str, reason: str | None = None) -> Decision:
         """In words; `reason` in place of the rule's own. Raises Refused where none can serve."""
+
+    def note(self, steering: Steering) -> None:
+        """This decision was acted upon, for a request's first leg."""
+
+    def settle(self, steering: Steering, tokens: float) -> None:
+        """Its request had so many tokens."""
 
     def terms(self) -> tuple[Term, ...]: ...
     def column(self, name: str) -> Sequence[float | str | None]:

@@ -7,6 +7,7 @@ from libcpp.vector cimport vector
 from router.native.meters import NAMES_OF_REASONS
 from router.native.fleet cimport Picks
 from router.native.made cimport fill, new_of, slot_of
+from router.native.steering cimport Steering
 from router.native.table cimport OTHER, Fields, fields_of
 from router.types import Decision, DecisionNumbers, Term
 
@@ -140,6 +141,12 @@ cdef class Numbers:
         fill(made, _THRESHOLD, self.decided.settings.threshold if by_threshold else None)
         fill(made, _NUMBERS, self)
         return made
+
+    def note(self, Steering steering not None):
+        steering.note(&self.decided)
+
+    def settle(self, Steering steering not None, double tokens):
+        steering.settle(&self.decided, tokens)
 
     def terms(self):
         cdef vector[native.Term] terms

@@ -9,6 +9,7 @@ cdef enum:
 
 cdef tuple CAPABILITIES  # by their bit
 cdef tuple RULES  # in the order of `Rule`
+cdef tuple CAUSES  # in the order of `Cause`; the first is empty
 
 
 cdef class Fields:

@@ -15,6 +15,7 @@ cimport way as native
 
 cdef tuple CAPABILITIES = get_args(Capability)
 cdef tuple RULES = ("utility", "threshold", "pinned")  # in the order of `Rule`
+cdef tuple CAUSES = tuple([native.kCauseWords[i].decode() for i in range(native.kPriceCauses)])
 cdef tuple EXCLUDED = tuple([native.kExcludedWords[i].decode() or None for i in range(native.kExcludedRules)])
 cdef Py_ssize_t MOST_KEPT = 1000  # sets of capabilities that are remembered as bits
 
@@ -87,7 +88,7 @@ cdef Fields fields_of(native.Table table):
 
 cdef tuple _EXPECTED = (  # in the order of `Kind`
     "true or false", "a whole number", "an index", "a number", "a number or None", "a set of capabilities",
-    f"one of {', '.join(RULES)}", "a hard rule",
+    f"one of {', '.join(RULES)}", "a hard rule", f"one of {', '.join(CAUSES[1:])} or nothing",
 )
 
 
@@ -105,6 +106,8 @@ cdef int _store(native.Kind kind, object value, char* at) except -1:
         (<native.Maybe*>at).value = 0 if value is None else _number(value)
     elif kind == native.kBits:
         (<native.Bits*>at)[0] = capability_bits(value)
+    elif kind == native.kCause:
+        (<int32_t*>at)[0] = CAUSES.index(value)
     else:
         (<int32_t*>at)[0] = RULES.index(value)
     return 0
@@ -122,6 +125,8 @@ cdef object _value(native.Kind kind, const char* at):
     if kind == native.kBits:
         return _words_of_bits((<const native.Bits*>at)[0])
     cdef int32_t number = (<const int32_t*>at)[0]
+    if kind == native.kCause:
+        return CAUSES[number]
     return number if kind == native.kIndex else RULES[number] if kind == native.kRule else EXCLUDED[number]
 
 

@@ -146,6 +146,7 @@ class Metrics(Collector):
         self._open: FeedbackCounts | None = None
         self._feedback: dict[str, int] = {}
         self._batches: Callable[[], BatchFigures] | None = None
+        self._prices: Callable[[], Iterable[Metric]] = tuple
         self._engines: EngineMetrics | None = None
         self._making: asyncio.Task[bytes] | None = None
         self._page = b""
@@ -177,6 +178,10 @@ class Metrics(Collector):
     def watch_batches(self, figures: Callable[[], BatchFigures]) -> None:
         """`figures` is asked at each scrape."""
         self._batches = figures
+
+    def watch_prices(self, families: Callable[[], Iterable[Metric]]) -> None:
+        """`families` is asked at each scrape."""
+        self._prices = families
 
     def watch_feedback(self, counts: "FeedbackCounts") -> None:
         self._open = counts
@@ -331,6 +336,7 @@ class Metrics(Collector):
         yield _gauge("connections", "Open client connections.", self.connections)
         yield _gauge("requests_in_flight", "Accepted and unfinished.", sum(member.in_flight for member in members))
         yield from member_families(members)
+        yield from self._prices()
 
     def _seconds_by_route(self) -> Labelled:
         merged = Labelled(LATENCY_BOUNDS_S)

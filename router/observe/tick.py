@@ -4,12 +4,25 @@ Native code can write the journal's line of an answer, and name it, without its 
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Protocol, overload
+from typing import NamedTuple, Protocol, overload
 
 from router.observe.record import Record
+from router.types import Numbers
 
 #: A request of whose answer something had come: the decision's id, the model that answered, the key's id.
 Answered = tuple[str, str, str]
+
+
+class Told(NamedTuple):
+    """An answer that is complete, as prices go by it."""
+
+    model: str  #: that answered
+    ttft_s: float | None
+    tpot_s: float | None
+    tokens: int  #: of prompt and answer
+    cost_usd: float | None  #: None: not known, or not asked for
+    expected_usd: float | None  #: as it was decided; None: likewise
+    numbers: Numbers | None  #: of the decision; None: none are kept
 
 
 class Ends(Protocol):
@@ -23,6 +36,8 @@ class Ends(Protocol):
         """Of all their records, as JSON."""
 
     def answered(self) -> Iterable[Answered]: ...
+
+    def told(self, *, costs: bool) -> Iterable[Told]: ...
 
 
 class Tick(Sequence[Record]):
@@ -61,6 +76,15 @@ class Tick(Sequence[Record]):
                 yield record.id, record.model, record.key_id
         for each in self._ends:
             yield from each.answered()
+
+    def told(self, told_of: Callable[[Record], Told], *, costs: bool) -> Iterator[Told]:
+        """Of all that are complete, in any order. `told_of` reads records that are there; of others `costs` asks what
+        one of them cost."""
+        for record in self._made:
+            if record.end == "finish" and record.decision is not None:
+                yield told_of(record)
+        for each in self._ends:
+            yield from each.told(costs=costs)
 
     def _records(self) -> list[Record]:
         if self._all is None:

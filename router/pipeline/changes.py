@@ -205,14 +205,16 @@ class Changes:
                 f"another change of the pool is under way ({self._current.told}): try again after it",
                 code="change_under_way",
             )
-        now, routing = self._keeper.config, None if file is None else file.routing
+        now = self._keeper.config
+        wanted = now if file is None else file
         try:
-            configuration.check(msgspec.structs.replace(now, pool=plan.pool, routing=routing or now.routing), _SOURCE)
+            after = {"pool": plan.pool, "routing": wanted.routing, "objective": wanted.objective}
+            configuration.check(msgspec.structs.replace(now, **after), _SOURCE)
             started = tuple(member for member in plan.pool if member.name not in plan.kept)
             configuration.check_models(msgspec.structs.replace(now, pool=started), _SOURCE)
             self._require_able(plan)
             known = {**self._expanded, **expanded}
-            config = config_after(now, plan, self._machine, known, secret_variables, routing)
+            config = config_after(now, plan, self._machine, known, secret_variables, file)
         except ConfigError as error:
             if plan.what == "reload":
                 raise

@@ -21,7 +21,7 @@ from router.pipeline.model_names import Adapters, Names, strongest_and_weakest
 from router.pipeline.scoring import Scoring, strengths
 from router.policy import Settings, decide
 from router.pool.load import usd_per_s
-from router.types import GENERATING, Capability, Decision, MemberState, Query, Scores, Snapshot
+from router.types import GENERATING, Capability, Cause, Decision, MemberState, Query, Scores, Snapshot
 
 #: What an engine is taken to be able to do while nothing is known of it.
 _ALL = frozenset(get_args(Capability))
@@ -44,6 +44,7 @@ class Decider:
         else every decision is that of their members."""
         self._live = live
         self.adapters = ConfiguredAdapters(models(config.pool)) if adapters is None else adapters
+        self._steered: tuple[float, Cause, float | None] | None = None
         self.next_id = count().__next__
         self.id_prefix = secrets.token_hex(5)
         self.hold(self.ways(config, scoring or Scoring.load(config.routing.checkpoint, models(config.pool))))
@@ -64,7 +65,8 @@ class Decider:
         self._config, self._assumed = ways.models, ways.assumed
         self._said: dict[str, bool] = {}  #: by name of an engine that has run: whether it is a pooling model
         self.pooling = self._configured_pooling = ways.pooling  #: indices of the members that are
-        self.routing, self.scoring, self.names = ways.config.routing, ways.scoring, ways.names
+        self.routing, self.scoring = ways.config.routing, ways.scoring
+        self._know(ways.names)
         self.judge = ways.judge  #: index of the member to ask
         self._draws = self._live and any(member.replaces for member in ways.models.pool)
 
@@ -79,7 +81,7 @@ class Decider:
         if routing.checkpoint != self.routing.checkpoint:
             scoring = Scoring.load(routing.checkpoint, self._config.pool)
         judge = judge_of(scoring.head, routing.judge, config.pool)
-        self.names = _names(config, scoring, self._assumed, self.pooling, self.adapters)
+        self._know(_names(config, scoring, self._assumed, self.pooling, self.adapters))
         self._config, self.routing, self.scoring, self.judge = config, routing, scoring, judge
 
     def told(self, name: str, capabilities: frozenset[str]) -> bool:
@@ -91,8 +93,22 @@ class Decider:
         before, self.pooling = self.pooling, frozenset(i for i, m in pool if said.get(m.name, i in configured))
         if self.pooling == before:
             return False
-        self.names = _names(self._config, self.scoring, self._assumed, self.pooling, self.adapters)
+        self._know(_names(self._config, self.scoring, self._assumed, self.pooling, self.adapters))
         return True
+
+    def steer(self, price: float, price_of: Cause, shed_ttft_s: float | None) -> bool:
+        """Decide by this lambda, and what steers it, in the place of the configured one, and refuse requests that no
+        member would begin within `shed_ttft_s`. From now on, for other pools too. Whether that is anything new."""
+        before, self._steered = self._steered, (price, price_of, shed_ttft_s)
+        if before == self._steered:
+            return False
+        self.names.steer(*self._steered)
+        return True
+
+    def _know(self, names: Names) -> None:
+        self.names = names
+        if self._steered is not None:
+            names.steer(*self._steered)
 
     def unscored(self, body_bytes: int) -> Scores:
         """Of a request whose member is given: its size is all that is known."""

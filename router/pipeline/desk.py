@@ -11,6 +11,8 @@ import msgspec
 
 from router.errors import RouterError
 from router.native.fleet import Fleet, Picks
+from router.native.policy import Numbers
+from router.native.steering import Steering
 from router.observe.ledger import Ledger
 from router.observe.metrics import Metrics
 from router.pipeline.decider import Decider
@@ -37,6 +39,7 @@ class PoolDesk:
         self.edition = 0  #: of the pool: another number after each change of its members
         self.closed = False  #: nothing is tried again
         self.threads = Threads()
+        self.steering: Steering | None = None  #: is told of each decision; None: nobody asks
         self._decider = decider
         self._metrics = metrics
         self._ledger = ledger
@@ -93,6 +96,8 @@ class PoolDesk:
         legs = request.legs
         decision = self.decide(request.query, scores, settings, legs[0].decision.id if legs else "", barred)
         legs.append(Leg(decision))
+        if self.steering is not None and len(legs) == 1 and isinstance(decision.numbers, Numbers):
+            decision.numbers.note(self.steering)
         if request.query.own_id:
             self._holders.note(request.query.own_id, self.engine_of(decision))
         return decision
@@ -135,7 +140,8 @@ class PoolDesk:
         tried = next((i for i, member in enumerate(self.pool) if request.held_by in engines_of(member)), -1)
         sibling = tried >= 0 and len(engines_of(self.pool[tried])) > 1 and not failure.context
         excluded = not_again(-1 if sibling else tried, failure, [member.state() for member in self.pool])
-        settings = msgspec.structs.replace(request.settings, excluded=excluded | request.settings.excluded)
+        excluded |= request.settings.excluded
+        settings = msgspec.structs.replace(request.settings, excluded=excluded, shed_ttft_s=None)  # it was let in
         if settings.rule == "pinned" and settings.pinned in excluded:  # it may be its canary that failed
             return None
         try:

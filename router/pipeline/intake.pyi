@@ -57,6 +57,9 @@ class Intake:
         """From now on. `head`: a native one, or what scores in Python. `rules`: by model name, `auto` among them;
         `settings` gives those of names that carry a number."""
 
+    def decide_auto_by(self, names: Sequence[str], settings: Settings) -> None:
+        """From now on, for requests of these names, and those that name no model."""
+
     def decide(self, body: bytes) -> str | None:
         """Which member would answer a chat body; nothing is handed over. None where it is not a plain one."""
 

@@ -25,9 +25,7 @@ from router.native.scorer cimport Scorer
 from router.native.slots cimport Slots
 from router.native.steps cimport Steps
 from router.native.views cimport bytes_of, view_of
-
 from router.native cimport steps as causes
-
 cimport score as scoring
 cimport way as native
 from way cimport string_view
@@ -59,14 +57,10 @@ cdef class Intake:
     cdef readonly bint framed  # one of them, at least, takes frames
     cdef uint64_t edition  # of the pool
     cdef bint drawn  # for a canary
-    cdef object metrics
-    cdef object about
+    cdef object metrics, about
     cdef str target
-    cdef Histogram decision_seconds
-    cdef Histogram overhead_seconds
-    cdef object next_decision
-    cdef object next_request
-    cdef object find_key
+    cdef Histogram decision_seconds, overhead_seconds
+    cdef object next_decision, next_request, find_key
     cdef Scorer scorer
     cdef object head  # the scorer, or a function that scores; None: nothing is taken
     cdef dict rules  # by model name
@@ -86,7 +80,7 @@ cdef class Intake:
             raise TypeError(f"request_class: expected a subclass of BaseRequest, got {request_class.__name__}")
         self.requests, self.request_class = requests, request_class
         self.slots, self.steps = requests.slots, requests.steps
-        self.next_request, self.next_decision = next_request, next_decision
+        self.next_request, self.next_decision, self.rules = next_request, next_decision, {}
         self.limits.head_bytes, self.limits.headers = limits.header_bytes, limits.headers
         self.limits.body_bytes = min(limits.body_bytes, MOST_BODY_BYTES)
         self.batch = SendBatch(io_uring)
@@ -114,6 +108,11 @@ cdef class Intake:
         self.rules = {name.encode(): Rule(rule) for name, rule in rules.items()}
         self.rules[b""] = self.rules[b"auto"]
         self.settings = settings
+
+    def decide_auto_by(self, names, settings):
+        rule = Rule(settings)
+        self.rules |= {name.encode(): rule for name in names}
+        self.rules[b""] = rule
 
     def close(self):
         self.head = None
@@ -188,6 +187,8 @@ cdef class Intake:
         self.decision_seconds.observe(decided - begun)
         cdef int64_t[::1] count = (<Meters>lane.meters).decisions[<int>choice.reason]
         count[0] += 1
+        if self.fleet.steering is not None:
+            self.fleet.steering.note(&numbers.decided)
         request.head.overhead_s = now() - received_s
         self.overhead_seconds.observe(request.head.overhead_s)
         return request.receiver
@@ -250,10 +251,8 @@ cdef class Intake:
     cdef uint64_t _ask_head(self) except? 0:
         """Of a head in Python."""
         cdef size_t i
-        cdef list segments = []
-        for i in range(self.texts.size()):
-            text = PyUnicode_DecodeUTF8(<const char*>self.texts[i].data, self.texts[i].size, NULL)
-            segments.append((text, <double>self.texts[i].weight))
+        segments = [(PyUnicode_DecodeUTF8(<const char*>self.texts[i].data, self.texts[i].size, NULL),
+                     <double>self.texts[i].weight) for i in range(self.texts.size())]
         quality, tokens = astuple(self.head(segments))
         for i in range(self.scores.size()):
             self.scores[i].quality = quality[i]

@@ -21,7 +21,7 @@ from router.config import RESERVED_NAMES, Limits, Member, Routing
 from router.errors import BadRequest, ModelNotFound
 from router.pipeline.listed import MOST_LISTED, listed
 from router.policy import Settings
-from router.types import Adapter, Query
+from router.types import Adapter, Cause, Query
 
 _ROUTELLM = re.compile(r"router-([A-Za-z0-9_.-]+?)-([01]|0?\.\d+|1\.0+)")
 #: Methods by RouteLLM's name for them, where it is another.
@@ -81,6 +81,12 @@ class Names:
             self.known |= dict.fromkeys((member.name, *member.also), pinned)
         self._one_vocabulary = len(pool) == 1 or (len(weights) == 1 and "" not in weights)
         self._shown = (RESERVED_NAMES[0], *(name for member in pool for name in (member.name, *member.also)))
+
+    def steer(self, price: float, price_of: Cause, shed_ttft_s: float | None) -> None:
+        """Decide by this lambda, and refuse by this wait, whatever names no member."""
+        steered = {"price": price, "price_of": price_of, "shed_ttft_s": shed_ttft_s}
+        self._base = msgspec.structs.replace(self._base, **steered)
+        self.known |= {name: msgspec.structs.replace(self.known[name], **steered) for name in RESERVED_NAMES}
 
     def settings_of(self, query: Query) -> Settings:
         """How to decide for `query`. Raises `BadRequest` where token ids could be read in one vocabulary or another."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from router import config as configuration
-from router.config import Config, Member, Routing
+from router.config import Config, Member
 from router.pipeline.pool_plan import SOFT_KEYS, Plan
 from router.pool.environment import Machine, placed
 
@@ -19,11 +19,11 @@ def config_after(
     machine: Machine,
     expanded: Mapping[str, tuple[str, ...]],
     secret_variables: Iterable[str],
-    routing: Routing | None,
+    file: Config | None,
 ) -> Config:
     """`expanded`: where references stood, by the names that members have now or, of those that are started, will have;
-    `secret_variables`: that their keys were read from; `routing`: None: as it is. Raises `ConfigError` where an engine
-    has no room."""
+    `secret_variables`: that their keys were read from; `file`: whose `routing` and `objective` it has; None: as they
+    are. Raises `ConfigError` where an engine has no room."""
     pool = _placed(now, plan, machine)
     elsewhere = [at for at in now.expanded_at if not _OF_POOL.match(at)]
     of_pool = [
@@ -34,7 +34,8 @@ def config_after(
     return msgspec.structs.replace(
         now,
         pool=pool,
-        routing=routing or now.routing,
+        routing=(file or now).routing,
+        objective=(file or now).objective,
         expanded_at=(*elsewhere, *of_pool),
         secret_variables=tuple(sorted({*now.secret_variables, *secret_variables})),
     )

@@ -14,7 +14,7 @@ from typing import Any, cast
 import msgspec
 
 from router import config as configuration
-from router.config import Config, Member, Routing
+from router.config import Config, Member, Objective, Routing
 from router.errors import ArgumentsRefused, ConfigError, EngineFailed, EngineStartError, NoEngine
 from router.gate.gate import Gate
 from router.gate.permit import Permit
@@ -39,6 +39,7 @@ from router.pipeline.library import ChatStream, Completion, ask, complete
 from router.pipeline.native_intake import fleet_of, follow, hear_engines, hold, intake_of
 from router.pipeline.operate import operate
 from router.pipeline.record import Ended
+from router.pipeline.repricing import Repricing
 from router.pipeline.request import Request
 from router.pipeline.scoring import Scoring
 from router.pipeline.service import MemberStatus, ModelCard
@@ -101,8 +102,7 @@ class Router:
         self.journal: Journal | None = None
         self.feedback: Feedback | None = None
         self.batches: Batches | None = None
-        self._start, self._heritage = start, heritage
-        self._on_event = on_event
+        self._start, self._heritage, self._on_event = start, heritage, on_event
         self._created = int(time.time())
         self._requests = Requests(self.gate.slots, self._desk, process_id, self._decider.id_prefix)
         self._folder: RuntimeFolder | None = None
@@ -124,6 +124,8 @@ class Router:
         self._supervisor = Supervisor(self.pool, config.supervision)
         self._sleeping = Sleeping()
         hear_engines(self.pool, self._decider, self.intake)
+        self._repricing = Repricing(self, self._decider, self._desk)
+        self.prices = self._repricing.told
         self.changes: Changes | None = None  #: of the pool's members; None where the pool is not ours to change
         if self._folder is not None:
             self.changes = Changes(self, self._supervisor, asked, self._folder.path, self.machine, host_command)
@@ -154,6 +156,7 @@ class Router:
             self.open_journal()
             self.batches = batches_of(self, self.config, self.metrics)
             await self._supervisor.start(self._on_event)
+            self._repricing.start()
             if self._heritage is None:  # else once they are ours
                 self.open_changes()
                 self._sleeping.follow(self.config, self.pool)
@@ -194,6 +197,7 @@ class Router:
         if self.changes is not None:
             await self.changes.stop()
         await self._sleeping.stop()
+        await self._repricing.stop()
         await self._supervisor.stop()
         self._remove_folder(keep_logs=False)
 
@@ -245,18 +249,20 @@ class Router:
             hold(self.intake, self._decider, self._desk.fleet, self._desk.pool, self.edition)
         hear_engines(pool, self._decider, self.intake)
         self._sleeping.follow(ways.config, pool)
+        self._repricing.follow()
         if self.feedback is not None:
             self.feedback.know([member.name for member in ways.models.pool])
 
-    def reload(self, routing: Routing) -> None:
-        """Decide by `routing` from now on. Raises `ConfigError` and changes nothing when its checkpoint is refused, or
-        while members change."""
+    def reload(self, routing: Routing, objective: Objective | None = None) -> None:
+        """From now on. Raises `ConfigError`, and changes nothing, when the checkpoint is refused or members change."""
         if self.changes is not None:
             self.changes.require_none()
         self._decider.reload(routing)
         if self.intake is not None:
             follow(self.intake, self._decider)
-        self.config = msgspec.structs.replace(self.config, routing=routing)
+        objective = objective or self.config.objective
+        self.config = msgspec.structs.replace(self.config, routing=routing, objective=objective)
+        self._repricing.follow()
 
     @property
     def edition(self) -> int:

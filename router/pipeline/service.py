@@ -17,6 +17,7 @@ from router.pipeline.batch.batches import Batches
 from router.pipeline.changes import Changes
 from router.pipeline.intake import Intake
 from router.pipeline.sink import Sink
+from router.policy.prices import PricesTold
 from router.pool.base import MemberPhase, MemberStatus
 from router.types import Decision, Query
 
@@ -89,6 +90,10 @@ class Service(Protocol):
         ...
 
     def members(self) -> tuple[MemberStatus, ...]: ...
+
+    def prices(self) -> PricesTold:
+        """Lambda, what devices' time costs, and what the objective reaches."""
+        ...
 
     async def operate(self, name: str, call: EngineCall) -> bytes:
         """vLLM's answer to an operator's `call` by the member called `name`. Raises `RouterError`."""

@@ -54,6 +54,8 @@ def _as_cut(scores: Scores, pool: Snapshot | Picks) -> Scores:
 
 def _refusal(numbers: Numbers) -> RouterError:
     excluded = numbers.column("excluded")
+    if "shed" in excluded and numbers.reason != "pinned":
+        return _shed(numbers, excluded)
     if numbers.reason == "pinned":
         return _pin_refused(numbers.models[numbers.pinned], excluded[numbers.pinned])
     return _all_refused(numbers.models, excluded)
@@ -64,6 +66,21 @@ def _pin_refused(model: str, excluded: object) -> RouterError:
     if excluded == "queue_full":
         return Overloaded(f"model {model!r} has a full queue", retry_after_s=1.0)
     return NoEngine(f"model {model!r} is not available now ({excluded})", retry_after_s=1.0)
+
+
+def _shed(numbers: Numbers, excluded: Sequence[object]) -> RouterError:
+    """Those that could take it would begin too late: until the first of them has worked off what is too much."""
+    limit_s = _number(numbers.record().settings["shed_ttft_s"])
+    waits_s = [_number(wait) for wait, rule in zip(numbers.column("wait_s"), excluded, strict=True) if rule == "shed"]
+    least_s = min(waits_s)
+    why = f"the objective is a first token within {limit_s:g} s, and every model that could answer is predicted to take"
+    return Overloaded(
+        f"{why} {least_s:.3g} s at the least", code="slo_shed", retry_after_s=max(least_s - limit_s, 0.05)
+    )
+
+
+def _number(value: object) -> float:
+    return float(value) if isinstance(value, int | float | str) else 0.0
 
 
 def _all_refused(models: Sequence[str], excluded: Sequence[object]) -> RouterError:

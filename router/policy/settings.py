@@ -4,6 +4,8 @@ from typing import Literal
 
 import msgspec
 
+from router.types import Cause
+
 RuleName = Literal["utility", "threshold", "pinned"]
 
 
@@ -19,3 +21,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     slo_ttft_s: float | None = None
     most_waiting: int = 2_048  #: members with so many requests waiting take no more
     excluded: frozenset[int] = frozenset()  #: members already tried for this request
+    price_of: Cause = ""  #: what steers `price`; empty: it is the configured one
+    #: Predicted wait for a first token from which on a member takes no request: where none is below, it is refused.
+    shed_ttft_s: float | None = None

@@ -8,6 +8,7 @@ from router.native.lane import Lane
 from router.pool.base import MemberPhase
 from router.pool.load import LoadTracker
 from router.pool.sleep import Sleeper, SleepState
+from router.types import Cause
 
 if TYPE_CHECKING:
     from router.native.lane import Figures
@@ -105,6 +106,11 @@ class Laned:
     def sleep_status(self) -> SleepStatus:
         sleeper = self.sleeper
         return {} if sleeper is None else {"sleep": sleeper.state, "wake_s": sleeper.wake_s, "sleeps": sleeper.sleeps}
+
+    def charge(self, surcharge: float, cause: Cause) -> None:
+        """The price of its devices stands so far above the bought one, and why."""
+        self.lane.charge(surcharge, cause)
+        self._load.charged(surcharge, cause)
 
     def placed(self, name: str, model: str, usd_per_s: float, canary_of: int, canary_weight: float) -> None:
         """What it is in the pool from now on. `canary_of`: a model's index, where the weight is above 0."""

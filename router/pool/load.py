@@ -6,7 +6,7 @@ from typing import Any
 
 from router.config import CPU, Config, DeviceSettings, Member, argument_name, device_names, devices_needed, model_name
 from router.native.lane import LaneLoad
-from router.types import MemberState, Usage
+from router.types import Cause, MemberState, Usage
 
 
 class LoadTracker(LaneLoad):
@@ -21,6 +21,7 @@ class LoadTracker(LaneLoad):
         self.context_tokens = member.context_tokens
         self.capabilities: frozenset[str] = frozenset(member.capabilities or ())
         self._canary: tuple[int, float] = (0, 0.0)
+        self._surcharge: tuple[float, Cause] = (0.0, "")
 
     def described(self, capabilities: frozenset[str], context_tokens: int) -> None:
         """The engine said what it can do."""
@@ -32,6 +33,11 @@ class LoadTracker(LaneLoad):
         """What the member is in its pool from now on."""
         self._name, self.usd_per_s, self._canary = model, usd_per_s, (canary_of, canary_weight)
         self._state = None
+
+    def charged(self, surcharge: float, cause: Cause) -> None:
+        """Its devices' price stands so far above the bought one, and why."""
+        if (surcharge, cause) != self._surcharge:
+            self._surcharge, self._state = (surcharge, cause), None
 
     def state(self, *, ready: bool, breaker_open: bool) -> MemberState:
         """The member as a decision sees it."""
@@ -52,6 +58,8 @@ class LoadTracker(LaneLoad):
                 usd_per_s=self.usd_per_s,
                 canary_of=self._canary[0],
                 canary_weight=self._canary[1],
+                surcharge=self._surcharge[0],
+                surcharge_of=self._surcharge[1],
                 **self.figures(),
             )
         return state

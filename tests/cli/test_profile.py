@@ -163,13 +163,6 @@ def test_a_server_without_a_ready_engine_has_nothing_to_profile(
     assert "there is nothing to profile" in capsys.readouterr().err
 
 
-def test_an_engine_that_still_starts_is_left_out_and_said(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
-    server.members[1]["phase"], server.members[1]["state"]["ready"] = "starting", False
-    assert server.profile("--streams", "1") == 0
-    assert "warning: large is left out: it is not ready (starting)" in capsys.readouterr().err
-    assert set(server.asked) == {"small"}
-
-
 # The plan
 
 

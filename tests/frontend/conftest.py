@@ -22,6 +22,7 @@ from router.observe.record import SCHEMA_VERSION, Record
 from router.pipeline.batch.batches import Batches
 from router.pipeline.service import MemberStatus, ModelCard
 from router.pipeline.sink import Sink
+from router.policy.prices import PricesTold
 from router.types import Decision, MemberState, Query, Term, Timings, Usage
 from tests.conftest import patience
 from tests.conftest import until as eventually
@@ -129,6 +130,9 @@ class ScriptedService:
         if self.refusal is not None:
             raise self.refusal
         return b'{"success":true}'
+
+    def prices(self) -> PricesTold:
+        return PricesTold(objective="price", price=100.0, price_of="")
 
     def able(self) -> dict[str, frozenset[str]]:
         return self.abilities

@@ -25,6 +25,7 @@ from router.ipc.messages import Done
 from router.observe.metrics import Metrics
 from router.pipeline.service import MemberStatus, ModelCard
 from router.pipeline.sink import Sink
+from router.policy.prices import PricesTold
 from router.types import Decision, Query, body_of
 
 ROUNDS = int(os.environ.get("HEADGATE_FUZZ_ROUNDS", "3000"))
@@ -117,6 +118,9 @@ class Service:
 
     def members(self) -> tuple[MemberStatus, ...]:
         return ()
+
+    def prices(self) -> PricesTold:
+        return PricesTold(objective="price", price=100.0, price_of="")
 
     def able(self) -> dict[str, frozenset[str]]:
         return {"auto": frozenset({"chat", "embeddings"})}

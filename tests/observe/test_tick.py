@@ -8,7 +8,7 @@ import msgspec
 from router.config import Journal as Settings
 from router.observe.journal import Journal
 from router.observe.record import SCHEMA_VERSION, Record
-from router.observe.tick import Answered, Tick
+from router.observe.tick import Answered, Tick, Told
 from tests.observe.scripted_ledger import ScriptedLedger
 
 encode = msgspec.json.Encoder().encode_lines
@@ -39,6 +39,9 @@ class Ends:
 
     def answered(self) -> Iterator[Answered]:
         return ((each.id, each.model, each.key_id) for each in self._records)
+
+    def told(self, *, costs: bool) -> Iterator[Told]:
+        return iter(())
 
 
 class Source:

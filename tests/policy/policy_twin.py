@@ -1,7 +1,7 @@
 """csrc/policy.hpp again, in plain Python and one operation after another: what the native numbers are compared with.
 
 g = uncached prompt tokens / prefill rate + E[output tokens] * time per output token
-c = g * USD per second of the GPU share
+c = g * USD per second of the GPU share * (1 + surcharge)
 w = g of what is queued + own prefill
 
 and as far as the step model is trusted, g and w are the model's.
@@ -73,15 +73,18 @@ def _term(
     wait_s = member.queued_gpu_s + prefill_s
     if member.wait_trust > 0:
         wait_s = wait_s + member.wait_trust * (model_wait_s(member, uncached) - wait_s)
-    cost_usd = gpu_s * member.usd_per_s
+    cost_usd = gpu_s * member.usd_per_s * (1.0 + member.surcharge)
     return Term(
         model=member.name,
         quality=quality,
         gpu_s=gpu_s,
         cost_usd=cost_usd,
         wait_s=wait_s,
-        utility=quality - settings.price * cost_usd,
+        utility=quality - settings.price * cost_usd + member.favour,
         excluded=exclusion(index, member, query, prompt_tokens, wait_s, settings),
+        surcharge=member.surcharge,
+        surcharge_of=member.surcharge_of,
+        favour=member.favour,
     )
 
 
@@ -115,6 +118,8 @@ def exclusion(
         return "context"
     if member.waiting >= settings.most_waiting:
         return "queue_full"
+    if settings.shed_ttft_s is not None and wait_s > settings.shed_ttft_s:
+        return "shed"
     if member.canary_weight > 0:
         return "canary"
     if member.breaker_open:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from router.errors import RouterError
 from router.native import policy as native
 from router.policy import Settings, decide, decide_again
-from router.types import Capability, Decision, DecisionNumbers, MemberState, Query, Scores, Snapshot, Term
+from router.types import Capability, Cause, Decision, DecisionNumbers, MemberState, Query, Scores, Snapshot, Term
 
 CAPABILITIES = get_args(Capability)
 Asked = tuple[Query, Scores, Snapshot, Settings]
@@ -57,6 +57,9 @@ def member(draw: st.DrawFn, name: str) -> MemberState:
         overhead_s=draw(st.floats(0, 1) | odd),
         cost_trust=draw(st.sampled_from([0.0, 0.0, 0.5, 1.0]) | odd),
         wait_trust=draw(st.sampled_from([0.0, 0.0, 0.5, 1.0]) | odd),
+        surcharge=draw(st.sampled_from([0.0, 0.0, 0.25, 40.0]) | odd),
+        surcharge_of=draw(st.sampled_from(get_args(Cause))),
+        favour=draw(st.sampled_from([0.0, 0.0, -0.2, 0.3, 1e6]) | odd),
     )
 
 
@@ -94,6 +97,8 @@ def settings_of(draw: st.DrawFn, index: st.SearchStrategy[int]) -> Settings:
         slo_ttft_s=draw(st.sampled_from([None, None, 0.1, 5.0, math.nan])),
         most_waiting=draw(st.sampled_from([2, 2048])),
         excluded=draw(st.frozensets(index, max_size=2)),
+        price_of=draw(st.sampled_from(get_args(Cause))),
+        shed_ttft_s=draw(st.sampled_from([None, None, None, 0.1, 5.0, math.nan])),
     )
 
 
@@ -186,6 +191,7 @@ SCORES = Scores((0.4, 0.8), 100)
         ({}, Scores((0.5, 0.5), 2**63), {}, {}, "prompt_tokens: expected a whole number, got 9223372036854775808"),
         ({"max_tokens": 10**400}, SCORES, {}, {}, "max_tokens: expected a number or None, got 1000"),
         ({}, SCORES, {"waiting": None}, {}, "waiting: expected a whole number, got None"),
+        ({}, SCORES, {"surcharge_of": "rent"}, {}, "surcharge_of: expected one of queue, slo_ttft, .*, got 'rent'"),
         ({}, SCORES, {}, {"rule": "best"}, "rule: expected one of utility, threshold, pinned, got 'best'"),
         ({}, SCORES, {}, {"strong": 2**40}, "strong: expected an index, got 1099511627776"),
         ({}, SCORES, {}, {"rule": "pinned", "pinned": 2}, "pinned: expected the index of one of 2 members, got 2"),

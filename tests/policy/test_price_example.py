@@ -77,3 +77,32 @@ def test_half_a_trust_lies_between_the_rates_and_the_model() -> None:
 
 def test_an_idle_engine_has_no_step_under_way() -> None:
     assert term(running=0, held_tokens=0, overhead_s=0.0).wait_s == pytest.approx(6e-3 + 0.12e-3 + 500 * 30e-6)
+
+
+SMALL = MemberState(
+    name="small",
+    prefill_tokens_per_s=5_000.0,
+    time_per_output_token_s=0.005,
+    mean_output_tokens=100.0,
+    usd_per_s=1 / 3600,
+)
+LARGE = msgspec.structs.replace(SMALL, name="large", time_per_output_token_s=0.01, usd_per_s=4 / 3600)
+
+
+def test_the_worked_example_of_a_full_small_gpu_beside_an_idle_large_one_is_what_the_code_computes() -> None:
+    query, scores = Query(kind="chat", model="auto", turns=()), Scores((0.5, 0.6), 100)
+    idle = decide(query, scores, Snapshot((SMALL, LARGE)), Settings(price=200.0))
+    full = msgspec.structs.replace(SMALL, surcharge=3.5, surcharge_of="queue")
+    loaded = decide(query, scores, Snapshot((full, LARGE)), Settings(price=200.0))
+    assert (idle.model, loaded.model) == ("small", "large")
+    small, large = idle.terms
+    assert f"takes {small.gpu_s:.2f} engine seconds".replace("0.", ".") in PAGE
+    assert f"a GPU of $4 an hour {large.gpu_s:.2f}" in PAGE
+    costs = f"| bought price of the request | ${small.cost_usd:.6f} | ${large.cost_usd:.6f} |"
+    weighed = f"| lambda times that | {200 * small.cost_usd:.3f} | {200 * large.cost_usd:.3f} |"
+    both = (
+        f".5 - {200 * small.cost_usd:.3f} = {small.utility:.3f} | .6 - {200 * large.cost_usd:.3f} = {large.utility:.3f}"
+    )
+    then = f".5 - {200 * loaded.terms[0].cost_usd:.3f} = {loaded.terms[0].utility:.3f} | {large.utility:.3f}: chosen"
+    for line in (costs, weighed, both, then):
+        assert line.replace("0.", ".") in PAGE, line
