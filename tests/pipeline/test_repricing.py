@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from router.config import Config, DeviceSettings, Member, Objective, Routing
+from router.config import Config, DeviceSettings, Member, Objective, Routing, expanded
 from router.errors import Overloaded
 from router.native.policy import numbers_of
 from router.observe.record import Decided, Record
@@ -101,6 +101,27 @@ async def test_a_members_own_device_keeps_its_price_when_the_pool_is_held_anew(s
     assert isinstance(small, EngineMember)
     assert (small.lane.surcharge > 2, small.state().surcharge) == (True, small.lane.surcharge)
     assert served.prices().objective == "budget"
+
+
+async def test_each_engine_of_a_model_puts_its_own_device_at_risk() -> None:
+    pool = (
+        Member(name="small", model="stub", usd_per_hour=1.0, gpu_share=1.0, replicas=(0, 1)),
+        Member(name="large", model="stub", usd_per_hour=4.0, gpu_share=1.0, devices=(2,)),
+    )
+    aim = Objective(kind="share", member="large", share=0.3)
+    settings = expanded(msgspec.structs.replace(config_of(aim), pool=pool))
+    async with Router(settings, host_command=HOST, machine=machine(gpus(80, 80, 80))) as router:
+        assert router._repricing.steering.member == 1  # of the models, not of the engines
+        await tell_load(router, "small", QUEUE)
+
+        def factors() -> list[float]:
+            return [device.factor for device in router.prices().devices]
+
+        await until(lambda: max(factors()) > 2, router.prices)
+        assert sorted(factors())[:2] == [1.0, 1.0]
+        assert factors()[2] == 1.0
+        engines = [each for each in router.pool if isinstance(each, EngineMember)]
+        assert [each.lane.surcharge > 0 for each in engines] == [factor > 1 for factor in factors()]
 
 
 def test_a_recorded_decision_is_decided_again_by_the_prices_of_its_time() -> None:
