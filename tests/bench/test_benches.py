@@ -162,4 +162,4 @@ def test_embedding(root):
     result = run(root, "embedding.py")
     assert is_spread(result["embed_200"])
     assert 0 < result["embed_200_us"] < 1e6
-    assert 0 < result["file_mib"] <= 8
+    assert 0 < result["file_mb"] <= 8

@@ -136,9 +136,9 @@ def packaged():
     return static.read()
 
 
-def test_the_packaged_file_has_256_columns_and_at_most_8_mebibytes(packaged):
+def test_the_packaged_file_has_256_columns_and_at_most_8_million_bytes(packaged):
     assert packaged.columns == 256
-    assert static.DEFAULT.stat().st_size <= 8 << 20
+    assert static.DEFAULT.stat().st_size <= 8_000_000
     assert "all-MiniLM-L6-v2" in packaged.meta.source
     assert packaged.meta.licence == "Apache-2.0"
 

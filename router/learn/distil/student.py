@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import linalg, sparse
 
+from router.errors import ConfigError
 from router.learn.distil.prompts import HELD_OUT
 from router.learn.fit.static_table import UNKNOWN
 from router.native import twin
@@ -21,6 +22,8 @@ from router.native.vocab import build_vocab
 
 Floats = npt.NDArray[np.float32]
 RARE = 1e-3  #: a of the weights
+HEADER_BYTES = 4096  #: of a file, at most: what describes it
+SCALE_BYTES = 4
 RIDGES = (0.1, 0.3, 1.0, 3.0)  #: tried on a tenth of the taught texts
 
 
@@ -39,7 +42,29 @@ class Pieces(msgspec.Struct, frozen=True):
 
 def reachable(tokens: list[str]) -> Pieces:
     """Without entries that no text is ever split into: `[unused7]`, `##` before a sign that is a word by itself."""
-    ids = np.array([i for i, token in enumerate(tokens) if token == UNKNOWN or _met(token)])
+    return _pieces(tokens, np.array([i for i, token in enumerate(tokens) if token == UNKNOWN or _met(token)]))
+
+
+def most_used(
+    tokens: list[str], pieces: Pieces, counts: npt.NDArray[np.float64], columns: int, most_bytes: int
+) -> tuple[Pieces, npt.NDArray[np.int64]]:
+    """Of `pieces`, of `tokens`, those that a file of `most_bytes` has room for, and their rows in what was fitted to
+    `pieces`. `counts` [pieces]: how often each stands in texts; the least used go, of equal ones the last of the
+    encoder's vocabulary. `[UNK]` and the single signs stay, so a word of a piece that went is split into shorter ones.
+    Raises `ConfigError` where these alone are too many."""
+    room = (most_bytes - HEADER_BYTES - pieces.vocab.nbytes) // (columns + SCALE_BYTES)
+    if room >= len(pieces.ids):
+        return pieces, np.arange(len(pieces.ids))
+    stays = np.array([tokens[i] == UNKNOWN or len(tokens[i].removeprefix("##")) == 1 for i in pieces.ids])
+    if room < stays.sum():
+        least = int(stays.sum()) * (columns + SCALE_BYTES) + HEADER_BYTES + pieces.vocab.nbytes
+        raise ConfigError(f"--bytes: expected at least {least:,}, for the single signs, got {most_bytes:,}")
+    order = np.lexsort((pieces.ids, -counts, ~stays))
+    rows = np.sort(order[:room])
+    return _pieces(tokens, pieces.ids[rows]), rows
+
+
+def _pieces(tokens: list[str], ids: npt.NDArray[np.int64]) -> Pieces:
     kept = [tokens[i] for i in ids]
     vocab, longest = build_vocab(kept)
     unknown = kept.index(UNKNOWN)

@@ -54,7 +54,9 @@ def test_the_script_writes_a_file_that_puts_texts_of_one_subject_together(small_
     assert 200 < made.meta.figures["prompts"] <= 300
     assert len(small_encoder) == made.meta.figures["prompts"]
     assert made.meta.figures["cosine"] > made.meta.figures["start_cosine"]
-    assert made.meta.recipe == "python -m router.learn.distil labels.jsonl --columns 64 --most 300 --most-chars 2000"
+    flags = "--columns 64 --most 300 --most-chars 2000 --bytes 8000000"
+    assert made.meta.recipe == f"python -m router.learn.distil labels.jsonl {flags}"
+    assert made.meta.encoder.pieces == len(TOKENS) - 1  # all that a text can have
     assert [(d.name, d.rows) for d in made.meta.data] == [("labels.jsonl", 400)]
     assert "cosine to the encoder" in capsys.readouterr().err
 
@@ -65,3 +67,25 @@ def test_the_encoders_vectors_are_kept_where_a_folder_is_named(small_encoder, ta
     assert (tmp_path / "kept" / "pieces.npy").exists()
     monkeypatch.setattr(script, "embed_pieces", lambda: pytest.fail("asked again"))
     script.main([*arguments, "--out", str(tmp_path / "two.safetensors")])
+
+
+def test_a_file_is_no_larger_than_it_may_be_and_says_what_was_left_out(
+    small_encoder, table, tmp_path, monkeypatch, capsys
+):
+    tokens = [*TOKENS, *(f"unmet{i}" for i in range(100))]
+    vectors = np.random.default_rng(0).normal(0, 1, (len(tokens), 384)).astype(np.float32)
+    monkeypatch.setattr(script, "vocabulary", lambda: tokens)
+    monkeypatch.setattr(script, "embed_pieces", lambda: vectors)
+    out = tmp_path / "made.safetensors"
+    script.main([str(table), "--out", str(out), "--columns", "64", "--most", "300", "--bytes", "9000"])
+    assert out.stat().st_size <= 9000
+    pieces = static.read(out).meta.encoder.pieces
+    assert len(TOKENS) - 1 <= pieces < len(tokens) - 1
+    assert f"{pieces} pieces ({len(tokens) - 1 - pieces} of the least used left out)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "8MB", "99999999999", ""])
+def test_a_bound_that_is_no_number_of_bytes_is_refused(text, table, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        script.main([str(table), "--out", str(tmp_path / "made"), f"--bytes={text}"])
+    assert f"expected a number of bytes from 1 to 1073741824, got {text!r}" in capsys.readouterr().err

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from router.errors import ConfigError
 from router.learn.data.outcomes import Prompt
 from router.learn.distil import prompts, student
 
@@ -32,6 +33,46 @@ def test_texts_become_counts_of_their_distinct_words_pieces(pieces):
         expected[0, kept.index(piece)] = count
     expected[2, kept.index("law")] = 1
     np.testing.assert_array_equal(bag, expected)
+
+
+def test_pieces_that_no_text_has_are_left_out_first_and_of_these_the_last_of_the_vocabulary(pieces):
+    counts = np.array([0, 9, 5, 4, 0, 0, 3, 0, 0, 0, 0.0])  # of [UNK] the cat dog ##s law court ! 北 run ##ning
+    room = student.HEADER_BYTES + pieces.vocab.nbytes + 9 * (64 + student.SCALE_BYTES)
+    kept, rows = student.most_used(TOKENS, pieces, counts, 64, room)
+    assert [TOKENS[i] for i in kept.ids] == ["[UNK]", "the", "cat", "dog", "##s", "law", "court", "!", "北"]
+    assert [TOKENS[i] for i in pieces.ids[rows]] == [TOKENS[i] for i in kept.ids]
+    assert (kept.spec.pieces, kept.unknown) == (9, 0)
+
+
+def test_a_word_whose_piece_was_left_out_is_split_into_shorter_ones(pieces):
+    tokens = [*TOKENS, "runs"]
+    whole = student.reachable(tokens)
+    counts = np.arange(len(whole.ids), 0, -1).astype(np.float64)
+    room = student.HEADER_BYTES + whole.vocab.nbytes + (len(whole.ids) - 1) * (64 + student.SCALE_BYTES)
+    kept, rows = student.most_used(tokens, whole, counts, 64, room)
+    assert "runs" not in [tokens[i] for i in kept.ids]
+    split = [tokens[kept.ids[i]] for i in student.pooled(kept, ["runs"]).indices]
+    assert sorted(split) == ["##s", "run"]
+    text = ["the cat runs"]
+    np.testing.assert_array_equal(
+        student.pooled(kept, ["the cat"]).toarray()[0], student.pooled(whole, ["the cat"]).toarray()[0][rows]
+    )
+    assert student.pooled(kept, text).sum() == student.pooled(whole, text).sum() + 1
+
+
+def test_with_room_for_all_pieces_none_is_left_out(pieces):
+    kept, rows = student.most_used(TOKENS, pieces, np.zeros(len(pieces.ids)), 64, 1 << 20)
+    assert kept is pieces
+    np.testing.assert_array_equal(rows, np.arange(len(pieces.ids)))
+
+
+def test_a_bound_too_small_for_the_single_signs_is_refused_with_the_least_that_would_do(pieces):
+    least = student.HEADER_BYTES + pieces.vocab.nbytes + 4 * (64 + student.SCALE_BYTES)  # [UNK] ##s ! 北
+    assert len(student.most_used(TOKENS, pieces, np.zeros(11), 64, least)[1]) == 4
+    with pytest.raises(
+        ConfigError, match=f"--bytes: expected at least {least:,}, for the single signs, got {least - 1:,}"
+    ):
+        student.most_used(TOKENS, pieces, np.zeros(11), 64, least - 1)
 
 
 def places(bag, seed):
