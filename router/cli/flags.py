@@ -41,6 +41,11 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("auto", "off"),
         help="auto: engines whose memory is not set get what `headgate plan` gives them",
     )
+    pool.add_argument(
+        "--mps",
+        choices=("on", "off"),
+        help="on: engines share devices by NVIDIA's MPS, whose daemon is started and ended",
+    )
     doors = parser.add_argument_group("the doors")
     doors.add_argument("--host", help="address to listen on (default: loopback)")
     doors.add_argument("--port", type=int, help="public port; 0: any (default: 8000)")
@@ -114,7 +119,8 @@ def _with_overrides(config: Config, args: argparse.Namespace) -> Config:
     own_first = args.config is None
     pool = tuple(_with_engine_args(member, common, own_first) for member in config.pool)
     plan = config.plan if args.plan is None else replace(config.plan, auto=args.plan == "auto")
-    return replace(config, server=server, routing=routing, pool=pool, plan=plan)
+    gpu = config.gpu if args.mps is None else replace(config.gpu, mps=args.mps)
+    return replace(config, server=server, routing=routing, pool=pool, plan=plan, gpu=gpu)
 
 
 def _with_engine_args(member: Member, common: Mapping[str, Any], own_first: bool) -> Member:

@@ -227,6 +227,7 @@ class HandingOver:
                 engines=held(self._router.config.pool),
                 hosts=len(hosts),
                 drained=drained,
+                mps=estate.mps,
             )
             await asyncio.to_thread(line.send, offer, tuple(file for _, file in files))
             for host, given in hosts:

@@ -5,6 +5,10 @@ from collections.abc import Sequence
 from router.pool.memory.plan import DevicePlan, EnginePlan, PoolPlan
 from router.pool.memory.words import gib
 
+_MPS = (
+    "MPS: its server's own memory on each device is not counted, and each engine's context as without it: leave room"
+    " (`plan.memory_share`)"
+)
 _HEAD = (
     "member",
     "devices",
@@ -29,6 +33,7 @@ def text_of(plan: PoolPlan) -> str:
         "",
         *map(_device_text, plan.devices),
         f"for requests of {mix.prompt_tokens:g} + {mix.output_tokens:g} tokens{load}{default}",
+        *([_MPS] if plan.mps else []),
         "all fit" if plan.fits else f"they do not fit: {plan.why}",
     ]
     for engine in plan.engines:

@@ -7,7 +7,8 @@ import msgspec
 
 from router.config import Config, Member, argument_name, by_argument_name
 from router.errors import ConfigError
-from router.ipc.handover import Held
+from router.ipc.handover import Daemon, Held
+from router.pool.mps import wanted
 
 #: Of `engine_args`, set where the config does not: another release may set others, and a running engine has its.
 _DEFAULTED: Final = frozenset({
@@ -47,6 +48,16 @@ def check_same_engines(pool: Sequence[Member], running: Sequence[Held]) -> None:
         raise ConfigError(f"this config has an engine {name!r}, the running server has none: {_HOW}")
     for name, engine in ours.items():
         _check_same(name, engine, theirs[name])
+
+
+def check_same_mps(config: Config, running: Daemon | None) -> None:
+    """Engines that run are under MPS, or not. Raises `ConfigError`."""
+    if wanted(config) != (running is not None):
+        ours, theirs = ("on", "off") if running is None else ("off", "on")
+        raise ConfigError(
+            f"`gpu.mps` is {theirs} in the running server, {ours} in this config: a takeover changes no engine; end"
+            " that server and start this one"
+        )
 
 
 def as_running(config: Config, running: Sequence[Held]) -> Config:

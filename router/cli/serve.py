@@ -252,7 +252,7 @@ class Serving:
             if change is None
             else "members change, as the file says"
         )
-        log.info("SIGHUP: %s; server, devices, supervision, journal and batches need a restart", what)
+        log.info("SIGHUP: %s; server, devices, gpu, supervision, journal and batches need a restart", what)
 
 
 async def _first(*those: Coroutine[Any, Any, object]) -> None:

@@ -17,7 +17,7 @@ import msgspec
 
 from router import config as configuration
 from router.cli.rateable import unpacked
-from router.cli.same_engines import check_same_engines
+from router.cli.same_engines import check_same_engines, check_same_mps
 from router.config import Config, Member, Server
 from router.errors import ConfigError, HeadgateError, ProtocolError
 from router.ipc.handover import (
@@ -85,6 +85,7 @@ class Takeover:
             journal=_only(files.pop("journal", [])),
             hosts={inherited.host.name: inherited for inherited in hosts},
             asked=asked,
+            mps=offer.mps,
             may_start=asyncio.Event(),
         )
         self.listener = socket.socket(fileno=files.pop("takeover")[0])
@@ -202,6 +203,7 @@ def begin(config: Config) -> Takeover:
                 raise ProtocolError(f"expected an engine host, got {type(host).__name__}")
             hosts.append(inherited_of(host, given))
         check_same_engines(config.pool, offer.engines)
+        check_same_mps(config, offer.mps)
         if offer.admin != admin_address_of(config.server):
             close_all(files.pop("admin", []))  # the new one is opened here
         return Takeover(line, about, offer, hosts, files, config.pool)

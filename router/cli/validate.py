@@ -18,6 +18,7 @@ from router.config import Config, Objective
 from router.gate.keys import Keys
 from router.heads.base import Placement
 from router.pool.environment import placed, this_machine
+from router.pool.mps import check_mps, wanted
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,6 +33,7 @@ def run(args: argparse.Namespace) -> int:
     with refusals_of(args.config):
         environment = configuration.inherited_environment(config)
         machine = this_machine(environment)
+        check_mps(config, machine.devices, environment)
         there = placed(config, machine, configuration.hub_folder(environment))
         decider = Decider(there)
     preflight.look(config, str(args.config))
@@ -82,6 +84,7 @@ def _summary(
             "guarded": bool(Keys(config.server.api_keys)),
         },
         "journal": journal_text(config.journal),
+        "mps": wanted(config),
     }
 
 
@@ -121,6 +124,7 @@ def _text(path: Path, summary: dict[str, Any]) -> str:
             f"  routing  {rule}",
             f"  aim      {objective_text(summary['objective'])}",
             f"  journal  {summary['journal'] or 'none is written'}",
+            *(["  gpu      engines share devices by NVIDIA's MPS"] if summary["mps"] else []),
             f"  scored   by checkpoint {routing['checkpoint']}: {routing['router']}, {calibrated}",
             "  pool",
             *members,

@@ -46,6 +46,7 @@ Age = Annotated[float, Between(1, 3_650 * _DAY_S, "seconds")]  #: of files
 SegmentBytes = Annotated[int, Between(4_096, 1 << 40, "bytes")]
 Price = Annotated[float, Between(0, 1e12)]
 Rate = Annotated[float, Between(0, 1e9, "a second")]
+Percent = Annotated[int, Between(1, 100, "percent")]
 Unit = Annotated[float, Between(0, 1)]
 Share = Annotated[float, Between(0.001, 1)]
 Part = Annotated[float, Between(0.001, 0.999)]  #: neither nothing nor all

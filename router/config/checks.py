@@ -15,7 +15,7 @@ from router.config.names import fault_of_name, means_a_route
 from router.config.objective_checks import Priced, check_objective
 from router.config.presented import fault_of_api_key, fault_of_origin
 from router.config.replicas import engines_of, model_name, models
-from router.config.tree import CONFIG_VERSION, Batches, Config, Journal, Member, Server, Supervision
+from router.config.tree import CONFIG_VERSION, MPS_THREADS, Batches, Config, Gpu, Journal, Member, Server, Supervision
 from router.errors import ConfigError
 
 #: Numbers alone would be an address in an old spelling: `1.5` is 1.0.0.5.
@@ -57,6 +57,7 @@ def check(config: Config, source: str) -> None:
             _check_name(name, taken, refuse, at, "also")
             taken.append(name)
         check_replicas(member, refuse, at)
+        _check_mps(member, config.gpu, refuse, at)
         (_check_engine if member.kind == "engine" else _check_url_member)(member, refuse, at)
         if member.like and member.strength is not None:
             refuse("give `like` or `strength`, not both", at)
@@ -211,6 +212,15 @@ def _check_engine(member: Member, refuse: Refuse, at: str) -> None:
             refuse(f"expected a variable's name and its text, got {shown(key)}", f"{at}.env")
 
 
+def _check_mps(member: Member, gpu: Gpu, refuse: Refuse, at: str) -> None:
+    if member.mps_threads is None or member.kind != "engine":
+        return
+    if not gpu.mps_on:
+        refuse("it bounds an engine under NVIDIA's MPS: set `gpu: {mps: on}` too", f"{at}.mps_threads")
+    if MPS_THREADS in member.env:
+        refuse(f"give `mps_threads` or {MPS_THREADS} in `env`, not both", f"{at}.mps_threads")
+
+
 def _check_url_member(member: Member, refuse: Refuse, at: str) -> None:
     try:
         url = urls.parse(member.url)
@@ -221,6 +231,6 @@ def _check_url_member(member: Member, refuse: Refuse, at: str) -> None:
             refuse("give `api_key` or a login in `url`, not both", f"{at}.api_key")
     if not (member.api_key.isascii() and (member.api_key + " ").isprintable()) or " " in member.api_key:
         refuse("expected printable ASCII without spaces, not shown here", f"{at}.api_key")
-    for key in ("engine_args", "env", "devices", "sleep"):
+    for key in ("engine_args", "env", "devices", "mps_threads", "sleep"):
         if getattr(member, key) not in ({}, None):
             refuse("only an engine has this; this member is one of `kind: openai`", f"{at}.{key}")

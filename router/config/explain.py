@@ -104,7 +104,9 @@ def _struct(at: str) -> type[msgspec.Struct]:
 
 
 def _literals(hint: Any) -> tuple[str, ...]:
-    return get_args(hint) if get_origin(hint) is Literal else ()
+    """The texts that a value may be, alone or beside other types."""
+    either = next((part for part in (hint, *get_args(hint)) if get_origin(part) is Literal), None)
+    return get_args(either)
 
 
 def _parts(hint: Any) -> tuple[Any, ...]:

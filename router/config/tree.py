@@ -16,6 +16,7 @@ from router.config.bounds import (
     Ids,
     OutputTokens,
     Pause,
+    Percent,
     Places,
     Port,
     Price,
@@ -37,6 +38,9 @@ NOT_IN_FILES = frozenset({"expanded_at", "secret_variables"})
 NOT_OF_MEMBERS = frozenset({"replica_of"})
 #: Keys whose value, and all below it, is shown to nobody: neither in refusals nor on the admin port.
 SECRET_KEYS = frozenset({"api_keys", "api_key", "host_secret", "env"})
+
+#: What `mps_threads` of a member sets in its engine's environment.
+MPS_THREADS = "CUDA_MPS_ACTIVE_THREAD_PERCENTAGE"
 
 
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -91,6 +95,17 @@ class DeviceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     usd_per_hour: Price | None = None  #: of the whole device; default: `usd_per_hour` of the member that is charged
 
 
+class Gpu(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What the engines that share devices have in common."""
+
+    #: NVIDIA's MPS: kernels of several engines run on a device at once, not by turns. YAML reads `on` as true.
+    mps: Literal["on", "off"] | bool = "off"
+
+    @property
+    def mps_on(self) -> bool:
+        return self.mps in ("on", True)
+
+
 class Sleep(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """When an engine gives its memory back."""
 
@@ -121,6 +136,7 @@ class Member(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     #: So many engines of this model, which clients see as one; or the devices of each: `[0, 1]`, `[[0, 1], [2, 3]]`.
     replicas: Engines | tuple[int | str | tuple[int | str, ...], ...] = 1
     replica_of: str = ""  #: of one of several engines: the model. Not in files: `config.replicas` makes such members
+    mps_threads: Percent | None = None  #: of each of its devices' threads, under `gpu.mps`; null: all
     sleep: Sleep | None = None  #: of an engine: it sleeps when it is idle, and wakes for a request; null: it does not
     fast_path: bool = True  #: answer plain requests without vLLM's serving classes
     capabilities: tuple[Capability, ...] | None = None  #: for `openai`; an engine tells its own
@@ -223,6 +239,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     journal: Journal = Journal()
     batches: Batches = Batches()
     plan: Planning = Planning()
+    gpu: Gpu = Gpu()
     #: Environment variables that keys were read from: engines do not inherit them. Not in the file, nor is the next.
     secret_variables: tuple[str, ...] = ()
     expanded_at: tuple[str, ...] = ()  #: where references stood, `$.pool[0].url`: what they brought is shown to nobody

@@ -65,6 +65,14 @@ class Held(msgspec.Struct, frozen=True, kw_only=True):
     settings: dict[str, Any] = {}  #: others that a running engine cannot change, where they are not the default
 
 
+class Daemon(msgspec.Struct, frozen=True, kw_only=True):
+    """The MPS control daemon that the engines use."""
+
+    pipes: str  #: its pipe directory
+    logs: str  #: empty: not known
+    started: bool  #: by us, and to be ended at the end
+
+
 class Offer(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """All but the hosts. `files`: what the descriptors are, in their order."""
 
@@ -75,6 +83,7 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     engines: tuple[Held, ...]
     hosts: int  #: that follow
     drained: tuple[str, ...] = ()  #: members that are to get no new requests
+    mps: Daemon | None = None
 
 
 class Host(msgspec.Struct, frozen=True, kw_only=True, tag=True):

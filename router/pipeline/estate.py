@@ -13,7 +13,7 @@ import msgspec
 from router import config as configuration
 from router.config import Member
 from router.errors import EngineStartError
-from router.ipc.handover import Host, close_all
+from router.ipc.handover import Daemon, Host, close_all
 from router.observe.feedback import Feedback, Rateable
 from router.observe.journal import Journal
 from router.pipeline.sleeping import Sleeping
@@ -35,6 +35,7 @@ class Heritage(msgspec.Struct, kw_only=True):
     hosts: dict[str, Inherited]  #: by member
     asked: tuple[Member, ...]  #: the pool as our file says it, without what was filled in from the running engines
     may_start: asyncio.Event  #: set once the old process starts and ends no engine any more
+    mps: Daemon | None = None  #: under which the engines run
 
 
 def runtime_folder(configured: str, heritage: Heritage | None) -> RuntimeFolder:
@@ -82,6 +83,12 @@ class Estate:
         self._feedback = feedback
         self._sleeping, self._put_to_sleep = sleeping, put_to_sleep
         self.folder = folder
+
+    @property
+    def mps(self) -> Daemon | None:
+        """The control daemon that the engines use."""
+        mps = self._supervisor.mps
+        return None if mps is None else mps.handed
 
     @property
     def journal_lock(self) -> int:
@@ -174,6 +181,8 @@ class Estate:
         """All is ours to end from now on."""
         if self.folder is not None:
             self.folder.own(True)
+        if self._supervisor.mps is not None:
+            self._supervisor.mps.own(True)
         for engine in self._engines:
             engine.tenure.own(engine.link)
         self._put_to_sleep()

@@ -50,6 +50,7 @@ from router.pool import PoolMember, build, place
 from router.pool.engine import EngineMember
 from router.pool.environment import Machine, placed, this_machine
 from router.pool.folder import RuntimeFolder
+from router.pool.mps import Mps, check_mps
 from router.pool.replicas import by_model
 from router.pool.supervisor import StartEvent, Supervisor
 from router.types import Decision, Query
@@ -86,6 +87,7 @@ class Router:
         if pool is None and start:
             environment = configuration.inherited_environment(config)
             self.machine = this_machine(environment) if machine is None else machine
+            program = check_mps(config, self.machine.devices, environment)
             config = placed(config, self.machine, configuration.hub_folder(environment))
         self.config = config
         self.metrics = Metrics(process=False) if metrics is None else metrics
@@ -106,9 +108,13 @@ class Router:
         self._created = int(time.time())
         self._requests = Requests(self.gate.slots, self._desk, process_id, self._decider.id_prefix)
         self._folder: RuntimeFolder | None = None
+        mps: Mps | None = None
         if pool is None and start:
             self._folder = runtime_folder(config.supervision.runtime_dir, heritage)
             self._forgotten = weakref.finalize(self, self._folder.remove)  # made, and never started
+            if program:
+                mps = Mps(program, self._folder.path, environment, None if heritage is None else heritage.mps)
+                self.machine = msgspec.structs.replace(self.machine, mps=mps)
             pool = build(config, self._folder.path, environment, self.machine, host_command=host_command)
             settle(pool, heritage)
         self.pool: tuple[PoolMember, ...] = tuple(pool or ())  #: each engine, in the config's order
@@ -121,7 +127,7 @@ class Router:
         self.intake = intake_of(self._requests, self._decider, self._desk.fleet, config.server)
         self._requests.wake = self.ledger.wake
         self.ledger.gather(Ended(self._requests, self.intake, self.metrics))
-        self._supervisor = Supervisor(self.pool, config.supervision)
+        self._supervisor = Supervisor(self.pool, config.supervision, mps)
         self._sleeping = Sleeping()
         hear_engines(self.pool, self._decider, self.intake)
         self._repricing = Repricing(self, self._decider, self._desk)

@@ -1,6 +1,7 @@
 """The pool: members, their supervision, load and breakers. `build` makes the members of a config."""
 
 from collections.abc import Container, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,6 +64,7 @@ def build(
                 costs=costs,
                 metrics=config.server.engine_metrics,
                 lost_devices=lost_devices(member, machine),
+                shared=None if machine.mps is None else partial(machine.mps.variables, member),
                 command=host_command or HOST_COMMAND,
                 generation=generation,
             )

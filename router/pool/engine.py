@@ -6,7 +6,7 @@ Knows the frames; nothing of HTTP, scores or policy. All of it runs on one event
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
 import msgspec
@@ -84,15 +84,16 @@ class EngineMember(Laned):
         lost_devices: Callable[[], str] | None = None,
         timings: Timings | None = None,
         costs: Costs | None = None,
+        shared: Callable[[], Awaitable[Mapping[str, str]]] | None = None,
         command: tuple[str, ...] = HOST_COMMAND,
         generation: int = 0,
     ) -> None:
-        """`generation`: another number for each of those that have one name, in one folder."""
+        """`shared`: awaited before each start, for variables that go beyond `env`; raises `EngineStartError`.
+        `generation`: another number for each of those that have one name, in one folder."""
         self.name, self.model = member.name, model_name(member)
         self.turn: Turn = at_once
         self.loader = loader_of(member)
-        self.restarts = 0
-        self.last_error = ""
+        self.restarts, self.last_error = 0, ""
         self.last_heard_s = self.ready_since_s = 0.0  #: monotonic
         self.on_lost: Callable[[], None] | None = None  #: called once per loss of an engine that was ready
         self.on_described: Callable[[str, frozenset[str]], None] | None = (
@@ -113,9 +114,8 @@ class EngineMember(Laned):
         self.adapters = Adapters(adapters_of(member.engine_args))
         self.takes_adapters = takes_adapters(member.engine_args)
         self.log_path = (log_folder or folder) / f"{stem}.log"
-        self._supervision = supervision
-        self._env = env or {}
-        self._command = command
+        self._supervision, self._command = supervision, command
+        self._env, self._shared = env or {}, shared
         self._load = LoadTracker(member, gpu_share)
         self.lane = Lane(self._load, self._load.usd_per_s)  #: what native steps need of us
         self.lane.owner = self
@@ -232,7 +232,8 @@ class EngineMember(Laned):
     async def _opened(self, link: HostLink, load: MayLoad) -> Hello:
         async with self.starting.followed(link.news):
             spec = msgspec.structs.replace(self.tenure.spec, adapters=self.adapters.added)
-            return await link.open(spec, self.log_path, self._env, self._command, load)
+            env = self._env if self._shared is None else {**self._env, **await self._shared()}
+            return await link.open(spec, self.log_path, env, self._command, load)
 
     async def park(self) -> None:
         """End its process, to give its memory back; `start` brings it back."""

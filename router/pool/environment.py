@@ -16,6 +16,7 @@ from router.errors import ConfigError
 from router.pool.device import DeviceSource
 from router.pool.devices import DeviceList, device_list, lost, visible_to
 from router.pool.memory.planned import with_planned
+from router.pool.mps import Mps
 from router.pool.nvml import Nvml
 from router.pool.placement import AS_LONG_AS_FITS, Place, at_index, place
 from router.pool.weights import weigh_pool
@@ -32,6 +33,7 @@ class Machine(msgspec.Struct, frozen=True):
     cpus: int
     memory_bytes: int
     source: DeviceSource | None = None  #: where the devices can be asked for again
+    mps: Mps | None = None  #: under whose control daemon engines run
 
     @property
     def gpu(self) -> bool:

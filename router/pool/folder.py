@@ -9,12 +9,14 @@ import fcntl
 import logging
 import os
 import re
+import shutil
 import stat
 import tempfile
 from pathlib import Path
 
 from router.errors import ConfigError
 from router.files import check_own_folder
+from router.pool.mps_control import end_left_behind
 
 log = logging.getLogger("headgate.pool")
 
@@ -26,6 +28,9 @@ _NAME = re.compile(_PREFIX + r"[a-z0-9_]{8}")  #: as `mkdtemp` makes them
 #: In a folder that may be removed once nobody locks it. Made after the lock was taken: a folder without it is new, or
 #: keeps logs that somebody is to read.
 _MARK = "owner"
+#: In it, the directories of the MPS control daemon.
+MPS_FOLDER = "mps"
+_OURS = frozenset({_MARK, MPS_FOLDER})
 
 
 class RuntimeFolder:
@@ -81,6 +86,8 @@ class RuntimeFolder:
     def _remove(self, keep_logs: bool) -> None:
         with contextlib.suppress(FileNotFoundError):
             for file in self.path.iterdir():
+                if file.is_dir():
+                    continue  # of the MPS control daemon, which removes it
                 if file.suffix in (".sock", ".token") or (self._made and (not keep_logs or file.name == _MARK)):
                     file.unlink(missing_ok=True)
         if self._made:
@@ -134,9 +141,15 @@ def _remove_if_abandoned(folder: Path) -> None:
         status, names = os.fstat(at), os.listdir(at)
         if status.st_uid != os.getuid() or stat.S_IMODE(status.st_mode) != 0o700:
             return
-        if _MARK not in names or any(name != _MARK and not name.endswith((".sock", ".log")) for name in names):
+        if _MARK not in names or any(
+            name not in _OURS and not name.endswith((".sock", ".token", ".log")) for name in names
+        ):
             return  # new, kept, or of somebody who puts other things there
         fcntl.flock(at, fcntl.LOCK_EX | fcntl.LOCK_NB)  # raises BlockingIOError while its router lives
+        if MPS_FOLDER in names:
+            end_left_behind(folder / MPS_FOLDER / "pipe")
+            shutil.rmtree(MPS_FOLDER, dir_fd=at)
+            names.remove(MPS_FOLDER)
         for name in names:
             os.unlink(name, dir_fd=at)
         folder.rmdir()

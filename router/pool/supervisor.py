@@ -18,6 +18,7 @@ from router.pool.base import PoolMember
 from router.pool.costs import KEEP_S, WINDOW_S, keep, learn
 from router.pool.engine import EngineMember
 from router.pool.laned import ALIVE
+from router.pool.mps import Mps
 from router.pool.stages import StartProgress
 from router.pool.turns import Turns
 from router.pool.watch import Watch
@@ -41,7 +42,9 @@ class StartEvent(msgspec.Struct, frozen=True):
 class Supervisor:
     """Owns the life of `members`; they do the work."""
 
-    def __init__(self, members: Sequence[PoolMember], supervision: Supervision) -> None:
+    def __init__(self, members: Sequence[PoolMember], supervision: Supervision, mps: Mps | None = None) -> None:
+        """`mps`: under which engines run; it starts before the first and ends after the last."""
+        self.mps = mps
         self._members = members
         self._supervision = supervision
         self._turns = Turns(member.name for member in members if isinstance(member, EngineMember))
@@ -54,11 +57,13 @@ class Supervisor:
     async def start(self, on_event: Callable[[StartEvent], None] | None = None) -> None:
         """Return once every member has been started and one at least is ready; those that failed are tried again for as
         long as it takes. Raises the `EngineStartError` of the first that failed, and leaves nothing running, where all
-        failed, or `supervision.require` is `all`.
+        failed, or `supervision.require` is `all`; `ConfigError` where there is no MPS.
         """
         for member in self._members:
             self._own(member)
         try:
+            if self.mps is not None:
+                await self.mps.start()
             failed = await self._start_all(on_event or _log_event)
         except BaseException:
             await self.stop()
@@ -79,6 +84,8 @@ class Supervisor:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await asyncio.gather(*(member.stop() for member in self._members))
+        if self.mps is not None:
+            await self.mps.stop()
 
     async def hand_over(self) -> None:
         """Another frontend looks after the engines from now on. Those that start are ended, those that were offered to
@@ -90,6 +97,8 @@ class Supervisor:
         for member in self._members:
             if isinstance(member, EngineMember):
                 member.tenure.release(member.link)
+        if self.mps is not None:
+            self.mps.own(False)
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def join(self, member: PoolMember) -> None:

@@ -73,13 +73,20 @@ def config(tmp_path: Path, checkpoint: Path) -> Callable[..., Path]:
 class Serve:
     """`headgate serve` over scripted hosts."""
 
-    def __init__(self, root: Path, *args: str, env: dict[str, str] | None = None, ready: bool = True) -> None:
+    def __init__(
+        self,
+        root: Path,
+        *args: str,
+        env: dict[str, str] | None = None,
+        ready: bool = True,
+        program: str = "router.cli.main",
+    ) -> None:
         host = f"{sys.executable} -P {root / 'tests' / 'pool' / 'scripted_host.py'}"
         self.folder = tempfile.TemporaryDirectory(prefix="hg-")
         environment = {**os.environ, "TMPDIR": self.folder.name, **(env or {})}
         environment.pop("XDG_RUNTIME_DIR", None)
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "router.cli.main", "serve", "--json", "--host-command", host, *args],
+            [sys.executable, "-m", program, "serve", "--json", "--host-command", host, *args],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env=environment,

@@ -1,16 +1,36 @@
 """Which differences between a config and a running server a takeover lets pass."""
 
-from typing import Any
+import contextlib
+from typing import Any, Literal
 
 import msgspec
 import pytest
 
-from router.cli.same_engines import as_running, check_same_devices, check_same_engines, held
-from router.config import Config, Member
+from router.cli.same_engines import as_running, check_same_devices, check_same_engines, check_same_mps, held
+from router.config import Config, Gpu, Member
 from router.errors import ConfigError
-from router.ipc.handover import Held
+from router.ipc.handover import Daemon, Held
 
 RUNNING = Member(name="m", model="x", engine_args={"dtype": "half", "block_size": 32, "limits": {"image": [1, 2]}})
+
+DAEMON = Daemon(pipes="/run/mps/pipe", logs="", started=True)
+
+
+@pytest.mark.parametrize(
+    ("mps", "running", "why"),
+    [
+        ("on", None, "`gpu.mps` is off in the running server, on in this config: a takeover changes no engine; end"),
+        ("off", DAEMON, "`gpu.mps` is on in the running server, off in this config"),
+        ("on", DAEMON, ""),
+        ("off", None, ""),
+    ],
+)
+def test_engines_that_run_under_mps_go_on_under_it_and_others_without(
+    mps: Literal["on", "off"], running: Daemon | None, why: str
+) -> None:
+    config = Config(pool=(RUNNING,), gpu=Gpu(mps=mps))
+    with pytest.raises(ConfigError, match=why) if why else contextlib.nullcontext():
+        check_same_mps(config, running)
 
 
 def over_the_line(*pool: Member) -> tuple[Held, ...]:

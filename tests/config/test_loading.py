@@ -159,7 +159,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         (
             "max_model_len: 512",
             "unknown key 'max_model_len'; expected one of version, server, pool, devices, routing, objective, "
-            "supervision, journal and 2 more; an argument of vLLM stands under `engine_args` of a member",
+            "supervision, journal and 3 more; an argument of vLLM stands under `engine_args` of a member",
         ),
         (
             "pool: [{name: a, model: x, engine_args: {port: 9000}}]",

@@ -158,6 +158,8 @@ class ScriptedHost:
         if what == "echo":
             hello = {"role": self._greeted.role, "secret": self._greeted.secret.decode()}
             answer = {"model": self._name, "hello": hello, "body": json.loads(submit.body), "aborted": self._aborted}
+            mps = {key: value for key, value in os.environ.items() if key.startswith("CUDA_MPS_")}
+            answer |= {"mps": mps} if mps else {}
             answer |= {"adapter": submit.adapter} if submit.adapter else {}
             self._send(Chunks([(id, json.dumps(answer).encode())]))
         elif what == "chunk":

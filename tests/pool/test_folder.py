@@ -34,6 +34,7 @@ class Holder:
         self.path = Path(self.process.stdout.readline().strip())
         (self.path / "m-1.log").write_text("its last words\n")
         (self.path / "m-1.sock").touch()
+        (self.path / "admin.token").touch()
 
     def kill(self) -> None:
         self.process.kill()
@@ -43,7 +44,7 @@ class Holder:
 def abandoned(root: Path) -> Path:
     holder = Holder(root)
     holder.kill()
-    assert {file.name for file in holder.path.iterdir()} == {"m-1.log", "m-1.sock", "owner"}
+    assert {file.name for file in holder.path.iterdir()} == {"m-1.log", "m-1.sock", "admin.token", "owner"}
     return holder.path
 
 

@@ -68,6 +68,7 @@ class PoolPlan(msgspec.Struct, frozen=True, kw_only=True):
     devices: tuple[DevicePlan, ...]
     mix: Mix
     assumed: Assumptions
+    mps: bool = False  #: engines share devices by NVIDIA's MPS
 
 
 def plan(

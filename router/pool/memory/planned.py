@@ -10,6 +10,7 @@ from router.pool.devices import DeviceList
 from router.pool.memory.mix import Mix, check
 from router.pool.memory.peak import Assumptions
 from router.pool.memory.plan import PoolPlan, plan
+from router.pool.mps import wanted
 from router.pool.placement import at_index
 from router.pool.weights import Weights
 
@@ -36,7 +37,8 @@ def plan_on(
     config: Config, found: DeviceList, memory_bytes: int, weights: Sequence[Weights], mix: Mix, assumed: Assumptions
 ) -> PoolPlan:
     """`memory_bytes`: of the machine; `weights`: of each member. Raises `ConfigError`."""
-    return plan(config.pool, weights, found, memory_bytes, at_index(config.devices, found), mix, assumed)
+    made = plan(config.pool, weights, found, memory_bytes, at_index(config.devices, found), mix, assumed)
+    return msgspec.structs.replace(made, mps=wanted(config))
 
 
 def with_planned(config: Config, found: DeviceList, memory_bytes: int, weights: Sequence[Weights]) -> Config:
