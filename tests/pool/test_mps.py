@@ -3,6 +3,7 @@ handed over; what is refused, and how."""
 
 import os
 import signal
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 
 from router.config import Config, Gpu, Member
 from router.errors import ConfigError, EngineStartError
-from router.ipc.handover import Daemon
+from router.ipc.handover import SOCKET_NAME, Daemon
 from router.pool import mps_control
 from router.pool.device import Device
 from router.pool.devices import DeviceList
@@ -216,6 +217,21 @@ async def test_what_a_killed_router_left_in_its_configured_folder_is_gone_on_wit
     await mps.start()
     await mps.stop()
     assert stub.what == ["start", "quit"]
+
+
+async def test_the_daemon_of_another_server_that_has_this_runtime_folder_is_not_touched(
+    stub: MpsStub, runtime: Path, made: Callable[..., Mps]
+) -> None:
+    await made().start()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+        listener.bind(str(runtime / SOCKET_NAME))
+        listener.listen()
+        mps = made()
+        with pytest.raises(ConfigError, match=rf"another server has the runtime folder {runtime}, and its MPS control"):
+            await mps.start()
+    await mps.stop()
+    assert stub.what == ["start"]
+    assert running(runtime / "mps" / "pipe")
 
 
 async def test_the_daemon_of_a_killed_router_is_ended_with_its_folder(
