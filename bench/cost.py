@@ -64,12 +64,17 @@ def measure(requests: int, per_s: float, seed: int) -> dict[str, float]:
     names = [member["name"] for member in members]
     with headgate_server.run(members) as server:
         drive(server.url, names, requests, per_s, random.Random(seed))
-        counters = scrape.Counters(server.url)
-    found: dict[str, float] = {"requests": requests, "per_s": per_s}
+        return {"requests": requests, "per_s": per_s, **errors(server.url, names)}
+
+
+def errors(url: str, names: Sequence[str]) -> dict[str, float]:
+    """Of a running server, after its last requests: of each kind the worst member's, each member's, and windows."""
+    counters = scrape.Counters(url)
+    found: dict[str, float] = {}
     for key, of in _KINDS.items():
-        errors = [counters.value("headgate_member_cost_error_ratio", model=name, of=of) for name in names]
-        found |= {f"{key}_{name}": round(error, 4) for name, error in zip(names, errors, strict=True)}
-        found[key] = round(max(errors), 4)
+        each = [counters.value("headgate_member_cost_error_ratio", model=name, of=of) for name in names]
+        found |= {f"{key}_{name}": round(error, 4) for name, error in zip(names, each, strict=True)}
+        found[key] = round(max(each), 4)
     for name in names:
         cut = counters.value("headgate_member_cost_windows_total", model=name, **{"as": "cut"})
         learnt = counters.value("headgate_member_cost_windows_total", model=name, **{"as": "learnt"})

@@ -64,7 +64,7 @@ def run(
         ) as running:
             _wait_for_all(running, timeout_s)
             launch.prefer_tree(running.pid)
-            yield running
+            yield running._replace(admin=f"127.0.0.1:{admin_port}", config=path)
 
 
 def _wait_for_all(running: launch.Server, timeout_s: float) -> None:

@@ -20,10 +20,13 @@ import cpu
 
 
 class Server(NamedTuple):
-    """A running server: where it answers, and the root of its process tree."""
+    """A running server: where it answers, and the root of its process tree; of Headgate's also its admin port, as
+    HOST:PORT, and its config file."""
 
     url: str
     pid: int
+    admin: str = ""
+    config: Path = Path()
 
 
 _preferred = False

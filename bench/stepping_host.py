@@ -108,13 +108,17 @@ class SteppingHost:
     def _tell(self) -> None:
         for each in [each for each in self._running if each.stream and each.written > each.told]:
             each.told = each.written
-            self._send(Chunks([(each.id, b'data: {"choices": [{"delta": {"content": "x"}}]}\n\n')]))
+            self._send(Chunks([(each.id, self.token(each))]))
         for each in [each for each in self._running if each.written >= each.wanted]:
             self._running.remove(each)
             whole = json.dumps({"steps": each.first - each.arrived, "choices": [{}]}).encode()
             self._send(Chunks([(each.id, b"data: [DONE]\n\n" if each.stream else whole)]))
             usage = Usage(each.prompt_tokens, each.written, 0)
             self._send(Done(id=each.id, usage=usage, timings=Timings(self._step_s, self._step_s * each.wanted)))
+
+    def token(self, each: Sequence) -> bytes:
+        """Its newest token, as an event of a stream."""
+        return b'data: {"choices": [{"delta": {"content": "x"}}]}\n\n'
 
     def _give(self, each: Sequence, budget: int) -> int:
         if not each.unread:
@@ -143,9 +147,9 @@ class SteppingHost:
             self._channel.send(message)
 
 
-async def serve(spec: HostSpec) -> None:
+async def serve(spec: HostSpec, kind: type[SteppingHost] = SteppingHost) -> None:
     loop = asyncio.get_running_loop()
-    server = await loop.create_unix_server(lambda: Channel(SteppingHost(spec), loop), spec.socket)
+    server = await loop.create_unix_server(lambda: Channel(kind(spec), loop), spec.socket)
     os.chmod(spec.socket, 0o600)
     async with server:
         await loop.run_in_executor(None, sys.stdin.buffer.read)

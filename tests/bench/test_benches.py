@@ -122,6 +122,23 @@ def test_load_generator(root):
     assert result["many_tokens"][0]["e2e_ms"] > -1  # a client sees no answer before its end
 
 
+def test_price(root):
+    """Stubs that are right on half of the questions, or on all; how much load each holds hangs on the machine."""
+    result = run(root, "price.py")
+    assert result["slo_ttft_ms"] > 0
+    assert result["idle"]["small"]["quality"] < result["idle"]["large"]["quality"]
+    assert set(result["policies"]) == {"auto", "static", "jsq", "alone-1"}
+    for policy in result["policies"].values():
+        assert policy["levels"][0]["requests"] > 0
+        assert 0 <= policy["levels"][0]["slo_share"] <= 1
+    assert result["policies"]["jsq"]["levels"][0]["quality"] < 1
+    for key in ("load_vs_large", "load_vs_static", "load_vs_jsq"):
+        assert key in result
+    if result["load_auto"] is not None:
+        assert result["half_rate"] == result["load_auto"] / 2
+        assert result["dollars_vs_large"] is None or is_spread(result["dollars_vs_large_rounds"])
+
+
 def test_help_says_what_each_is_for(root):
     for name in (
         "overhead.py",
@@ -132,6 +149,7 @@ def test_help_says_what_each_is_for(root):
         "journal.py",
         "load_generator.py",
         "engine.py",
+        "price.py",
         "judge.py",
         "gpu/drive.py",
     ):
