@@ -6,7 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from router.cli import admin_port, numbers
+from router.cli.command_line import again
+from router.cli.drawing import check_drawing
 from router.cli.paths import home_path
+from router.cli.quantities import burst, lengths, not_negative, positive, share, slo, three
 
 if TYPE_CHECKING:
     from router.learn.bench.plan import Plan
@@ -48,18 +51,18 @@ def _what(group: "argparse._ArgumentGroup") -> None:
         "--grade", metavar="HOW",
         help="of rows with an expected answer: exact, number, choice, regex, or command:PROGRAM",
     )  # fmt: skip
-    group.add_argument("--grade-limit", type=_positive, default=10.0, metavar="S", help="for one answer (default: 10)")
+    group.add_argument("--grade-limit", type=positive, default=10.0, metavar="S", help="for one answer (default: 10)")
     group.add_argument("--skip-broken", action="store_true", help="leave broken rows of the workload out")
     group.add_argument(
-        "--synthetic", type=_lengths, metavar="IN,OUT", help="made-up prompts and answers of such lengths"
+        "--synthetic", type=lengths, metavar="IN,OUT", help="made-up prompts and answers of such lengths"
     )
     group.add_argument(
         "--max-tokens", type=numbers.whole(1), default=256, metavar="N", help="of an answer (default: 256)"
     )
-    group.add_argument("--temperature", type=_not_negative, default=0.0, metavar="T", help="(default: 0)")
+    group.add_argument("--temperature", type=not_negative, default=0.0, metavar="T", help="(default: 0)")
     group.add_argument("--no-stream", action="store_true", help="whole answers: no times to the first token")
     group.add_argument("--extra", metavar="JSON", default="{}", help="an object of further fields of every body")
-    group.add_argument("--timeout", type=_positive, default=120.0, metavar="S", help="of a request (default: 120)")
+    group.add_argument("--timeout", type=positive, default=120.0, metavar="S", help="of a request (default: 120)")
     group.add_argument(
         "--retries",
         type=numbers.whole(0, 100),
@@ -76,22 +79,22 @@ def _load(group: "argparse._ArgumentGroup") -> None:
         help="instead: rates that grow by FACTOR until a policy does not hold one",
     )  # fmt: skip
     group.add_argument("--arrivals", choices=("poisson", "constant"), default="poisson", help="(default: poisson)")
-    group.add_argument("--burst", type=_burst, metavar="FACTOR,S,EVERY", help="so much more for S seconds out of EVERY")
+    group.add_argument("--burst", type=burst, metavar="FACTOR,S,EVERY", help="so much more for S seconds out of EVERY")
     group.add_argument("--trace", type=home_path, metavar="FILE", help="instead: send as a recorded trace says")
-    group.add_argument("--speed", type=_positive, default=1.0, metavar="X", help="of the trace (default: 1)")
-    group.add_argument("--seconds", type=_positive, default=30.0, metavar="S", help="of each turn (default: 30)")
-    group.add_argument("--warmup", type=_not_negative, default=5.0, metavar="S", help="before each turn (default: 5)")
+    group.add_argument("--speed", type=positive, default=1.0, metavar="X", help="of the trace (default: 1)")
+    group.add_argument("--seconds", type=positive, default=30.0, metavar="S", help="of each turn (default: 30)")
+    group.add_argument("--warmup", type=not_negative, default=5.0, metavar="S", help="before each turn (default: 5)")
     group.add_argument("--rounds", type=numbers.whole(1, 1000), default=3, metavar="N", help="(default: 3)")
     group.add_argument("--seed", type=numbers.seed, default=0, help="(default: 0)")
 
 
 def _figures(group: "argparse._ArgumentGroup") -> None:
-    group.add_argument("--slo", type=_slo, metavar="KEY=MS,...", help="ttft_ms, tpot_ms, e2e_ms")
+    group.add_argument("--slo", type=slo, metavar="KEY=MS,...", help="ttft_ms, tpot_ms, e2e_ms")
     group.add_argument(
-        "--attain", type=_share, default=0.99, metavar="X", help="share within the SLO that holds a load (default: .99)"
+        "--attain", type=share, default=0.99, metavar="X", help="share within the SLO that holds a load (default: .99)"
     )
     group.add_argument(
-        "--keep", type=_share, default=0.95, metavar="X", help="of the strongest's quality, by `static` (default: .95)"
+        "--keep", type=share, default=0.95, metavar="X", help="of the strongest's quality, by `static` (default: .95)"
     )
     group.add_argument("--against", default="", metavar="POLICY", help="take ratios to it (default: the best constant)")
     group.add_argument("--draws", type=numbers.whole(1, 100_000), default=200, help="bootstrap draws (default: 200)")
@@ -110,13 +113,8 @@ def run(args: argparse.Namespace) -> int:
     from router.learn.bench.rows import Folder
 
     if not args.no_pictures:
-        try:
-            import router.learn.bench.page
-            import router.learn.bench.pictures  # noqa: F401
-        except ModuleNotFoundError as error:
-            raise ConfigError(
-                f"pictures need {error.name}: pip install 'headgate-router[bench]', or give --no-pictures"
-            ) from error
+        for module in ("page", "pictures"):
+            check_drawing(f"router.learn.bench.{module}")
     plan = _plan(args)
     names = [policy.name for policy in plan.policies]
     if args.against and args.against not in names:
@@ -130,7 +128,7 @@ def run(args: argparse.Namespace) -> int:
     finally:
         folder.close()
     found = results.found(
-        plan, folder, command=_command(args), workload=_workload_name(args), against=args.against, draws=args.draws
+        plan, folder, command=again("bench"), workload=_workload_name(args), against=args.against, draws=args.draws
     )
     written = output.write(found, args.out, pictures=not args.no_pictures) if found.measured else []
     if args.json:
@@ -169,94 +167,15 @@ def _workload_name(args: argparse.Namespace) -> str:
     return told(args.trace.name) if args.trace is not None else "made-up prompts"
 
 
-def _command(args: argparse.Namespace) -> str:
-    """The command again, without keys and without this machine's paths."""
-    from router import urls
-    from router.learn.data.records import told
-
-    words = ["headgate bench"]
-    hidden = False
-    for word in sys.argv[2:]:
-        if hidden:
-            word, hidden = "***", False
-        elif word == "--api-key":
-            hidden = True
-        elif word.startswith("--api-key="):
-            word = "--api-key=***"
-        elif "://" in word:
-            word = word if "@" not in word else urls.shown(word)
-        elif "/" in word and not word.startswith("-"):
-            word = Path(word).name
-        words.append(word)
-    return told(" ".join(words))
-
-
-def _positive(text: str) -> float:
-    value = _not_negative(text)
-    if value == 0:
-        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text!r}")
-    return value
-
-
-def _not_negative(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0.0 <= value <= 1e9:  # NaN is refused too
-        raise argparse.ArgumentTypeError(f"expected a number from 0, got {text!r}")
-    return value
-
-
-def _share(text: str) -> float:
-    value = _not_negative(text)
-    if not 0 < value <= 1:
-        raise argparse.ArgumentTypeError(f"expected a share above 0 and up to 1, got {text!r}")
-    return value
-
-
 def _rates(text: str) -> tuple[float, ...]:
-    return tuple(dict.fromkeys(_positive(one) for one in text.split(",")))
-
-
-def _three(text: str, form: str) -> tuple[float, float, float]:
-    parts = text.split(",")
-    if len(parts) != 3:
-        raise argparse.ArgumentTypeError(f"expected {form}, got {text!r}")
-    first, second, third = (_positive(part) for part in parts)
-    return first, second, third
+    return tuple(dict.fromkeys(positive(one) for one in text.split(",")))
 
 
 def _ramp(text: str) -> tuple[float, ...]:
-    first, factor, most = _three(text, "FROM,FACTOR,MOST as in 1,1.5,64")
+    first, factor, most = three(text, "FROM,FACTOR,MOST as in 1,1.5,64")
     if factor < 1.01 or most < first:
         raise argparse.ArgumentTypeError(f"expected a factor from 1.01 and MOST from FROM, got {text!r}")
     out = [first]
     while out[-1] * factor <= most * 1.000001:
         out.append(out[-1] * factor)
     return tuple(out)
-
-
-def _burst(text: str) -> tuple[float, float, float]:
-    factor, seconds, every = _three(text, "FACTOR,SECONDS,EVERY as in 5,10,60")
-    if seconds >= every:
-        raise argparse.ArgumentTypeError(f"expected a burst shorter than its period, got {text!r}")
-    return factor, seconds, every
-
-
-def _lengths(text: str) -> tuple[int, int]:
-    try:
-        first, second = (numbers.whole(1, 1 << 20)(part) for part in text.split(","))
-    except (ValueError, argparse.ArgumentTypeError):
-        raise argparse.ArgumentTypeError(f"expected two numbers of tokens as in 512,128, got {text!r}") from None
-    return first, second
-
-
-def _slo(text: str) -> dict[str, float]:
-    out = {}
-    for part in text.split(","):
-        key, equals, value = part.partition("=")
-        if key not in ("ttft_ms", "tpot_ms", "e2e_ms") or not equals:
-            raise argparse.ArgumentTypeError(f"expected ttft_ms=..., tpot_ms=... or e2e_ms=..., got {part!r}")
-        out[key] = _positive(value)
-    return out

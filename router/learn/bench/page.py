@@ -13,14 +13,19 @@ from router.learn.bench.text import errors_text
 from router.learn.evaluate.style import Picture
 
 TEMPLATE = Path(__file__).parent / "bench.html"
+_STYLE = Path(__file__).parent / "page.css"
 
 
 def html(found: Found, pictures: Sequence[Picture]) -> str:
+    return rendered(TEMPLATE, pictures, found=found, errors=errors_text)
+
+
+def rendered(template: Path, pictures: Sequence[Picture], **values: object) -> str:
     """Names from files and servers are escaped: a page of strangers' data runs nothing."""
     environment = Environment(autoescape=True, undefined=StrictUndefined)
-    environment.globals |= {"number": number, "span": span, "errors": errors_text}
-    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
-    return template.render(found=found, pictures=[_figure(one) for one in pictures])
+    environment.globals |= {"number": number, "span": span, "style": Markup(_STYLE.read_text(encoding="utf-8"))}
+    text = environment.from_string(template.read_text(encoding="utf-8"))
+    return text.render(pictures=[_figure(one) for one in pictures], **values)
 
 
 def _figure(one: Picture) -> Markup:

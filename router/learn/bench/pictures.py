@@ -1,6 +1,7 @@
 """A run as pictures: the Pareto front of quality, loaded throughput and dollars, and what load does to each policy."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator
@@ -90,20 +91,36 @@ def _load(found: Found) -> list[Picture]:
     return out
 
 
+class Series(NamedTuple):
+    """One line of a picture, and its interval where there is one."""
+
+    label: str
+    x: Sequence[float]
+    y: Sequence[Estimate]
+
+
 def _curve(measured: Sequence[Measured], name: str, key: str, title: str) -> Picture:
+    lines = []
+    for policy in dict.fromkeys(found.policy for found in measured):
+        mine = [found for found in measured if found.policy == policy and key in found.figures]
+        lines.append(Series(policy, [found.rate for found in mine], [found.figures[key] for found in mine]))
+    about = f"{title} of each policy over the rate of requests"
+    return curve(lines, f"load_{name}", f"{title} over load", title, "load, requests/s", about)
+
+
+def curve(lines: Sequence[Series], name: str, title: str, up: str, across: str, about: str) -> Picture:
+    """`up` over `across`; milliseconds on a logarithmic scale."""
     made, axes = figure(6.4, 3.4)
     (one,) = axes
-    for i, policy in enumerate(dict.fromkeys(found.policy for found in measured)):
-        mine = [found for found in measured if found.policy == policy and key in found.figures]
-        rates, values = [found.rate for found in mine], [found.figures[key] for found in mine]
+    for i, line in enumerate(lines):
         colour, marker = COLOURS[i % len(COLOURS)], _MARKERS[i % len(_MARKERS)]
-        one.plot(rates, [v.value for v in values], marker=marker, color=colour, linewidth=1.6, label=plain(policy))
-        low = [v.value if v.low is None else v.low for v in values]
-        high = [v.value if v.high is None else v.high for v in values]
-        one.fill_between(rates, low, high, color=colour, alpha=0.15, linewidth=0)
-    one.set_xlabel("load, requests/s", fontsize=10)
-    one.set_ylabel(title, fontsize=10)
-    if key.endswith("_ms") and all(found.figures[key].value > 0 for found in measured if key in found.figures):
+        one.plot(line.x, [v.value for v in line.y], marker=marker, color=colour, linewidth=1.6, label=plain(line.label))
+        low = [v.value if v.low is None else v.low for v in line.y]
+        high = [v.value if v.high is None else v.high for v in line.y]
+        one.fill_between(line.x, low, high, color=colour, alpha=0.15, linewidth=0)
+    one.set_xlabel(across, fontsize=10)
+    one.set_ylabel(up, fontsize=10)
+    if up.endswith(" ms") and all(v.value > 0 for line in lines for v in line.y):
         one.set_yscale("log")
         one.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
         for axis in (one.yaxis.set_major_formatter, one.yaxis.set_minor_formatter):
@@ -111,4 +128,4 @@ def _curve(measured: Sequence[Measured], name: str, key: str, title: str) -> Pic
     else:
         one.set_ylim(bottom=0)
     legend(made, one)
-    return picture(made, f"load_{name}", f"{title} over load", f"{title} of each policy over the rate of requests")
+    return picture(made, name, title, about)

@@ -31,7 +31,7 @@ def show(found: Found) -> None:
         table.add_column(title, justify="right")
     table.add_column("errors")
     for one in found.measured:
-        cells = [_cell(one.figures.get(name), digits, spread) for _, name, digits, spread in shown]
+        cells = [cell(one.figures.get(name), digits, spread) for _, name, digits, spread in shown]
         table.add_row(escape(one.policy), one.level, *cells, errors_text(one))
     console.print(table)
     for line in summary(found):
@@ -54,7 +54,7 @@ def errors_text(one: Measured) -> str:
     return ", ".join(f"{count} {kind}" for kind, count in sorted(one.faults.items())) or "-"
 
 
-def _cell(one: Estimate | None, digits: int, spread: bool) -> str:
+def cell(one: Estimate | None, digits: int, spread: bool) -> str:
     if one is None:
         return "-"
     if not spread or one.low is None or one.high is None:
