@@ -1,5 +1,5 @@
-# Declarations of http.hpp, ring.hpp, chat.hpp, load.hpp, numbers.hpp, policy.hpp, prefixes.hpp, replicas.hpp and
-# frame.hpp.
+# Declarations of http.hpp, ring.hpp, chat.hpp, load.hpp, numbers.hpp, look.hpp, policy.hpp, prefixes.hpp, replicas.hpp
+# and frame.hpp.
 from libc.stddef cimport size_t
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t, uint8_t
 from libcpp cimport bool
@@ -229,6 +229,10 @@ cdef extern from "numbers.hpp" namespace "headgate" nogil:
         vector[Member] members
         vector[Score] scores
         Choice choice
+
+
+cdef extern from "look.hpp" namespace "headgate" nogil:
+    void look_at "headgate::look"(const Load&, double, Member*)
 
 
 cdef extern from "policy.hpp" namespace "headgate" nogil:

@@ -151,26 +151,13 @@ cdef class Lane:
         self.surcharge, self.cause = surcharge, CAUSES.index(cause)
 
     cdef void look(self, double now_s, double matched, native.Member* out) noexcept:
-        cdef native.Load* load = &self.load.load
         out.ready = self.ready
         out.breaker_open = now_s < self.open_until_s
         out.capabilities = self.capabilities
         out.context_tokens = self.context_tokens
-        out.waiting = load.waiting()
-        out.prefix_hit = load.hit(matched)
-        out.prefill_tokens_per_s = load.prefill_tokens_per_s()
-        out.time_per_output_token_s = load.time_per_output_token_s()
-        out.mean_output_tokens = load.mean_output_tokens
-        out.queued_gpu_s = load.queued_s()
         out.usd_per_s = self.usd_per_s
         out.canary_of, out.canary_weight = self.canary_of, self.canary_weight
-        cdef native.StepPrices prices = load.prices()
-        out.running, out.held_tokens = load.running(), load.frame.context_tokens
-        out.queued_tokens, out.queued_steps = load.queued_tokens(), load.queued_steps()
-        out.busy, out.overhead_s = load.busy, load.overhead_s
-        out.step_s, out.step_running_s = prices.step_s, prices.step_running_s
-        out.step_context_s, out.step_prefill_s = prices.step_context_s, prices.step_prefill_s
-        out.cost_trust, out.wait_trust = prices.cost_trust, prices.wait_trust
         out.replicas, out.replica, out.rival = self.replicas, self.replica, self.replica
         out.finish_s = out.rival_finish_s = 0
         out.surcharge, out.surcharge_of, out.favour = self.surcharge, <native.Cause>self.cause, 0
+        native.look_at(self.load.load, matched, out)
