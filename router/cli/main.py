@@ -21,6 +21,7 @@ VERBS = {
     "train": "outcomes table -> checkpoint, with held-out figures",
     "eval": "routers side by side on held-out prompts: figures, plots, a report",
     "bench": "throughput per dollar: policies and endpoints under the same load",
+    "simulate": "a pool in simulated time: sweeps, and how many devices it takes; starts nothing",
     "calibrate": "set lambda or threshold to a share, a budget or a quality",
 }
 

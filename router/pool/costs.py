@@ -69,6 +69,10 @@ class Costs:
         """None where nothing is known of the engine. What cannot be read is said, and ignored."""
         return self._read().get(key)
 
+    def called(self, member: str) -> KeptCost | None:
+        """What was kept last of an engine of this name, whatever its arguments."""
+        return next((kept for kept in reversed(self._read().values()) if kept.member == member), None)
+
     def keep(self, found: dict[str, KeptCost]) -> None:
         """In the place of what was known of these engines; beyond 200 the oldest are forgotten."""
         if self._path is None or not found:

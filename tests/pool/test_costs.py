@@ -9,7 +9,7 @@ import pytest
 
 from router.config import Member
 from router.ipc.messages import Load
-from router.pool.costs import Costs, Pricing, keep, learn
+from router.pool.costs import Costs, KeptCost, Pricing, keep, learn
 from router.pool.load import LoadTracker
 from router.steps import StepModel, StepSums
 from router.types import Timings, Usage
@@ -242,3 +242,13 @@ def test_the_oldest_of_more_than_200_engines_are_forgotten(tmp_path: Path) -> No
     costs.keep({f"engine {i}": one for i in range(250)})
     assert costs.of("engine 249") is not None
     assert costs.of("engine 49") is None
+
+
+def test_an_engine_is_found_by_its_name_too_the_latest_of_that_name(tmp_path: Path) -> None:
+    costs = Costs(tmp_path)
+    for key, step_s in (("old", 0.01), ("new", 0.02)):
+        costs.keep({key: KeptCost(member="small", model=StepModel(step_s=step_s), numbers=[])})
+    found = costs.called("small")
+    assert found is not None
+    assert found.model.step_s == 0.02
+    assert costs.called("large") is None
