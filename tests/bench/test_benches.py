@@ -139,6 +139,17 @@ def test_price(root):
         assert result["dollars_vs_large"] is None or is_spread(result["dollars_vs_large_rounds"])
 
 
+def test_simulate(root):
+    """As many requests were served as simulated; how near the figures are hangs on the machine too."""
+    result = run(root, "simulate.py")
+    assert result["sim_per_s"] > 0
+    for load in ("routed", "overload"):
+        (found,) = result[load]
+        assert found["requests"] > 20
+        assert found["simulated"]["large_share"] == pytest.approx(found["real"]["large_share"], abs=0.2)
+        assert found["simulated"]["ttft_p95_ms"] > 20
+
+
 def test_help_says_what_each_is_for(root):
     for name in (
         "overhead.py",
@@ -148,6 +159,7 @@ def test_help_says_what_each_is_for(root):
         "native_share.py",
         "journal.py",
         "load_generator.py",
+        "simulate.py",
         "engine.py",
         "price.py",
         "judge.py",

@@ -1,9 +1,9 @@
 """How many devices it takes: the fewest copies of each group with which the SLO and the quality hold, over several
 lambdas and over each member alone. The best of these by dollars an hour.
 
-The size of a pool is found by growing the busiest group until all holds, then halving the range of each group, the
-dearest first. That finds the fewest copies where more of them never harm; it proves nothing beyond the pools that were
-simulated.
+The size of a pool is found by growing the group that is late until all holds, then halving the range of each group, the
+dearest first, then exchanging copies of a dear group for fewer dollars of another. That finds small pools; it proves
+nothing beyond those that were simulated.
 """
 
 import math
@@ -68,7 +68,10 @@ def search(
     def size(name: str, one: Pool, settings: Settings) -> Candidate:
         told(f"{name}, lambda {settings.price:g}" if name == "auto" else f"{name} alone")
         bound = min((each.found.usd_per_hour for each in out if each.found is not None), default=math.inf)
-        out.append(_Sizing(study, need, one, settings, name, bound).candidate())
+        best = [each.found for each in out if each.name == name and each.found is not None]
+        least = min(best, key=lambda each: each.usd_per_hour, default=None)
+        start = None if least is None else tuple(least.copies.values())
+        out.append(_Sizing(study, need, one, settings, name, bound, start).candidate())
         return out[-1]
 
     for way in ways:
@@ -104,6 +107,7 @@ def _ranked(found: list[Candidate]) -> list[Candidate]:
     possible = [one for one in found if one.found is not None]
     if not possible:
         return found
+    found = sorted(found, key=lambda one: (one.name == "auto", -one.price))
     least = min(possible, key=lambda one: (one.found.usd_per_hour, one.found.devices, -one.price))  # type: ignore[union-attr]
     return [msgspec.structs.replace(one, best=one is least) for one in found]
 
@@ -149,17 +153,26 @@ def _cost_usd(pool: Pool, traffic: Traffic, model: int) -> Floats:
 class _Sizing:
     """The fewest copies for one way to decide."""
 
-    def __init__(self, study: Study, need: Need, pool: Pool, settings: Settings, name: str, bound_usd: float) -> None:
-        """`bound_usd`: an hour; a pool that costs as much is not wanted."""
+    def __init__(
+        self,
+        study: Study,
+        need: Need,
+        pool: Pool,
+        settings: Settings,
+        name: str,
+        bound_usd: float,
+        start: tuple[int, ...] | None,
+    ) -> None:
+        """`bound_usd`: an hour; a pool that costs as much is not wanted. `start`: copies that may be enough."""
         self._study, self._need, self._pool, self._settings, self._name = study, need, pool, settings, name
-        self._bound_usd = bound_usd
+        self._bound_usd, self._start = bound_usd, start
         self._traffic = study.make(None, study.seeds[0])
         self._known: dict[tuple[int, ...], Figures] = {}
 
     def candidate(self) -> Candidate:
         copies, why = self._enough()
         if copies is not None:
-            copies = self._fewest(copies)
+            copies = self._exchanged(self._fewest(copies))
         return Candidate(
             name=self._name, price=self._settings.price, why=why, pools=len(self._known),
             found=None if copies is None else self._figures(copies),
@@ -182,6 +195,8 @@ class _Sizing:
             ratio = float(alone.true_quality.mean() / max(alone.best_quality.mean(), 1e-9))
             if self._need.keep is not None and ratio < self._need.keep:
                 return None, f"its quality is {ratio:.3f} of the best member's"
+        if self._start is not None and self._holds(self._start):
+            return self._start, ""
         for _ in range(_MOST_GROWTH):
             found = self._figures(copies)
             if self._holds(copies):
@@ -236,6 +251,20 @@ class _Sizing:
                 else:
                     low = middle
             copies = (*copies[:at], high, *copies[at + 1 :])
+        return copies
+
+    def _exchanged(self, copies: tuple[int, ...]) -> tuple[int, ...]:
+        """One copy less of a group and some more of a cheaper one, as long as that costs less and holds."""
+        groups = self._pool.groups
+        pairs = [(i, j) for i in range(len(groups)) for j in range(len(groups)) if groups[j].usd_per_hour > 0]
+        for i, j in pairs:
+            most = math.ceil(groups[i].usd_per_hour / groups[j].usd_per_hour) - 1
+            tried = 0
+            while i != j and copies[i] > 1 and tried < most:
+                tried += 1
+                other = tuple(n - (at == i) + tried * (at == j) for at, n in enumerate(copies))
+                if self._holds(other):
+                    copies, tried = other, 0
         return copies
 
 
