@@ -2,7 +2,8 @@
 `headgate serve`, beside the same journal in simulated time.
 
 `sim_err` is the worst of the relative errors of throughput and p95 TTFT, over the loads: requests that the rule sends
-to one of two models, and more requests than one model can answer. The real TTFT is the journal's: from receipt to the
+to one of two models by fixed rates, or by what it has learnt of their steps, and more requests than one model can
+answer. The real TTFT is the journal's: from receipt to the
 first bytes. `sim_per_s` is simulated requests a second of CPU of one core: two models, 16 engines, at some 70 % of what
 they can do; reading the requests in included.
 """
@@ -44,7 +45,6 @@ RUNNING, BUDGET = 16, 512
 #: Rates that the config fixes, so that decisions go by the same numbers there and here.
 RATES = {"small": (4_000.0, 0.014), "large": (2_500.0, 0.033)}
 USD_PER_HOUR = {"small": 1.0, "large": 4.0}
-PRICE = 54.0
 _KV = "kv_tokens=500000"
 
 
@@ -53,21 +53,33 @@ class Load(NamedTuple):
     model: str
     rate: float
     seconds: float
+    price: float = 54.0  #: lambda by which both models are asked
+    learnt: bool = False  #: the server learns what steps take, and decides by it; else by fixed rates
 
 
-LOADS = (Load("routed", "auto", 10.0, 60.0), Load("overload", "large", 13.0, 40.0))
+LOADS = (
+    Load("routed", "auto", 10.0, 60.0),
+    Load("learnt", "auto", 10.0, 90.0, price=500.0, learnt=True),
+    Load("overload", "large", 13.0, 40.0),
+)
+_LEARN_PER_S, _LEARN_S = 8.0, 20.0  #: that each model is asked by name before, where the server has still to learn
 
 
-def members() -> list[dict[str, Any]]:
+def members(load: Load) -> list[dict[str, Any]]:
+    rates = {} if load.learnt else {name: _rates(name) for name in LAWS}
     return [
         {
             "name": name, "model": "stub", "strength": strength, "usd_per_hour": USD_PER_HOUR[name], "gpu_share": 1.0,
-            "prefill_tokens_per_s": RATES[name][0], "time_per_output_token_s": RATES[name][1],
-            "mean_output_tokens": 40.0,
+            "devices": "cpu",
+            "mean_output_tokens": 40.0, **rates.get(name, {}),
             "engine_args": {"law": list(LAWS[name]), "most_running": RUNNING, "budget": BUDGET},
         }
         for name, strength in (("small", 0.44), ("large", 0.63))
     ]  # fmt: skip
+
+
+def _rates(name: str) -> dict[str, float]:
+    return {"prefill_tokens_per_s": RATES[name][0], "time_per_output_token_s": RATES[name][1]}
 
 
 def bodies(count: int, seed: int) -> list[bytes]:
@@ -83,7 +95,8 @@ def bodies(count: int, seed: int) -> list[bytes]:
     return out
 
 
-def play(url: str, load: Load, seconds: float, seed: int) -> None:
+def play(url: str, load: Load, seconds: float, seed: int) -> int:
+    """Requests that were sent."""
     moments = arrivals.planned(Arrivals(), load.rate, seconds, seed)
     plan = [Planned(float(at), number) for number, at in enumerate(moments)]
     made = Generator(
@@ -95,6 +108,13 @@ def play(url: str, load: Load, seconds: float, seed: int) -> None:
     sent = uvloop.run(made.run())
     faults = [row.fault for row in sent.rows if row.fault]
     assert not faults, f"{len(faults)} of {len(plan)} requests failed: {faults[0]}"
+    return len(plan)
+
+
+def _learn(url: str, seconds: float, seed: int) -> int:
+    """A model that is never asked is never known, and what is not known is taken to be dear."""
+    lasts_s = min(_LEARN_S, seconds)
+    return sum(play(url, Load("learn", name, _LEARN_PER_S, lasts_s), lasts_s, seed + 1) for name in LAWS)
 
 
 def records(path: Path, count: int) -> list[Record]:
@@ -114,27 +134,29 @@ class Figures(NamedTuple):
     large_share: float
 
 
-def figures(at_s: Any, first_s: Any, total_s: Any, large: Any) -> Figures:
-    """Throughput: answers from the first arrival to the last end, the tail in which the queue drains included."""
+def figures(at_s: Any, first_s: Any, total_s: Any, large: Any, count: int) -> Figures:
+    """Of the last `count` requests. Throughput: answers from the first arrival to the last end, the tail in which the
+    queue drains included."""
+    at_s, first_s, total_s, large = (column[-count:] for column in (at_s, first_s, total_s, large))
     lasted_s = float(np.max(at_s + total_s) - at_s[0])
     return Figures(len(at_s) / lasted_s, float(np.percentile(first_s, 95)) * 1e3, float(np.mean(large)))
 
 
-def real(found: list[Record]) -> Figures:
+def real(found: list[Record], count: int) -> Figures:
     found = sorted(found, key=lambda one: one.time_s)
     return figures(
         np.array([one.time_s for one in found]), np.array([one.ttft_s for one in found], float),
-        np.array([one.total_s for one in found]), np.array([one.model == "large" for one in found]),
+        np.array([one.total_s for one in found]), np.array([one.model == "large" for one in found]), count,
     )  # fmt: skip
 
 
-def simulated(outcome: Outcome) -> Figures:
+def simulated(outcome: Outcome, count: int) -> Figures:
     large = outcome.model == outcome.pool.names.index("large")
-    return figures(outcome.traffic.at_s, outcome.first_s, outcome.total_s, large)
+    return figures(outcome.traffic.at_s, outcome.first_s, outcome.total_s, large, count)
 
 
-def pool(config: Config) -> Pool:
-    """Of the config that the server ran by, with the law of its hosts."""
+def pool(config: Config, costs: Path | None) -> Pool:
+    """Of the config that the server ran by, with the law of its hosts; `costs`: or what the server learnt of it."""
     flags = [EngineFlag(name=name, max_num_seqs=RUNNING, max_num_batched_tokens=BUDGET) for name in LAWS]
 
     def law(_: str, name: str) -> StepModel:
@@ -142,26 +164,30 @@ def pool(config: Config) -> Pool:
         return StepModel(step_s=a, running_s=b, context_s=c, prefill_s=d)
 
     settings = Settings(price=config.routing.price, most_waiting=config.server.limits.waiting)
-    return configured.pool_of(config, flags, law, settings)
+    return configured.pool_of(config, flags, law if costs is None else configured.step_models(costs), settings)
 
 
 def compare(load: Load, seconds: float, seed: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="headgate-bench-") as folder:
         path = Path(folder) / "journal"
         branches = {"journal": {"path": str(path)}, "devices": {}}
-        routing = {"price": PRICE}
-        with headgate_server.run(members(), stub=True, host=_HOST, routing=routing, branches=branches) as server:
-            play(server.url, load, seconds, seed)
-            found = records(path, len(arrivals.planned(Arrivals(), load.rate, seconds, seed)))
-        (Path(folder) / "pool.yaml").write_text(json.dumps({"pool": members(), "routing": routing}))
-        made = pool(configuration.load(Path(folder) / "pool.yaml"))
+        routing = {"price": load.price}
+        env = {"HEADGATE_CACHE_HOME": folder}
+        with headgate_server.run(
+            members(load), stub=True, host=_HOST, routing=routing, branches=branches, env=env
+        ) as server:
+            before = _learn(server.url, seconds, seed) if load.learnt else 0
+            count = play(server.url, load, seconds, seed)
+            found = records(path, before + count)
+        (Path(folder) / "pool.yaml").write_text(json.dumps({"pool": members(load), "routing": routing}))
+        made = pool(configuration.load(Path(folder) / "pool.yaml"), Path(folder) if load.learnt else None)
         replayed = journal.of_journal(path, made.names)
-        ours, truth = simulated(simulate(made, replayed)), real(found)
+        ours, truth = simulated(simulate(made, replayed), count), real(found, count)
     errors = {
         "requests_per_s": abs(ours.requests_per_s / truth.requests_per_s - 1),
         "ttft_p95_ms": abs(ours.ttft_p95_ms / truth.ttft_p95_ms - 1),
     }
-    told = {"real": truth._asdict(), "simulated": ours._asdict(), "errors": errors, "requests": len(found)}
+    told = {"real": truth._asdict(), "simulated": ours._asdict(), "errors": errors, "requests": count}
     report.progress(f"{load.name}: {told}")
     return told
 
