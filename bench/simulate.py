@@ -59,7 +59,7 @@ class Load(NamedTuple):
 
 LOADS = (
     Load("routed", "auto", 10.0, 60.0),
-    Load("learnt", "auto", 10.0, 90.0, price=500.0, learnt=True),
+    Load("learnt", "auto", 10.0, 90.0, price=250.0, learnt=True),
     Load("overload", "large", 13.0, 40.0),
 )
 _LEARN_PER_S, _LEARN_S = 8.0, 20.0  #: that each model is asked by name before, where the server has still to learn

@@ -132,7 +132,6 @@ def run(args: argparse.Namespace) -> int:
         slo=study.slo.text() if study.slo else "", attain=args.attain, keep=args.keep,
         swept=planned.sweep.name if planned.sweep else "", candidates=candidates, took_s=time.monotonic() - began_s,
     )  # fmt: skip
-    args.out.mkdir(parents=True, exist_ok=True)
     written = output.write(found, args.out, pictures=not args.no_pictures)
     if args.json:
         print(output.json(found))

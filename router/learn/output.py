@@ -1,7 +1,7 @@
 """Files that are written whole or not at all, and refused before the work whose result they are."""
 
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -45,6 +45,19 @@ def replaced(flag: str, path: Path) -> Iterator[BinaryIO]:
             yield file
     except OSError as error:
         raise _unwritable(flag, path, error) from error
+
+
+def written(flag: str, folder: Path, files: Mapping[str, bytes]) -> list[Path]:
+    """Each of `files`, by name, whole into the folder of a flag, which is made where it is missing. Raises ConfigError
+    where the disk refuses."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(flag, folder, error) from error
+    for name, content in files.items():
+        with replaced(flag, folder / name) as file:
+            file.write(content)
+    return [folder / name for name in files]
 
 
 def _unwritable(flag: str, path: Path, error: OSError) -> ConfigError:

@@ -8,7 +8,7 @@ import msgspec
 
 from router.learn.bench.figures import Estimate
 from router.learn.bench.results import Found
-from router.learn.output import replaced
+from router.learn.output import written
 
 
 def json(found: Found) -> str:
@@ -17,7 +17,7 @@ def json(found: Found) -> str:
 
 def write(found: Found, folder: Path, *, pictures: bool) -> list[Path]:
     """`bench.json`, `bench.csv` and, with `pictures`, a PNG each and `bench.html`, which needs none of the others."""
-    written = {
+    files = {
         "bench.json": msgspec.json.format(msgspec.json.encode(found)) + b"\n",
         "bench.csv": table(found).encode(),
     }
@@ -26,12 +26,9 @@ def write(found: Found, folder: Path, *, pictures: bool) -> list[Path]:
         from router.learn.bench import pictures as drawn
 
         drawings = drawn.draw(found)
-        written |= {f"{one.name}.png": one.png for one in drawings}
-        written["bench.html"] = page.html(found, drawings).encode()
-    for name, content in written.items():
-        with replaced("--out", folder / name) as file:
-            file.write(content)
-    return [folder / name for name in written]
+        files |= {f"{one.name}.png": one.png for one in drawings}
+        files["bench.html"] = page.html(found, drawings).encode()
+    return written("--out", folder, files)
 
 
 def table(found: Found) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from router.learn.output import replaced
+from router.learn.output import written
 from router.learn.simulate.results import Found
 
 
@@ -16,7 +16,7 @@ def json(found: Found) -> str:
 
 def write(found: Found, folder: Path, *, pictures: bool) -> list[Path]:
     """`simulate.json`, `simulate.csv` and, with `pictures`, a PNG each and `simulate.html`, which needs no other."""
-    written = {
+    files = {
         "simulate.json": msgspec.json.format(msgspec.json.encode(found)) + b"\n",
         "simulate.csv": table(found).encode(),
     }
@@ -24,12 +24,9 @@ def write(found: Found, folder: Path, *, pictures: bool) -> list[Path]:
         from router.learn.simulate import pictures as drawn
 
         drawings = drawn.draw(found)
-        written |= {f"{one.name}.png": one.png for one in drawings}
-        written["simulate.html"] = drawn.page(found, drawings).encode()
-    for name, content in written.items():
-        with replaced("--out", folder / name) as file:
-            file.write(content)
-    return [folder / name for name in written]
+        files |= {f"{one.name}.png": one.png for one in drawings}
+        files["simulate.html"] = drawn.page(found, drawings).encode()
+    return written("--out", folder, files)
 
 
 def table(found: Found) -> str:

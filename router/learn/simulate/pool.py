@@ -17,6 +17,7 @@ from router.steps import StepModel
 MOST_RUNNING, STEP_TOKENS, BLOCK_TOKENS = 256, 2_048, 16
 UNBOUNDED = 1 << 40  #: tokens of a KV cache of unknown size
 MOST_ENGINES = 4_096
+_MOST_S = 60.0  #: of a coefficient of a step
 
 
 class Law(msgspec.Struct, frozen=True, kw_only=True):
@@ -133,8 +134,8 @@ def law_of(model: StepModel) -> Law:
 def checked(name: str, engine: Engine) -> Engine:
     """As it is. Raises ConfigError naming the member, the number and what is expected."""
     for field, value in msgspec.structs.asdict(engine.law).items():
-        if not 0 <= value < 1e6:  # NaN is refused too
-            raise ConfigError(f"engine {name!r}: {field}: expected seconds from 0, got {value}")
+        if not 0 <= value <= _MOST_S:  # NaN is refused too
+            raise ConfigError(f"engine {name!r}: {field}: expected 0 to {_MOST_S:g}, got {value}")
     if engine.law.step_s <= 0:
         raise ConfigError(f"engine {name!r}: step_s: expected seconds above 0, got {engine.law.step_s:g}")
     for field, value in (("max_num_seqs", engine.most_running), ("block_size", engine.block_tokens)):

@@ -124,6 +124,13 @@ def test_pictures_and_one_page_that_loads_nothing_are_written(tmp_path: Path) ->
     assert (out / "sizes.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    taken = tmp_path / "file"
+    taken.write_text("")
+    assert main(["simulate", *POOL, "--seconds", "5", "--no-pictures", "--out", str(taken)]) == 2
+    assert f"--out: {taken}: cannot be written: File exists" in capsys.readouterr().err
+
+
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
     path = tmp_path / "headgate.yaml"
@@ -281,8 +288,8 @@ def test_flags_that_make_no_sense_are_refused(refusal: Callable[..., str], words
         ([], "expected a headgate.yaml, or --engine for each member"),
         (["--engine", "a"], "member 'a': it is not known what its steps take"),
         (["--engine", "a,step_s=0"], "member 'a': it is not known what its steps take"),
-        (["--engine", "a,step_s=-1"], "engine 'a': step_s: expected seconds from 0, got -1"),
-        (["--engine", "a,step_s=nan"], "engine 'a': step_s: expected seconds from 0, got nan"),
+        (["--engine", "a,step_s=-1"], "engine 'a': step_s: expected 0 to 60, got -1"),
+        (["--engine", "a,step_s=nan"], "engine 'a': step_s: expected 0 to 60, got nan"),
         (["--engine", "a,step_s=1,speed=2"], "Object contains unknown field `speed`; keys: step_s, running_s"),
         (["--engine", "a,step_s=fast"], "Expected `float | null`, got `str` - at `$.step_s`"),
         (["--engine", "a,step_s"], "--engine: expected NAME,KEY=VALUE,..., each key once; got 'step_s'"),
