@@ -1,4 +1,5 @@
-// What a decision reads of a member's load: one place for live lanes and simulated engines. `matched`: as of `Load::hit`.
+// What a decision reads of a member's load: one place for live lanes and simulated engines. `matched`: as of
+// `Load::hit`.
 #pragma once
 #include "load.hpp"
 #include "numbers.hpp"

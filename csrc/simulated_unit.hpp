@@ -64,7 +64,7 @@ struct Unit {
     out.capabilities = ~Bits{0};
     out.context_tokens = spec.context_tokens;
     out.usd_per_s = spec.known.usd_per_s;
-    look(load, &out);
+    look(load, -1, &out);  // the cache is a share of each prompt: nobody has more of one
     return out;
   }
 

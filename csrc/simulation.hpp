@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "policy.hpp"
+#include "replicas.hpp"
 #include "simulated_gate.hpp"
 #include "simulated_unit.hpp"
 
@@ -35,6 +36,7 @@ enum Status : uint8_t {
 struct Asked {
   double at_s = 0;
   int64_t rule = 0, prompt = 0, cached = 0;
+  int64_t estimate = 0;     // of the prompt: what decisions go by
   int64_t max_tokens = -1;  // below 0: not given
 };
 
@@ -94,7 +96,8 @@ class Simulation {
 
   Simulation(const std::vector<EngineSpec>& specs, size_t models, const GateLimits& limits, double report_s,
              uint64_t seed)
-      : gate_(limits), agenda_(specs.size()), replicas_(models), report_s_(report_s), seed_(seed) {
+      : gate_(limits), agenda_(specs.size()), replicas_(models), report_s_(report_s) {
+    draws_.seed = seed;
     // Loads are some 40 KB each, and are not moved.
     for (size_t i = 0; i < specs.size(); ++i) {
       units_.push_back(std::make_unique<Unit>(specs[i], &sequences));
@@ -126,7 +129,6 @@ class Simulation {
   }
 
  private:
-  static constexpr size_t kFew = 8;          // replicas that are all looked at; of more, two that are drawn
   static constexpr double kWindowS = 0.25;   // pool/costs.py
   static constexpr int64_t kForgotten = 64;  // idle windows after which a device was busy for no time
 
@@ -191,7 +193,7 @@ class Simulation {
 
   int32_t decide_for(int64_t id) {
     const Asked& request = asked[static_cast<size_t>(id)];
-    decided_.question = chat_question(request.prompt, 1, request.max_tokens, 0);
+    decided_.question = chat_question(request.estimate, 1, request.max_tokens, 0);
     decided_.settings = rules[static_cast<size_t>(request.rule)];
     for (size_t model = 0; model < models(); ++model) {
       decided_.scores[model].quality = scores[static_cast<size_t>(id) * models() + model];
@@ -208,39 +210,29 @@ class Simulation {
     return policy::any(terms, kQueueFull) ? kQueuesFull : kNoModel;
   }
 
-  // The replica that is predicted to give the first token soonest, as a member; of all of few, of two drawn of many.
-  // Ties go to the one with the fewest requests, then to the first.
+  // The engine of a model that would take the request, as a member: by the rule that serves (replicas.hpp), of all of
+  // few, of two that are drawn of many.
   Member nearest(size_t model) {
     const std::vector<size_t>& all = replicas_[model];
-    candidates_.clear();
-    if (all.size() <= kFew) {
-      candidates_ = all;
+    rows_.clear();
+    if (all.size() <= policy::kMostCompared) {
+      for (size_t i = 0; i < all.size(); ++i) row(model, i);
     } else {
-      const size_t one = draw(all.size()), other = (one + 1 + draw(all.size() - 1)) % all.size();
-      candidates_.push_back(all[std::min(one, other)]);
-      candidates_.push_back(all[std::max(one, other)]);
+      const size_t one = draws_.below(all.size());
+      row(model, one);
+      row(model, (one + 1 + draws_.below(all.size() - 1)) % all.size());
     }
-    near_.question = decided_.question;
-    near_.members.assign(1, {});
-    near_.scores.assign(1, {});
-    Member best{};
-    double least_s = kNever;
-    for (const size_t id : candidates_) {
-      near_.members[0] = units_[id]->member(now_s, report_s_);
-      const double wait_s = policy::term(near_, 0).wait_s;
-      const Load& load = units_[id]->load;
-      const bool first = id == candidates_.front();
-      const bool better =
-          first || wait_s < least_s || (wait_s == least_s && load.in_flight < units_[chosen_[model]]->load.in_flight);
-      if (!better) continue;
-      best = near_.members[0], least_s = wait_s, chosen_[model] = id;
-    }
+    const Member best = all.size() > 1
+                            ? policy::best_replica(rows_.data(), rows_.size(), decided_.question, decided_.settings)
+                            : rows_[0];
+    chosen_[model] = all[static_cast<size_t>(best.replica)];
     return best;
   }
 
-  size_t draw(size_t size) {
-    seed_ += 0x9e3779b97f4a7c15;
-    return static_cast<size_t>(mix(seed_) % size);
+  void row(size_t model, size_t replica) {
+    rows_.push_back(units_[replicas_[model][replica]]->member(now_s, report_s_));
+    rows_.back().replica = static_cast<int32_t>(replica);
+    rows_.back().replicas = replicas_[model].size() > 1 ? static_cast<int64_t>(replicas_[model].size()) : 0;
   }
 
   void submit(int64_t id, size_t at, int32_t model) {
@@ -252,7 +244,7 @@ class Simulation {
     if (request.max_tokens > 0) output = std::min(output, request.max_tokens);
     it.output = std::max<int64_t>(1, std::min(output, unit.context() - request.prompt));
     results[static_cast<size_t>(id)].engine = static_cast<int64_t>(at);
-    unit.load.submitted(request.prompt);
+    unit.load.submitted(request.estimate);
     unit.engine.slower = unit.slower();
     unit.engine.arrive(id, now_s);
     settle(at);
@@ -298,10 +290,11 @@ class Simulation {
   Agenda agenda_;
   std::vector<std::unique_ptr<Unit>> units_;
   std::vector<std::vector<size_t>> replicas_;  // engines of each model
-  std::vector<size_t> chosen_, candidates_;    // engine of each model for the decision under way
-  Decided decided_, near_;
+  std::vector<size_t> chosen_;                 // engine of each model for the decision under way
+  Decided decided_;
+  std::vector<Member> rows_;  // engines of one model that are compared
+  policy::Draws draws_;
   double report_s_, window_s_ = kWindowS;
-  uint64_t seed_;
   size_t next_ = 0;
   int64_t ended_ = 0, idle_windows_ = 0;
 };

@@ -64,6 +64,7 @@ cdef extern from "simulation.hpp" namespace "headgate::simulated" nogil:
         int64_t rule
         int64_t prompt
         int64_t cached
+        int64_t estimate
         int64_t max_tokens
     cdef cppclass Result:
         uint8_t status

@@ -108,14 +108,15 @@ class Simulator:
         at_s: npt.NDArray[np.float64],
         rule: npt.NDArray[np.int32],
         prompt: npt.NDArray[np.int32],
+        estimate: npt.NDArray[np.int32],
         cached: npt.NDArray[np.int32],
         max_tokens: npt.NDArray[np.int32],
         output: npt.NDArray[np.int32],
         score: npt.NDArray[np.float64],
     ) -> None:
-        """Requests [n] in order of time; `max_tokens` below 0: not given; `output`, `score` [n, models]: how long the
-        answer of each model would be, and how good it is predicted to be. C-contiguous. Raises ValueError naming the
-        request."""
+        """Requests [n] in order of time. `estimate`: tokens of the prompt as decisions take it; `max_tokens` below 0:
+        not given; `output`, `score` [n, models]: how long the answer of each model would be, and how good it is
+        predicted to be. C-contiguous. Raises ValueError naming the request."""
 
     def advance(self, arrivals: int) -> bool:
         """Until so many more have arrived, and to the end behind the last. False: all have ended. Releases the GIL."""

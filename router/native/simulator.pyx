@@ -51,23 +51,24 @@ cdef class Simulator:
             self._made.get().rules.push_back(rule.settings)
 
     def load(self, const double[::1] at_s not None, const int32_t[::1] rule not None,
-             const int32_t[::1] prompt not None, const int32_t[::1] cached not None,
+             const int32_t[::1] prompt not None, const int32_t[::1] estimate not None, const int32_t[::1] cached not None,
              const int32_t[::1] max_tokens not None, const int32_t[:, ::1] output not None,
              const double[:, ::1] score not None):
         cdef native.Simulation* made = self._made.get()
         cdef Py_ssize_t i, j, size = at_s.shape[0], models = made.models(), known = made.rules.size()
-        shapes = [rule.shape[0], prompt.shape[0], cached.shape[0], max_tokens.shape[0], output.shape[0], score.shape[0]]
+        shapes = [rule.shape[0], prompt.shape[0], estimate.shape[0], cached.shape[0], max_tokens.shape[0], output.shape[0], score.shape[0]]
         if set(shapes) != {size} or output.shape[1] != models or score.shape[1] != models or made.asked.size():
             raise ValueError(f"expected columns of {size} requests and {models} models, once; got {shapes}")
         made.reserve(size)
         self.requests = size
         for i in range(size):
-            if not (prompt[i] >= 1 and 0 <= cached[i] and 0 <= rule[i] < known
+            if not (prompt[i] >= 1 and estimate[i] >= 0 and 0 <= cached[i] and 0 <= rule[i] < known
                     and 0 <= at_s[i] < 1e12 and (i == 0 or at_s[i] >= at_s[i - 1])):
                 raise ValueError(f"request {i}: expected a time from 0 that is not before the last one's, a prompt of "
                                  f"1 token or more, and one of {known} rules; got {at_s[i]}, {prompt[i]}, {rule[i]}")
             made.asked[i].at_s, made.asked[i].rule = at_s[i], rule[i]
             made.asked[i].prompt, made.asked[i].cached = prompt[i], cached[i]
+            made.asked[i].estimate = estimate[i]
             made.asked[i].max_tokens = max_tokens[i]
             for j in range(models):
                 if not -1e9 < score[i, j] < 1e9 or output[i, j] < 1:

@@ -33,7 +33,8 @@ def simulator(
     )
     made.load(
         np.asarray(at_s, np.float64), np.asarray(np.zeros(size) if rule is None else rule, np.int32),
-        np.asarray(prompt, np.int32), np.asarray(np.zeros(size) if cached is None else cached, np.int32),
+        np.asarray(prompt, np.int32), np.asarray(prompt, np.int32),
+        np.asarray(np.zeros(size) if cached is None else cached, np.int32),
         np.asarray(np.full(size, -1) if max_tokens is None else max_tokens, np.int32),
         np.ascontiguousarray(np.broadcast_to(np.asarray(output, np.int32).reshape(size, -1), (size, models))),
         np.ones((size, models)) if score is None else np.ascontiguousarray(score, np.float64),

@@ -22,6 +22,7 @@ _MOST_RULES = 10_000
 class _Row(msgspec.Struct, frozen=True):
     at_s: float
     prompt: int
+    estimate: int
     cached: int
     output: int
     max_tokens: int
@@ -78,10 +79,17 @@ def _row(record: Record, names: Sequence[str], rules: dict[Settings, int]) -> _R
         raise _Left(f"whose decision did not know {names[places.index(min(places))]!r}")
     most = numbers.question.get("max_tokens")
     return _Row(
-        record.time_s, record.prompt_tokens, min(max(0, record.cached_tokens), record.prompt_tokens - 1),
+        record.time_s, record.prompt_tokens, _estimate(numbers, record.prompt_tokens),
+        min(max(0, record.cached_tokens), record.prompt_tokens - 1),
         record.completion_tokens, int(most) if isinstance(most, int | float) and 0 < most <= MOST_TOKENS else -1,
         _rule(record, numbers, places, rules), _scores(numbers, places),
     )  # fmt: skip
+
+
+def _estimate(numbers: DecisionNumbers, prompt_tokens: int) -> int:
+    """Of the prompt's tokens, as the decision read it."""
+    told = numbers.question.get("prompt_tokens")
+    return told if isinstance(told, int) and 0 < told <= MOST_TOKENS else prompt_tokens
 
 
 def _scores(numbers: DecisionNumbers, places: Sequence[int]) -> list[float]:
@@ -137,6 +145,7 @@ def _traffic(
     return Traffic(
         about=f"journal {path.name}", names=tuple(names), at_s=(at_s[order] - at_s[order[0]]) / speed,
         prompt=np.array([row.prompt for row in rows], np.int32)[order],
+        estimate=np.array([row.estimate for row in rows], np.int32)[order],
         cached=np.array([row.cached for row in rows], np.int32)[order],
         output=np.ascontiguousarray(np.repeat(output[:, None], len(names), axis=1)),
         score=np.ascontiguousarray(np.array([row.score for row in rows])[order]),

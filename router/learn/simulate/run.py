@@ -60,8 +60,9 @@ def simulate(
     size = len(traffic.at_s)
     asked = np.zeros(size, np.int32) if traffic.rule is None else (traffic.rule + 1).astype(np.int32)
     most = np.full(size, -1, np.int32) if traffic.max_tokens is None else traffic.max_tokens
+    estimate = traffic.prompt if traffic.estimate is None else traffic.estimate
     try:
-        made.load(traffic.at_s, asked, traffic.prompt, traffic.cached, most, traffic.output, traffic.score)
+        made.load(traffic.at_s, asked, traffic.prompt, estimate, traffic.cached, most, traffic.output, traffic.score)
     except ValueError as error:
         raise ConfigError(f"{traffic.about}: {error}") from error
     while made.advance(_ARRIVALS):

@@ -28,6 +28,7 @@ class Traffic(msgspec.Struct, frozen=True, kw_only=True):
     at_s: Floats
     prompt: Ints  #: tokens
     cached: Ints  #: of these, in the prefix cache
+    estimate: Ints | None = None  #: tokens of the prompt as decisions take it; None: as many as it has
     output: Ints  #: tokens of each model's answer
     score: Floats  #: how good each model's answer is predicted to be
     quality: Floats | None = None  #: how good it is; None: as predicted
