@@ -9,6 +9,7 @@ from typing import Protocol
 
 import msgspec
 
+from router.config.replicas import engine_name
 from router.files import replaced
 from router.steps import StepModel
 
@@ -70,8 +71,9 @@ class Costs:
         return self._read().get(key)
 
     def called(self, member: str) -> KeptCost | None:
-        """What was kept last of an engine of this name, whatever its arguments."""
-        return next((kept for kept in reversed(self._read().values()) if kept.member == member), None)
+        """What was kept last of an engine of this member, whatever its arguments."""
+        kept = reversed(self._read().values())
+        return next((one for one in kept if one.member in (member, engine_name(member, 0))), None)
 
     def keep(self, found: dict[str, KeptCost]) -> None:
         """In the place of what was known of these engines; beyond 200 the oldest are forgotten."""

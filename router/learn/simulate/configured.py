@@ -6,6 +6,7 @@ from pathlib import Path
 import msgspec
 
 from router.config import Config, Member, by_argument_name, device_names, devices_needed
+from router.config.replicas import engine_name, engines_of
 from router.errors import ConfigError
 from router.ipc.spec import HostSpec
 from router.learn.simulate.pool import (
@@ -84,7 +85,7 @@ def step_models(path: Path | None) -> Callable[[str, str], StepModel | None]:
         costs = Costs(path.parent if path is not None and path.name == "costs.json" else path)
         return lambda key, name: kept.model if (kept := costs.of(key) or costs.called(name)) else None
     named = _told(path)
-    return lambda key, name: named.get(name)
+    return lambda key, name: named.get(name) or named.get(engine_name(name, 0))
 
 
 class _Shown(msgspec.Struct, frozen=True):
@@ -117,13 +118,18 @@ def pool_of(
     told = {flag.name: flag for flag in flags}
     if len(told) < len(flags):
         raise ConfigError("--engine: expected each member once")
-    members = [*config.pool, *(_member(flag) for flag in flags if all(one.name != flag.name for one in config.pool))]
+    models_told = [_model(member) for member in config.pool]
+    members = [
+        *(model for model, _ in models_told),
+        *(_member(flag) for flag in flags if all(one.name != flag.name for one in config.pool)),
+    ]
     if not members:
         raise ConfigError("expected a headgate.yaml, or --engine for each member")
     placed = _placed([_changed(member, told.get(member.name)) for member in members], told)
     whole = msgspec.structs.replace(config, pool=tuple(placed))
     assumed: list[str] = []
-    groups = _groups(whole, told)
+    copies = {model.name: count for model, count in models_told}
+    groups = _groups(whole, copies, {flag.name: flag.copies for flag in flags if flag.copies is not None})
     index = {name: i for i, group in enumerate(groups) for name in group.members}
     made = [
         Model(
@@ -137,6 +143,13 @@ def pool_of(
         models=tuple(made), groups=groups, settings=settings, in_flight=limits.in_flight, places=limits.queue_places,
         queue_s=limits.queue_s, assumed=tuple(assumed),
     )  # fmt: skip
+
+
+def _model(member: Member) -> tuple[Member, int]:
+    """Of a member with several engines the first, under the model's name, and how many they are."""
+    engines = engines_of(member)
+    first = msgspec.structs.replace(engines[0], name=member.name, replicas=1, replica_of="")
+    return first, len(engines)
 
 
 def _member(flag: EngineFlag) -> Member:
@@ -174,8 +187,8 @@ def _placed(members: Sequence[Member], told: Mapping[str, EngineFlag]) -> list[M
     return out
 
 
-def _groups(config: Config, told: Mapping[str, EngineFlag]) -> tuple[Group, ...]:
-    """Members whose devices meet are one group."""
+def _groups(config: Config, copies: Mapping[str, int], wanted: Mapping[str, int]) -> tuple[Group, ...]:
+    """Members whose devices meet are one group. `copies`: the config's; `wanted`: of flags, in place of its group's."""
     found: list[tuple[set[str], list[Member]]] = []
     for member in config.pool:
         devices, members = set(device_names(member)), [member]
@@ -186,8 +199,9 @@ def _groups(config: Config, told: Mapping[str, EngineFlag]) -> tuple[Group, ...]
         found.append((devices, members))
     out = []
     for devices, members in found:
-        asked = {flag.copies for one in members if (flag := told.get(one.name)) and flag.copies is not None}
-        if len(asked) > 1 or any(not 1 <= copies <= 4096 for copies in asked):
+        asked = {wanted[one.name] for one in members if one.name in wanted}
+        asked = asked or {copies[one.name] for one in members if one.name in copies}
+        if len(asked) > 1 or any(not 1 <= count <= 4096 for count in asked):
             raise ConfigError(
                 f"--engine: copies: expected one number from 1 to 4096 for {', '.join(one.name for one in members)},"
                 " which share devices"

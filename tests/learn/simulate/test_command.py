@@ -12,6 +12,7 @@ import pytest
 
 from router.cli.main import main
 from router.config import Config, Member
+from router.errors import ConfigError
 from router.observe.record import SCHEMA_VERSION, Decided, Record
 from router.pool.costs import Costs, KeptCost
 from router.steps import StepModel
@@ -313,6 +314,24 @@ def test_flags_that_make_no_sense_are_refused(refusal: Callable[..., str], words
 )
 def test_pools_that_can_be_none_are_refused(refusal: Callable[..., str], words: list[str], message: str) -> None:
     assert message in refusal(*words)
+
+
+def test_the_engines_of_a_model_are_its_copies() -> None:
+    from router.learn.simulate.configured import EngineFlag, pool_of
+    from router.policy import Settings
+
+    members = (
+        Member(name="a", model="a", replicas=3), Member(name="b", model="b", replicas=((0, 1), (2, 3))),
+    )  # fmt: skip
+    law = StepModel(step_s=0.01)
+    pool = pool_of(Config(pool=members), [], lambda key, name: law, Settings())
+    assert pool.names == ("a", "b")
+    assert [(group.copies, group.devices) for group in pool.groups] == [(3, 1), (2, 2)]
+    fewer = pool_of(Config(pool=members), [EngineFlag(name="a", copies=1)], lambda key, name: law, Settings())
+    assert [group.copies for group in fewer.groups] == [1, 2]
+    beside = (Member(name="a", model="a", devices=(0,)), Member(name="b", model="b", replicas=((0,), (1,))))
+    with pytest.raises(ConfigError, match="copies: expected one number from 1 to 4096 for a, b, which share devices"):
+        pool_of(Config(pool=beside), [], lambda key, name: law, Settings())
 
 
 def test_the_members_of_a_config_are_grouped_by_their_devices() -> None:
