@@ -134,7 +134,9 @@ def pool_of(
     made = [
         Model(
             name=member.name, group=index[member.name],
-            engine=_engine(member, told.get(member.name), usd, models, assumed),
+            engine=_engine(
+                member, told.get(member.name), usd, models if member.name in copies else lambda key, name: None, assumed
+            ),
         )
         for member, usd in zip(whole.pool, usd_per_s(whole), strict=True)
     ]  # fmt: skip

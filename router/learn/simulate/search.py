@@ -25,6 +25,7 @@ _AROUND = (4.0, 2.8, 2.0, 1.4, 1.0, 0.7)
 _GROWTH, _MOST_GROWTH = 1.3, 40
 _HARDLY_BUSY = 0.2
 _REFINED = 3
+_BEGIN = 0.7  #: of the engines that the work would keep busy
 
 
 class Need(msgspec.Struct, frozen=True, kw_only=True):
@@ -189,7 +190,7 @@ class _Sizing:
 
     def _enough(self) -> tuple[tuple[int, ...] | None, str]:
         """Some pool that is enough, or None and why there is none."""
-        copies = tuple(1 for _ in self._pool.groups)
+        copies = self._least()
         if len(self._pool.models) == 1:
             alone = for_members(self._traffic, self._pool)
             ratio = float(alone.true_quality.mean() / max(alone.best_quality.mean(), 1e-9))
@@ -209,6 +210,28 @@ class _Sizing:
             if why:
                 return None, why
         return None, "no pool of those that were tried holds"
+
+    def _least(self) -> tuple[int, ...]:
+        """Most of what the work would keep busy in batches of a usual size, were members chosen by these costs."""
+        traffic = for_members(self._traffic, self._pool)
+        seconds = [_seconds(self._pool, traffic, i) for i in range(len(self._pool.models))]
+        cost = np.stack([_cost_usd(self._pool, traffic, i) for i in range(len(self._pool.models))], axis=1)
+        chosen = np.empty(len(cost), np.int32)
+        best(np.ascontiguousarray(traffic.score), np.ascontiguousarray(cost), self._settings.price, chosen)
+        span_s = max(traffic.seconds, 1e-9)
+        busy = [float(own[chosen == i].sum()) / span_s for i, own in enumerate(seconds)]
+        most = [
+            max(busy[i] for i, model in enumerate(self._pool.models) if model.group == group)
+            for group in range(len(self._pool.groups))
+        ]
+        return self._allowed(tuple(max(1, math.floor(_BEGIN * one)) for one in most))
+
+    def _allowed(self, copies: tuple[int, ...]) -> tuple[int, ...]:
+        """As they are, or one of each where they are too many."""
+        pool = self._pool.copied(dict(enumerate(copies)))
+        if pool.devices > self._need.most_devices or pool.usd_per_hour >= self._bound_usd:
+            return tuple(1 for _ in copies)
+        return copies
 
     def _short(self, found: Figures, *, slow: bool) -> Member:
         """The member whose answers come too late most often; where only quality lacks, the best one, whose answers cost

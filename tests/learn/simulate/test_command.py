@@ -169,6 +169,16 @@ def test_step_models_are_those_that_the_server_kept(ask: Callable[..., Any], con
     assert "small: max_num_seqs is not told: 256 is taken" not in found["notes"]
 
 
+def test_a_member_that_only_flags_tell_of_is_what_they_say_whatever_an_engine_of_its_name_was(
+    ask: Callable[..., Any], tmp_path: Path
+) -> None:
+    kept = KeptCost(member="small", model=StepModel(step_s=9.0, prefill_s=9.0, error_first_token=0.9), numbers=[])
+    Costs(tmp_path / "kept").keep({"key": kept})
+    found = ask("--engine", "small,step_s=.004", "--costs", str(tmp_path / "kept"), "--seconds", "5")
+    assert found["laws"]["small"]["prefill_s"] == 0.0
+    assert not any("was wrong" in note for note in found["notes"])
+
+
 def test_what_profile_wrote_is_read_too(ask: Callable[..., Any], config: Path, tmp_path: Path) -> None:
     told = tmp_path / "profile.json"
     told.write_bytes(msgspec.json.encode({"members": {n: StepModel(step_s=0.02) for n in ("small", "large")}}))
