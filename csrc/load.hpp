@@ -76,7 +76,11 @@ class Load {
   Rates fixed;
   double mean_output_tokens = 0;
   int64_t in_flight = 0;
-  uint64_t changes = 0;  // grows with everything that a decision could notice
+  int64_t most_running = 0;  // sequences that the engine runs at once; 0: not known
+  int64_t lined = 0;         // requests that wait before it, until it has room
+  uint64_t ends = 0;         // of requests, since the start
+  double served_s = 0;       // the engine's seconds of those that were answered
+  uint64_t changes = 0;      // grows with everything that a decision could notice
   StepCost cost;
   Errors first_token_errors, output_token_errors;
   double overhead_s = 0;  // of a first token beyond the steps that lead to it: rendering, and the way between processes
@@ -87,7 +91,7 @@ class Load {
   void reported(const LoadFrame& told) {
     frame = bounded(told);
     reported_ = true;
-    fresh_waiting_ = fresh_tokens_ = 0;
+    fresh_waiting_ = fresh_tokens_ = fresh_ends_ = 0;
     ++changes;
   }
 
@@ -144,8 +148,26 @@ class Load {
   // A request finished, failed or was aborted.
   void ended() {
     --in_flight;
+    ++ends;
+    ++fresh_ends_;
     ++changes;
   }
+
+  // Whether a request that is handed over now starts at once, or is one of the few that wait in the engine so that no
+  // step idles. What other clients of the engine have counts too. An engine whose cache is full runs no more than it
+  // does.
+  bool room() const {
+    if (most_running <= 0) return true;
+    int64_t most = most_running, held = in_flight;
+    if (reported_) {
+      if (frame.waiting > 0 && frame.kv_use >= kFullCache) most = std::min(most, std::max<int64_t>(frame.running, 1));
+      held = std::max(held, frame.running + frame.waiting + fresh_waiting_ - fresh_ends_);
+    }
+    return held < most + kSpare;
+  }
+
+  // The same, of a request that no other waits before.
+  bool open() const { return lined == 0 && room(); }
 
   // Learn from a finished answer. Zeroes mean unknown.
   void answered(int64_t prompt, int64_t completion, int64_t cached, double first_token_s, double total_s,
@@ -153,6 +175,7 @@ class Load {
     ++changes;
     if (!plausible(prompt) || !plausible(completion) || !plausible(cached)) return;
     if (!plausible(first_token_s, 0, kMostSeconds) || !plausible(total_s, 0, kMostSeconds)) return;
+    served_s += total_s;
     if (completion) average(&mean_output_tokens, static_cast<double>(completion));
     if (first_token_s > kLeastPrefill) {
       average(&ttft_s_, first_token_s);
@@ -183,7 +206,7 @@ class Load {
   int64_t running() const { return reported_ ? frame.running : in_flight; }
 
   // Between two load frames a fast engine answers more than it can ever have had waiting.
-  int64_t waiting() const { return reported_ ? frame.waiting + std::min(fresh_waiting_, in_flight) : 0; }
+  int64_t waiting() const { return reported_ ? lined + frame.waiting + std::min(fresh_waiting_, in_flight) : lined; }
 
   double prefill_tokens_per_s() const {
     return first_of(fixed.prefill_tokens_per_s, frame.prefill_tokens_per_s, prefill_tokens_per_s_);
@@ -202,25 +225,25 @@ class Load {
       return std::max(0.0, ttft_s_ - own_s);
     }
     const double prefill_s = rate != 0 ? queued_tokens() / rate : 0;
-    if (frame.waiting == 0) return prefill_s;
+    if (frame.waiting + lined == 0) return prefill_s;
     return prefill_s + queued_steps() * time_per_output_token_s();
   }
 
   // Prompt tokens that will be computed before those of a request that comes now.
   double queued_tokens() const {
     if (!reported_) return 0;
-    const double ahead = static_cast<double>(frame.waiting), fresh = static_cast<double>(fresh_waiting_);
+    const double ahead = static_cast<double>(frame.waiting + lined), fresh = static_cast<double>(fresh_waiting_);
     const double share = fresh_waiting_ ? std::min(1.0, static_cast<double>(in_flight) / fresh) : 0;
     const double tokens = ahead * mean_prompt_tokens_ + share * static_cast<double>(fresh_tokens_);
     return tokens * (1 - frame.prefix_hit);
   }
 
-  // Steps that pass until it has a slot. A request waits in vLLM only when slots or KV blocks are used up; one frees as
-  // an answer of the batch ends.
+  // Steps that pass until it has a slot. A request waits in vLLM, or before it, only when slots or KV blocks are used
+  // up; one frees as an answer of the batch ends.
   double queued_steps() const {
-    if (!reported_ || frame.waiting == 0) return 0;
+    if (!reported_ || frame.waiting + lined == 0) return 0;
     const double batch = static_cast<double>(std::max<int64_t>(frame.running, 1));
-    return static_cast<double>(frame.waiting) * (mean_output_tokens / batch);
+    return static_cast<double>(frame.waiting + lined) * (mean_output_tokens / batch);
   }
 
  private:
@@ -228,6 +251,8 @@ class Load {
   // A first token that came sooner says more of timer resolution and cached prompts than of prefill speed.
   static constexpr double kLeastPrefill = 1e-4;
   static constexpr double kRounding = 1e-3;  // a share may come out a little above 1
+  static constexpr int64_t kSpare = 2;       // requests that wait in an engine beside those that it runs
+  static constexpr double kFullCache = 0.9;  // use of the KV cache with which a request may wait for its blocks
 
   static constexpr double kLately = 0.2;        // weight of the newest window in `busy` and `others`
   static constexpr uint64_t kFewWindows = 10;   // before which nothing is expected of the model
@@ -305,6 +330,7 @@ class Load {
 
   bool reported_ = false;
   int64_t fresh_waiting_ = 0, fresh_tokens_ = 0;  // submitted since the last load frame
+  int64_t fresh_ends_ = 0;                        // and ended
   StepSums base_;                                 // of the frame that was learnt from last
   bool based_ = false;                            // there was one
   double cost_trust_ = 0, wait_trust_ = 0;

@@ -22,7 +22,7 @@ constexpr uint32_t set_of(std::initializer_list<Phase> phases) {
 inline constexpr uint32_t kNext[kPhases] = {
     /* kNew */ set_of({kQueued, kScoring, kWaiting, kFailed}),
     /* kQueued */ set_of({kScoring, kWaiting, kFailed, kCancelled}),
-    /* kScoring */ set_of({kWaiting, kFailed, kCancelled}),
+    /* kScoring */ set_of({kQueued, kWaiting, kFailed, kCancelled}),
     /* kWaiting */ set_of({kWaiting, kAnswering, kFailed, kCancelled}),  // itself: another member has it now
     /* kAnswering */ set_of({kFinished, kFailed, kCancelled}),
     // the others are ends

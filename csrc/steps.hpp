@@ -27,6 +27,7 @@ enum Left : int32_t {
   kUrl,
   kBreaker,
   kSlowHost,
+  kNoRoom,
   // After the hand-over; as many again, in the same order, once the answer has begun
   kFailed,
   kRefused,

@@ -105,6 +105,10 @@ cdef extern from "load.hpp" namespace "headgate" nogil:
         Rates fixed
         double mean_output_tokens
         int64_t in_flight
+        int64_t most_running
+        int64_t lined
+        uint64_t ends
+        double served_s
         uint64_t changes
         void reported(const LoadFrame&)
         void forget()
@@ -116,6 +120,8 @@ cdef extern from "load.hpp" namespace "headgate" nogil:
         void ended()
         void answered(int64_t, int64_t, int64_t, double, double, uint64_t)
         StepPrices prices()
+        bool room()
+        bool open()
         int64_t running()
         int64_t waiting()
         double prefill_tokens_per_s()

@@ -53,7 +53,9 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     in_flight: Count = 2_048  #: requests that may run at once; over it they wait
     queue_requests: Places | None = None  #: those that wait for one to end; over it 429. Default: `in_flight` / 4
     queue_s: Seconds = 10.0  #: a request that has waited for so long is refused, with 429
-    waiting: Count = 2_048  #: requests that wait in one engine; when every engine has so many, 429
+    #: Requests that would wait longer until a member has room for them are refused, with 429; null: they wait.
+    wait_s: Seconds | None = None
+    waiting: Count = 2_048  #: requests that wait for one engine or in it; when every engine has so many, 429
     pending_bytes: Bytes = 512 * 1024 * 1024  #: bodies kept until their first answer byte; over it 429
     header_timeout_s: Seconds = 10.0  #: from a request's first byte to the end of its headers
     body_timeout_s: Seconds = 60.0

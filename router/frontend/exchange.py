@@ -7,6 +7,7 @@ from time import perf_counter
 from typing import Protocol, TypeAlias
 
 from router.config import Limits
+from router.dialects.priority import MOST as MOST_PRIORITY
 from router.errors import OUR_FAULT, BadRequest, ClientGone, RouterError
 from router.frontend import failure, wire
 from router.frontend.failure import Dialect
@@ -19,8 +20,9 @@ from router.pipeline.ids import next_id
 #: Request headers that say something of the request beyond its body.
 EXPLAINED = frozenset((
     b"x-request-id", b"x-session-id", b"traceparent",
-    b"x-headgate-debug", b"x-headgate-deadline", b"x-headgate-slo-ttft", ORCA,
+    b"x-headgate-debug", b"x-headgate-deadline", b"x-headgate-slo-ttft", b"x-headgate-priority", ORCA,
 ))  # fmt: skip
+_PRIORITY = re.compile(rb"[+-]?[0-9]{1,9}")
 _ID = re.compile(rb"[\x21-\x7e]{1,256}")
 _MOST_ID = 256
 _REQUEST_ID = "x-request-id: "
@@ -175,6 +177,17 @@ class Exchange:
         if not 0 < seconds < 1e9:
             raise BadRequest(f"`{header.decode()}`: expected seconds above 0", param=header.decode())
         return seconds
+
+    @property
+    def priority(self) -> int:
+        """Lower starts earlier; 0 where it says none. Raises `BadRequest`."""
+        given = self.headers.get(b"x-headgate-priority") if self.explained else None
+        if given is None:
+            return 0
+        if not _PRIORITY.fullmatch(given) or abs(int(given)) > MOST_PRIORITY:
+            what = f"`x-headgate-priority`: expected a whole number from -{MOST_PRIORITY} to {MOST_PRIORITY}"
+            raise BadRequest(what, param="x-headgate-priority")
+        return int(given)
 
     def run(self) -> None:
         """Answer, now or later. Nothing that a handler raises escapes."""

@@ -121,7 +121,7 @@ class Public:
 
         def handle(exchange: Exchange) -> None:
             exchange.identify()
-            permit = exchange.connection.listener.gate.take(exchange.key_id, exchange.body)
+            permit = exchange.connection.listener.gate.take(exchange.key_id, exchange.body, exchange.priority)
             try:
                 asked: Kind | Callable[[bytes], Kind] = kind or partial(kind_of, able=service.able())
                 if len(exchange.body) > LARGE_BODY_BYTES:
@@ -197,6 +197,7 @@ def _explained(query: Query, exchange: Exchange) -> Query:
         session_id=exchange.session_id,
         slo_ttft_s=exchange.seconds(b"x-headgate-slo-ttft"),
         deadline_s=left and left[0],
+        priority=exchange.priority,
     )
 
 

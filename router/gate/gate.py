@@ -1,43 +1,37 @@
 """Admission: `take` once, before anything is done for a request; its permit is settled once, at its end.
 
-A request that finds no slot waits in a queue, bounded in number and in time. Where that is full it is refused, and told
-when to come back (`promises`). A request that comes back on time may use every place of the queue. While such requests
-are expected, new ones may use half of the places, and those that come back early a quarter, so that no slot stays idle.
-A slot that becomes free goes to the queue first: no request overtakes.
+A request that finds no slot waits in a queue, bounded in number and in time, in the order of `queue`. Where that is
+full, whoever would get a slot last is refused, and told when to come back (`promises`). A request that comes back on
+time may use every place of the queue. While such requests are expected, new ones may use half of the places, and those
+that come back early a quarter, so that no slot stays idle. A slot that becomes free goes to the queue first: no new
+request overtakes.
+
+A request that was let in may still have to wait until a member has room (`lines`).
 
 The native intake asks the same `Slots`; what they do not admit at once comes here. Called from one event loop's thread.
 """
 
-import asyncio
 import logging
+from asyncio import get_running_loop
 from collections.abc import Callable
 from functools import partial
 from time import perf_counter
-from typing import Protocol
 
 from router.config import Limits
+from router.dialects.priority import priority_of
 from router.errors import OUR_FAULT, NoEngine, Overloaded, RouterError
+from router.gate.lines import AT_ONCE, Lines, Loop
 from router.gate.permit import Permit, State
 from router.gate.promises import Promises, name_of
-from router.gate.queue import MakeOrder, OldestFirst
+from router.gate.queue import Queue
 from router.gate.rate import FreedRate
 from router.native.slots import Slots
 from router.observe.metrics import Metrics
 
 log = logging.getLogger("headgate.gate")
 
-#: Requests of the queue that are begun in one turn of the event loop: each takes some 0.1 ms.
-AT_ONCE = 16
 #: Places that there are however slowly slots become free.
 _LEAST_PLACES = 2
-
-
-class Loop(Protocol):
-    """What a gate needs of an event loop."""
-
-    def call_soon(self, callback: Callable[[], None], /) -> object: ...
-
-    def call_later(self, delay_s: float, callback: Callable[[], None], /) -> asyncio.TimerHandle: ...
 
 
 class Gate:
@@ -48,32 +42,34 @@ class Gate:
         limits: Limits,
         metrics: Metrics,
         *,
-        order: MakeOrder = OldestFirst,
         clock: Callable[[], float] = perf_counter,
-        loop: Callable[[], Loop] = asyncio.get_running_loop,
+        loop: Callable[[], Loop] = get_running_loop,
     ) -> None:
         """`clock` gives seconds, `loop` the event loop that runs: both are replaced in simulations."""
         self.slots = Slots(limits.in_flight, limits.pending_bytes, self._wake)
         self._most_waiting = limits.queue_places
         self._most_wait_s = limits.queue_s
         self._metrics = metrics
-        self._queue = order()
+        self._queue = Queue()
         self._rate = FreedRate(self.slots)
         self._promises = Promises()
+        self.lines = Lines(self.slots, self._promises, metrics, limits.wait_s, clock, self._looped)
         self._clock = clock
         self._running_loop = loop
         self._loop: Loop | None = None  #: of the requests that wait
         self._due = False  #: the loop will call `_let_in`
-        metrics.watch_queue(lambda: self.slots.waiting)
+        metrics.watch_queue(lambda: self.slots.waiting + self.slots.lined)
 
-    def take(self, key_id: str, body: bytes) -> Permit:
-        """The leave to start, now or later (`Permit.waiting`). Raises `Overloaded`, and `NoEngine` once closed."""
+    def take(self, key_id: str, body: bytes, priority: int = 0) -> Permit:
+        """The leave to start, now or later (`Permit.waiting`). `priority`: lower starts earlier; 0: what `body` says.
+        Raises `Overloaded`, and `NoEngine` once closed."""
         slots, size = self.slots, len(body)
         if slots.admits(size):
+            permit = Permit(self, State.RUNNING, size, self._clock())
             if self._promises:
-                self._promises.withdraw(name_of(key_id, body))
+                permit.since_s = self._promises.kept(name_of(key_id, body), permit.since_s)
             slots.take(size)
-            return Permit(self, State.RUNNING, size, self._clock())
+            return permit
         if slots.closed:
             raise self._refused("closed", NoEngine("the server is shutting down", retry_after_s=5.0))
         now_s = self._clock()
@@ -83,12 +79,25 @@ class Gate:
             wait_s = (slots.waiting + 1) / self._rate.per_second(now_s)
             why = "the bodies of waiting requests fill their share of memory"
             raise self._refused("pending_bytes", Overloaded(why, retry_after_s=wait_s))
-        return self._enqueue(name_of(key_id, body), size, now_s)
+        permit = Permit(self, State.WAITING, size, now_s, name_of(key_id, body))
+        permit.key_id, permit.priority = key_id, priority or priority_of(body)
+        self._enqueue(permit, now_s)
+        return permit
+
+    def rank(self, permit: Permit, priority: int, deadline_s: float | None) -> None:
+        """More is known of a request that waits for a slot: its priority, where it is not 0, and how many seconds from
+        now its answer is worth nothing."""
+        self._queue.remove(permit)
+        permit.priority = priority or permit.priority
+        permit.deadline_s = permit.deadline_s if deadline_s is None else self._clock() + deadline_s
+        self._queue.add(permit)
 
     def settle(self, permit: Permit) -> None:
         """See `Permit.settle`."""
         state, permit.state = permit.state, State.SETTLED
         permit.drop_body()
+        if permit.line is not None:
+            permit.line.leave()
         if state is State.RUNNING:
             self.slots.end(self._clock() - permit.began_s)
         elif state is State.WAITING:
@@ -103,38 +112,58 @@ class Gate:
 
     # Within
 
-    def _enqueue(self, name: bytes, body_bytes: int, now_s: float) -> Permit:
-        """Wait for a slot, or be refused."""
-        left_s = self._promises.left_s(name, now_s)
+    def _looped(self) -> Loop:
+        """The loop, which `_wake` needs from now on."""
+        self._loop = self._running_loop()
+        return self._loop
+
+    def _enqueue(self, permit: Permit, now_s: float) -> None:
+        """Wait for a slot. Where the queue is full, whoever would get one last is refused; of one key and priority, the
+        one that comes."""
+        left_s = self._promises.left_s(permit.name, now_s)
         rate = self._rate.per_second(now_s)
         places = self._places(rate)
         if self._promises and left_s != 0.0:
             places = -(-places // (2 if left_s is None else 4))
-        if len(self._queue) >= places:
-            raise self._full(name, now_s, rate, left_s)
-        self._loop = loop = self._running_loop()
-        self._promises.withdraw(name)
-        permit = Permit(self, State.WAITING, body_bytes, now_s, name)
-        permit.timer = loop.call_later(self._most_wait_s, partial(self._too_late, permit))
+        if left_s == 0.0:
+            permit.since_s = self._promises.since_s(permit.name)
         self._queue.add(permit)
-        self.slots.wait(body_bytes)
-        return permit
+        if len(self._queue) > places:
+            last = self._queue.last()
+            if (last.priority, last.key_id) == (permit.priority, permit.key_id):
+                self._queue.remove(permit)
+                raise self._full(permit, now_s, rate, left_s)
+            self._displace(last, now_s, rate)
+        self._promises.kept(permit.name, now_s)
+        permit.timer = self._looped().call_later(self._most_wait_s, partial(self._too_late, permit))
+        self.slots.wait(permit.held_bytes)
+
+    def _displace(self, permit: Permit, now_s: float, rate: float) -> None:
+        """Refuse one that waits: another that starts before it takes its place."""
+        tell = permit.on_refusal
+        self.settle(permit)
+        wait_s = self._promise(permit, now_s, rate, again=True)
+        why = "its place in the queue went to a request that starts before it"
+        error = self._refused("displaced", Overloaded(why, retry_after_s=wait_s))
+        if tell is not None:
+            self._looped().call_soon(partial(tell, error))
 
     def _places(self, rate: float) -> int:
         """As many as get a slot within the time that a request may wait."""
         return min(self._most_waiting, max(_LEAST_PLACES, int(rate * self._most_wait_s)))
 
-    def _full(self, name: bytes, now_s: float, rate: float, left_s: float | None) -> RouterError:
+    def _full(self, permit: Permit, now_s: float, rate: float, left_s: float | None) -> RouterError:
         """`left_s`: of a request that was refused before, how early it comes."""
         if not left_s:
-            left_s = self._promise(name, now_s, rate, again=left_s == 0.0)
+            left_s = self._promise(permit, now_s, rate, again=left_s == 0.0)
         why = f"{self.slots.running} requests are in flight, the most allowed"
         if waiting := self.slots.waiting:
             why += f", and {waiting} wait"
         return self._refused("in_flight", Overloaded(why, retry_after_s=left_s))
 
-    def _promise(self, name: bytes, now_s: float, rate: float, *, again: bool) -> float:
-        return self._promises.make(name, now_s, (len(self._queue) + 1) / rate, rate, again=again)
+    def _promise(self, permit: Permit, now_s: float, rate: float, *, again: bool) -> float:
+        wait_s = (len(self._queue) + 1) / rate
+        return self._promises.make(permit.name, now_s, wait_s, rate, again=again, since_s=permit.since_s)
 
     def _refused(self, reason: str, error: RouterError) -> RouterError:
         self._metrics.refused(reason)
@@ -155,21 +184,28 @@ class Gate:
         now_s, tell = self._clock(), permit.on_refusal
         self.settle(permit)
         self._rate.seen(now_s)
-        wait_s = self._promise(permit.name, now_s, self._rate.per_second(now_s), again=True)
+        wait_s = self._promise(permit, now_s, self._rate.per_second(now_s), again=True)
         why = f"no slot became free within {self._most_wait_s:g} s; {self.slots.running} requests are in flight"
         error = self._refused("queue_time", Overloaded(why, retry_after_s=wait_s))
         if tell is not None:
             tell(error)
 
     def _wake(self) -> None:
-        """A slot is free, and a request waits. Not begun at once: the caller is in the midst of another's end."""
+        """A slot is free, and a request waits for it, or for room in a member. Not begun at once: the caller is in the
+        midst of another's end."""
         if not self._due and self._loop is not None:
             self._due = True
             self._loop.call_soon(self._let_in)
 
     def _let_in(self) -> None:
-        """The loop's call: begin those that wait, as slots allow."""
+        """The loop's call: begin those that wait, as slots and members allow."""
         self._due = False
+        if self.slots.lined and self.lines.look():
+            self._wake()
+        if self.slots.waiting:
+            self._begin_some()
+
+    def _begin_some(self) -> None:
         self._rate.seen(self._clock())
         slots = self.slots
         for _ in range(AT_ONCE):

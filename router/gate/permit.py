@@ -10,6 +10,7 @@
 import asyncio
 from collections.abc import Callable
 from enum import Enum, auto
+from math import inf
 from typing import Protocol
 
 from router.errors import RouterError
@@ -20,6 +21,14 @@ class State(Enum):
     WAITING = auto()
     RUNNING = auto()
     SETTLED = auto()
+
+
+class Place(Protocol):
+    """Where a request that runs waits for room in a member (`lines`)."""
+
+    def leave(self) -> None:
+        """It waits no longer."""
+        ...
 
 
 class Granter(Protocol):
@@ -36,11 +45,18 @@ class Permit:
     __slots__ = (
         "_gate",
         "began_s",
+        "deadline_s",
         "entered_s",
         "held_bytes",
+        "key_id",
+        "line",
+        "lined_s",
         "name",
         "on_refusal",
         "on_turn",
+        "place",
+        "priority",
+        "since_s",
         "state",
         "timer",
         "waited_s",
@@ -52,8 +68,15 @@ class Permit:
         self.state = state
         self.held_bytes = held_bytes
         self.entered_s = self.began_s = now_s  #: by the gate's clock, in seconds: asked; got its slot
-        self.waited_s = 0.0  #: for a slot; known once it waits no longer
+        self.since_s = now_s  #: it wants to start, be it that it was refused meanwhile and came back on time
+        self.waited_s = 0.0  #: for a slot, and for room in a member; known once it waits no longer
         self.name = name
+        self.key_id = ""
+        self.priority = 0  #: lower starts earlier
+        self.deadline_s = inf  #: by the gate's clock
+        self.place = 0  #: in the gate's queue, while it waits there
+        self.line: Place | None = None
+        self.lined_s = 0.0  #: when it began to wait there; 0: it has not
         self.timer: asyncio.TimerHandle | None = None
         self.on_turn: Callable[[], None] | None = None
         self.on_refusal: Callable[[RouterError], None] | None = None

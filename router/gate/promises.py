@@ -36,6 +36,7 @@ class _Promise(NamedTuple):
     from_s: float
     until_s: float
     again: bool  #: it came on time once, or waited, and got no slot
+    since_s: float  #: it was refused for the first time
 
 
 class Promises:
@@ -56,7 +57,7 @@ class Promises:
             name, promise = next(iter(self._promises.items()))
             if promise.until_s >= now_s:
                 return
-            self.withdraw(name)
+            self.kept(name, now_s)
 
     def left_s(self, name: bytes, now_s: float) -> float | None:
         """How long the request has still to wait; 0: it comes on time. None: nothing was promised to it."""
@@ -66,22 +67,35 @@ class Promises:
         left_s = promise.from_s - now_s
         return left_s if left_s > _EARLY_S else 0.0
 
-    def withdraw(self, name: bytes) -> None:
-        """The request needs it no longer."""
-        promise = self._promises.pop(name, None)
-        if promise is not None:
-            self._again -= promise.again
+    def since_s(self, name: bytes) -> float:
+        """When a request to which something is promised was refused for the first time."""
+        return self._promises[name].since_s
 
-    def make(self, name: bytes, now_s: float, wait_s: float, rate: float, *, again: bool) -> float:
+    def kept(self, name: bytes, now_s: float) -> float:
+        """The request needs it no longer. Since when it wants to start: now, where nothing was promised to it, or it
+        comes early or late."""
+        promise = self._promises.pop(name, None)
+        if promise is None:
+            return now_s
+        self._again -= promise.again
+        on_time = promise.from_s - _EARLY_S <= now_s <= promise.until_s
+        return promise.since_s if on_time else now_s
+
+    def make(
+        self, name: bytes, now_s: float, wait_s: float, rate: float, *, again: bool, since_s: float | None = None
+    ) -> float:
         """The seconds after which the request should come back: `wait_s`, which the queue takes, and the time for those
         to whom slots are promised; `rate`: slots freed in a second. `again`: it came on time and found no place, or
-        waited in vain, and goes before those that did not."""
-        self.withdraw(name)
+        waited in vain, and goes before those that did not. `since_s`: when it wanted to start first; None: as was
+        remembered, or now."""
+        if since_s is None:
+            since_s = self._promises[name].since_s if name in self._promises else now_s
+        self.kept(name, now_s)
         ahead = self._again if again else len(self._promises)
         wait_s += ahead / (SHARE * rate)
         if wait_s > MOST_S or len(self._promises) >= MOST_PROMISES:
             return min(wait_s, MOST_S)
         until_s = now_s + wait_s + _LATE_S + _LATE_SHARE * wait_s
-        self._promises[name] = _Promise(now_s + wait_s, until_s, again)
+        self._promises[name] = _Promise(now_s + wait_s, until_s, again, since_s)
         self._again += again
         return wait_s

@@ -56,6 +56,24 @@ class LaneLoad:
 
     in_flight: int
     changes: int  #: grows with everything that a decision could notice
+    most_running: int  #: sequences that the engine runs at once; 0: not known, and it always has room
+    lined: int  #: requests that wait before it, until it has room
+    @property
+    def ends(self) -> int:
+        """Requests that have ended there, since the start."""
+
+    @property
+    def served_s(self) -> float:
+        """The engine's seconds of those that were answered, summed."""
+
+    @property
+    def room(self) -> bool:
+        """Whether a request that is handed over now starts at once, or is one of the two that wait in the engine so
+        that no step idles."""
+
+    @property
+    def open(self) -> bool:
+        """The same, and no request waits before it."""
     def __init__(
         self,
         mean_output_tokens: float = 0.0,

@@ -33,6 +33,39 @@ cdef class LaneLoad:
     def changes(self):
         return self.load.changes
 
+    @property
+    def most_running(self):
+        return self.load.most_running
+
+    @most_running.setter
+    def most_running(self, claimed):
+        self.load.most_running = max(0, _count(claimed))
+
+    @property
+    def lined(self):
+        return self.load.lined
+
+    @lined.setter
+    def lined(self, int64_t requests):
+        self.load.lined = requests
+        self.load.changes += 1
+
+    @property
+    def ends(self):
+        return self.load.ends
+
+    @property
+    def served_s(self):
+        return self.load.served_s
+
+    @property
+    def room(self):
+        return self.load.room()
+
+    @property
+    def open(self):
+        return self.load.open()
+
     def forget(self):
         self.load.forget()
 

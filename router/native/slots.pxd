@@ -6,6 +6,7 @@ cdef class Slots:
     cdef readonly long long most_bytes
     cdef readonly Py_ssize_t running
     cdef readonly Py_ssize_t waiting
+    cdef public Py_ssize_t lined
     cdef readonly long long pending_bytes
     cdef readonly long long freed
     cdef readonly double busy_s

@@ -14,12 +14,13 @@ class Slots:
     most_bytes: int  #: of their bodies, and of those of requests that wait
     running: int
     waiting: int  #: in the queue
+    lined: int  #: of those that run: they wait for room in a member (`gate.lines`)
     pending_bytes: int
     freed: int  #: requests that have ended, since the start
     busy_s: float  #: the sum of the seconds for which they ran
     closed: bool
     def __init__(self, most: int, most_bytes: int, wake: Callable[[], None]) -> None:
-        """`wake` is called as a slot becomes free while a request waits."""
+        """`wake` is called as a slot becomes free while a request waits, for a slot or for room in a member."""
 
     def admits(self, body_bytes: int) -> bool:
         """Whether a new request may run now: a slot is free, nobody waits for one, and its body has room."""

@@ -38,7 +38,7 @@ cdef class Slots:
         self.running -= 1
         self.freed += 1
         self.busy_s += seconds
-        if self.waiting:
+        if self.waiting or self.lined:
             self.wake()
         return 0
 

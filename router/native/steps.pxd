@@ -20,6 +20,7 @@ cdef extern from "steps.hpp" namespace "headgate" nogil:
         kUrl
         kBreaker
         kSlowHost
+        kNoRoom
         kFailed
         kRefused
         kClientGone

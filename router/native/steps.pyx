@@ -13,7 +13,7 @@ CAUSES = (
     ("admit", "bounds"), ("admit", "key"),
     ("score", "error"),
     ("decide", "no_member"),
-    ("frame", "url"), ("frame", "breaker"), ("frame", "slow_host"),
+    ("frame", "url"), ("frame", "breaker"), ("frame", "slow_host"), ("frame", "no_room"),
     *[("pass_on", why) for why in _LATER],
     *[("end", why) for why in _LATER],
 )

@@ -6,10 +6,12 @@ For the pool that there is at the moment, which may change. Knows neither how me
 
 import time
 from collections.abc import Callable
+from functools import partial
 
 import msgspec
 
 from router.errors import RouterError
+from router.gate.gate import Gate
 from router.native.fleet import Fleet, Picks
 from router.native.policy import Numbers
 from router.native.steering import Steering
@@ -18,6 +20,7 @@ from router.observe.metrics import Metrics
 from router.pipeline.decider import Decider
 from router.pipeline.elsewhere import score_elsewhere
 from router.pipeline.holders import Holders
+from router.pipeline.late import Late
 from router.pipeline.leg import Leg, not_again
 from router.pipeline.request import Request
 from router.pipeline.threads import LARGE_BODY_BYTES, Threads
@@ -33,7 +36,8 @@ from router.types import MEMBER_ROUTES, Decision, Query, Scores, Snapshot
 class PoolDesk:
     """Implements `request.Desk`."""
 
-    def __init__(self, decider: Decider, metrics: Metrics, ledger: Ledger) -> None:
+    def __init__(self, decider: Decider, metrics: Metrics, ledger: Ledger, gate: Gate, most_wait_s: float) -> None:
+        """`most_wait_s`: no model is waited for longer, where another one is there sooner."""
         self.pool: tuple[PoolMember, ...] = ()  #: one a model
         self.fleet: Fleet | None = None  #: its engines; None: a member is of a kind that shows no lane
         self.edition = 0  #: of the pool: another number after each change of its members
@@ -45,10 +49,15 @@ class PoolDesk:
         self._ledger = ledger
         self._holders = Holders(lambda: self.pool)
         self._picks: Picks | None = None  #: of the decision made last
+        self.late = Late(gate, self.engine_of, self._model_of, self.begin_late, most_wait_s)
 
     def begin(self, request: Request) -> None:
-        """Score, decide, hand over. Raises `RouterError`."""
+        """Score, decide, hand over, or wait for room. Raises `RouterError`."""
         self._follow(request)
+        begun = time.perf_counter()
+        if request.known_scores is not None:  # it has waited since
+            self._begin(request, request.known_scores, begun)
+            return
         if request.query.kind in WHOLE:
             request.atypical = True  # it has no answer whose length could be learnt
             request.begin(self._decider.unscored(len(request.body)))
@@ -57,10 +66,12 @@ class PoolDesk:
             score_elsewhere(request, self._decider, self.threads, self.pool, self._metrics, self._count)
             request.keep_deadline()
             return
-        begun = time.perf_counter()
-        request.begin(self._decider.scoring.score(request.query))
-        assert request.decision is not None
-        self._count(request.decision, begun)
+        self._begin(request, self._decider.scoring.score(request.query), begun)
+
+    def _begin(self, request: Request, scores: Scores, begun: float) -> None:
+        request.begin(scores)
+        if request.decision is not None:
+            self._count(request.decision, begun)
 
     def begin_again(self, request: Request) -> None:
         self.begin(request)
@@ -85,22 +96,27 @@ class PoolDesk:
             settings = settled(query, settings, [member.state() for member in self.pool], pooling)
         return self._holders.rule(query, settings) if query.response_id else settings
 
-    def choose(self, request: Request) -> Decision:
+    def choose(self, request: Request) -> Decision | None:
         assert request.known_scores is not None
-        return self._choose(request, request.known_scores, request.settings)
+        decision = self.late.choose(request, partial(self._decide, request, request.known_scores))
+        if decision is not None:
+            self._note(request, decision)
+        return decision
 
-    def _choose(
+    def _decide(
         self, request: Request, scores: Scores, settings: Settings, barred: PoolMember | None = None
     ) -> Decision:
-        """Decide, and note the leg. Raises `RouterError`."""
+        """Raises `RouterError`."""
         legs = request.legs
-        decision = self.decide(request.query, scores, settings, legs[0].decision.id if legs else "", barred)
-        legs.append(Leg(decision))
-        if self.steering is not None and len(legs) == 1 and isinstance(decision.numbers, Numbers):
+        return self.decide(request.query, scores, settings, legs[0].decision.id if legs else "", barred)
+
+    def _note(self, request: Request, decision: Decision) -> None:
+        """It begins a leg."""
+        request.legs.append(Leg(decision))
+        if self.steering is not None and len(request.legs) == 1 and isinstance(decision.numbers, Numbers):
             decision.numbers.note(self.steering)
         if request.query.own_id:
             self._holders.note(request.query.own_id, self.engine_of(decision))
-        return decision
 
     def decide(
         self, query: Query, scores: Scores, settings: Settings, again: str = "", barred: PoolMember | None = None
@@ -122,6 +138,10 @@ class PoolDesk:
         """The engine that `decision` chose."""
         engines = engines_of(self.pool[decision.member])
         return engines[0 if decision.numbers is None else max(0, decision.numbers.replica)]
+
+    def _model_of(self, engine: PoolMember) -> int:
+        """Its index; below 0: it is none of the pool's any more."""
+        return next((i for i, member in enumerate(self.pool) if any(engine is each for each in engines_of(member))), -1)
 
     def hand_over(self, decision: Decision) -> tuple[PoolMember, float]:
         """The engine that the last decision chose, which gets the request now, and the share of its prompt that it was
@@ -145,9 +165,10 @@ class PoolDesk:
         if settings.rule == "pinned" and settings.pinned in excluded:  # it may be its canary that failed
             return None
         try:
-            decision = self._choose(request, request.known_scores, settings, request.held_by)
+            decision = self._decide(request, request.known_scores, settings, request.held_by)
         except RouterError:
             return None
+        self._note(request, decision)
         self._metrics.decided(decision.model, "retry", 0.0)
         return decision
 

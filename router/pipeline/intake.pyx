@@ -164,6 +164,8 @@ cdef class Intake:
         cdef Lane lane = self.fleet.lane(choice.member, numbers.decided.members[choice.member].replica)
         if lane.send is None or lane.probed:
             return self._leave(causes.kUrl if not lane.framed else causes.kBreaker if lane.probed else causes.kSlowHost)
+        if not lane.load.load.open():
+            return self._leave(causes.kNoRoom)
         cdef BaseRequest request = <BaseRequest>new_of(self.request_class)
         request.requests, request.lane, request.numbers, request.native = self.requests, lane, numbers, True
         request.member, request.stream, request.edition = choice.member, self.chat.stream, self.edition

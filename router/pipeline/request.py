@@ -1,8 +1,8 @@
 """One accepted request: from its scores to its only end. Tried once more, elsewhere, while nothing has been streamed.
 
-    new -> (queued) -> (scoring) -> waiting --first chunk--> answering --> finished, failed or cancelled
-                                     |   ^
-                                     +---+ another member, at most once
+    new -> (queued) -> (scoring) -> (queued) -> waiting --first chunk--> answering --> finished, failed or cancelled
+            a slot                   room        |   ^
+                                                 +---+ another member, at most once
 
 Native code may have begun it (`pipeline.intake`), and passes on its chunks and its good end (`native.request`). What it
 needs in Python is then made when first read. Knows no HTTP. All of it runs on the event loop's thread.
@@ -43,8 +43,8 @@ class Desk(Protocol):
         """How to decide for it. Raises `RouterError`."""
         ...
 
-    def choose(self, request: "Request") -> Decision:
-        """Decide for `request` on the pool as it is now. Raises `RouterError`."""
+    def choose(self, request: "Request") -> Decision | None:
+        """Decide for `request` on the pool as it is now; None: it waits for room there. Raises `RouterError`."""
         ...
 
     def choose_again(self, request: "Request", failure: Failure) -> Decision | None:
@@ -148,9 +148,14 @@ class Request(BaseRequest):
     # Its steps
 
     def begin(self, scores: Scores) -> None:
-        """Decide and hand over. Raises `RouterError` when that fails; the request has then not begun."""
+        """Decide and hand over, or wait for room. Raises `RouterError` when that fails; the request has then not
+        begun."""
         self.known_scores = scores
-        decision = self.known_decision = self.desk.choose(self)
+        decision = self.desk.choose(self)
+        if decision is None:
+            self.keep_deadline()
+            return
+        self.known_decision = decision
         try:
             self._hand_over(decision)
         except RouterError as error:

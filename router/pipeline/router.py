@@ -99,8 +99,10 @@ class Router:
         )
         self._decider = Decider(config, scoring, self._adapters, live=start)
         self.ledger = Ledger()
-        self._desk = PoolDesk(self._decider, self.metrics, self.ledger)
         self.gate = Gate(config.server.limits, self.metrics)
+        limits = config.server.limits
+        most_wait_s = min(limits.queue_s, limits.wait_s or limits.queue_s)
+        self._desk = PoolDesk(self._decider, self.metrics, self.ledger, self.gate, most_wait_s)
         self.journal: Journal | None = None
         self.feedback: Feedback | None = None
         self.batches: Batches | None = None
@@ -248,6 +250,7 @@ class Router:
         """Serve with `pool`, whose config is that of `ways`, from now on: in one step. What was handed over stays where
         it is; what was not is decided anew."""
         place(ways.config, pool)
+        self._desk.late.hold(self.pool, pool)
         self.config, self.pool, self._desk.pool = ways.config, pool, by_model(ways.config.pool, pool)
         self._desk.edition += 1
         self._decider.hold(ways)
@@ -306,7 +309,7 @@ class Router:
     ) -> Request:
         if permit is not None:
             return self._submit(query, body, sink, traceparent, permit)
-        permit = self.gate.take(query.key_id, body)
+        permit = self.gate.take(query.key_id, body, query.priority)
         try:
             return self._submit(query, body, sink, traceparent, permit)
         except BaseException:
@@ -324,6 +327,7 @@ class Router:
         request = Request(self._requests, query, settings, body, sink, traceparent, permit)
         if permit.waiting:
             request.go("queued")
+            self.gate.rank(permit, query.priority, query.deadline_s)
             permit.wait(lambda: self._desk.begin_late(request), request.refuse)
             request.keep_deadline()
         else:

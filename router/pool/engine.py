@@ -221,6 +221,7 @@ class EngineMember(Laned):
             await self._give_up("its start was given up")
             raise
         self._hello = hello
+        self._load.most_running = hello.max_running
         if missing := self.adapters.told(hello.adapters):
             log.warning("engine %r: adapters that could not be loaded again: %s", self.name, ", ".join(missing))
         self.described(frozenset(hello.capabilities), hello.context_tokens)

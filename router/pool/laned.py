@@ -1,6 +1,7 @@
 """A member that has a `Lane`: the state that native decisions read."""
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, TypedDict
 
 from router.ipc.messages import Load
@@ -57,6 +58,7 @@ class Laned:
     _drained = False
     sleeper: Sleeper | None = None  #: of one that sleeps when it is idle
     _told_asleep = False  #: its load is that of one that sleeps
+    on_drain: Callable[[], None] | None = None  #: called before it takes no new requests
 
     @property
     def phase(self) -> MemberPhase:
@@ -82,12 +84,23 @@ class Laned:
         return self._phase in ASLEEP or (sleeper.state == "waking" and self._phase in ("starting", "restarting"))
 
     @property
+    def load(self) -> LoadTracker:
+        return self._load
+
+    @property
+    def has_room(self) -> bool:
+        """A request that goes to it now starts at once, or next; of one that sleeps, wakes it."""
+        return self.wakeable or self._load.room
+
+    @property
     def drained(self) -> bool:
         """It is to get no new requests, in whatever phase it is."""
         return self._drained
 
     def drain(self, drained: bool) -> None:
         """Give it no new requests, or some again; those under way go on."""
+        if drained and self.on_drain is not None:
+            self.on_drain()
         self._drained = drained
         if self._phase in ("ready", "draining"):
             self.phase = "ready"

@@ -139,7 +139,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
             "unknown key 'dtype' - at `$.pool[0]`; an argument of vLLM stands under `engine_args`",
         ),
         ("server: {limits: {foo: 4}}", "expected one of body_bytes, header_bytes, headers"),
-        ("server: {limits: {foo: 4}}", "and 8 more"),
+        ("server: {limits: {foo: 4}}", "and 9 more"),
         ("pool: [{name: a, model: x, env: {A: 1}}]", "Expected `str`, got `int` - at `$.pool[0].env.A`; quote it"),
         ("secret_variables: [PATH]", "unknown key 'secret_variables'; expected one of version, server, pool"),
         ("pool: [{name: a, kind: openai, url: 'http://u:p@h:x'}]", "got 'http://***@h:x': its host or port"),

@@ -14,7 +14,7 @@ ENDS = {"finished", "failed", "cancelled"}
 ALLOWED = {
     ("new", "queued"), ("new", "scoring"), ("new", "waiting"), ("new", "failed"),
     ("queued", "scoring"), ("queued", "waiting"), ("queued", "failed"), ("queued", "cancelled"),
-    ("scoring", "waiting"), ("scoring", "failed"), ("scoring", "cancelled"),
+    ("scoring", "queued"), ("scoring", "waiting"), ("scoring", "failed"), ("scoring", "cancelled"),
     ("waiting", "waiting"), ("waiting", "answering"), ("waiting", "failed"), ("waiting", "cancelled"),
     ("answering", "finished"), ("answering", "failed"), ("answering", "cancelled"),
 }  # fmt: skip

@@ -5,7 +5,8 @@
 outlives a killed host), `deaf` (answers no ping), `capabilities`, `core` (a process, by whose end the host fails all
 its requests and ends, as by that of an engine core), `metrics` (its page, `ASKED` in it: how often it was asked; null:
 no answer), `verbs` (of its Hello), `lora_modules` (its adapters), `refuses_again` (names of those that it does not load
-again), `on` (scripts of what an operator asks, by path).
+again), `on` (scripts of what an operator asks, by path), `max_running` (of its Hello; it runs more all the same, and an
+echo tells the `most` that it had at once, of all its connections).
 A request's `user` field holds its script, JSON: `["chunk", text, times]`, `["done"]`, `["fail", status, code,
 retryable]`, `["sleep", s]`, `["await", path]` (a file), `["die"]`, `["garbage"]`, `["hang"]`,
 `["hang_up"]` (the connection), `["stranger"]` (frames of an id that does not exist), `["twice"]` (a second end),
@@ -49,9 +50,12 @@ CORE_DIED = b'{"error":{"message":"the engine died","type":"engine_error","code"
 
 
 class ScriptedHost:
-    """One connection."""
+    """One connection of `hosts`."""
 
-    def __init__(self, spec: HostSpec, owners: "Owners[ScriptedHost]") -> None:
+    most = 0
+
+    def __init__(self, spec: HostSpec, owners: "Owners[ScriptedHost]", hosts: "list[ScriptedHost]") -> None:
+        self._hosts = hosts
         self._args = spec.engine_args
         self._owners = owners
         self._name = spec.name
@@ -76,6 +80,7 @@ class ScriptedHost:
                 model=self._args.get("called", self._name),
                 capabilities=able,
                 context_tokens=context_tokens,
+                max_running=self._args.get("max_running", 0),
                 pid=os.getpid(),
                 verbs=tuple(self._args.get("verbs", _VERBS if "metrics" in self._args else _VERBS[1:])),
                 adapters=self._adapters,
@@ -93,6 +98,8 @@ class ScriptedHost:
                 self._channel.close()
         elif isinstance(message, Submit):
             self._tasks[message.id] = task = asyncio.create_task(self._play(message))
+            running = sum(len(host._tasks) for host in self._hosts)
+            ScriptedHost.most = max(ScriptedHost.most, running)
             task.add_done_callback(lambda _: self._tasks.pop(message.id, None))
         elif isinstance(message, Abort):
             self._aborted += 1
@@ -161,6 +168,7 @@ class ScriptedHost:
             mps = {key: value for key, value in os.environ.items() if key.startswith("CUDA_MPS_")}
             answer |= {"mps": mps} if mps else {}
             answer |= {"adapter": submit.adapter} if submit.adapter else {}
+            answer |= {"most": self.most, "priority": submit.priority} if "max_running" in self._args else {}
             self._send(Chunks([(id, json.dumps(answer).encode())]))
         elif what == "chunk":
             text, times = step[1], step[2] if len(step) > 2 else 1
@@ -227,7 +235,7 @@ async def serve(spec: HostSpec) -> None:
     owners: Owners[ScriptedHost] = Owners(lambda: os._exit(0))
 
     def connected() -> Channel:
-        hosts.append(ScriptedHost(spec, owners))
+        hosts.append(ScriptedHost(spec, owners, hosts))
         return Channel(hosts[-1], loop)
 
     server = await loop.create_unix_server(connected, spec.socket)

@@ -208,6 +208,6 @@ def _facts(engine: Any, abilities: tuple[str, ...]) -> Facts:
         capabilities=abilities,
         context_tokens=engine.model_config.max_model_len,
         kv_tokens=kv_tokens,
-        max_running=config.scheduler_config.max_num_seqs,
+        max_running=config.scheduler_config.max_num_seqs * config.parallel_config.data_parallel_size,
         version=f"vllm {vllm.__version__}",
     )

@@ -195,7 +195,7 @@ class Lane:
             in_flight=len(member.lane.calls) if isinstance(member, EngineMember) else len(lines),
             most_running=member.most_running if isinstance(member, EngineMember) else 0,
             kv_use=state.kv_use,
-            live_waits=gate_waits,
+            live_waits=gate_waits or (isinstance(member, EngineMember) and member.load.lined > 0),
         )
         reading = sum(line.prompt_tokens for line in lines if now_s < line.reading_until_s)
         free = slack(seen, self._settings.running)

@@ -34,7 +34,7 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     in_flight: int = 0  #: all requests that it has, the lines among them
     most_running: int = 0  #: sequences that its engine runs at once; 0: not known
     kv_use: float = 0.0  #: 0..1
-    live_waits: bool = False  #: requests wait at the gate for a slot
+    live_waits: bool = False  #: requests wait at the gate for a slot, or for room in this member
 
 
 class Slack(msgspec.Struct, frozen=True):
