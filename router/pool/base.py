@@ -31,6 +31,8 @@ class MemberStatus(msgspec.Struct, frozen=True, kw_only=True):
     pid: int = 0
     engine_version: str = ""
     in_flight: int = 0
+    lined: int = 0  #: requests that wait before it until it has room
+    most_running: int = 0  #: sequences that it runs at once; 0: not known
     devices: tuple[str, ...] = ()  #: by index; empty: the CPU, another machine, or all devices of this one
     memory_share: float | None = None  #: of each of its devices; None: as vLLM decides
     usd_per_hour: float = 0.0  #: of what it holds

@@ -187,6 +187,8 @@ class EngineMember(Laned):
             pid=0 if process is None else process.pid,
             engine_version="" if self._hello is None else self._hello.engine_version,
             in_flight=len(self._calls),
+            lined=self._load.lined,
+            most_running=self.most_running,
             devices=self.loader.devices,
             memory_share=memory_share(self._spec.engine_args),
             usd_per_hour=round(self._load.usd_per_s * 3600.0, 6),

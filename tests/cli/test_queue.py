@@ -70,26 +70,23 @@ async def ask(
     return Answer(key, int(first.split()[1]) if first else 0, fields, answer)
 
 
-def metric(server: Serve, name: str) -> float:
-    with server.open("/metrics") as response:
-        lines = response.read().decode().splitlines()
-    return next((float(line.rpartition(" ")[2]) for line in lines if line.startswith(f"{name} ")), 0.0)
+def members(server: Serve, field: str) -> int:
+    """The sum over the pool."""
+    with server.open("/members", admin=True) as response:
+        return sum(member[field] for member in json.loads(response.read())["members"])
 
 
-def wait_length(server: Serve, length: int) -> None:
-    wait_until(
-        lambda: metric(server, "headgate_queue_length") == length,
-        lambda: f"{metric(server, 'headgate_queue_length')}\n{server.errors}",
-    )
+def wait_for(server: Serve, field: str, count: int) -> None:
+    wait_until(lambda: members(server, field) == count, lambda: f"{members(server, field)}\n{server.errors}")
 
 
-async def waiting(server: Serve, length: int) -> None:
-    await asyncio.to_thread(wait_length, server, length)
+async def waiting(server: Serve, count: int) -> None:
+    await asyncio.to_thread(wait_for, server, "lined", count)
 
 
 async def full(server: Serve) -> None:
     """Until its one engine has as many as it may have."""
-    await asyncio.to_thread(wait_until, lambda: metric(server, 'headgate_member_in_flight{model="small"}') == IN_ENGINE)
+    await asyncio.to_thread(wait_for, server, "in_flight", IN_ENGINE)
 
 
 def gated(path: Path) -> list[Any]:
@@ -122,7 +119,7 @@ async def test_in_a_burst_of_five_times_what_can_be_served_each_is_answered_or_t
     assert {answer.model for answer in answers if answer.status == 200} == {"small", "large"}
     served = Counter(answer.key for answer in answers if answer.status == 200)
     assert min(served[key] for key in keys) >= 0.5 * max(served.values()), served
-    wait_length(server, 0)
+    await waiting(server, 0)
     server.signal(signal.SIGTERM)
     code, errors = server.end()
     assert (code, "Traceback" in errors) == (0, False), errors
@@ -134,18 +131,18 @@ async def test_an_engine_that_is_killed_while_many_wait_leaves_none_without_an_e
     gate = tmp_path / "gate"
     server = serve(config(pool=pool()))
     auto = [asyncio.create_task(ask(server, gated(gate))) for _ in range(20)]
-    await waiting(server, 20 - IN_ENGINE)  # the small one is chosen by none: waiting is predicted to be short
+    await waiting(server, 20 - 2 * IN_ENGINE)
     pinned = [asyncio.create_task(ask(server, gated(gate), "large")) for _ in range(5)]
-    await waiting(server, 25 - IN_ENGINE)
+    await waiting(server, 25 - 2 * IN_ENGINE)
     with server.open("/members", admin=True) as response:
-        members = {each["name"]: each for each in json.loads(response.read())["members"]}
-    os.kill(members["large"]["pid"], signal.SIGKILL)
+        pids = {each["name"]: each["pid"] for each in json.loads(response.read())["members"]}
+    os.kill(pids["large"], signal.SIGKILL)
     gate.touch()
     ends = await asyncio.gather(*auto, *pinned)
     assert {answer.status for answer in ends[:20]} == {200}
     assert {answer.model for answer in ends[:20]} <= {"small", "large"}
     assert {answer.status for answer in ends[20:]} <= {200, 503}
-    wait_length(server, 0)
+    await waiting(server, 0)
     wait_until(lambda: "was lost" in server.errors)
     assert "Traceback" not in server.errors
 
