@@ -157,7 +157,7 @@ class Load {
   // step idles. What other clients of the engine have counts too. An engine whose cache is full runs no more than it
   // does.
   bool room() const {
-    if (most_running <= 0) return true;
+    if (most_running <= 0 || in_flight <= 0) return true;  // one at a time, whatever the engine claims
     int64_t most = most_running, held = in_flight;
     if (reported_) {
       if (frame.waiting > 0 && frame.kv_use >= kFullCache) most = std::min(most, std::max<int64_t>(frame.running, 1));

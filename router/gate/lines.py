@@ -130,6 +130,11 @@ class Line:
         self.told(-1)
         return waits
 
+    def per_second(self, now_s: float) -> float:
+        """How many of its requests the member begins."""
+        self.rate.seen(now_s)
+        return self.rate.per_second(now_s)
+
     def told(self, more: int) -> None:
         self.lines.slots.lined += more
         self.member.load.lined = len(self.queue)
@@ -188,27 +193,22 @@ class Lines:
         if line is None:
             line = self._lines[member] = Line(self, member)
             member.on_drain = partial(self.release, member)
-        line.rate.seen(now_s)
         waits.permit.lined_s = waits.permit.lined_s or now_s
         line.add(waits)
         if self._timer is None:
             self._timer = self._running_loop().call_later(LOOK_S, self._look_all)
         most_wait_s = self._most_wait_s
-        return most_wait_s is None or self._shed(line, waits, most_wait_s, line.rate.per_second(now_s))
+        return most_wait_s is None or self._shed(line, waits, most_wait_s, line.per_second(now_s))
 
     def refusal(self, member: Member, waits: Waits) -> Overloaded:
         """What is told to one that may not wait for the member, nor for any other."""
         line, most_wait_s, now_s = self._lines[member], self._most_wait_s or 0.0, self._clock()
-        line.rate.seen(now_s)
-        rate, count = line.rate.per_second(now_s), len(line.queue)
-        wait_s = self._promises.make(
-            waits.name,
-            now_s,
-            max(0.0, (count + 1) / rate - most_wait_s),
-            rate,
-            again=False,
-            since_s=waits.permit.since_s,
-        )
+        rate, count = line.per_second(now_s), len(line.queue)
+        over_s = max(0.0, (count + 1) / rate - most_wait_s)
+        # Those who were told before may go to any member, as it may.
+        promised = rate if waits.pinned else sum(each.per_second(now_s) for each in self._lines.values())
+        since_s = waits.permit.since_s
+        wait_s = self._promises.make(waits.name, now_s, over_s, promised, again=False, since_s=since_s)
         self._metrics.refused("wait")
         why = f"{count} requests wait for {member.name!r}, as many as it begins in {most_wait_s:g} s"
         return Overloaded(why, retry_after_s=wait_s)

@@ -77,7 +77,7 @@ class Late:
             return decision
         return decide(msgspec.structs.replace(settings, slo_ttft_s=self._most_wait_s))
 
-    def _without(self, tried: Sequence[Laned], settings: Settings) -> Settings:
+    def _without(self, tried: Sequence[object], settings: Settings) -> Settings:
         places = frozenset(i for i, each in enumerate(self._pool()) if any(each is member for member in tried))
         return msgspec.structs.replace(settings, excluded=settings.excluded | places)
 

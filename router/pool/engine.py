@@ -289,11 +289,6 @@ class EngineMember(Laned):
     def in_flight(self) -> int:
         return len(self._calls)
 
-    @property
-    def most_running(self) -> int:
-        """Sequences that the engine runs at once; 0: it has not said."""
-        return 0 if self._hello is None else max(0, self._hello.max_running)
-
     # For the supervisor
 
     def ping(self) -> None:

@@ -88,6 +88,11 @@ class Laned:
         return self._load
 
     @property
+    def most_running(self) -> int:
+        """Sequences that the engine runs at once; 0: it has not said."""
+        return self._load.most_running
+
+    @property
     def has_room(self) -> bool:
         """A request that goes to it now starts at once, or next; of one that sleeps, wakes it."""
         return self.wakeable or self._load.room

@@ -133,7 +133,8 @@ def _count(seen: Sequence[Seen], records: Sequence[Record], scrape: Scrape) -> N
     late = sum(record.error == "rate_limit_error" for record in records)
     # One whose large body is still being read then is refused, and was never accepted.
     reading = sum(each.ask.large and each.ask.number not in accepted for each in seen)
-    assert late <= refusals["queue_time",] <= late + reading, f"{late} records, {reading} large bodies: {refusals}"
+    waited = refusals["queue_time",] + refusals["displaced",]
+    assert late <= waited <= late + reading, f"{late} records, {reading} large bodies: {refusals}"
     retries = sum(leg.retried for record in records for leg in record.legs)
     assert scrape.by("decisions_total", "reason")["retry",] == retries, f"{retries} legs were retried"
 

@@ -1,6 +1,6 @@
 """What it costs to wait: 100,000 requests are in the gate's queue, one joins and the first one leaves. One JSON line.
 
-    python bench/queue.py [--waiting 100000] [--keys 1000] [--rounds 200]
+    python bench/waiting.py [--waiting 100000] [--keys 1000] [--rounds 200]
 
 Of `keys` keys and three priorities, half of them with a deadline. The median round of CPU time, in microseconds a pair,
 Python's calls included; the contestant is a list that is kept sorted (`bisect`), which has the order but no fairness.
