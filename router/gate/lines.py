@@ -189,10 +189,7 @@ class Lines:
     def wait(self, member: Member, waits: Waits) -> bool:
         """Until the member has room. False: it would come last, and wait too long; it does not wait."""
         now_s = self._clock()
-        line = self._lines.get(member)
-        if line is None:
-            line = self._lines[member] = Line(self, member)
-            member.on_drain = partial(self.release, member)
+        line = self._line_of(member)
         waits.permit.lined_s = waits.permit.lined_s or now_s
         line.add(waits)
         if self._timer is None:
@@ -202,7 +199,7 @@ class Lines:
 
     def refusal(self, member: Member, waits: Waits) -> Overloaded:
         """What is told to one that may not wait for the member, nor for any other."""
-        line, most_wait_s, now_s = self._lines[member], self._most_wait_s or 0.0, self._clock()
+        line, most_wait_s, now_s = self._line_of(member), self._most_wait_s or 0.0, self._clock()
         rate, count = line.per_second(now_s), len(line.queue)
         over_s = max(0.0, (count + 1) / rate - most_wait_s)
         # Those who were told before may go to any member, as it may.
@@ -248,6 +245,13 @@ class Lines:
                 line.add(waits)
 
     # Within
+
+    def _line_of(self, member: Member) -> Line:
+        line = self._lines.get(member)
+        if line is None:
+            line = self._lines[member] = Line(self, member)
+            member.on_drain = partial(self.release, member)
+        return line
 
     def _look_all(self) -> None:
         """The timer's call. Whoever enters a line meanwhile needs no timer of its own."""

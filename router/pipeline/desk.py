@@ -139,7 +139,7 @@ class PoolDesk:
         engines = engines_of(self.pool[decision.member])
         return engines[0 if decision.numbers is None else max(0, decision.numbers.replica)]
 
-    def _model_of(self, engine: PoolMember) -> int:
+    def _model_of(self, engine: object) -> int:
         """Its index; below 0: it is none of the pool's any more."""
         return next((i for i, member in enumerate(self.pool) if any(engine is each for each in engines_of(member))), -1)
 

@@ -36,13 +36,16 @@ class Late:
     def __init__(
         self,
         gate: Gate,
-        pool: Callable[[], Sequence[PoolMember]],
+        engine_of: Callable[[Decision], PoolMember],
+        model_of: Callable[[object], int],
         begin: Callable[[Request], None],
         most_wait_s: float,
     ) -> None:
-        """`begin`: decides for a request whose turn came."""
+        """`engine_of`: that a decision chose; `model_of`: an engine's, as decisions count them, below 0 where it is
+        none of the pool's. `begin`: decides for a request whose turn came."""
         self._gate = gate
-        self._pool = pool
+        self._engine_of = engine_of
+        self._model_of = model_of
         self._begin = begin
         self._most_wait_s = most_wait_s
 
@@ -51,14 +54,14 @@ class Late:
         `decide` raises, and `Overloaded` where it may wait for nobody."""
         lines, settings = self._gate.lines, request.settings
         decision = self._first_choice(request, decide) if lines.barred is None else None
-        tried: list[Laned] = [lines.barred] if isinstance(lines.barred, Laned) else []
+        tried = [lines.barred] if isinstance(lines.barred, Laned) else []
         while True:
             if decision is None:
                 try:
                     decision = decide(self._without(tried, settings))
                 except RouterError:
                     raise lines.refusal(tried[0], self._waits(request)) from None
-            member = self._pool()[decision.member]
+            member = self._engine_of(decision)
             if not isinstance(member, Laned) or self._admits(request, member):
                 return decision
             if lines.wait(member, self._waits(request)):
@@ -72,18 +75,19 @@ class Late:
         decision = decide(settings)
         if settings.rule == "pinned" or settings.slo_ttft_s is not None or request.query.slo_ttft_s is not None:
             return decision
-        member = self._pool()[decision.member]
+        member = self._engine_of(decision)
         if not isinstance(member, Laned) or self._admits(request, member):
             return decision
         return decide(msgspec.structs.replace(settings, slo_ttft_s=self._most_wait_s))
 
     def _without(self, tried: Sequence[object], settings: Settings) -> Settings:
-        places = frozenset(i for i, each in enumerate(self._pool()) if any(each is member for member in tried))
-        return msgspec.structs.replace(settings, excluded=settings.excluded | places)
+        """Of several engines of a model the best one was tried."""
+        models = frozenset(model for engine in tried if (model := self._model_of(engine)) >= 0)
+        return msgspec.structs.replace(settings, excluded=settings.excluded | models)
 
-    def hold(self, pool: Sequence[PoolMember]) -> None:
-        """The pool is to be this one: those that wait for a member that leaves, by its name, go to it now."""
-        for member in self._pool():
+    def hold(self, before: Sequence[PoolMember], pool: Sequence[PoolMember]) -> None:
+        """The engines are to be those of `pool`: who waits for one that leaves, by its name, goes to it now."""
+        for member in before:
             if isinstance(member, Laned) and member not in pool:
                 self._gate.lines.release(member)
 

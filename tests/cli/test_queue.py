@@ -253,5 +253,18 @@ async def test_those_that_wait_by_name_for_a_member_that_is_removed_are_answered
     assert (await ask(server, ECHO, "small")).status == 404
 
 
+async def test_of_several_engines_of_a_model_none_gets_more_than_its_share_while_requests_wait(
+    serve: Callable[..., Serve], config: Callable[..., Path], tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    server = serve(config(pool=[{**pool()[0], "replicas": 2}]))
+    asked = [asyncio.create_task(ask(server, gated(gate), "small")) for _ in range(12)]
+    await waiting(server, 12 - 2 * IN_ENGINE)
+    gate.touch()
+    answers = await asyncio.gather(*asked)
+    assert {answer.status for answer in answers} == {200}
+    assert most_at_once(list(answers)) == IN_ENGINE
+
+
 def admin_of(server: Serve) -> str:
     return server.admin.removeprefix("http://")

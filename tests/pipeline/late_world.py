@@ -26,6 +26,7 @@ class Engine(Laned):
 
     def __init__(self, world: "World", name: str, most: int, mean_s: float, usd_per_hour: float) -> None:
         self.name, self.world, self.mean_s = name, world, mean_s
+        self.model = name
         member = Member(
             name=name, usd_per_hour=usd_per_hour, prefill_tokens_per_s=1e6, time_per_output_token_s=mean_s / OUTPUT,
             mean_output_tokens=OUTPUT, context_tokens=1_000, capabilities=("chat",),
@@ -136,7 +137,8 @@ class World:
         self.small, self.large = self.pool
         self.late = Late(
             self.gate,
-            lambda: self.pool,
+            lambda decision: self.pool[decision.member],
+            lambda engine: self.pool.index(engine),
             lambda asked: asked.begin(),
             min(queue_s, self.gate.lines._most_wait_s or queue_s),
         )  # type: ignore[arg-type, attr-defined, return-value]
