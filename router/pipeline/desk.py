@@ -10,6 +10,7 @@ from functools import partial
 
 import msgspec
 
+from router.config import Limits
 from router.errors import RouterError
 from router.gate.gate import Gate
 from router.native.fleet import Fleet, Picks
@@ -36,8 +37,7 @@ from router.types import MEMBER_ROUTES, Decision, Query, Scores, Snapshot
 class PoolDesk:
     """Implements `request.Desk`."""
 
-    def __init__(self, decider: Decider, metrics: Metrics, ledger: Ledger, gate: Gate, most_wait_s: float) -> None:
-        """`most_wait_s`: no model is waited for longer, where another one is there sooner."""
+    def __init__(self, decider: Decider, metrics: Metrics, ledger: Ledger, gate: Gate, limits: Limits) -> None:
         self.pool: tuple[PoolMember, ...] = ()  #: one a model
         self.fleet: Fleet | None = None  #: its engines; None: a member is of a kind that shows no lane
         self.edition = 0  #: of the pool: another number after each change of its members
@@ -49,6 +49,8 @@ class PoolDesk:
         self._ledger = ledger
         self._holders = Holders(lambda: self.pool)
         self._picks: Picks | None = None  #: of the decision made last
+        #: No model is waited for longer, where another one is there sooner.
+        most_wait_s = min(limits.queue_s, limits.wait_s or limits.queue_s)
         self.late = Late(gate, self.engine_of, self._model_of, self.begin_late, most_wait_s)
 
     def begin(self, request: Request) -> None:

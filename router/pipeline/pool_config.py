@@ -1,16 +1,24 @@
 """The config that a pool has after a change: what goes on stays as it runs, what is started gets what it needs."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
 from router import config as configuration
 from router.config import Config, Member
+from router.errors import ArgumentsRefused, ConfigError
 from router.pipeline.pool_plan import SOFT_KEYS, Plan
 from router.pool.environment import Machine, placed
 
 _OF_POOL = re.compile(r"\$\.pool\[(\d+)\](.*)")
+
+
+def refusal_in_file(pool: Sequence[Member], refused: ArgumentsRefused) -> ConfigError:
+    """What vLLM said of an engine's argument, and where that stands in the file."""
+    names = [member.name for member in pool]
+    at = configuration.in_file(pool, f"$.pool[{names.index(refused.member)}].engine_args")
+    return ConfigError(f"{refused.said} - at `{at}{refused.key and '.'}{refused.key}`")
 
 
 def config_after(

@@ -15,7 +15,7 @@ import msgspec
 
 from router import config as configuration
 from router.config import Config, Member, Objective, Routing
-from router.errors import ArgumentsRefused, ConfigError, EngineFailed, EngineStartError, NoEngine
+from router.errors import ArgumentsRefused, EngineFailed, EngineStartError, NoEngine
 from router.gate.gate import Gate
 from router.gate.permit import Permit
 from router.heads import Placement
@@ -38,6 +38,7 @@ from router.pipeline.ids import process_id
 from router.pipeline.library import ChatStream, Completion, ask, complete
 from router.pipeline.native_intake import fleet_of, follow, hear_engines, hold, intake_of
 from router.pipeline.operate import operate
+from router.pipeline.pool_config import refusal_in_file
 from router.pipeline.record import Ended
 from router.pipeline.repricing import Repricing
 from router.pipeline.request import Request
@@ -91,18 +92,12 @@ class Router:
             config = placed(config, self.machine, configuration.hub_folder(environment))
         self.config = config
         self.metrics = Metrics(process=False) if metrics is None else metrics
-        starts = start or pool is not None
-        self._adapters = (
-            PoolAdapters(lambda: self._desk.pool, lambda: configuration.taken_names(self.config.pool))
-            if starts
-            else None
-        )
+        adapters = PoolAdapters(lambda: self._desk.pool, lambda: configuration.taken_names(self.config.pool))
+        self._adapters = adapters if start or pool is not None else None
         self._decider = Decider(config, scoring, self._adapters, live=start)
         self.ledger = Ledger()
         self.gate = Gate(config.server.limits, self.metrics)
-        limits = config.server.limits
-        most_wait_s = min(limits.queue_s, limits.wait_s or limits.queue_s)
-        self._desk = PoolDesk(self._decider, self.metrics, self.ledger, self.gate, most_wait_s)
+        self._desk = PoolDesk(self._decider, self.metrics, self.ledger, self.gate, config.server.limits)
         self.journal: Journal | None = None
         self.feedback: Feedback | None = None
         self.batches: Batches | None = None
@@ -172,7 +167,7 @@ class Router:
             await self._close_journal()
             self._remove_folder(keep_logs=isinstance(error, EngineStartError))
             if isinstance(error, ArgumentsRefused):
-                raise self._refusal(error) from error
+                raise refusal_in_file(self.config.pool, error) from error
             raise
 
     def open_changes(self) -> None:
@@ -180,11 +175,6 @@ class Router:
         is ours."""
         if self.changes is not None:
             self.changes.barred = ""
-
-    def _refusal(self, refused: ArgumentsRefused) -> ConfigError:
-        names = [member.name for member in self.config.pool]
-        at = configuration.in_file(self.config.pool, f"$.pool[{names.index(refused.member)}].engine_args")
-        return ConfigError(f"{refused.said} - at `{at}{refused.key and '.'}{refused.key}`")
 
     async def stop(self) -> None:
         """End every request with an error and every engine. Idempotent."""
