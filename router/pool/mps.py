@@ -172,9 +172,10 @@ class Mps:
             raise EngineStartError(name, f"{who}: start it again")
         if not self._ours:
             raise EngineStartError(name, "the MPS control daemon does not answer, and is another server's to start")
+        if pid := self._control.pid():  # to end it would end the engines that run under it
+            raise EngineStartError(name, f"the MPS control daemon (process {pid}) does not answer")
         self._unwatch()
         try:
-            await self._control.end()
             await self._control.start()
         except MpsError as error:
             raise EngineStartError(name, str(error)) from error

@@ -138,6 +138,24 @@ async def test_our_daemon_that_was_lost_is_told_once_and_started_again_before_th
     await mps.stop()
 
 
+async def test_a_daemon_of_ours_that_runs_and_does_not_answer_fails_the_engine_s_start_and_is_not_ended(
+    stub: MpsStub, runtime: Path, made: Callable[..., Mps], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mps = made()
+    await mps.start()
+    pid = running(runtime / "mps" / "pipe")
+    stub.how("silent")
+    with monkeypatch.context() as patch:
+        patch.setattr(mps_control, "_ASK_S", 1.0)
+        with pytest.raises(EngineStartError, match=rf"the MPS control daemon \(process {pid}\) does not answer"):
+            await mps.variables(ENGINE)
+    assert running(runtime / "mps" / "pipe") == pid
+    stub.how("")
+    assert PIPES in await mps.variables(ENGINE)
+    await mps.stop()
+    assert stub.what == ["start", "quit"]
+
+
 @pytest.mark.parametrize(
     ("how", "why"),
     [
