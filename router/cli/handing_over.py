@@ -154,6 +154,8 @@ class HandingOver:
             return f"{why}: try again after it"
         if (ask.handover, ask.frames) != (HANDOVER_VERSION, PROTOCOL_VERSION):
             return f"release {ask.release} speaks other protocols than this server; end it and start that one"
+        if self._router.estate.mps is not None and not ask.mps:
+            return f"release {ask.release} would never end the MPS control daemon; end this server and start that one"
         if not hmac.compare_digest(ask.secret.encode(), self._config.supervision.host_secret.encode()):
             return "`supervision.host_secret` is another one here"
         return ""

@@ -194,7 +194,7 @@ def begin(config: Config) -> Takeover:
     hosts: list[Inherited] = []
     try:
         _check_versions(about)
-        line.send(Ask(secret=config.supervision.host_secret))
+        line.send(Ask(secret=config.supervision.host_secret, mps=True))
         offer = _offered(line, files)
         for _ in range(offer.hosts):
             host, given = line.receive(_ANSWER_S)

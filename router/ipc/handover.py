@@ -54,6 +54,7 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     frames: int = PROTOCOL_VERSION
     release: str = __version__
     secret: str = ""  #: that of the engine hosts, where one is configured
+    mps: bool = False  #: it would end the engines' MPS control daemon; an older release knows of none
 
 
 class Held(msgspec.Struct, frozen=True, kw_only=True):

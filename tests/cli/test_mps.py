@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from router.cli.main import main
+from router.ipc.handover import Offer, Refused
 from router.pool import environment
 from router.pool.mps_control import PIPES, running
 from tests.cli.test_takeover import MESSAGES, alive, hosts_of, status_of
@@ -219,6 +220,18 @@ def test_a_takeover_that_would_switch_it_is_refused_and_the_daemon_stays(
     assert mps_of(old, "large")
     ended_well(old)
     assert stub.what == ["start", "quit"]
+
+
+def test_an_older_release_that_would_leave_the_daemon_behind_may_not_take_over(
+    serve: Any, usurp: Any, on: Callable[..., Path], stub: MpsStub
+) -> None:
+    server = serve(on(), env=stub.env, program=ON_GPUS)
+    answer = usurp(server).ask(release="0.1")
+    assert answer == Refused("release 0.1 would never end the MPS control daemon; end this server and start that one")
+    offer = usurp(server).ask(mps=True)
+    assert isinstance(offer, Offer)
+    assert offer.mps is not None
+    assert (offer.mps.pipes, offer.mps.started) == (str(pipes_of(server)), True)
 
 
 def test_a_daemon_of_somebody_else_outlives_the_server(

@@ -119,7 +119,7 @@ def test_a_server_that_offers_nothing_whole_is_not_taken_over(
     with pytest.raises(error, match=why):
         begin(CONFIG)
     server.close()
-    assert server.heard == Ask()
+    assert server.heard == Ask(mps=True)
 
 
 def test_of_several_servers_the_one_of_the_address_is_asked(running: Run) -> None:
@@ -128,7 +128,7 @@ def test_of_several_servers_the_one_of_the_address_is_asked(running: Run) -> Non
     with pytest.raises(TakeoverError, match="it was asked"):
         begin(CONFIG)
     other.close()
-    assert (other.heard, ours.heard) == (None, Ask())
+    assert (other.heard, ours.heard) == (None, Ask(mps=True))
 
 
 def test_of_two_servers_of_one_address_none_is_asked(running: Run) -> None:
