@@ -1,5 +1,6 @@
 """In the place of NVIDIA's `nvidia-cuda-mps-control`: a daemon that does nothing, and a note of each call."""
 
+import contextlib
 import json
 import os
 import signal
@@ -57,6 +58,8 @@ if "-d" in sys.argv:
             time.sleep(0.01)
         sys.exit(0)
     os.setsid()
+    with open(os.path.join(here, "daemons"), "a") as daemons:
+        daemons.write(f"{os.getpid()}" + chr(10))
     with open(os.path.join(os.environ["CUDA_MPS_LOG_DIRECTORY"], "control.log"), "w") as log:
         log.write("it is a stub" + chr(10))
     with open(pid_file + ".new", "w") as file:
@@ -92,7 +95,6 @@ class MpsStub:
         self.how(how)
         self.program.write_text(f"#!{sys.executable} -SE{_PROGRAM}")
         self.program.chmod(0o700)
-        self._pipes: list[Path] = []
 
     @property
     def env(self) -> dict[str, str]:
@@ -117,11 +119,12 @@ class MpsStub:
             folder.mkdir(parents=True, exist_ok=True)
         env = {**os.environ, PIPES: str(pipes), "CUDA_MPS_LOG_DIRECTORY": str(pipes.with_suffix(".log"))}
         subprocess.run([self.program, "-d"], env=env, check=True)
-        self._pipes.append(pipes)
         return running(pipes)
 
     def close(self) -> None:
-        """End those that it started for itself."""
-        for pipes in self._pipes:
-            if pid := running(pipes):
-                os.kill(pid, signal.SIGKILL)
+        """End what is left, of servers that were killed too."""
+        daemons = self.folder / "daemons"
+        for pid in daemons.read_text().split() if daemons.exists() else ():
+            with contextlib.suppress(OSError):
+                if str(self.program).encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    os.kill(int(pid), signal.SIGKILL)
