@@ -1,19 +1,14 @@
 """What it costs to wait: 100,000 requests are in the gate's queue, one joins and the first one leaves. One JSON line.
 
-    python bench/waiting.py [--waiting 100000] [--keys 1000] [--rounds 200]
-
-Of `keys` keys and three priorities, half of them with a deadline. The median round of CPU time, in microseconds a pair,
-Python's calls included; the contestant is a list that is kept sorted (`bisect`), which has the order but no fairness.
-`queue_instructions`: of a pair, by `valgrind --tool=callgrind`, with `--instructions` alone, as it takes a minute.
+Of 1,000 keys and three priorities, half of them with a deadline. `queue_us`: the median round of CPU time, in
+microseconds a pair, Python's calls included. The contestant is a list that is kept sorted (`bisect`), which has the
+order but no turns of keys. `queue_instructions`: of a pair, by callgrind, with `--instructions`, as it takes a minute.
 """
 
 import argparse
-import json
 import math
-import platform
 import random
 import re
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -21,6 +16,8 @@ import time
 from bisect import insort
 from pathlib import Path
 from typing import Any
+
+import report
 
 from router.native.waiting import FairQueue
 
@@ -98,30 +95,27 @@ def only(waiting: int, keys: list[str], pairs: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = report.parser(__doc__ or "", runs=200)
     parser.add_argument("--waiting", type=int, default=100_000)
     parser.add_argument("--keys", type=int, default=1_000)
-    parser.add_argument("--rounds", type=int, default=200)
-    parser.add_argument("--instructions", action="store_true")
+    parser.add_argument("--instructions", action="store_true", help="count them too; needs valgrind")
     parser.add_argument("--pairs", type=int, help=argparse.SUPPRESS)
     args = parser.parse_args()
     keys = [f"key {i}" for i in range(args.keys)]
     if args.pairs is not None:
         only(args.waiting, keys, args.pairs)
         return
-    taken = measure(args.waiting, keys, args.rounds)
+    taken = report.spread(measure(args.waiting, keys, 3 if args.quick else args.runs))
+    taken.pop("runs")
     found: dict[str, Any] = {
-        "queue_us": round(statistics.median(taken), 3),
-        "queue_us_least": round(min(taken), 3),
-        "queue_us_most": round(max(taken), 3),
+        "queue_us": taken["median"],
+        "rounds_us": taken,
         "sorted_list_us": round(sorted_list(args.waiting, keys), 3),
         "waiting": args.waiting,
         "keys": args.keys,
-        "python": platform.python_version(),
+        "queue_instructions": round(instructions(args.waiting, args.keys)) if args.instructions else None,
     }
-    if args.instructions:
-        found["queue_instructions"] = round(instructions(args.waiting, args.keys))
-    print(json.dumps(found))
+    report.finish(args, "waiting", found, goals=(report.Goal("queue_us", 1),))
 
 
 if __name__ == "__main__":

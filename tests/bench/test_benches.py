@@ -70,6 +70,19 @@ def test_batch_lane(root):
     assert result["lines_done_beside"] > 0
 
 
+def test_waiting(root):
+    result = run(root, "waiting.py")
+    assert 0 < result["queue_us"] < 1_000
+    assert result["rounds_us"]["min"] <= result["queue_us"] <= result["rounds_us"]["max"]
+    assert result["sorted_list_us"] > result["queue_us"]
+
+
+def test_burst(root):
+    result = run(root, "burst.py")
+    assert result["burst_unended"] == result["burst_starved"] == 0
+    assert result["runs"][0]["answered"] == result["runs"][0]["clients"] > 50
+
+
 def test_loss(root):
     result = run(root, "loss.py")
     assert result["loss_stop_ms"] > 0
