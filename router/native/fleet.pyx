@@ -165,6 +165,8 @@ cdef class Fleet:
             best, most = -1, 0
             for i in range(found.size()):
                 holder = found[0][i]
+                if holder >= self.places.size():  # of an engine that is not of this pool any more
+                    continue
                 place = self.places[holder]
                 if place.model != model or place.replica >= len(lanes) or self._has(place.replica):
                     continue

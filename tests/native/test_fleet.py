@@ -372,6 +372,16 @@ def test_what_is_known_of_the_engines_stays_when_others_come_and_go() -> None:
     assert [stays.replica, comes.replica] == [0, 1]
 
 
+def test_an_engine_that_has_left_is_none_of_those_that_are_compared_though_it_has_the_prompt() -> None:
+    lanes = [lane(running=0) for _ in range(20)]
+    fleet, leaves = Fleet([lanes], ["m"]), lanes[-1]
+    send(fleet, ask(WORDS * 20), leaves)
+    fleet.hold([lanes[:-1]], ["m"])
+    assert {pick(fleet, ask(WORDS * 20)).replica(0) for _ in range(50)} <= set(range(19))
+    fleet.hold([[lane(ready=False), *lanes]], ["m"])  # back, at another place
+    assert pick(fleet, ask(WORDS * 20), 2_000).replica(0) == leaves.replica == 20
+
+
 def test_a_model_without_an_engine_is_refused() -> None:
     with pytest.raises(ValueError, match="groups: expected at least one engine of each of 2 models"):
         Fleet([[lane()], []], ["a", "b"])
