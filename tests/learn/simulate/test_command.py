@@ -188,10 +188,13 @@ def test_what_profile_wrote_is_read_too(ask: Callable[..., Any], config: Path, t
 DECIDED = {"threshold": 0.3, "strong": 1, "weak": 0}
 
 
-def record(at_s: float, *, asked: str = "auto", scores: tuple[float, ...] = (0.2, 0.9), **fields: Any) -> Record:
+def record(
+    at_s: float, *, asked: str = "auto", scores: tuple[float, ...] = (0.2, 0.9), estimate: int = 0, **fields: Any
+) -> Record:
     rule = {"auto": "utility", "small": "pinned"}.get(asked, "threshold")
     numbers = DecisionNumbers(
-        models=("small", "large"), question={}, settings={"rule": rule, "pinned": 0, **DECIDED}, members={},
+        models=("small", "large"), question={"prompt_tokens": estimate},
+        settings={"rule": rule, "pinned": 0, **DECIDED}, members={},
         scores={"quality": scores}, terms={},
     )  # fmt: skip
     told: dict[str, Any] = {"prompt_tokens": 100, "completion_tokens": 20, "end": "finish", "status": 200, **fields}
@@ -225,6 +228,16 @@ def test_a_journal_is_replayed_by_its_times_lengths_scores_and_rules(ask: Callab
     assert "left out: 1: without tokens: they were not answered" in found["notes"]
     assert "left out: 1: lines that are not whole" in found["notes"]
     assert any(note.startswith("left out: 1: lines of another kind, or of a later version") for note in found["notes"])
+
+
+def test_a_replays_decisions_go_by_the_size_of_the_prompt_as_it_was_estimated(tmp_path: Path) -> None:
+    from router.learn.simulate.journal import of_journal
+
+    path = written(tmp_path / "journal.jsonl", [record(1.0, estimate=70), record(2.0)])
+    found = of_journal(path, ("small", "large"))
+    assert found.estimate is not None
+    assert found.estimate.tolist() == [70, 100]
+    assert found.prompt.tolist() == [100, 100]
 
 
 def test_a_journal_of_which_nothing_can_be_replayed_is_refused_with_the_reasons(
