@@ -22,6 +22,9 @@ from router.cli.bench_plan import pool_members
 
 USD_PER_CORE_HOUR = 1.0  #: of every engine; ratios do not depend on it
 _GRADED = Path(__file__).resolve().parent / "graded_host.py"
+#: vLLM's CPU platform makes `mp` of `uni`: a worker process, which polls for a second after each message. Named by its
+#: import path the executor stays in the engine core's process, and no engine second is spent on waiting.
+ONE_PROCESS = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
 _OURS = ("version", "server", "pool", "supervision")  #: branches that the bench writes itself
 _PATHS = ("checkpoint",)  #: of `routing`
 
@@ -135,13 +138,17 @@ def threads_told(pool: Pool, threads: Sequence[int]) -> dict[str, Any]:
         member["name"]: {
             "omp_num_threads": (member.get("env") or {}).get("OMP_NUM_THREADS"),
             "kv_cache_memory_bytes": (member.get("engine_args") or {}).get("kv_cache_memory_bytes"),
+            "executor": (member.get("engine_args") or {}).get("distributed_executor_backend"),
         }
         for member in told
     }
 
 
 def _member(member: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    made = {**member, "usd_per_hour": USD_PER_CORE_HOUR, "gpu_share": 1.0}
+    arguments = dict(member.get("engine_args") or {})
+    if arguments.get("distributed_executor_backend", "uni") == "uni":
+        arguments["distributed_executor_backend"] = ONE_PROCESS
+    made = {**member, "usd_per_hour": USD_PER_CORE_HOUR, "gpu_share": 1.0, "engine_args": arguments}
     model = folder / str(member["model"])
     if model.exists():
         made["model"] = str(model.resolve())

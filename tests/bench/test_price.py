@@ -29,15 +29,26 @@ def test_engines_of_a_config_have_one_price_no_fixed_rates_and_whole_paths(tmp_p
     )
     pool = price_pool.of_file(tmp_path / "pool.yaml", tmp_path, None, {"routing": {"price": 5}})
     small, large = pool.members
+    one = {"distributed_executor_backend": price_pool.ONE_PROCESS}
     assert small == {"name": "a", "model": str(tmp_path / "small"), "usd_per_hour": 1.0, "gpu_share": 1.0,
-                     "engine_args": {"kv_cache_memory_bytes": 4}}  # fmt: skip
+                     "engine_args": {**one, "kv_cache_memory_bytes": 4}}  # fmt: skip
     assert large["model"] == "org/hub"
     assert pool.routing == {"checkpoint": str(tmp_path / "r.safetensors"), "price": 5}
     assert pool.branches == {"cache": {"entries": 0}}
     alone = price_pool.alone(pool, 2)
     assert alone["name"] == "alone-2"
-    assert alone["engine_args"] == {"kv_cache_memory_bytes": 12}
+    assert alone["engine_args"] == {**one, "kv_cache_memory_bytes": 12}
     assert alone["env"] == {"OMP_NUM_THREADS": "2", "X": "y"}
+
+
+def test_an_executor_that_the_config_names_is_kept_and_uni_stays_in_one_process(tmp_path):
+    (tmp_path / "pool.yaml").write_text(
+        "pool: [{name: a, model: m, engine_args: {distributed_executor_backend: mp}},"
+        " {name: b, model: m, engine_args: {distributed_executor_backend: uni}}]"
+    )
+    pool = price_pool.of_file(tmp_path / "pool.yaml", tmp_path, None, {})
+    found = [member["engine_args"]["distributed_executor_backend"] for member in pool.members]
+    assert found == ["mp", price_pool.ONE_PROCESS]
 
 
 def test_figures_of_other_benches_are_taken_with_their_goals_and_their_commands(tmp_path):
