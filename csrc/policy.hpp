@@ -6,7 +6,8 @@
 // c = g * USD per second of the GPU share * (1 + surcharge)
 // w = g of what is queued + own prefill
 //
-// Where the member's step model is trusted, g and w are the model's, by as much as it is (docs/price.md):
+// Where step models are trusted, g and w are the models', by as much as they are: w by its own member's, g by the least
+// of all that are compared (docs/price.md):
 //
 // g = uncached * d + output * (b + (prompt + output / 2) * c) + busy * output * a / (running + 1)
 // w = half a step + the steps until there is a slot + its own step, with all prompts that are read before it
@@ -107,13 +108,27 @@ inline double wait_of(const Member& m, const Work& work) {
   return blend(m.queued_gpu_s + work.prefill_s, model_wait_s(m, work.uncached), m.wait_trust);
 }
 
-inline Term term(const Decided& d, size_t at) {
+// How far the step models are trusted in a comparison: as far as that of the member that is trusted least. By their
+// rates all tokens of a request are paid, by their models on an idle device only what it adds: one member by its rates
+// beside others by their models would look dear, get no requests, and so never earn trust. Members that cost nothing,
+// cannot be chosen now or are canaries count for nothing.
+inline double common_trust(const Decided& d) {
+  double trust = 1;
+  for (const Member& m : d.members) {
+    if (m.ready && m.usd_per_s > 0 && !(m.canary_weight > 0)) trust = std::min(trust, m.cost_trust);
+  }
+  return trust;
+}
+
+// `trust`: the pool's.
+inline Term term(const Decided& d, size_t at, double trust) {
   const Member& m = d.members[at];
   const double quality = d.scores[at].quality, choices = d.question.choices;
   const Work work = work_of(m, d.question);
   const double token_s = known(m.time_per_output_token_s, kTimePerOutputTokenS);
   const double rates_s = work.prefill_s + work.output * choices * token_s;
-  const double gpu_s = blend(rates_s, model_cost_s(m, work.prompt, work.uncached, work.output, choices), m.cost_trust);
+  const double model_s = model_cost_s(m, work.prompt, work.uncached, work.output, choices);
+  const double gpu_s = blend(rates_s, model_s, std::min(trust, m.cost_trust));
   const double wait_s = wait_of(m, work);
   const double cost_usd = gpu_s * m.usd_per_s * (1 + m.surcharge);
   const double utility = quality - d.settings.price * cost_usd + m.favour;
@@ -212,7 +227,8 @@ inline void divert(const Decided& d, const std::vector<Term>& terms, Choice* cho
 
 inline void terms_of(const Decided& decided, std::vector<Term>* out) {
   out->clear();
-  for (size_t i = 0; i < decided.members.size(); ++i) out->push_back(term(decided, i));
+  const double trust = common_trust(decided);
+  for (size_t i = 0; i < decided.members.size(); ++i) out->push_back(term(decided, i, trust));
 }
 
 // argmax of quality - price * cost over one row, by the rule of `choose`.

@@ -144,16 +144,19 @@ class Steering {
   // Whether the share's member could have got the request that `chosen` got, and another one too.
   bool could(const Decided& d, int32_t chosen) const {
     if (member < 0 || static_cast<size_t>(member) >= d.members.size() || !free(d)) return false;
-    const Excluded rule = policy::term(d, static_cast<size_t>(chosen)).excluded;
-    return chosen == member || policy::term(d, static_cast<size_t>(member)).excluded == rule;
+    if (chosen == member) return true;
+    const double trust = policy::common_trust(d);
+    const Excluded rule = policy::term(d, static_cast<size_t>(chosen), trust).excluded;
+    return policy::term(d, static_cast<size_t>(member), trust).excluded == rule;
   }
 
   // Of the member, without its favour, over the best of the others.
   double margin_of(const Decided& d, int32_t chosen) const {
     const auto at = static_cast<size_t>(member);
     if (chosen == member) return d.choice.margin - d.members[at].favour;
-    const double own = policy::term(d, at).utility - d.members[at].favour;
-    return own - policy::term(d, static_cast<size_t>(chosen)).utility;
+    const double trust = policy::common_trust(d);
+    const double own = policy::term(d, at, trust).utility - d.members[at].favour;
+    return own - policy::term(d, static_cast<size_t>(chosen), trust).utility;
   }
 
   void count(int32_t chosen, double amount) {

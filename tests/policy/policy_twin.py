@@ -54,11 +54,27 @@ def _decide(id: str, found: tuple[Term, ...], settings: Settings) -> Decision | 
 
 def terms(query: Query, scores: Scores, snapshot: Snapshot, settings: Settings) -> tuple[Term, ...]:
     each = enumerate(zip(snapshot.members, scores.quality, strict=True))
-    return tuple(_term(i, member, quality, query, scores.prompt_tokens, settings) for i, (member, quality) in each)
+    asked = query, scores.prompt_tokens, settings, common_trust(snapshot.members)
+    return tuple(_term(i, member, quality, *asked) for i, (member, quality) in each)
+
+
+def common_trust(members: Sequence[MemberState]) -> float:
+    """Of the member that is trusted least, of those that are compared."""
+    trust = 1.0
+    for member in members:
+        if member.ready and member.usd_per_s > 0 and not member.canary_weight > 0:
+            trust = min(trust, member.cost_trust)
+    return trust
 
 
 def _term(
-    index: int, member: MemberState, quality: float, query: Query, prompt_tokens: int, settings: Settings
+    index: int,
+    member: MemberState,
+    quality: float,
+    query: Query,
+    prompt_tokens: int,
+    settings: Settings,
+    trust: float,
 ) -> Term:
     uncached = prompt_tokens * (1.0 - member.prefix_hit)
     prefill_s = uncached / (member.prefill_tokens_per_s or DEFAULT_PREFILL_TOKENS_PER_S)
@@ -67,9 +83,10 @@ def _term(
         output_tokens = query.max_tokens
     per_token_s = member.time_per_output_token_s or DEFAULT_TIME_PER_OUTPUT_TOKEN_S
     gpu_s = prefill_s + output_tokens * query.choices * per_token_s
-    if member.cost_trust > 0:
+    trust = min(trust, member.cost_trust)
+    if trust > 0:
         by_model = model_cost_s(member, prompt_tokens, uncached, output_tokens, query.choices)
-        gpu_s = gpu_s + member.cost_trust * (by_model - gpu_s)
+        gpu_s = gpu_s + trust * (by_model - gpu_s)
     wait_s = member.queued_gpu_s + prefill_s
     if member.wait_trust > 0:
         wait_s = wait_s + member.wait_trust * (model_wait_s(member, uncached) - wait_s)

@@ -75,6 +75,35 @@ def test_half_a_trust_lies_between_the_rates_and_the_model() -> None:
     assert half.wait_s == pytest.approx((simple.wait_s + whole.wait_s) / 2)
 
 
+@pytest.mark.parametrize(
+    ("change", "compared"),
+    [
+        ({"cost_trust": 1.0}, False),
+        ({"cost_trust": 0.25}, True),
+        ({}, True),
+        ({"ready": False}, False),
+        ({"usd_per_s": 0.0}, False),
+        ({"canary_weight": 0.1}, False),
+    ],
+    ids=["trusted", "trusted a little", "no requests yet", "not ready", "costs nothing", "a canary"],
+)
+def test_a_member_is_charged_by_its_model_as_far_as_those_that_it_is_compared_with(
+    change: dict[str, float], compared: bool
+) -> None:
+    """The other has no step model, or little of one: by its rates it would look dear beside marginal costs."""
+    rates = {"prefill_tokens_per_s": 1_000.0, "time_per_output_token_s": 0.01}
+    first = msgspec.structs.replace(ENGINE, **rates)
+    other = msgspec.structs.replace(first, name="other", **{"cost_trust": 0.0, **change})
+    query = Query(kind="chat", model="auto", turns=())
+    terms = decide(query, Scores((0.5, 0.5), 800), Snapshot((first, other)), Settings()).terms
+    trust = other.cost_trust if compared else 1.0
+    by_rates, by_model = term(cost_trust=0.0, **rates).gpu_s, term(cost_trust=1.0, **rates).gpu_s
+    assert terms[0].gpu_s == pytest.approx(by_rates + trust * (by_model - by_rates))
+    assert terms[0].wait_s == pytest.approx(term(**rates).wait_s)
+    if compared:
+        assert terms[1].gpu_s == pytest.approx(terms[0].gpu_s)
+
+
 def test_an_idle_engine_has_no_step_under_way() -> None:
     assert term(running=0, held_tokens=0, overhead_s=0.0).wait_s == pytest.approx(6e-3 + 0.12e-3 + 500 * 30e-6)
 
