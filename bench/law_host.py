@@ -8,15 +8,19 @@ told, so that a server can learn the law.
 import asyncio
 import json
 import sys
+from pathlib import Path
 
 import msgspec
-import stepping_host
-from stepping_host import Sequence
 
 from router.ipc.messages import Chunks, Done, Load, Message, Submit
 from router.ipc.spec import HostSpec
 from router.native.cost import StepMeter
 from router.types import Timings, Usage
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))  # hosts are started with -P
+
+import stepping_host
+from stepping_host import Sequence
 
 Plan = list[tuple[Sequence, int]]
 _REPORT_S = 0.05  #: between load frames, at least, as real hosts do
