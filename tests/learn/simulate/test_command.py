@@ -147,7 +147,7 @@ def config(tmp_path: Path) -> Path:
 def test_members_without_a_step_model_are_refused_with_the_command_that_finds_it(
     refusal: Callable[..., str], config: Path
 ) -> None:
-    assert refusal(str(config)) == (
+    assert refusal(str(config), "--costs", str(config.parent / "none")) == (
         "headgate: error: member 'small': it is not known what its steps take: run `headgate profile` on the running"
         " server, or tell it by --engine small,step_s=...,prefill_s=...\n"
     )
