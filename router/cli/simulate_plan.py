@@ -69,7 +69,7 @@ def _pool(args: argparse.Namespace, config: Config) -> Pool:
         most_waiting=limits.waiting,
     )  # fmt: skip
     flags = [configured.engine_flag(text) for text in args.engine]
-    models = configured.step_models(args.costs or cache_folder())
+    models = configured.step_models(args.costs) if args.costs else configured.kept_models(cache_folder())
     return configured.pool_of(config, flags, models, settings)
 
 

@@ -78,12 +78,18 @@ def _number(text: str) -> object:
     return text
 
 
-def step_models(path: Path | None) -> Callable[[str, str], StepModel | None]:
-    """Finds a model by the engine's key, else by the member's name. `path`: a folder with `costs.json`, or a file that
-    `headgate profile --json` or `headgate members --cost --json` wrote. None: there are none."""
-    if path is None or path.is_dir() or path.name == "costs.json":
-        costs = Costs(path.parent if path is not None and path.name == "costs.json" else path)
-        return lambda key, name: kept.model if (kept := costs.of(key) or costs.called(name)) else None
+def kept_models(folder: Path | None) -> Callable[[str, str], StepModel | None]:
+    """Finds a model by the engine's key, else by the member's name, in `costs.json` of the folder. None, or no such
+    folder: there are none."""
+    costs = Costs(folder)
+    return lambda key, name: kept.model if (kept := costs.of(key) or costs.called(name)) else None
+
+
+def step_models(path: Path) -> Callable[[str, str], StepModel | None]:
+    """The same. `path`: a folder with `costs.json`, or a file that `headgate profile --json` or
+    `headgate members --cost --json` wrote."""
+    if path.is_dir() or path.name == "costs.json":
+        return kept_models(path if path.is_dir() else path.parent)
     named = _told(path)
     return lambda key, name: named.get(name) or named.get(engine_name(name, 0))
 

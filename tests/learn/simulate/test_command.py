@@ -133,7 +133,9 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path, capsys: pyte
 
 
 @pytest.fixture
-def config(tmp_path: Path) -> Path:
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Of engines that no test before it has kept costs of."""
+    monkeypatch.setenv("HEADGATE_CACHE_HOME", str(tmp_path / "cache"))
     path = tmp_path / "headgate.yaml"
     path.write_text(
         "version: 1\npool:\n"
@@ -147,7 +149,7 @@ def config(tmp_path: Path) -> Path:
 def test_members_without_a_step_model_are_refused_with_the_command_that_finds_it(
     refusal: Callable[..., str], config: Path
 ) -> None:
-    assert refusal(str(config), "--costs", str(config.parent / "none")) == (
+    assert refusal(str(config)) == (
         "headgate: error: member 'small': it is not known what its steps take: run `headgate profile` on the running"
         " server, or tell it by --engine small,step_s=...,prefill_s=...\n"
     )
