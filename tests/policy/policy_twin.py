@@ -34,7 +34,9 @@ def _divert(decision: Decision, terms: tuple[Term, ...], snapshot: Snapshot, dra
     for i, (term, member) in enumerate(zip(terms, snapshot.members, strict=True)):
         stands = term.excluded == "canary" and member.canary_of == decision.member and not member.breaker_open
         if stands and draw <= member.canary_weight:
-            return dataclasses.replace(decision, model=member.name, member=i, reason="canary", terms=terms)
+            return dataclasses.replace(
+                decision, model=member.name, member=i, reason="canary", threshold=None, terms=terms
+            )
     return decision
 
 

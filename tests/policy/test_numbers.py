@@ -233,6 +233,19 @@ def test_a_canary_takes_what_is_drawn_for_it_of_its_members_requests_and_nothing
     assert decide(ASKED, scores, canary(), Settings(rule="pinned", pinned=2), draw=1.0).model == "c"
 
 
+@pytest.mark.parametrize("draw", [0.0, 0.3])
+def test_a_decision_by_the_threshold_tells_it_and_one_for_a_canary_does_not(draw: float) -> None:
+    question = (
+        ASKED,
+        Scores((0.4, 0.8, 0.99), 100),
+        canary(),
+        Settings(rule="threshold", threshold=0.5, strong=1, weak=0),
+    )
+    decision = decide(*question, draw=draw)
+    assert (decision.model, decision.threshold) == (("c", None) if draw else ("b", 0.5))
+    assert bits(decision) == bits(twin.decide(*question, draw=draw))
+
+
 @pytest.mark.parametrize("state", [{"ready": False}, {"breaker_open": True}, {"context_tokens": 10}, {"waiting": 9999}])
 def test_a_canary_that_could_not_take_the_request_leaves_it_to_its_member(state: dict[str, Any]) -> None:
     assert decide(ASKED, Scores((0.4, 0.8, 0.9), 100), canary(**state), Settings(), draw=0.1).model == "b"
