@@ -103,10 +103,21 @@ def commit() -> str:
 
 
 def command() -> str:
-    """How this was started, relative to the repository."""
-    script = Path(sys.argv[0]).resolve()
-    shown = script.relative_to(ROOT) if script.is_relative_to(ROOT) else script.name
-    return shlex.join(["python", str(shown), *sys.argv[1:]])
+    """How this was started. Paths are relative to the repository; of those elsewhere the last part is told."""
+    script = _shown(str(Path(sys.argv[0]).resolve()))
+    return shlex.join(["python", script, *map(_shown_argument, sys.argv[1:])])
+
+
+def _shown_argument(argument: str) -> str:
+    flag, equals, value = argument.partition("=") if argument.startswith("--") else ("", "", argument)
+    return flag + equals + _shown(value)
+
+
+def _shown(text: str) -> str:
+    path = Path(text)
+    if not path.is_absolute():
+        return text
+    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else path.name
 
 
 def finish(

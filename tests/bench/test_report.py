@@ -1,6 +1,7 @@
 """Medians, ratios, goals, and the one JSON line that ends every bench."""
 
 import json
+import shlex
 import subprocess
 import sys
 
@@ -67,6 +68,16 @@ def test_the_last_line_is_the_result_with_where_it_ran(tmp_path, root):
     assert {"python", "headgate-router"} <= result["versions"].keys()
     assert {"commit", "command", "time"} <= result.keys()
     assert any("MISSED" in line for line in lines[:-1])
+
+
+def test_the_command_names_no_path_of_this_machine(monkeypatch, root):
+    given = ["--model", str(root / "examples" / "pair"), "--out", "/elsewhere/x.json", "--base=/elsewhere/built"]
+    kept = ["--runs", "3", "--engine-args", '{"a": "/b"}', "--out=bench/results/x.json"]
+    monkeypatch.setattr(sys, "argv", [str(root / "bench" / "toy.py"), *given, *kept])
+    shown = shlex.split(report.command())
+    assert shown[:2] == ["python", "bench/toy.py"]
+    assert shown[2:7] == ["--model", "examples/pair", "--out", "x.json", "--base=built"]
+    assert shown[7:] == kept
 
 
 def test_json_alone_on_request_and_to_a_file(tmp_path, root):
