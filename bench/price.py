@@ -22,12 +22,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import burst
 import cost
 import cpu
 import launch
+import load_generator
+import objective as objective_bench
 import price_loads
 import price_pool
+import replicas
 import report
+import simulate
+import waiting
 from price_loads import Asked, Held, Ramp
 from price_pool import Pool, Running
 
@@ -41,23 +47,14 @@ GOALS = (
     report.Goal("dollars_vs_large", 0.6),
     *cost.GOALS,
 )
-#: Figures of issue 11 that other benches measure: `--with` takes those that a file has.
+#: Figures of other benches: `--with` takes those that a file has.
 OTHERS = (
-    report.Goal("burst_unanswered", 0),
-    report.Goal("burst_ttft_ratio", 1),
-    report.Goal("burst_retry_err", 0.25),
-    report.Goal("burst_starved", 0),
-    report.Goal("settle_s", 60),
-    report.Goal("swing", 0.05),
-    report.Goal("share_err", 2),
-    report.Goal("decide_us", 5),
-    report.Goal("decide_1000_us", 10),
-    report.Goal("queue_us", 1),
-    report.Goal("sim_err", 0.1),
-    report.Goal("sim_per_s", 50_000, at_most=False),
-    report.Goal("bench_err", 1),
-    report.Goal("bench_us", 100),
-    report.Goal("event_us", 3),
+    *burst.GOALS,
+    *objective_bench.GOALS,
+    *waiting.GOALS,
+    *replicas.GOALS,
+    *simulate.GOALS,
+    *load_generator.GOALS,
     report.Goal("plan_err", 0.05),
 )
 TTFT_TIMES, TPOT_TIMES = 5.0, 3.0  #: the SLO, over the unloaded medians of the large model alone
@@ -251,7 +248,7 @@ def folded(files: Sequence[Path]) -> tuple[dict[str, Any], list[report.Goal]]:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise SystemExit(f"--with: {file}: expected what a bench's --out writes: {error!r}") from None
         figures |= {goal.field: told[goal.field] for goal in OTHERS if goal.field in told}
-    goals = [goal for goal in OTHERS if goal.field in figures]
+    goals = list({goal.field: goal for goal in OTHERS if goal.field in figures}.values())  # two tell decide_us
     return {**figures, "with": runs} if files else {}, goals
 
 

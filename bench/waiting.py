@@ -25,6 +25,8 @@ from router.native.waiting import FairQueue
 PAIRS = 2_000
 _INSTRUCTIONS = re.compile(r"Collected : (\d+)")
 
+GOALS = (report.Goal("queue_us", 1),)
+
 
 def arguments(source: random.Random, keys: list[str], at_s: float) -> tuple[str, int, float, float]:
     deadline_s = at_s + source.uniform(1, 60) if source.random() < 0.5 else math.inf
@@ -115,7 +117,7 @@ def main() -> None:
         "keys": args.keys,
         "queue_instructions": round(instructions(args.waiting, args.keys)) if args.instructions else None,
     }
-    report.finish(args, "waiting", found, goals=(report.Goal("queue_us", 1),))
+    report.finish(args, "waiting", found, goals=GOALS)
 
 
 if __name__ == "__main__":

@@ -3,9 +3,15 @@
 import argparse
 import json
 
+import burst
+import load_generator
+import objective
 import price
 import price_pool
 import pytest
+import replicas
+import simulate
+import waiting
 from price_loads import Asked, Held, Level
 
 from router.learn.bench.plan import Slo
@@ -61,6 +67,16 @@ def test_figures_of_other_benches_are_taken_with_their_goals_and_their_commands(
     assert [goal.field for goal in goals] == ["queue_us"]
     assert figures["with"][0]["command"] == "python bench/queue.py"
     assert price.folded([]) == ({}, [])
+
+
+@pytest.mark.parametrize("bench", [burst, load_generator, objective, replicas, simulate, waiting])
+def test_every_goal_of_another_bench_is_taken_by_the_name_that_it_has_there(tmp_path, bench):
+    told = {goal.field: goal.bound for goal in bench.GOALS}
+    result = {"bench": "b", **told, "command": "c", "commit": "c", "time": "t", "quick": False}
+    (tmp_path / "b.json").write_text(json.dumps(result))
+    figures, goals = price.folded([tmp_path / "b.json"])
+    assert figures.items() >= told.items()
+    assert {goal.field: goal for goal in goals} == {goal.field: goal for goal in bench.GOALS}
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"bench": "x"}'])
