@@ -119,12 +119,13 @@ class FrameReader {
     return end(left);
   }
 
+  // Figures and logits of a watched answer are for the full decoder.
   bool done(uint64_t* id, Finish* out) {
     size_t left = 0;
     *out = {};
     if (!message(4, &left) || !more(&left) || !uint(id)) return false;
     return (!more(&left) || usage(out)) && (!more(&left) || ascii(&out->reason)) && (!more(&left) || timings(out)) &&
-           end(left);
+           (!more(&left) || byte(0xc0)) && (!more(&left) || (byte(0xc4) && byte(0))) && end(left);
   }
 
   bool load(LoadFrame* out) {

@@ -15,6 +15,7 @@ import msgspec
 
 from router.steps import StepSums
 from router.types import Adapter, Kind, Timings, Usage
+from router.watched import Continued, Figures
 
 PROTOCOL_VERSION = 2
 
@@ -64,10 +65,15 @@ class Submit(msgspec.Struct, tag=1, array_like=True, frozen=True, gc=False, kw_o
     priority: int = 0  #: lower runs earlier, as in vLLM
     #: text of a partial answer that this engine continues, empty for none
     continue_text: str = ""
-    #: JSON watch settings, empty for no watch
+    #: `WatchSettings` as JSON, empty for no watch; of hosts whose Hello names the verb `watch`
     watch: bytes = b""
     #: the LoRA adapter that answers, one of those of `Hello`; empty for the model itself
     adapter: str = ""
+    #: of `continue_text`: what the client was told of it; of hosts whose Hello names the verb `continue`
+    continued: Continued | None = None
+    #: only read the prompt, with `continue_text`, into the prefix cache, and answer nothing but `Done`; of hosts whose
+    #: Hello names the verb `warm`
+    warm: bool = False
 
 
 class Abort(msgspec.Struct, tag=2, array_like=True, frozen=True, gc=False):
@@ -92,6 +98,9 @@ class Done(msgspec.Struct, tag=4, array_like=True, frozen=True, gc=False, kw_onl
     usage: Usage = Usage()
     finish_reason: str = "stop"
     timings: Timings = Timings()
+    figures: Figures | None = None  #: of an answer that was watched
+    #: normalised logits at the first token, of the fixed choice of them, as float16; empty where nobody asked
+    first_logits: bytes = b""
 
 
 class Fail(msgspec.Struct, tag=5, array_like=True, frozen=True, gc=False, kw_only=True):
@@ -106,12 +115,18 @@ class Fail(msgspec.Struct, tag=5, array_like=True, frozen=True, gc=False, kw_onl
 
 
 class Handoff(msgspec.Struct, tag=6, array_like=True, frozen=True, gc=False, kw_only=True):
-    """The watch stopped the answer of `id`: another model should continue `text`."""
+    """The watch stopped the answer of `id`: another model should continue `text`, or the same, where it was right."""
 
     id: int
-    text: str
-    tokens: int
+    text: str  #: of the whole answer up to here, with what `continue_text` had
+    tokens: int  #: that this engine made of it
     why: str
+    usage: Usage = Usage()
+    timings: Timings = Timings()
+    figures: Figures | None = None
+    first_logits: bytes = b""  #: as in `Done`
+    #: for `Submit.continued` of the engine that goes on
+    continued: Continued = Continued()
 
 
 class Load(msgspec.Struct, tag=7, array_like=True, frozen=True, gc=False, kw_only=True):

@@ -9,7 +9,7 @@ from collections.abc import Set as AbstractSet
 from pathlib import Path
 
 FLOORS: tuple[frozenset[str], ...] = (
-    frozenset({"types", "steps", "config", "errors", "files", "urls", "version", "checkpoints"}),
+    frozenset({"types", "steps", "watched", "config", "errors", "files", "urls", "version", "checkpoints"}),
     frozenset({"native", "kernels", "ipc", "observe", "dialects", "artefacts"}),
     frozenset({"gate", "cache", "features", "heads", "policy", "pool", "verify"}),
     frozenset({"pipeline", "host"}),

@@ -21,6 +21,7 @@ _decode = msgspec.msgpack.Decoder(Message).decode
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 DONE: list[Any] = [4, 7, [300, 70_000, 1], "length", [0.5, 1.5]]
+UNWATCHED: list[Any] = [*DONE, None, b""]  #: all fields of one whose answer was not watched
 SUMS = [float(i) for i in range(22)]
 LOAD: list[Any] = [7, 300, 1, 0.5, 0.25, 1e3, 0.01, 70_000, SUMS]
 CHUNKS: list[Any] = [3, [[1, b"data: {}\n\n"], [70_000, b""], [2**40, bytes(300)]]]
@@ -78,7 +79,7 @@ def check_alike(frame: bytes) -> bool:
     return True
 
 
-@pytest.mark.parametrize("fields", [DONE, LOAD, CHUNKS], ids=["done", "load", "chunks"])
+@pytest.mark.parametrize("fields", [UNWATCHED, LOAD, CHUNKS], ids=["done", "load", "chunks"])
 @given(appended)
 @settings(max_examples=200, deadline=None)
 def test_fields_appended_to_a_message_are_skipped_natively(fields: list[Any], more: list[Any]) -> None:
@@ -93,7 +94,9 @@ def test_fields_appended_to_usage_and_timings_are_skipped_natively(usage: list[A
     assert natively(frame) == natively(encode(DONE)) == _decode(frame)
 
 
-@pytest.mark.parametrize("fields", [DONE[:length] for length in (2, 3, 4)] + [LOAD[:length] for length in range(1, 10)])
+@pytest.mark.parametrize(
+    "fields", [UNWATCHED[:length] for length in (2, 3, 4, 6, 7)] + [LOAD[:length] for length in range(1, 10)]
+)
 def test_missing_fields_have_their_defaults_natively(fields: list[Any]) -> None:
     found = natively(encode(fields))
     assert found is not None
@@ -106,6 +109,13 @@ def test_step_sums_of_older_and_newer_hosts_are_read_natively(sums: list[Any]) -
     found = natively(frame)
     assert found is not None
     assert found == _decode(frame)
+
+
+@pytest.mark.parametrize("more", [[[3, -0.5]], [None, b"\x00\x3c"]], ids=["figures", "logits"])
+def test_an_end_with_figures_is_left_to_msgspec(more: list[Any]) -> None:
+    frame = encode(DONE + more)
+    assert natively(frame) is None
+    assert isinstance(_decode(frame), Done)
 
 
 @pytest.mark.parametrize("usage", [[], [3], [3, 2]], ids=str)
@@ -152,7 +162,7 @@ def test_an_appended_value_that_is_not_whole_is_left(start: list[Any], value: by
 
 def test_an_appended_value_nested_32_deep_is_skipped_and_a_deeper_one_is_left() -> None:
     for depth, taken in ((32, True), (33, False), (100_000, False)):
-        frame = b"\x96" + encode(DONE)[1:] + b"\x91" * depth + b"\xc0"
+        frame = b"\x98" + encode(UNWATCHED)[1:] + b"\x91" * depth + b"\xc0"
         assert (natively(frame) is not None) is taken
 
 
