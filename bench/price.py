@@ -14,7 +14,7 @@ questions. Dollars are CPU seconds of engines, at one price a core. --with FILE 
 import argparse
 import contextlib
 import json
-import math
+import re
 import subprocess
 import tempfile
 import time
@@ -35,7 +35,7 @@ import report
 import simulate
 import waiting
 from price_loads import Asked, Held, Ramp
-from price_pool import Pool, Running
+from price_pool import Alone, Pool, Running
 
 from router.cli import admin_port
 from router.learn.bench.plan import Slo
@@ -104,11 +104,11 @@ def said(*words: str) -> str:
 
 
 def measure(
-    pool: Pool, threads: Sequence[int], lengths: Lengths, start: float, out: Path, drawn: bool
+    pool: Pool, settings: Sequence[Alone], lengths: Lengths, start: float, out: Path, drawn: bool
 ) -> dict[str, Any]:
-    names = [price_pool.alone_name(count) for count in threads]
+    names = [how.name for how in settings]
     pictures = () if drawn else ("--no-pictures",)
-    with price_pool.run(pool, threads) as running:
+    with price_pool.run(pool, settings) as running:
         bench = Bench(running, pool, out)
         found: dict[str, Any] = {"idle_cores": idle_cores(running.pool.pid, lengths.idle_s)}
         report.progress("1 of 3: idle engines")
@@ -267,11 +267,11 @@ def main() -> None:
     launch.prefer(args.priority)
     others, goals = folded(args.with_)
     lengths = QUICK if args.quick else Lengths(args.rounds, args.seconds, args.warmup, 40.0, 0.75, args.levels)
-    threads = [1] if args.quick else args.threads
+    settings = [Alone(1)] if args.quick else args.threads
     with outputs(args.folder) as out:
         pool = price_pool.of_stubs(out) if args.quick else pool_of(args)
-        figures = measure(pool, threads, lengths, args.start, out, args.folder is not None)
-        figures["engines"] = price_pool.threads_told(pool, threads)
+        figures = measure(pool, settings, lengths, args.start, out, args.folder is not None)
+        figures["engines"] = price_pool.settings_told(pool, settings)
     report.finish(args, "price", {**figures, **others}, goals=(*GOALS, *goals), distributions=("vllm", "torch"))
 
 
@@ -297,7 +297,10 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--config", type=_branches, default={}, metavar="JSON",
                         help="by branch, what stands in the place of the config's keys")  # fmt: skip
     parser.add_argument(
-        "--threads", type=_threads, default=[1, 2], help="of the large model alone: the best one counts"
+        "--threads",
+        type=_threads,
+        default=[Alone(1), Alone(2), Alone(1, 2)],
+        help="of the large model alone: of one engine (2), or of each of several (1x2); the best one counts",
     )
     parser.add_argument("--from", dest="start", type=float, default=0.0, help="lowest rate; 0: 1 / time of one answer")
     parser.add_argument("--levels", type=int, default=16, help="at most")
@@ -310,11 +313,12 @@ def arguments() -> argparse.ArgumentParser:
     return parser
 
 
-def _threads(text: str) -> list[int]:
-    counts = [int(one) for one in text.split(",")]
-    if not all(0 < count < 1024 for count in counts) or not math.prod(counts):
-        raise argparse.ArgumentTypeError(f"expected numbers of cores as in 1,2; got {text!r}")
-    return list(dict.fromkeys(counts))
+def _threads(text: str) -> list[Alone]:
+    if not re.fullmatch(r"[1-9]\d{0,2}(x[1-9]\d?)?(,[1-9]\d{0,2}(x[1-9]\d?)?)*", text):
+        raise argparse.ArgumentTypeError(
+            f"expected numbers of cores, or of cores x engines, as in 1,2,1x2; got {text!r}"
+        )
+    return list(dict.fromkeys(Alone(*map(int, one.split("x"))) for one in text.split(",")))
 
 
 def _branches(text: str) -> dict[str, Any]:

@@ -79,19 +79,27 @@ def of_stubs(folder: Path) -> Pool:
     return Pool(members, {"price": 0.0}, {}, workload, None, stub=True)
 
 
-def alone(pool: Pool, threads: int) -> dict[str, Any]:
-    """Its last member, the largest, with the KV memory of all and `threads` cores."""
+class Alone(NamedTuple):
+    """How the largest model has the whole machine."""
+
+    threads: int  #: of each engine
+    engines: int = 1
+
+    @property
+    def name(self) -> str:
+        return f"alone-{self.threads}" + (f"x{self.engines}" if self.engines > 1 else "")
+
+
+def alone(pool: Pool, how: Alone) -> dict[str, Any]:
+    """Its last member, the largest, with the KV memory of all."""
     largest = pool.members[-1]
     arguments = dict(largest.get("engine_args") or {})
     kv = [int((member.get("engine_args") or {}).get("kv_cache_memory_bytes", 0)) for member in pool.members]
     if all(kv):
-        arguments["kv_cache_memory_bytes"] = sum(kv)
-    env = {**(largest.get("env") or {}), "OMP_NUM_THREADS": str(threads)}
-    return {**largest, "name": alone_name(threads), "engine_args": arguments, "env": env}
-
-
-def alone_name(threads: int) -> str:
-    return f"alone-{threads}"
+        arguments["kv_cache_memory_bytes"] = sum(kv) // how.engines
+    env = {**(largest.get("env") or {}), "OMP_NUM_THREADS": str(how.threads)}
+    several = {"replicas": how.engines} if how.engines > 1 else {}
+    return {**largest, "name": how.name, "engine_args": arguments, "env": env, **several}
 
 
 class Running(NamedTuple):
@@ -100,8 +108,8 @@ class Running(NamedTuple):
 
 
 @contextmanager
-def run(pool: Pool, threads: Sequence[int]) -> Iterator[Running]:
-    """The pool, and a server of the large model alone for each of `threads`. Only who has the turn is asked: an idle
+def run(pool: Pool, settings: Sequence[Alone]) -> Iterator[Running]:
+    """The pool, and a server of the large model alone for each of `settings`. Only who has the turn is asked: an idle
     engine waits without the processor, and the memory is there for all."""
     with ExitStack() as stack:
         servers = [
@@ -110,10 +118,10 @@ def run(pool: Pool, threads: Sequence[int]) -> Iterator[Running]:
             )
             for members, routing, branches in (
                 (pool.members, pool.routing, pool.branches),
-                *(([alone(pool, count)], {}, {}) for count in threads),
+                *(([alone(pool, how)], {}, {}) for how in settings),
             )
         ]
-        targets = [_target(count, server) for count, server in zip(threads, servers[1:], strict=True)]
+        targets = [_target(how.name, server) for how, server in zip(settings, servers[1:], strict=True)]
         yield Running(servers[0], tuple(targets))
 
 
@@ -131,13 +139,14 @@ def set_price(server: launch.Server, price: float, *, wait_s: float = 60.0) -> N
     raise RuntimeError(f"the server did not take routing.price {price:g} within {wait_s:g} s")
 
 
-def threads_told(pool: Pool, threads: Sequence[int]) -> dict[str, Any]:
+def settings_told(pool: Pool, settings: Sequence[Alone]) -> dict[str, Any]:
     """Cores and KV memory of each, as the result's JSON has them."""
-    told = [*pool.members, *(alone(pool, count) for count in threads)]
+    told = [*pool.members, *(alone(pool, how) for how in settings)]
     return {
         member["name"]: {
             "omp_num_threads": (member.get("env") or {}).get("OMP_NUM_THREADS"),
             "kv_cache_memory_bytes": (member.get("engine_args") or {}).get("kv_cache_memory_bytes"),
+            "engines": member.get("replicas", 1),
             "executor": (member.get("engine_args") or {}).get("distributed_executor_backend"),
         }
         for member in told
@@ -157,11 +166,10 @@ def _member(member: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     return made
 
 
-def _target(threads: int, server: launch.Server) -> str:
-    """Its engine's process alone is charged, as of the pool's members: no frontend is."""
-    name = alone_name(threads)
-    (engine,) = pool_members(server.admin)
-    return f"{name}={server.url},model={name},pid={engine.pid},usd-hour={USD_PER_CORE_HOUR:g}"
+def _target(name: str, server: launch.Server) -> str:
+    """Its engines' processes alone are charged, as of the pool's members: no frontend is."""
+    pids = "+".join(str(engine.pid) for engine in pool_members(server.admin))
+    return f"{name}={server.url},model={name},pid={pids},usd-hour={USD_PER_CORE_HOUR:g}"
 
 
 def headgate(*words: str) -> list[str]:

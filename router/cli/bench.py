@@ -40,7 +40,7 @@ def _who(group: "argparse._ArgumentGroup") -> None:
     group.add_argument("--policy", action="append", default=[], metavar="NAME", help="see below; may be given again")
     group.add_argument(
         "--target", action="append", default=[], metavar="NAME=URL[,...]",
-        help="another OpenAI endpoint, with model=M, key-env=VARIABLE, usd-hour=X, usd-per-million=IN/OUT, pid=PID",
+        help="another OpenAI endpoint, with model=M, key-env=VARIABLE, usd-hour=X, usd-per-million=IN/OUT, pid=PID+PID",
     )  # fmt: skip
     group.add_argument("--targets-only", action="store_true", help="no running server: the targets alone")
 

@@ -41,10 +41,12 @@ def test_engines_of_a_config_have_one_price_no_fixed_rates_and_whole_paths(tmp_p
     assert large["model"] == "org/hub"
     assert pool.routing == {"checkpoint": str(tmp_path / "r.safetensors"), "price": 5}
     assert pool.branches == {"cache": {"entries": 0}}
-    alone = price_pool.alone(pool, 2)
+    alone = price_pool.alone(pool, price_pool.Alone(2))
     assert alone["name"] == "alone-2"
     assert alone["engine_args"] == {**one, "kv_cache_memory_bytes": 12}
     assert alone["env"] == {"OMP_NUM_THREADS": "2", "X": "y"}
+    two = price_pool.alone(pool, price_pool.Alone(1, 2))
+    assert (two["name"], two["replicas"], two["engine_args"]["kv_cache_memory_bytes"]) == ("alone-1x2", 2, 6)
 
 
 def test_an_executor_that_the_config_names_is_kept_and_uni_stays_in_one_process(tmp_path):
@@ -103,7 +105,11 @@ def test_config_that_is_no_object_of_branches_is_refused(text):
         price._branches(text)
 
 
-@pytest.mark.parametrize("text", ["0", "1,-2"])
+def test_threads_are_of_one_engine_or_of_each_of_several():
+    assert price._threads("1,2,1x2,1") == [price_pool.Alone(1), price_pool.Alone(2), price_pool.Alone(1, 2)]
+
+
+@pytest.mark.parametrize("text", ["0", "1,-2", "1x0", "x2", ""])
 def test_threads_below_1_are_refused(text):
     with pytest.raises(argparse.ArgumentTypeError, match="expected numbers of cores"):
         price._threads(text)

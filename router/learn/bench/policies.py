@@ -111,7 +111,8 @@ def of_pool(names: Sequence[str], members: Sequence[PoolMember], at: Endpoint) -
 
 
 def target(text: str) -> Policy:
-    """`NAME=URL[,model=...][,key-env=...][,usd-hour=...][,usd-per-million=IN/OUT][,pid=...]`. Raises ConfigError."""
+    """`NAME=URL[,model=...][,key-env=...][,usd-hour=...][,usd-per-million=IN/OUT][,pid=...[+...]]`. Raises
+    ConfigError."""
     name, equals, rest = text.partition("=")
     url, *words = rest.split(",")
     if not (name and equals and url):
@@ -124,13 +125,16 @@ def target(text: str) -> Policy:
         given[key] = value
     key = key_from_environment(given["key-env"], f"--target {name}: key-env") if "key-env" in given else ""
     at = f"--target {name}"
-    pid = _number(given["pid"], f"{at}: pid") if "pid" in given else 0.0
+    pids = [int(_number(pid, f"{at}: pid")) for pid in given["pid"].split("+")] if "pid" in given else []
     hourly = _number(given["usd-hour"], f"{at}: usd-hour") if "usd-hour" in given else None
     price = _price(given.get("usd-per-million", ""), at, hourly)
-    member = PoolMember(name=name, usd_per_hour=hourly or 0.0, pid=int(pid), cpu=bool(pid))
+    members = [
+        PoolMember(name=f"{name}-{i}" if i else name, usd_per_hour=hourly or 0.0, pid=pid, cpu=True)
+        for i, pid in enumerate(pids)
+    ]
     return Policy(
         name=name, endpoint=endpoint(url, key, at), models=(given.get("model", name),), price=price, foreign=True,
-        members=(member,) if pid else (),
+        members=tuple(members),
     )  # fmt: skip
 
 

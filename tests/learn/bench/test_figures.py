@@ -182,3 +182,5 @@ def test_a_folds_threshold_is_tuned_on_the_others():
 
 def test_prices_that_are_none_are_refused():
     assert target("a=http://h,usd-hour=2").price == Price(usd_per_hour=2.0)
+    engines = target("a=http://h,usd-hour=2,pid=7+9").members
+    assert [(one.name, one.pid, one.usd_per_hour) for one in engines] == [("a", 7, 2.0), ("a-1", 9, 2.0)]
