@@ -300,7 +300,8 @@ def arguments() -> argparse.ArgumentParser:
         "--threads",
         type=_threads,
         default=[Alone(1), Alone(2), Alone(1, 2)],
-        help="of the large model alone: of one engine (2), or of each of several (1x2); the best one counts",
+        help="cores of the large model alone: of one engine (2), or of each of several (1x2); behind + tokens that the "
+        "smallest model drafts a step; the best one counts",
     )
     parser.add_argument("--from", dest="start", type=float, default=0.0, help="lowest rate; 0: 1 / time of one answer")
     parser.add_argument("--levels", type=int, default=16, help="at most")
@@ -314,11 +315,12 @@ def arguments() -> argparse.ArgumentParser:
 
 
 def _threads(text: str) -> list[Alone]:
-    if not re.fullmatch(r"[1-9]\d{0,2}(x[1-9]\d?)?(,[1-9]\d{0,2}(x[1-9]\d?)?)*", text):
-        raise argparse.ArgumentTypeError(
-            f"expected numbers of cores, or of cores x engines, as in 1,2,1x2; got {text!r}"
-        )
-    return list(dict.fromkeys(Alone(*map(int, one.split("x"))) for one in text.split(",")))
+    found = [re.fullmatch(r"([1-9]\d{0,2})(?:x([1-9]\d?))?(?:\+([1-9]\d?))?", one) for one in text.split(",")]
+    if not all(found):
+        raise argparse.ArgumentTypeError(f"expected cores[xengines][+drafted tokens] as in 1,2,1x2,1x2+3; got {text!r}")
+    settings = [Alone(int(cores), int(engines or 1), int(drafted or 0)) for cores, engines, drafted in
+                (one.groups() for one in found if one)]  # fmt: skip
+    return list(dict.fromkeys(settings))
 
 
 def _branches(text: str) -> dict[str, Any]:

@@ -84,10 +84,12 @@ class Alone(NamedTuple):
 
     threads: int  #: of each engine
     engines: int = 1
+    drafted: int = 0  #: tokens that the smallest model drafts a step (speculative decoding); 0: none
 
     @property
     def name(self) -> str:
-        return f"alone-{self.threads}" + (f"x{self.engines}" if self.engines > 1 else "")
+        engines = f"x{self.engines}" if self.engines > 1 else ""
+        return f"alone-{self.threads}{engines}" + (f"-spec{self.drafted}" if self.drafted else "")
 
 
 def alone(pool: Pool, how: Alone) -> dict[str, Any]:
@@ -97,6 +99,10 @@ def alone(pool: Pool, how: Alone) -> dict[str, Any]:
     kv = [int((member.get("engine_args") or {}).get("kv_cache_memory_bytes", 0)) for member in pool.members]
     if all(kv):
         arguments["kv_cache_memory_bytes"] = sum(kv) // how.engines
+    if how.drafted:
+        arguments["speculative_config"] = {
+            "method": "draft_model", "model": pool.members[0]["model"], "num_speculative_tokens": how.drafted,
+        }  # fmt: skip
     env = {**(largest.get("env") or {}), "OMP_NUM_THREADS": str(how.threads)}
     several = {"replicas": how.engines} if how.engines > 1 else {}
     return {**largest, "name": how.name, "engine_args": arguments, "env": env, **several}
@@ -147,6 +153,7 @@ def settings_told(pool: Pool, settings: Sequence[Alone]) -> dict[str, Any]:
             "omp_num_threads": (member.get("env") or {}).get("OMP_NUM_THREADS"),
             "kv_cache_memory_bytes": (member.get("engine_args") or {}).get("kv_cache_memory_bytes"),
             "engines": member.get("replicas", 1),
+            "speculative_config": (member.get("engine_args") or {}).get("speculative_config"),
             "executor": (member.get("engine_args") or {}).get("distributed_executor_backend"),
         }
         for member in told

@@ -47,6 +47,8 @@ def test_engines_of_a_config_have_one_price_no_fixed_rates_and_whole_paths(tmp_p
     assert alone["env"] == {"OMP_NUM_THREADS": "2", "X": "y"}
     two = price_pool.alone(pool, price_pool.Alone(1, 2))
     assert (two["name"], two["replicas"], two["engine_args"]["kv_cache_memory_bytes"]) == ("alone-1x2", 2, 6)
+    drafted = price_pool.alone(pool, price_pool.Alone(1, drafted=3))["engine_args"]["speculative_config"]
+    assert drafted == {"method": "draft_model", "model": small["model"], "num_speculative_tokens": 3}
 
 
 def test_an_executor_that_the_config_names_is_kept_and_uni_stays_in_one_process(tmp_path):
@@ -107,11 +109,12 @@ def test_config_that_is_no_object_of_branches_is_refused(text):
 
 def test_threads_are_of_one_engine_or_of_each_of_several():
     assert price._threads("1,2,1x2,1") == [price_pool.Alone(1), price_pool.Alone(2), price_pool.Alone(1, 2)]
+    assert [one.name for one in price._threads("1x2+3,2+1")] == ["alone-1x2-spec3", "alone-2-spec1"]
 
 
-@pytest.mark.parametrize("text", ["0", "1,-2", "1x0", "x2", ""])
+@pytest.mark.parametrize("text", ["0", "1,-2", "1x0", "x2", "1+0", ""])
 def test_threads_below_1_are_refused(text):
-    with pytest.raises(argparse.ArgumentTypeError, match="expected numbers of cores"):
+    with pytest.raises(argparse.ArgumentTypeError, match="expected cores"):
         price._threads(text)
 
 
