@@ -100,27 +100,8 @@ API_PATHS: Final[Mapping[Kind, str]] = {
     **{kind: route.paths[0] for kind, route in MEMBER_ROUTES.items()},
 }
 
-LOAD_ADAPTER: Final = "/v1/load_lora_adapter"
-#: The code of a refused load: vLLM answers with 500, which then says nothing of the engine's health.
-ADAPTER_REFUSED: Final = "adapter_refused"
-UNLOAD_ADAPTER: Final = "/v1/unload_lora_adapter"
-
 #: Of a stored answer; an id stands between, and `/cancel` behind it.
 STORED_PATH: Final = "/v1/responses/"
-
-#: vLLM's routes that act on an engine, and their methods: asked on the admin port, by member.
-ENGINE_ROUTES: Final[Mapping[str, str]] = {
-    "/sleep": "POST",
-    "/wake_up": "POST",
-    "/is_sleeping": "GET",
-    "/reset_prefix_cache": "POST",
-    "/reset_mm_cache": "POST",
-    "/reset_encoder_cache": "POST",
-    "/start_profile": "POST",
-    "/stop_profile": "POST",
-    LOAD_ADAPTER: "POST",
-    UNLOAD_ADAPTER: "POST",
-}
 
 #: What a member must be able to do to serve a request. A member lists what it has, a query what it needs.
 Capability = Literal[
@@ -164,6 +145,10 @@ class Turn(msgspec.Struct, frozen=True, array_like=True, gc=False):
 Segment = tuple[str, float]
 
 
+#: When models may be chosen: before an answer alone, again after a whole one, in the middle of one, or what pays most.
+Choice = Literal["auto", "before", "cascade", "handoff"]
+
+
 class Query(msgspec.Struct, frozen=True, kw_only=True):
     """The conversation as the router sees it, plus the few request fields that routing reads."""
 
@@ -188,6 +173,7 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
     background: bool = False  #: the answer is made whether or not somebody waits for it
     priority: int = 0  #: lower runs earlier, in engines that schedule by priority
     task: str = ""  #: a name for the traffic that it belongs to: `batch`
+    choice: Choice | Literal[""] = ""  #: as its header, or its key, says; empty: the config's
 
 
 #: What a price follows that is not the bought, or the configured, one: a queue, an SLO, a budget, the least quality.

@@ -111,7 +111,7 @@ def _with_overrides(config: Config, args: argparse.Namespace) -> Config:
         **_given(args, host="host", port="port", uds="uds", root_path="root_path", admin_port="admin_port"),
     )
     key = key_of(args)
-    if key is not None and key not in server.api_keys:
+    if key is not None and key not in (each.key for each in server.keys):
         server = replace(server, api_keys=(*server.api_keys, key))
     routing = replace(config.routing, **_given(args, price="price", threshold="threshold", checkpoint="checkpoint"))
     common = engine_args_of(args.engine_arg, "--engine-arg")

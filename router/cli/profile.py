@@ -92,7 +92,7 @@ def _addresses(config: Path | None, url: str | None, admin: str | None) -> tuple
         if server.uds:
             raise ConfigError("profile: the server listens on a Unix socket only; --url says where it can be asked")
         told = f"{server.admin_host}:{server.admin_port}"
-        return Door(server.host, server.port, next(iter(server.api_keys), key)), admin or told
+        return Door(server.host, server.port, next((each.key for each in server.keys), key)), admin or told
     parts = urllib.parse.urlsplit(url or "http://127.0.0.1:8000")
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ConfigError(f"--url: expected http://HOST:PORT, got {url!r}")

@@ -182,7 +182,7 @@ def ready_of(
         url=_url(config.server.host, port) if not config.server.uds else "http://localhost",
         uds=config.server.uds,
         admin_url=_url(config.server.admin_host, admin_port),
-        guarded=bool(Keys(config.server.api_keys)),
+        guarded=bool(Keys(config.server.keys)),
         members=tuple(members),
         journal=journal_text(config.journal),
     )

@@ -71,6 +71,8 @@ def _summary(
             "checkpoint": routing.checkpoint,
             "price": routing.price,
             "threshold": routing.threshold,
+            "choice": routing.choice,
+            "verifier": routing.verifier,
             "strong": strong,
             "weak": weak,
             "guessed": any(placement.guessed for placement in placements),
@@ -81,7 +83,7 @@ def _summary(
             "port": config.server.port,
             "uds": config.server.uds,
             "admin_port": config.server.admin_port,
-            "guarded": bool(Keys(config.server.api_keys)),
+            "guarded": bool(Keys(config.server.keys)),
         },
         "journal": journal_text(config.journal),
         "mps": wanted(config),
@@ -100,6 +102,17 @@ def objective_text(objective: dict[str, Any]) -> str:
     given = [f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}"
              for key, value in objective.items() if key != "kind" and value != default[key]]  # fmt: skip
     return f"{objective['kind']}" + (f": {', '.join(given)}" if given else "")
+
+
+def _choice_text(routing: dict[str, Any]) -> str:
+    """When models are chosen, and by what an answer is judged."""
+    choice, verifier = routing["choice"], routing["verifier"]
+    if verifier:
+        return f"{choice}, by the verifier {verifier}"
+    return {
+        "before": "before",
+        "auto": "auto: before the answer alone, as there is no verifier",
+    }.get(choice, f"{choice}, by a fixed rule, as there is no verifier")
 
 
 def _text(path: Path, summary: dict[str, Any]) -> str:
@@ -122,6 +135,7 @@ def _text(path: Path, summary: dict[str, Any]) -> str:
             "",
             f"  doors    {server['uds'] or server['host'] + ':' + str(server['port'])}, {guarded}",
             f"  routing  {rule}",
+            f"  choice   {_choice_text(routing)}",
             f"  aim      {objective_text(summary['objective'])}",
             f"  journal  {summary['journal'] or 'none is written'}",
             *(["  gpu      engines share devices by NVIDIA's MPS"] if summary["mps"] else []),

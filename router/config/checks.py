@@ -90,9 +90,7 @@ def _check_server(server: Server, refuse: Refuse) -> None:
     for key, host in (("host", server.host), ("admin_host", server.admin_host)):
         if not _is_host(host):
             refuse(f"expected an address or a host's name, without port, got {shown(host)}", f"$.server.{key}")
-    for i, key in enumerate(server.api_keys):
-        if why := fault_of_api_key(key):
-            refuse(why, f"$.server.api_keys[{i}]")
+    _check_keys(server, refuse)
     for i, origin in enumerate(server.allowed_origins):
         if why := fault_of_origin(origin):
             refuse(why, f"$.server.allowed_origins[{i}]")
@@ -104,6 +102,15 @@ def _check_server(server: Server, refuse: Refuse) -> None:
     same = server.host == server.admin_host and server.port == server.admin_port
     if same and server.port and not server.uds:
         refuse(f"expected another port than `$.server.port`, got {server.port} too", "$.server.admin_port")
+
+
+def _check_keys(server: Server, refuse: Refuse) -> None:
+    choices: dict[str, str | None] = {}
+    for i, each in enumerate(server.keys):
+        if why := fault_of_api_key(each.key):
+            refuse(why, f"$.server.api_keys[{i}]")
+        if choices.setdefault(each.key, each.choice) != each.choice:
+            refuse("this key stands twice, with another `choice`", f"$.server.api_keys[{i}]")
 
 
 def _fault_of_socket(path: str) -> str:

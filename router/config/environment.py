@@ -82,7 +82,7 @@ def adapter_routes_from_environment(env: Mapping[str, str] = os.environ) -> bool
 def inherited_environment(config: Config, env: Mapping[str, str] = os.environ) -> dict[str, str]:
     """What engine hosts inherit: everything but our own API key, what the config reads its keys from, and systemd's
     socket."""
-    secrets = {*config.server.api_keys, *(member.api_key for member in config.pool)}
+    secrets = {*(each.key for each in config.server.keys), *(member.api_key for member in config.pool)}
     secrets = (secrets | {config.supervision.host_secret}) - {""}
     ours = {API_KEY_VARIABLE, NOTIFY_VARIABLE, *config.secret_variables}
     return {name: value for name, value in env.items() if name not in ours and value not in secrets}

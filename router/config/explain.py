@@ -3,7 +3,8 @@
 import difflib
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -26,6 +27,7 @@ def explain(message: str, tree: Mapping[str, Any]) -> str:
     allowed = _literals(_hint(at))
     if allowed:
         return f"expected {one_of(str(value), allowed)}, got {shown(value)} - at `$.{at}`"
+    said = said.replace("`str | object`", "`str`").replace("`object | str`", "`str`")
     got = "" if secret or isinstance(value, dict | list | None) else f": {shown(value)}"
     quote = "; quote it" if "Expected `str`" in said and isinstance(value, bool | int | float) else ""
     return f"{said} - at `$.{at}`{got}{quote}"
@@ -91,16 +93,21 @@ def _hint(at: str) -> Any:
     """The type of what stands at a path."""
     hint: Any = Config
     for step in _steps(at):
-        if isinstance(hint, type) and issubclass(hint, msgspec.Struct):
-            hint = get_type_hints(hint).get(step)
+        if (struct := _struct_of(hint)) is not None:
+            hint = get_type_hints(struct).get(step)
         else:
             hint = next((part for part in _parts(hint) if part is not type(None)), None)
     return hint
 
 
 def _struct(at: str) -> type[msgspec.Struct]:
-    hint = _hint(at)
-    return hint if isinstance(hint, type) and issubclass(hint, msgspec.Struct) else Config
+    return _struct_of(_hint(at)) or Config
+
+
+def _struct_of(hint: Any) -> type[msgspec.Struct] | None:
+    """A struct, or that which may stand in the place of a text."""
+    either = (hint, *(get_args(hint) if get_origin(hint) in (Union, UnionType) else ()))
+    return next((part for part in either if isinstance(part, type) and issubclass(part, msgspec.Struct)), None)
 
 
 def _literals(hint: Any) -> tuple[str, ...]:

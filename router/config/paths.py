@@ -35,6 +35,7 @@ def relative_to(base: Path, config: Config, source: str) -> Config:
     routing = config.routing
     if routing.checkpoint != "default":
         routing = msgspec.structs.replace(routing, checkpoint=resolve(routing.checkpoint))
+    routing = msgspec.structs.replace(routing, verifier=resolve(routing.verifier))
     return msgspec.structs.replace(config, pool=pool, routing=routing)
 
 
@@ -48,7 +49,11 @@ def at_home(config: Config, source: str) -> Config:
         runtime_dir=_expanded(supervision.runtime_dir, f"{source}: $.supervision.runtime_dir"),
         log_dir=_expanded(supervision.log_dir, f"{source}: $.supervision.log_dir"),
     )
-    routing = replace(routing, checkpoint=_expanded(routing.checkpoint, f"{source}: $.routing.checkpoint"))
+    routing = replace(
+        routing,
+        checkpoint=_expanded(routing.checkpoint, f"{source}: $.routing.checkpoint"),
+        verifier=_expanded(routing.verifier, f"{source}: $.routing.verifier"),
+    )
     journal = replace(config.journal, path=_expanded(config.journal.path, f"{source}: $.journal.path"))
     batches = replace(config.batches, path=_expanded(config.batches.path, f"{source}: $.batches.path"))
     pool = tuple(

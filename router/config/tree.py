@@ -29,7 +29,7 @@ from router.config.bounds import (
     Wait,
 )
 from router.config.objective import Objective
-from router.types import Capability
+from router.types import Capability, Choice
 
 CONFIG_VERSION = 1
 #: Fields of `Config` that are found out as it is read.
@@ -71,6 +71,13 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         return self.in_flight // 4 if self.queue_requests is None else self.queue_requests
 
 
+class ApiKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A key that clients present, and what holds for their requests."""
+
+    key: str
+    choice: Choice | None = None  #: in the place of `routing.choice`, where a request says none; null: that
+
+
 class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Where the doors are. `port: 0` lets the system choose."""
 
@@ -80,7 +87,7 @@ class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     root_path: str = ""  #: a proxy in front leaves this prefix on paths, `/llm` say; both ways of asking are answered
     admin_host: str = "127.0.0.1"
     admin_port: Port = 8001
-    api_keys: tuple[str, ...] = ()  #: none: the public routes are open
+    api_keys: tuple[str | ApiKey, ...] = ()  #: none: the public routes are open
     allowed_origins: tuple[str, ...] = ()  #: whose web pages may use the public routes; `*`: any
     request_id_headers: bool = False  #: every answer carries `x-request-id`, not those of inference alone
     adapter_routes: bool = False  #: LoRA adapters are loaded and unloaded on the public port too, as on vLLM's server
@@ -89,6 +96,11 @@ class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     io_uring: bool = True  #: tokens for many clients leave in one system call, where the kernel has it and lets us
     engine_metrics: bool = True  #: `/metrics` shows the engines' own (`vllm:`) families too
     limits: Limits = Limits()
+
+    @property
+    def keys(self) -> tuple[ApiKey, ...]:
+        """`api_keys`."""
+        return tuple(ApiKey(key=each) if isinstance(each, str) else each for each in self.api_keys)
 
 
 class DeviceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -162,6 +174,12 @@ class Routing(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     judge: str = ""  #: the member that a causal_llm checkpoint asks; default: the one of the model it was trained with
     judge_timeout_s: Seconds = 2.0  #: a verdict that takes longer is done without
     retry: bool = True  #: a request that streamed nothing is tried once on another member
+    #: When models are chosen: `before` the answer alone; also after a whole draft (`cascade`); also in the middle of an
+    #: answer (`handoff`); `auto`: as is worth most, which without a `verifier` is `before`.
+    choice: Choice = "auto"
+    verifier: str = ""  #: artefact of `headgate train --router verifier`; empty: none
+    hold_s: Wait = 20.0  #: most time that a stream's text is held back until a draft is judged; then it is streamed
+    continue_lost: bool = True  #: an answer whose engine is lost goes on in another one
 
 
 class Supervision(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

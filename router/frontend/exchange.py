@@ -4,7 +4,7 @@ import re
 import uuid
 from collections.abc import Callable
 from time import perf_counter
-from typing import Protocol, TypeAlias
+from typing import Final, Literal, Protocol, TypeAlias, get_args
 
 from router.config import Limits
 from router.dialects.priority import MOST as MOST_PRIORITY
@@ -16,12 +16,15 @@ from router.gate.gate import Gate
 from router.native.writer import Writer
 from router.observe.metrics import Metrics
 from router.pipeline.ids import next_id
+from router.types import Choice
 
 #: Request headers that say something of the request beyond its body.
 EXPLAINED = frozenset((
     b"x-request-id", b"x-session-id", b"traceparent",
-    b"x-headgate-debug", b"x-headgate-deadline", b"x-headgate-slo-ttft", b"x-headgate-priority", ORCA,
+    b"x-headgate-debug", b"x-headgate-deadline", b"x-headgate-slo-ttft", b"x-headgate-priority",
+    b"x-headgate-choice", ORCA,
 ))  # fmt: skip
+_CHOICES: Final[dict[bytes, Choice]] = {choice.encode(): choice for choice in get_args(Choice)}
 _PRIORITY = re.compile(rb"[+-]?[0-9]{1,9}")
 _ID = re.compile(rb"[\x21-\x7e]{1,256}")
 _MOST_ID = 256
@@ -188,6 +191,19 @@ class Exchange:
             what = f"`x-headgate-priority`: expected a whole number from -{MOST_PRIORITY} to {MOST_PRIORITY}"
             raise BadRequest(what, param="x-headgate-priority")
         return int(given)
+
+    @property
+    def choice(self) -> Choice | Literal[""]:
+        """When models may be chosen; empty where it says nothing. Raises `BadRequest`."""
+        given = self.headers.get(b"x-headgate-choice") if self.explained else None
+        if given is None:
+            return ""
+        choice = _CHOICES.get(given.lower())
+        if choice is None:
+            shown = given[:40].decode("latin-1")
+            what = f"`x-headgate-choice`: expected one of {', '.join(get_args(Choice))}, got {shown!r}"
+            raise BadRequest(what, param="x-headgate-choice")
+        return choice
 
     def run(self) -> None:
         """Answer, now or later. Nothing that a handler raises escapes."""

@@ -14,5 +14,5 @@ def open_intake(listener: Listener, service: Service) -> None:
     listener.metrics.watch_steps(listener.steps.rows)
     if intake is not None:
         heads = Heads(listener, Answer, intake.requests)
-        intake.open(listener.metrics, TARGET, heads, describe, listener.keys.find if listener.keys else None)
+        intake.open(listener.metrics, TARGET, heads, describe, listener.keys.find_plain if listener.keys else None)
     listener.intake = intake

@@ -9,9 +9,8 @@ from router.frontend.exchange import Exchange
 from router.frontend.later import Later
 from router.frontend.member_changes import VERBS, MemberChanges
 from router.frontend.routes import Route, shown
-from router.ipc.spec import EngineCall
+from router.ipc.spec import ENGINE_ROUTES, LOAD_ADAPTER, UNLOAD_ADAPTER, EngineCall
 from router.pipeline.service import Service
-from router.types import ENGINE_ROUTES, LOAD_ADAPTER, UNLOAD_ADAPTER
 
 _START = "/members/"
 _TEXT = "text/plain; charset=utf-8"

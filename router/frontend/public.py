@@ -25,6 +25,7 @@ from router.frontend.reading import Reading
 from router.frontend.routes import Route, Routes, refuse_page
 from router.frontend.schema import documents
 from router.frontend.stored import stored_answers
+from router.gate.keys import Keys
 from router.gate.permit import Permit
 from router.observe.metrics import Metrics
 from router.pipeline.service import ModelCard, Service
@@ -49,7 +50,18 @@ _ABOUT: dict[Kind, str] = {
 class Public:
     """Handlers over one service. `draining` tells whether the process is about to end."""
 
-    __slots__ = ("_adapters", "_docs", "_draining", "_files", "_guarded", "_metrics", "_root", "_service", "_threads")
+    __slots__ = (
+        "_adapters",
+        "_choices",
+        "_docs",
+        "_draining",
+        "_files",
+        "_guarded",
+        "_metrics",
+        "_root",
+        "_service",
+        "_threads",
+    )
 
     def __init__(self, service: Service, metrics: Metrics, draining: Callable[[], bool], config: Server) -> None:
         self._service = service
@@ -58,7 +70,8 @@ class Public:
         self._root = config.root_path
         self._docs = config.docs
         self._adapters = config.adapter_routes
-        self._guarded = bool(config.api_keys)
+        keys = Keys(config.keys)
+        self._guarded, self._choices = bool(keys), keys.choices
         # One: what makes objects of a body holds the interpreter's lock, and more of them would keep it longer from us.
         self._threads = Threads(1, "headgate-reading")
         self._files = Threads(2, "headgate-files")
@@ -117,7 +130,7 @@ class Public:
 
     def _infer(self, kind: Kind | None) -> Handler:
         """`kind`: None where the body tells it."""
-        service, threads = self._service, self._threads
+        service, threads, choices = self._service, self._threads, self._choices
 
         def handle(exchange: Exchange) -> None:
             exchange.identify()
@@ -138,6 +151,8 @@ class Public:
             exchange.body = body
             if exchange.explained:
                 query = _explained(query, exchange)
+            if choice := exchange.choice or choices.get(exchange.key_id, ""):
+                query = msgspec.structs.replace(query, choice=choice)
             answer = Answer(exchange, query)
             (Background(answer) if query.background else answer).submit(service, query, permit)
 

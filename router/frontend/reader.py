@@ -27,6 +27,7 @@ _UNUSUAL = frozenset((b"content-encoding", b"expect", b"origin")) | EXPLAINED
 _ONCE = frozenset((
     b"authorization", b"content-encoding", b"content-type", b"expect", b"host", b"origin", b"transfer-encoding",
     b"x-api-key", b"x-headgate-deadline", b"x-headgate-priority", b"x-headgate-slo-ttft",
+    b"x-headgate-choice",
 ))  # fmt: skip
 _HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+(?:%[\w.~-]+)?\]|(?:[\w.~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*)(?::\d*)?", re.ASCII)
 _JSON = b"application/json"

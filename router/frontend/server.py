@@ -58,7 +58,7 @@ class Frontend:
         self.drain_requested = asyncio.Event()
         limits, self._wanted_files = within_file_limit(config.limits)
         public = self._routes = Public(service, self.metrics, self.draining, config)
-        keys, origins = Keys(config.api_keys), Origins(config.allowed_origins)
+        keys, origins = Keys(config.keys), Origins(config.allowed_origins)
         self._public = Listener(
             public.routes(),
             keys,

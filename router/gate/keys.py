@@ -8,8 +8,9 @@ import hashlib
 from collections.abc import Mapping
 from hmac import compare_digest
 
-from router.config import fault_of_api_key
+from router.config import ApiKey, fault_of_api_key
 from router.errors import ConfigError, Unauthorized
+from router.types import Choice
 
 _BEARER = b"bearer "
 _ID_DIGITS = 8
@@ -20,14 +21,18 @@ _sha256 = hashlib.sha256
 class Keys:
     """The configured API keys; with none, everyone is let in."""
 
-    __slots__ = ("_ids",)
+    __slots__ = ("_ids", "choices")
 
-    def __init__(self, keys: tuple[str, ...]) -> None:
+    def __init__(self, keys: tuple[ApiKey, ...]) -> None:
         """Raises `ConfigError` on a key that no request can present: none is dropped, which could open the server."""
-        for i, key in enumerate(keys):
-            if why := fault_of_api_key(key):
+        for i, each in enumerate(keys):
+            if why := fault_of_api_key(each.key):
                 raise ConfigError(f"{why} - at `$.server.api_keys[{i}]`")
-        digests = [_sha256(key.encode()).digest() for key in keys]
+        digests = [_sha256(each.key.encode()).digest() for each in keys]
+        #: By id, where a key has its own.
+        self.choices: dict[str, Choice] = {
+            digest.hex()[:_ID_DIGITS]: each.choice for digest, each in zip(digests, keys, strict=True) if each.choice
+        }
         self._ids = {digest: (digest, digest.hex()[:_ID_DIGITS]) for digest in digests}
 
     def __bool__(self) -> bool:
@@ -52,6 +57,14 @@ class Keys:
         if not found:
             raise Unauthorized("the API key is not one of this server's")
         return str(found)
+
+    def find_plain(self, authorization: bytes, api_key: bytes) -> str:
+        """`find`, for who asks of requests that are as the config says. Raises `Unauthorized` too for a key with
+        settings of its own."""
+        id = self.find(authorization, api_key)
+        if id in self.choices:
+            raise Unauthorized("the API key has settings of its own")
+        return id
 
     def _id_of(self, key: bytes) -> str:
         digest = _sha256(key).digest()

@@ -1,13 +1,34 @@
-"""What a supervisor tells an engine host at its start, as one JSON line on the host's standard input.
+"""What a supervisor tells an engine host at its start, as one JSON line on the host's standard input; and which of
+vLLM's own routes act on an engine.
 
 The pipe stays open for the host's life: end of file means that the supervisor is gone, and the host ends too.
 """
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Final
 
 import msgspec
 
 from router.types import Adapter
+
+LOAD_ADAPTER: Final = "/v1/load_lora_adapter"
+#: The code of a refused load: vLLM answers with 500, which then says nothing of the engine's health.
+ADAPTER_REFUSED: Final = "adapter_refused"
+UNLOAD_ADAPTER: Final = "/v1/unload_lora_adapter"
+
+#: vLLM's routes that act on an engine, and their methods: asked on the admin port, by member.
+ENGINE_ROUTES: Final[Mapping[str, str]] = {
+    "/sleep": "POST",
+    "/wake_up": "POST",
+    "/is_sleeping": "GET",
+    "/reset_prefix_cache": "POST",
+    "/reset_mm_cache": "POST",
+    "/reset_encoder_cache": "POST",
+    "/start_profile": "POST",
+    "/stop_profile": "POST",
+    LOAD_ADAPTER: "POST",
+    UNLOAD_ADAPTER: "POST",
+}
 
 
 class HostSpec(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,12 +7,12 @@ import msgspec
 
 from router.config import Member, adapters_of, fault_of_adapter
 from router.errors import BadRequest, RouterError
-from router.ipc.spec import EngineCall
+from router.ipc.spec import LOAD_ADAPTER, UNLOAD_ADAPTER, EngineCall
 from router.pool.base import PoolMember
 from router.pool.engine import EngineMember
 from router.pool.laned import ALIVE
 from router.pool.replicas import engines_of
-from router.types import LOAD_ADAPTER, UNLOAD_ADAPTER, Adapter
+from router.types import Adapter
 
 #: vLLM's answer to a call by one member. Raises `RouterError`.
 Ask = Callable[[EngineMember, EngineCall], Awaitable[bytes]]

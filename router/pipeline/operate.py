@@ -8,14 +8,13 @@ from collections.abc import Sequence
 import msgspec
 
 from router.errors import BadRequest, EngineFailed, ModelNotFound, RouterError
-from router.ipc.spec import EngineCall
+from router.ipc.spec import ENGINE_ROUTES, EngineCall
 from router.pipeline.adapters import PoolAdapters, is_change
 from router.pipeline.calls import ask
 from router.pipeline.listed import listed
 from router.pool.base import PoolMember
 from router.pool.engine import EngineMember
 from router.pool.laned import names_of
-from router.types import ENGINE_ROUTES
 
 #: Waking a large model takes seconds, its first sleep ten.
 _LIMIT_S = 600.0

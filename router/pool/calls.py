@@ -11,6 +11,7 @@ from typing import cast
 
 from router.errors import EngineFailed, EngineLost, error_status
 from router.ipc.messages import Chunks, Done, Fail, Handoff
+from router.ipc.spec import ADAPTER_REFUSED
 from router.pool.base import Call, Failure
 from router.pool.breaker import Breaker
 from router.pool.claims import plausible
@@ -18,7 +19,6 @@ from router.pool.failing import Failing
 from router.pool.failure import failure_of, is_members_fault
 from router.pool.laned import Laned
 from router.pool.load import LoadTracker, without_length
-from router.types import ADAPTER_REFUSED
 
 log = logging.getLogger("headgate.pool")
 

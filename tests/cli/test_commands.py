@@ -93,6 +93,22 @@ def test_validate_shows_what_a_config_means(config: Callable[..., Path], capsys:
     assert [place["usd_per_hour"] for place in summary["places"]] == [0.2, 1.8]
 
 
+@pytest.mark.parametrize(
+    ("routing", "said"),
+    [
+        ({}, "choice   auto: before the answer alone, as there is no verifier"),
+        ({"choice": "before"}, "choice   before\n"),
+        ({"choice": "handoff"}, "choice   handoff, by a fixed rule, as there is no verifier"),
+        ({"verifier": "v.safetensors"}, "choice   auto, by the verifier v.safetensors"),
+    ],
+)
+def test_validate_says_when_models_are_chosen(
+    config: Callable[..., Path], capsys: pytest.CaptureFixture[str], routing: dict[str, str], said: str
+) -> None:
+    assert main(["validate", str(config(routing={"checkpoint": "default"} | routing))]) == 0
+    assert said in capsys.readouterr().out
+
+
 def test_validate_ranks_no_pooling_models(config: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
     pooling = {"name": "emb-70b", "kind": "openai", "url": "http://h", "capabilities": ["embeddings", "rerank"]}
     one = {"name": "qwen-0.5b", "kind": "openai", "url": "http://h"}

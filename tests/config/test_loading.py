@@ -99,17 +99,53 @@ def test_a_key_may_hold_any_printable_ascii() -> None:
     assert config.parse(text).server.api_keys == ("a b", '!"#$%&/()=?')
 
 
+def test_a_key_may_have_a_choice_of_its_own_and_its_text_may_be_a_reference() -> None:
+    text = "server: {api_keys: [plain, {key: '${K}', choice: cascade}]}\n" + TWO
+    config_ = config.parse(text, env={"K": "secret"})
+    assert config_.server.keys == (
+        config.ApiKey(key="plain"),
+        config.ApiKey(key="secret", choice="cascade"),
+    )
+    assert config_.secret_variables == ("K",)
+    assert "secret" not in config.inherited_environment(config_, {"K": "secret", "L": "secret"}).values()
+
+
+@pytest.mark.parametrize(
+    ("keys", "why"),
+    [
+        ("{key: a, choice: twice}", "expected one of auto, before, cascade, handoff, got 'twice'"),
+        ("{key: a, choise: before}", "unknown key 'choise' - at `$.server.api_keys[0]`; did you mean 'choice'?"),
+        ("{choice: before}", "missing required field `key` - at `$.server.api_keys[0]`"),
+        (
+            "{key: a}, {key: a, choice: before}",
+            "this key stands twice, with another `choice` - at `$.server.api_keys[1]`",
+        ),
+    ],
+)
+def test_a_key_whose_settings_are_wrong_is_refused(keys: str, why: str) -> None:
+    assert why in refused(f"server: {{api_keys: [{keys}]}}\n" + TWO)
+
+
+def test_when_models_are_chosen_is_auto_and_another_word_is_refused() -> None:
+    routing = config.parse(TWO).routing
+    assert (routing.choice, routing.verifier, routing.hold_s, routing.continue_lost) == ("auto", "", 20.0, True)
+    why = "expected one of auto, before, cascade, handoff, got 'after' - at `$.routing.choice`"
+    assert why in refused("routing: {choice: after}\n" + TWO)
+    assert "expected 0 to 604,800 seconds, got -1" in refused("routing: {hold_s: -1}\n" + TWO)
+
+
 def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     (tmp_path / "weights").mkdir()
     (tmp_path / "r.safetensors").touch()
     file = tmp_path / "headgate.yaml"
     file.write_text(
-        "pool: [{name: a, model: weights}, {name: b, model: org/hub}]\nrouting: {checkpoint: r.safetensors}"
+        "pool: [{name: a, model: weights}, {name: b, model: org/hub}]\n"
+        "routing: {checkpoint: r.safetensors, verifier: r.safetensors}"
     )
     loaded = config.load(file)
     assert loaded.pool[0].model == str(tmp_path / "weights")
     assert loaded.pool[1].model == "org/hub"
-    assert loaded.routing.checkpoint == str(tmp_path / "r.safetensors")
+    assert loaded.routing.checkpoint == loaded.routing.verifier == str(tmp_path / "r.safetensors")
 
 
 @pytest.mark.parametrize("parts", ["x" * 300, "org/" + "x" * 300, "/".join(["x"] * 5_000)])

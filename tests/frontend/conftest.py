@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import uvloop
 
-from router.config import Limits, Server
+from router.config import ApiKey, Limits, Server
 from router.errors import ClientGone, RouterError
 from router.frontend.server import Frontend
 from router.ipc.messages import Done
@@ -259,7 +259,7 @@ class House:
         self,
         service: ScriptedService,
         *,
-        api_keys: tuple[str, ...] = (),
+        api_keys: tuple[str | ApiKey, ...] = (),
         allowed_origins: tuple[str, ...] = (),
         **limits: float,
     ) -> Frontend:

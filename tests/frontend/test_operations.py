@@ -6,9 +6,8 @@ import pytest
 from router.config import Server
 from router.errors import BadRequest, EngineFailed
 from router.frontend.server import Frontend
-from router.ipc.spec import EngineCall
+from router.ipc.spec import ENGINE_ROUTES, LOAD_ADAPTER, UNLOAD_ADAPTER, EngineCall
 from router.observe.metrics import Metrics
-from router.types import ENGINE_ROUTES, LOAD_ADAPTER, UNLOAD_ADAPTER
 from tests.frontend.conftest import House, Response, ScriptedService, get, post
 
 

@@ -8,6 +8,7 @@ import time
 import msgspec
 import pytest
 
+from router.config import ApiKey
 from router.pool.stages import StartProgress
 from tests.frontend.conftest import DECISION, DONE, REPLY, Ask, House, Request, ScriptedService, chat, event, get, post
 
@@ -113,6 +114,39 @@ async def test_refusals_echo_the_request_id(ask: Ask, data: bytes) -> None:
     response = await ask(data)
     assert response.status >= 400
     assert response.headers["x-request-id"] == "r"
+
+
+@pytest.mark.parametrize(("sent", "choice"), [("handoff", "handoff"), ("Cascade", "cascade"), (None, "")])
+async def test_when_models_are_chosen_is_told_by_a_header(
+    house: House, service: ScriptedService, sent: str | None, choice: str
+) -> None:
+    client = await house.connect(await house.start(service))
+    client.send(chat(f"x-headgate-choice: {sent}") if sent else chat())
+    assert (await service.asked()).query.choice == choice
+
+
+async def test_of_a_key_with_a_choice_that_counts_where_no_header_says_another(
+    house: House, service: ScriptedService
+) -> None:
+    keys = (ApiKey(key="own", choice="cascade"), "plain")
+    client = await house.connect(await house.start(service, api_keys=keys))
+    asked = []
+    for i, headers in enumerate(
+        (["x-api-key: own"], ["x-api-key: own", "x-headgate-choice: before"], ["x-api-key: plain"])
+    ):
+        client.send(chat(*headers))
+        request = await service.asked(i + 1)
+        asked.append(request.query.choice)
+        request.reply()
+    assert asked == ["cascade", "before", ""]
+
+
+@pytest.mark.parametrize("value", ["after", "", "auto,before"])
+async def test_another_choice_is_refused(ask: Ask, value: str) -> None:
+    response = await ask(chat(f"x-headgate-choice: {value}"))
+    assert response.status == 400
+    assert response.error["param"] == "x-headgate-choice"
+    assert "expected one of auto, before, cascade, handoff, got " in str(response.error["message"])
 
 
 @pytest.mark.parametrize("header", ["x-headgate-slo-ttft", "x-headgate-deadline"])

@@ -4,20 +4,21 @@ import gc
 
 import pytest
 
+from router.config import ApiKey
 from router.errors import ConfigError, Unauthorized
 from router.gate.keys import Keys
 
-KEYS = tuple(f"key number {i}, which is secret" for i in range(1000))
+KEYS = tuple(ApiKey(key=f"key number {i}, which is secret") for i in range(1000))
 
 
 @pytest.mark.parametrize(
     "headers",
     [
-        {b"authorization": b"Bearer " + KEYS[7].encode()},
-        {b"authorization": b"bEARER   " + KEYS[7].encode() + b"  "},
-        {b"x-api-key": KEYS[7].encode()},
-        {b"authorization": b"Bearer of a gateway", b"x-api-key": KEYS[7].encode()},
-        {b"authorization": b"Bearer " + KEYS[7].encode(), b"x-api-key": b"of a gateway"},
+        {b"authorization": b"Bearer " + KEYS[7].key.encode()},
+        {b"authorization": b"bEARER   " + KEYS[7].key.encode() + b"  "},
+        {b"x-api-key": KEYS[7].key.encode()},
+        {b"authorization": b"Bearer of a gateway", b"x-api-key": KEYS[7].key.encode()},
+        {b"authorization": b"Bearer " + KEYS[7].key.encode(), b"x-api-key": b"of a gateway"},
     ],
 )
 def test_one_right_key_is_enough_and_gives_its_id(headers: dict[bytes, bytes]) -> None:
@@ -28,10 +29,10 @@ def test_one_right_key_is_enough_and_gives_its_id(headers: dict[bytes, bytes]) -
     ("headers", "why"),
     [
         ({}, "an API key is required"),
-        ({b"authorization": b"Basic " + KEYS[0].encode()}, "an API key is required"),
+        ({b"authorization": b"Basic " + KEYS[0].key.encode()}, "an API key is required"),
         ({b"authorization": b"Bearer ", b"x-api-key": b""}, "an API key is required"),
-        ({b"x-api-key": KEYS[0].encode()[:-1]}, "not one of this server's"),
-        ({b"authorization": b"Bearer " + KEYS[0].encode() + b"x"}, "not one of this server's"),
+        ({b"x-api-key": KEYS[0].key.encode()[:-1]}, "not one of this server's"),
+        ({b"authorization": b"Bearer " + KEYS[0].key.encode() + b"x"}, "not one of this server's"),
         ({b"x-api-key": bytes(100_000)}, "not one of this server's"),
         ({b"x-api-key": b"\xff\xfe"}, "not one of this server's"),
     ],
@@ -49,11 +50,11 @@ def test_without_keys_everyone_is_let_in_without_an_id() -> None:
 @pytest.mark.parametrize("key", ["", " ", "a\n"])
 def test_a_key_that_no_request_can_present_is_refused(key: str) -> None:
     with pytest.raises(ConfigError, match=r"at `\$.server.api_keys\[1\]`"):
-        Keys(("real", key))
+        Keys((ApiKey(key="real"), ApiKey(key=key)))
 
 
 def test_only_digests_are_kept() -> None:
-    keys = Keys(("a key that is nowhere else",))
+    keys = Keys((ApiKey(key="a key that is nowhere else"),))
     reached, kept = [keys], []
     while reached:
         one = reached.pop()
@@ -63,3 +64,13 @@ def test_only_digests_are_kept() -> None:
         reached += gc.get_referents(one)
     assert {len(one) for one in kept if isinstance(one, bytes)} == {32}
     assert {len(one) for one in kept if isinstance(one, str)} == {8}
+
+
+def test_of_a_key_with_a_choice_of_its_own_that_is_known_by_its_id() -> None:
+    own, other = ApiKey(key="own", choice="handoff"), ApiKey(key="other")
+    keys = Keys((own, other))
+    id = keys.find(b"Bearer own", b"")
+    assert keys.choices == {id: "handoff"}
+    assert keys.find_plain(b"Bearer other", b"") == keys.find(b"", b"other") != id
+    with pytest.raises(Unauthorized, match="settings of its own"):
+        keys.find_plain(b"", b"own")

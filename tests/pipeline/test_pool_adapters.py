@@ -7,11 +7,10 @@ from typing import Any, cast
 import pytest
 
 from router.errors import BadRequest, NoEngine
-from router.ipc.spec import EngineCall
+from router.ipc.spec import LOAD_ADAPTER, UNLOAD_ADAPTER, EngineCall
 from router.pipeline.adapters import PoolAdapters
 from router.pool.adapters import Adapters
 from router.pool.engine import EngineMember
-from router.types import LOAD_ADAPTER, UNLOAD_ADAPTER
 
 SQL = '{"lora_name": "sql", "lora_path": "/a"}'
 

@@ -10,8 +10,8 @@ import msgspec
 from router.errors import ConfigError
 from router.host.adapter.slow import SlowWay
 from router.host.base import MOST_MESSAGE
-from router.ipc.spec import EngineCall
-from router.types import LOAD_ADAPTER, Adapter
+from router.ipc.spec import LOAD_ADAPTER, EngineCall
+from router.types import Adapter
 
 _IN_WORKER = re.compile(r"Worker failed with error '(.+)', please check", re.DOTALL)
 logger = logging.getLogger("headgate.host")

@@ -21,8 +21,8 @@ from router.host.base import AnswerSink, ErrorAnswer, engine_failed
 from router.host.limits import Bounds, TooLong
 from router.ipc.messages import Submit
 from router.ipc.response_ids import holder, new_id
-from router.ipc.spec import EngineCall
-from router.types import ADAPTER_REFUSED, API_PATHS, ENGINE_ROUTES, GENERATING, LOAD_ADAPTER, STORED_PATH, Kind, body_of
+from router.ipc.spec import ADAPTER_REFUSED, ENGINE_ROUTES, LOAD_ADAPTER, EngineCall
+from router.types import API_PATHS, GENERATING, STORED_PATH, Kind, body_of
 
 App: TypeAlias = Callable[[Any, Any, Any], Awaitable[None]]
 

@@ -10,8 +10,8 @@ from router.errors import ConfigError
 from router.host.adapter.adapters import adapters_of, finder, load_again, load_configured
 from router.host.adapter.slow import SlowWay
 from router.ipc.messages import Submit
-from router.ipc.spec import EngineCall
-from router.types import LOAD_ADAPTER, UNLOAD_ADAPTER, Adapter
+from router.ipc.spec import LOAD_ADAPTER, UNLOAD_ADAPTER, EngineCall
+from router.types import Adapter
 from tests.conftest import PATIENCE_S
 from tests.host.adapter.test_slow import Heard, answering
 
