@@ -257,7 +257,7 @@ class Hosted:
         def work() -> None:
             for submit, answer in self.submit(bodies):
                 asked: Any = fields.decode("chat", submit.body)
-                ids = self.renderer.chat(asked.messages, asked.chat_template_kwargs, "")
+                ids = self.renderer.chat(asked.messages, asked.chat_template_kwargs)
                 usage = Usage(len(ids), 16)
                 answer.chunk(sse.whole(self.head(submit.id), [sse.Choice(0, text, "stop")], usage))
                 answer.done(usage, "stop")

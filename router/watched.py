@@ -60,3 +60,7 @@ class Continued(msgspec.Struct, frozen=True, array_like=True, gc=False, kw_only=
     #: Text that the first engine would have put next: not part of the answer, only read to cut it as its reader would.
     look: str = ""
     model: str = ""  #: by which the answer goes; empty: the engine's own
+    #: (model, tokens) of each engine before, in order: `usage.headgate` of the client tells their sums
+    wrote: tuple[tuple[str, int], ...] = ()
+    #: The first event of each model's part says whose it is: `"headgate":{"model":...}`. Alone it asks for no more.
+    told: bool = False

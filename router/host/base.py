@@ -8,7 +8,7 @@ from typing import Protocol
 
 import msgspec
 
-from router.ipc.messages import Load, Submit
+from router.ipc.messages import Handoff, Load, Submit
 from router.types import Adapter, Usage
 
 #: What is said of an engine that is gone; its own last words may say more.
@@ -26,6 +26,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     max_running: int = 0  #: the scheduler's bound on concurrent sequences
     version: str = ""  #: e.g. `vllm 0.32.0`
     adapters: tuple[Adapter, ...] = ()
+    verbs: tuple[str, ...] = ()  #: of `Hello.verbs`, those that depend on the engine
 
 
 class ErrorAnswer(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,7 +39,7 @@ class ErrorAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AnswerSink(Protocol):
-    """Who hears one answer: `chunk`*, then one of `done` and `fail`. Calls after the end are ignored."""
+    """Who hears one answer: `chunk`*, then one of `done`, `handoff` and `fail`. Calls after the end are ignored."""
 
     def begun(self) -> None:
         """Its first token is there, though no chunk may follow before the last one is."""
@@ -51,6 +52,10 @@ class AnswerSink(Protocol):
         ...
 
     def done(self, usage: Usage, finish_reason: str) -> None: ...
+
+    def handoff(self, handed: Handoff) -> None:
+        """Another engine is to go on. Its `id` and `timings` are not known here, and filled in."""
+        ...
 
     def fail(self, failure: ErrorAnswer) -> None: ...
 
@@ -98,6 +103,16 @@ def printable(message: str) -> str:
 def engine_failed(why: str) -> ErrorAnswer:
     """The engine died or broke down while it held the request."""
     return failure(502, why, "engine_error", code="engine_failed", retryable=True)
+
+
+#: Of requests that name what to go on from, or are only to be read: what they need is written here, not by vLLM.
+NOT_CONTINUED = failure(
+    400,
+    "this engine continues, or reads beforehand, only plain chat and completions of one choice, without logprobs, "
+    "tools or structured output",
+    "invalid_request_error",
+    code="not_continuable",
+)
 
 
 def too_long(why: Exception) -> ErrorAnswer:

@@ -3,9 +3,11 @@
 import asyncio
 from collections.abc import Callable
 
+import msgspec
+
 from router.host.base import Engine, ErrorAnswer, engine_failed, failure
 from router.host.outbox import Outbox
-from router.ipc.messages import Done, Fail, Submit
+from router.ipc.messages import Done, Fail, Handoff, Submit
 from router.types import Timings, Usage
 
 
@@ -77,14 +79,21 @@ class Generation:
 
     def done(self, usage: Usage, finish_reason: str) -> None:
         if self._open:
-            timings = Timings(self._first_token_s, self._loop.time() - self._received)
-            self._outbox.end(Done(id=self._id, usage=usage, finish_reason=finish_reason, timings=timings))
+            self._outbox.end(Done(id=self._id, usage=usage, finish_reason=finish_reason, timings=self._timings()))
+            self._close()
+
+    def handoff(self, handed: Handoff) -> None:
+        if self._open:
+            self._outbox.end(msgspec.structs.replace(handed, id=self._id, timings=self._timings()))
             self._close()
 
     def fail(self, failure: ErrorAnswer) -> None:
         if self._open:
             self._send_failure(failure)
             self._close()
+
+    def _timings(self) -> Timings:
+        return Timings(self._first_token_s, self._loop.time() - self._received)
 
     def _refuse_unsendable(self, data: object) -> bool:
         """Whether `data` is no bytes. Any value makes a frame: the peer could not read it, and would give up the

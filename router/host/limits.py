@@ -74,3 +74,9 @@ class TokenLimits:
             return None
         wanted = self._default if asked is None else asked
         return min(limit for limit in (room, wanted, self._override) if limit is not None)
+
+    def left(self, prompt_tokens: int, asked: int | None, spent: int) -> int:
+        """Of an answer that other engines made `spent` tokens of, which the prompt holds too. 0: it is at its end."""
+        wanted = self._default if asked is None else asked
+        bounds = [limit - spent for limit in (wanted, self._override) if limit is not None]
+        return max(0, min([self.context_tokens - prompt_tokens, *bounds]))

@@ -226,7 +226,7 @@ class Peer:
             max_running=facts.max_running,
             engine_version=facts.version,
             pid=os.getpid(),
-            verbs=_VERBS,
+            verbs=_VERBS + facts.verbs,
             adapters=facts.adapters,
         )
         channel.send(hello)

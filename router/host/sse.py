@@ -142,12 +142,12 @@ class EventWriter:
         # The last event of a stream carries the fingerprint.
         return event + self._tail(tokens) if self._closing_usage else event + self._fingerprint + self._tail(tokens)
 
-    def usage(self, usage: Usage, created: int = 0) -> bytes:
-        """The closing event of `include_usage`. `created`: see `Cached`."""
+    def usage(self, usage: Usage, created: int = 0, more: bytes = b"") -> bytes:
+        """The closing event of `include_usage`. `created`: see `Cached`. `more`: fields behind."""
         details = b""
         if self._head.cached_details:
             details = b',"prompt_tokens_details":{%b}' % _cached(usage, created, self._head.shape)
-        return b'%b],"usage":%b%b}\n\n' % (self._start, _usage(usage, details), self._fingerprint)
+        return b'%b],"usage":%b%b}\n\n' % (self._start, _usage(usage, details + more), self._fingerprint)
 
     def _open(self, index: int) -> bytes:
         middle = b'{"index":%d,"delta":{"content":' if self._chat else b'{"index":%d,"text":'
@@ -160,8 +160,8 @@ class EventWriter:
         return b',"usage":%b}\n\n' % _usage(Usage(self._prompt_tokens, tokens), self._head.shape.event_usage)
 
 
-def whole(head: Head, choices: list[Choice], usage: Usage, created: int = 0) -> bytes:
-    """The JSON body of a response that is not streamed. `created`: see `Cached`."""
+def whole(head: Head, choices: list[Choice], usage: Usage, created: int = 0, more: bytes = b"") -> bytes:
+    """The JSON body of a response that is not streamed. `created`: see `Cached`. `more`: fields behind the usage's."""
     chat, shape, details = head.kind == "chat", head.shape, b""
     if head.cached_details:
         details = b',"prompt_tokens_details":{%b%b}' % (_cached(usage, created, shape), shape.details)
@@ -176,7 +176,7 @@ def whole(head: Head, choices: list[Choice], usage: Usage, created: int = 0) -> 
         _encode(head.model),
         told,
         _NULL if head.fingerprint is None else _encode(head.fingerprint),
-        _usage(usage, details + shape.usage if details else shape.usage),
+        _usage(usage, details + shape.usage + more),
         shape.answer,
     )
 

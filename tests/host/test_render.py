@@ -19,10 +19,11 @@ def encode(text, add_special_tokens):
     return [int(add_special_tokens), *text.encode()]
 
 
-def rendered(renderer, messages, variables=None, continue_text=""):
-    ids = renderer.chat(messages, variables, continue_text)
+def rendered(renderer, messages, variables=None, answered=""):
+    ids = renderer.chat(messages, variables)
+    ids = renderer.answered(ids, answered, "")
     assert ids[0] == 0  # the template speaks for special tokens
-    conversation, _, rest = bytes(ids[1:]).decode().partition("|")
+    conversation, _, rest = bytes(ids).replace(b"\0", b"").decode().partition("|")
     return json.loads(conversation), rest
 
 
@@ -55,9 +56,13 @@ def test_a_partial_answer_follows_the_generation_prompt():
 
 def test_completions_get_their_special_tokens():
     renderer = Renderer(Template(), encode)
-    assert renderer.text("ab", "c") == [1, 97, 98, 99]
-    assert renderer.tokens([5, 6], "") == [5, 6]
-    assert renderer.tokens([5, 6], "c") == [5, 6, 0, 99]
+    assert renderer.text("ab") == [1, 97, 98]
+    assert renderer.tokens([5, 6]) == [5, 6]
+
+
+def test_what_was_answered_stands_behind_its_prompt_in_tokens_of_its_own():
+    renderer = Renderer(Template(), lambda text, special: [*text.encode(), *[1] * special])
+    assert renderer.answered([7, 7], "abc", "") == [7, 7, 97, 98, 99]
 
 
 @pytest.mark.parametrize("name", ["tools", "documents", "tokenize", "chat_template", "add_generation_prompt"])
@@ -81,13 +86,13 @@ def test_a_prompt_of_more_characters_than_the_context_holds_is_not_cut_into_toke
     encoded = []
     renderer = Renderer(Template(), lambda text, special: encoded.append(text) or [1], bounds=Bounds(100, 5))
     with pytest.raises(TooLong, match=r"is 100 tokens. Your prompt has 501 characters \(more than the 500 "):
-        renderer.text("x" * 501, "")
+        renderer.text("x" * 501)
     with pytest.raises(TooLong, match="characters"):
-        renderer.text("x" * 500, "y")
+        renderer.answered([1], "x" * 501, "")
     with pytest.raises(TooLong, match="characters"):
-        renderer.chat([ChatMessage("user", "x" * 500)], None, "")
+        renderer.chat([ChatMessage("user", "x" * 500)], None)
     assert encoded == []
-    assert renderer.text("x" * 500, "") == [1]
+    assert renderer.text("x" * 500) == [1]
 
 
 def test_more_messages_than_tokens_are_not_rendered_where_each_costs_one():
@@ -96,15 +101,17 @@ def test_more_messages_than_tokens_are_not_rendered_where_each_costs_one():
 
     messages = [ChatMessage("user", "a")] * 101
     with pytest.raises(TooLong, match=r"Your prompt has 101 messages, each of a token at least\."):
-        Renderer(never, encode, bounds=Bounds(100, 0, True)).chat(messages, None, "")
+        Renderer(never, encode, bounds=Bounds(100, 0, True)).chat(messages, None)
     with pytest.raises(AssertionError, match="rendered"):
-        Renderer(never, encode, bounds=Bounds(100, 0, False)).chat(messages, None, "")
+        Renderer(never, encode, bounds=Bounds(100, 0, False)).chat(messages, None)
 
 
 def test_a_prompt_of_too_many_tokens_is_refused_once_it_is_cut():
     renderer = Renderer(Template(), encode, bounds=Bounds(10))
     with pytest.raises(TooLong, match=r"Your prompt has 11 tokens\."):
-        renderer.text("x" * 10, "")
+        renderer.text("x" * 10)
     with pytest.raises(TooLong, match=r"Your prompt has 11 tokens\."):
-        renderer.tokens([1] * 11, "")
-    assert len(renderer.tokens([1] * 10, "")) == 10
+        renderer.tokens([1] * 11)
+    assert len(renderer.tokens([1] * 10)) == 10
+    with pytest.raises(TooLong, match=r"Your prompt has 11 tokens\."):
+        Renderer(Template(), lambda text, special: list(text.encode()), bounds=Bounds(10)).answered([1] * 10, "x", "")

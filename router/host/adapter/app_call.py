@@ -12,6 +12,7 @@ from router.host.adapter.refusals import failure, status_of
 from router.host.adapter.usage import usage_in, usage_of
 from router.host.base import DIED, AnswerSink, ErrorAnswer, engine_failed
 from router.host.base import failure as our_failure
+from router.ipc.messages import Handoff
 from router.types import Kind, Usage
 
 _FINISH = re.compile(rb'"(?:finish_reason|stop_reason)":\s?"(\w+)"')
@@ -152,6 +153,9 @@ class Heard:
         pass
 
     def done(self, usage: Usage, finish_reason: str) -> None:
+        pass
+
+    def handoff(self, handed: Handoff) -> None:
         pass
 
     def fail(self, failure: ErrorAnswer) -> None:

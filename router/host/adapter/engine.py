@@ -18,6 +18,7 @@ from router.host.adapter.app import build_app, start_engine
 from router.host.adapter.fast import FastWay
 from router.host.adapter.metrics_page import metrics_page
 from router.host.adapter.outputs import LeanOutputs, drop_prometheus, install, takes_outputs
+from router.host.adapter.priming import can_prime
 from router.host.adapter.render_check import bounds_of, chat_renderer, completion_renderer, limits_of
 from router.host.adapter.shapes import shapes_of
 from router.host.adapter.slow import SlowWay
@@ -52,6 +53,7 @@ class VllmEngine:
         priorities = engine.vllm_config.scheduler_config.policy == "priority"
         self._slow = SlowWay(app, spec.name, self._loop, priorities=priorities, dead=lambda: bool(engine.errored))
         self._fast: FastWay | None = None
+        self._verbs: tuple[str, ...] = ()
         self._facts = _facts(engine, abilities)
 
     @classmethod
@@ -111,6 +113,10 @@ class VllmEngine:
             adapter=finder(state),
             shapes=shapes_of(getattr(state, "openai_serving_chat", None), details),
         )
+        if can_prime(engine.renderer.tokenizer):
+            self._verbs += ("continue",)
+        if engine.vllm_config.cache_config.enable_prefix_caching:
+            self._verbs += ("warm",)
 
     async def _warm_up(self) -> None:
         """The first request with logprobs compiles for 3 to 20 s, in which every other request stands still."""
@@ -131,7 +137,7 @@ class VllmEngine:
 
     @property
     def facts(self) -> Facts:
-        return msgspec.structs.replace(self._facts, adapters=adapters_of(self._app.state))
+        return msgspec.structs.replace(self._facts, adapters=adapters_of(self._app.state), verbs=self._verbs)
 
     def start(self, submit: Submit, answer: AnswerSink) -> Callable[[], None]:
         stop = self._fast.start(submit, answer) if self._fast is not None else None

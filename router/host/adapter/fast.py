@@ -11,31 +11,23 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, TypeAlias
 
+from msgspec.structs import replace
 from vllm.inputs import tokens_input
-from vllm.sampling_params import RequestOutputKind, SamplingParams
+from vllm.sampling_params import SamplingParams
 
 from router.host.adapter.outputs import LeanOutputs
+from router.host.adapter.priming import prime
+from router.host.adapter.sampling import Defaults
+from router.host.adapter.warming import Warming
 from router.host.base import AnswerSink, engine_failed, too_long
 from router.host.fields import Body, ChatBody, decode
 from router.host.limits import TokenLimits, TooLong
-from router.host.render import Renderer, renderable, size_of
-from router.host.sse import DONE, Cached, Choice, EventWriter, Head, Shape, now, whole
+from router.host.render import Renderer, renderable, rendered
+from router.host.segments import Segment, SegmentWriter, goes_on
+from router.host.sse import DONE, NONE_CACHED, Cached, Choice, EventWriter, Head, Shape, now, whole
 from router.ipc.messages import Submit
 from router.types import Usage
-
-#: Longer conversations are rendered in a thread, so that other streams do not wait for them.
-_INLINE_CHARACTERS = 16_000
-#: OpenAI's defaults where neither the request nor the model says otherwise.
-_NEUTRAL = {
-    "repetition_penalty": 1.0,
-    "presence_penalty": 0.0,
-    "frequency_penalty": 0.0,
-    "temperature": 1.0,
-    "top_p": 1.0,
-    "top_k": 0,
-    "min_p": 0.0,
-}
-
+from router.watched import Figures
 
 #: index, new text, new tokens, finish reason, stop reason
 Piece: TypeAlias = tuple[int, str, int, str | None, int | str | None]
@@ -73,10 +65,10 @@ class FastWay:
         self.name = name
         self.chat = chat
         self.outputs = outputs
-        self._renderer = renderer
-        self._limits = limits
-        self._defaults = {key: defaults.get(key, value) for key, value in _NEUTRAL.items()}
-        self._stop_token_ids = list(defaults.get("stop_token_ids") or [])
+        self.renderer = renderer
+        self.limits = limits
+        self.warming: set[Warming] = set()
+        self._defaults = Defaults(defaults)
         self._priorities = priorities
         self._traced = traced
         self._fingerprint = fingerprint
@@ -100,7 +92,13 @@ class FastWay:
             self.chat and renderable(fields.messages, fields.chat_template_kwargs)
         ):
             return None
-        generation = Generation(self, submit, fields, answer, adapter)
+        generation: Generation | Warming
+        if submit.warm:
+            generation = Warming(self, submit, fields, answer, adapter)
+        elif goes_on(submit) and (fields.n or 1) != 1:
+            return None
+        else:
+            generation = Generation(self, submit, fields, answer, adapter)
         self.spawn(generation.run())
         return generation.abort
 
@@ -115,47 +113,13 @@ class FastWay:
             self.outputs.forget(request_id)
         self.spawn(self.engine.abort(request_id, internal=True))
 
-    async def render(self, fields: Body, continue_text: str) -> list[int]:
-        if isinstance(fields, ChatBody):
-            size = size_of(fields.messages)
-            call = partial(self._renderer.chat, fields.messages, fields.chat_template_kwargs, continue_text)
-        elif isinstance(fields.prompt, list):
-            return self._renderer.tokens(fields.prompt, continue_text)
+    def sampling(self, fields: Body, prompt_tokens: int, spent: int) -> SamplingParams | None:
+        """None: vLLM is to decide. `spent`: tokens of the answer that other engines made."""
+        if spent:
+            max_tokens: int | None = self.limits.left(prompt_tokens, fields.max_output_tokens, spent)
         else:
-            size = len(fields.prompt)
-            call = partial(self._renderer.text, fields.prompt, continue_text)
-        if size + len(continue_text) <= _INLINE_CHARACTERS:
-            return call()
-        return await self.loop.run_in_executor(None, call)
-
-    def sampling(self, fields: Body, prompt_tokens: int) -> SamplingParams | None:
-        """As vLLM's `to_sampling_params`. None: vLLM is to decide."""
-        max_tokens = self._limits.max_tokens(prompt_tokens, fields.max_output_tokens)
-        if max_tokens is None:
-            return None
-        chosen = {}
-        for key, default in self._defaults.items():
-            value = getattr(fields, key)
-            chosen[key] = default if value is None else value
-        stop_token_ids = fields.stop_token_ids
-        if self._stop_token_ids:
-            stop_token_ids = list(dict.fromkeys([*(stop_token_ids or []), *self._stop_token_ids]))
-        return SamplingParams.from_optional(
-            n=fields.n,
-            **chosen,
-            seed=fields.seed,
-            stop=fields.stop,
-            stop_token_ids=stop_token_ids,
-            ignore_eos=fields.ignore_eos,
-            max_tokens=max_tokens,
-            min_tokens=fields.min_tokens,
-            skip_special_tokens=fields.skip_special_tokens,
-            spaces_between_special_tokens=fields.spaces_between_special_tokens,
-            include_stop_str_in_output=fields.include_stop_str_in_output,
-            output_kind=RequestOutputKind.DELTA if fields.stream else RequestOutputKind.FINAL_ONLY,
-            logit_bias=fields.logit_bias,
-            skip_clone=True,
-        )
+            max_tokens = self.limits.max_tokens(prompt_tokens, fields.max_output_tokens)
+        return None if max_tokens is None else self._defaults.sampling(fields, max_tokens, spent)
 
     async def submit(
         self, id: str, token_ids: list[int], sampling: SamplingParams, submit: Submit, priority: int, adapter: Any
@@ -170,13 +134,16 @@ class FastWay:
         prefix = "chatcmpl-" if submit.kind == "chat" else "cmpl-"
         return Head(
             id=prefix + (submit.request_id or f"{self._run}{next(self._count):012x}"),
-            model=submit.adapter or self.name,
+            model=self.model_of(submit),
             kind="chat" if submit.kind == "chat" else "completions",
             created=now(),
             fingerprint=self._fingerprint,
             cached_details=self._cached_details,
             shape=self._shapes[submit.kind],
         )
+
+    def model_of(self, submit: Submit) -> str:
+        return submit.adapter or self.name
 
     def usage_wanted(self, fields: Body) -> tuple[bool, bool]:
         """Whether to close with usage, and whether to tell it with every chunk."""
@@ -200,8 +167,11 @@ class Generation:
         "_continuous",
         "_fields",
         "_head",
+        "_last",
         "_opened",
+        "_prompt_alone",
         "_prompt_tokens",
+        "_segment",
         "_stop",
         "_submit",
         "_tokens",
@@ -217,33 +187,34 @@ class Generation:
         self._submit = submit
         self._fields = fields
         self._answer = answer
-        self._head = way.head(submit)
+        self._segment = segment = Segment.of(submit)
+        self._head = way.head(submit) if segment is None else segment.head(way.head(submit))
         self._usage_event, self._continuous = way.usage_wanted(fields)
         self.whole = not fields.stream
         self._stop: Callable[[], None] | None = None
         self._writer: EventWriter | None = None
         self._aborted = False
         self._opened = False
-        self._prompt_tokens = 0
+        self._last: tuple[str, int, Cached] | None = None  #: the end, as the engine told it: text, tokens
+        self._prompt_tokens = self._prompt_alone = 0  #: as read, and without what was answered before
         self._tokens: dict[int, int] = {}
 
     async def run(self) -> None:
         """Into the engine, or the slow way where vLLM would refuse."""
-        way, submit, fields = self._way, self._submit, self._fields
+        way, submit, fields, segment = self._way, self._submit, self._fields, self._segment
+        spent = 0 if segment is None else segment.before.completion_tokens
         try:
-            token_ids = await way.render(fields, submit.continue_text)
-            sampling = way.sampling(fields, len(token_ids))
+            token_ids, self._prompt_alone = await rendered(way.renderer, fields, submit, way.loop)
+            self._prompt_tokens = len(token_ids)
+            if not self.whole:
+                self._writer = self._new_writer()
+            if spent and not way.limits.left(len(token_ids), fields.max_output_tokens, spent):
+                self._end_at_once()
+                return
+            sampling = way.sampling(fields, len(token_ids), spent)
             if sampling is None:
                 self._go_slow()
                 return
-            self._prompt_tokens = len(token_ids)
-            if not self.whole:
-                self._writer = EventWriter(
-                    self._head,
-                    prompt_tokens=self._prompt_tokens,
-                    closing_usage=self._usage_event,
-                    continuous_usage=self._continuous,
-                )
             priority = way.priority(submit, fields)
             collector = await way.submit(self._head.id, token_ids, sampling, submit, priority, self._adapter)
         except TooLong as error:
@@ -260,10 +231,55 @@ class Generation:
         except Exception as error:
             self.broken(error)
 
+    def _new_writer(self) -> EventWriter:
+        closing, continuous, segment = self._usage_event, self._continuous, self._segment
+        if segment is None:
+            prompt = self._prompt_tokens
+            return EventWriter(self._head, prompt_tokens=prompt, closing_usage=closing, continuous_usage=continuous)
+        return SegmentWriter(
+            self._head,
+            segment,
+            model=self._way.model_of(self._submit),
+            prompt_tokens=self._prompt_alone,
+            closing_usage=closing,
+            continuous_usage=continuous,
+        )
+
+    def _end_at_once(self) -> None:
+        """What came before is all that was asked for: nothing is read."""
+        assert self._segment is not None
+        self._prompt_tokens = 0
+        text = self._segment.text if self.whole else self._segment.unsent
+        self._hear([(0, text, 0, "length", None)], True, NONE_CACHED)
+
     def abort(self) -> None:
         self._aborted = True
         if self._stop is not None:
             self._stop()
+
+    def handed_on(self, why: str, figures: Figures | None, first_logits: bytes, look: str = "") -> None:
+        """End this answer, of which another engine is to make the rest: at the end that the engine just told, or, where
+        it told none, behind the text heard so far. Of one that is watched. `look`: see `Continued`."""
+        segment, writer = self._segment, self._writer
+        assert segment is not None
+        text, tokens, cached = self._last or ("", 0, NONE_CACHED)
+        own = Usage(self._prompt_tokens, self._tokens.get(0, 0) + tokens, cached.read)
+        sent = 0
+        if isinstance(writer, SegmentWriter):
+            text, sent = writer.sent + text, len(writer.sent)
+        handed = segment.handed_on(
+            self._head,
+            self._way.model_of(self._submit),
+            own,
+            self._prompt_alone,
+            opened=writer is not None and self._opened,
+            text=text,
+            sent=sent,
+            look=look,
+        )
+        self._answer.handoff(replace(handed, why=why, figures=figures, first_logits=first_logits))
+        if self._last is None:
+            self.abort()
 
     # what the engine calls
 
@@ -317,12 +333,17 @@ class Generation:
         if self._aborted:
             self._stop()
             return
+        if self._segment is not None and self._segment.text:
+            prime(way.engine, id, self._segment, self.whole)
         if way.outputs is not None and (self._fields.n or 1) == 1:
             way.outputs.listen(id, self)
         if early is not None:
             self.put(early)
 
     def _hear(self, pieces: list[Piece], finished: bool, cached: Cached) -> None:
+        if finished:
+            _, text, tokens, _, stop = pieces[-1]
+            self._last = text, tokens - isinstance(stop, int), cached  # a stop token is no part of the text
         if any(reason == "error" for _, _, _, reason, _ in pieces):
             self._answer.fail(engine_failed("the engine failed while it generated this answer"))
             self.abort()
@@ -356,8 +377,12 @@ class Generation:
 
     def _answer_whole(self, pieces: list[Piece], cached: Cached) -> None:
         choices = [Choice(index, text, reason, stop_reason) for index, text, _, reason, stop_reason in pieces]
-        usage = Usage(self._prompt_tokens, sum(count for _, _, count, _, _ in pieces), cached.read)
-        self._answer.chunk(whole(self._head, choices, usage, cached.created))
+        usage = told = Usage(self._prompt_tokens, sum(count for _, _, count, _, _ in pieces), cached.read)
+        wrote = b""
+        if (segment := self._segment) is not None:
+            told = segment.usage(usage, self._prompt_alone)
+            wrote = segment.wrote(self._way.model_of(self._submit), usage.completion_tokens)
+        self._answer.chunk(whole(self._head, choices, told, cached.created, wrote))
         if not self._opened:  # several choices: when the first token came was not told
             self._answer.untimed()
         self._answer.done(usage, choices[0].finish_reason or "stop")

@@ -124,7 +124,7 @@ async def completion_renderer(engine: Any, slow: SlowWay, bounds: Bounds) -> Ren
         return None
     renderer = Renderer(_no_template, encode, bounds=bounds)
     wanted = await _ask(slow, {"prompt": _TEXT})
-    return renderer if wanted is not None and renderer.text(_TEXT, "") == wanted else None
+    return renderer if wanted is not None and renderer.text(_TEXT) == wanted else None
 
 
 async def chat_renderer(engine: Any, state: Any, slow: SlowWay, bounds: Bounds) -> Renderer | None:
@@ -159,7 +159,7 @@ async def _same(renderer: Renderer, slow: SlowWay) -> bool:
     for messages in _CONVERSATIONS:
         wanted = await _ask(slow, {"messages": messages})
         try:
-            ours = renderer.chat(msgspec.convert(messages, list[ChatMessage]), None, "")
+            ours = renderer.chat(msgspec.convert(messages, list[ChatMessage]), None)
         except Exception as error:  # a template may refuse a conversation; vLLM must refuse it too
             logger.debug("the chat template refused a conversation: %s", error)
             ours = None

@@ -17,8 +17,9 @@ from router.errors import BadRequest
 from router.host.adapter.app_call import AppCall, Heard
 from router.host.adapter.refusals import cause, failure
 from router.host.adapter.stored import StoredAnswers
-from router.host.base import AnswerSink, ErrorAnswer, engine_failed
+from router.host.base import NOT_CONTINUED, AnswerSink, ErrorAnswer, engine_failed
 from router.host.limits import Bounds, TooLong
+from router.host.segments import goes_on
 from router.ipc.messages import Submit
 from router.ipc.response_ids import holder, new_id
 from router.ipc.spec import ADAPTER_REFUSED, ENGINE_ROUTES, LOAD_ADAPTER, EngineCall
@@ -59,6 +60,9 @@ class SlowWay:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def start(self, submit: Submit, answer: AnswerSink) -> Callable[[], None]:
+        if submit.warm or goes_on(submit):
+            self._loop.call_soon(answer.fail, NOT_CONTINUED)
+            return lambda: None
         call = AppCall(answer, submit.kind, self._dead)
         try:
             body = b"" if submit.kind in _OUR_BODIES else self._body(submit, call)

@@ -10,6 +10,7 @@ from router.host.adapter.slow import SlowWay
 from router.host.limits import Bounds
 from router.ipc.messages import Submit
 from router.types import Usage
+from router.watched import Continued
 from tests.conftest import PATIENCE_S, until
 
 
@@ -418,6 +419,30 @@ async def test_a_partial_answer_is_continued():
     assert seen["body"]["add_generation_prompt"] is False
     await ask(answering(200, b"{}", seen=seen), "completions", b'{"prompt": "once"}', continue_text=" upon")
     assert seen["body"]["prompt"] == "once upon"
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"continue_text": "so far", "continued": Continued(id="x")},
+        {"continued": Continued(opened=True)},
+        {"warm": True},
+    ],
+    ids=["a text", "an open stream", "to be read only"],
+)
+async def test_what_vllms_classes_cannot_write_is_refused(asked):
+    async def never(scope, receive, send):
+        raise AssertionError("asked")
+
+    heard = await ask(never, body=b'{"messages": []}', **asked)
+    assert (heard.failure.status, heard.failure.code, heard.failure.retryable) == (400, "not_continuable", False)
+    assert "only plain chat and completions of one choice" in error_of(heard)["message"]
+
+
+async def test_a_client_that_wants_to_know_whose_the_parts_are_is_answered_without():
+    seen = {}
+    heard = await ask(answering(200, b"{}", seen=seen), body=b'{"messages": []}', continued=Continued(told=True))
+    assert (heard.failure, seen["body"]["messages"]) == (None, [])
 
 
 async def test_asking_for_ourselves():
