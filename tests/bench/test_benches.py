@@ -118,6 +118,17 @@ def test_journal(root):
 
 
 @pytest.mark.engine
+def test_handover(root):
+    pytest.importorskip("vllm")
+    result = run(root, "handover.py")
+    assert result["trials"] == 2
+    for figure in ("handover_ms", "cold_ms", "step_ms", "wall_ms"):
+        assert result[figure] > 0
+    assert is_spread(result["spread"]["warm_ms"])
+    assert result["uncached_tokens"] < result["spread"]["cold_uncached"]["median"]
+
+
+@pytest.mark.engine
 def test_engine(root):
     result = run(root, "engine.py")
     for field in ("cpu_ratio_request", "cpu_ratio_token", "rps_ratio", "ttft_p50_ratio", "ttft_p99_ratio"):
