@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import msgspec
 
 from router.verify.working import READ, working
+from router.watched import Figures
 
 CHARS_A_TOKEN = 4
 KNOTS = (100, 200, 400, 800, 1600, 3200)  #: characters at which the weight of the length may change
@@ -55,6 +56,33 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     agreement: float | None = None  #: 0..1: does a second, cheap model's answer say the same?
     second_tokens: int | None = None  #: of that second answer
     quality: float | None = None  #: what the head said before there was an answer, 0..1
+    figures: Figures | None = None  #: of the answer's tokens, as the watch saw them
+    finish_reason: str | None = None
+    expected_tokens: float | None = None  #: output tokens that were expected of this model on this prompt
+    #: 0..1: of k short samples of the same model, the share of pairs that say the same
+    sample_agreement: float | None = None
+
+    @classmethod
+    def of(
+        cls,
+        prompt: str | None,
+        text: str | None,
+        figures: Figures | None,
+        finish_reason: str | None = None,
+        *,
+        output_tokens: int | None = None,
+        expected_tokens: float | None = None,
+        sample_agreement: float | None = None,
+    ) -> "Evidence":
+        """Of an answer that an engine made. `figures` of no token tell nothing; `output_tokens`: theirs, where None."""
+        seen = figures if figures is not None and figures.tokens > 0 else None
+        return cls(
+            prompt=prompt, answer=text, figures=seen, finish_reason=finish_reason or None,
+            output_tokens=seen.tokens if seen is not None and output_tokens is None else output_tokens,
+            mean_logprob=None if seen is None else seen.mean_logprob,
+            least_logprob=None if seen is None else seen.least_logprob,
+            expected_tokens=expected_tokens, sample_agreement=sample_agreement,
+        )  # fmt: skip
 
 
 def measure(evidence: Evidence) -> dict[str, float]:
