@@ -19,6 +19,7 @@ cdef class Lane:
     cdef public bint ready
     cdef public bint framed
     cdef public bint trusted
+    cdef public bint continues  # its host takes `Submit.continue_text`
     cdef public bint probed
     cdef public double open_until_s
     cdef readonly uint32_t capabilities  # bits, in the order of `types.Capability`

@@ -125,6 +125,7 @@ class Lane:
     send: Callable[[bytes], None] | None  #: takes a whole frame; None while none can be sent
     ready: bool
     framed: bool  #: it takes frames; a URL does not
+    continues: bool  #: its engine can go on with the text of another's answer
     trusted: bool  #: its breaker is closed, and counts no failure: it need not hear of a success
     probed: bool  #: its breaker is not closed: it must hear of a request that goes to the member
     open_until_s: float  #: its breaker sends requests elsewhere before this time of `time.monotonic`; 0 while closed

@@ -1,6 +1,7 @@
 """What other native modules may see of a request and of all requests."""
 
 from libc.stdint cimport uint64_t
+from libcpp.string cimport string
 
 cimport way
 from router.native.call cimport Call, Receiver
@@ -60,6 +61,8 @@ cdef class Requests:
     cdef public bint holds_ends
     cdef public bint keeps_pace
     cdef public bint keeps_bodies
+    cdef public bint keeps_answers
+    cdef readonly size_t kept_bytes  # of answers under way and their bodies
     cdef public object wake
     cdef set open
     cdef list ended  # since the last tick
@@ -99,6 +102,13 @@ cdef class BaseRequest(Call):
     cdef public object timer
     cdef public object lost
     cdef public object holder
+    cdef public object course
+    cdef bint keeps  # what is told, in `told`, and the body
+    cdef string told
+    cdef size_t kept_bytes  # of both
+    cdef int _keep_from_now(self) except -1
+    cdef int _keep(self, string_view data) except -1
+    cdef int _drop_kept(self) except -1
     cdef int _answering(self) except -1
     cdef Receiver _end(self, int phase)
     cdef int _leave(self, int cause) except -1

@@ -17,7 +17,11 @@ class _Permit(Protocol):
     def drop_body(self) -> None: ...
     def settle(self) -> None: ...
 
+MOST_KEPT_ANSWER_BYTES: int
 MOST_KEPT_BODY_BYTES: int  #: longer bodies are kept by no journal: its lines are held in memory until they are written
+
+class _Course(Protocol):
+    def close(self) -> None: ...
 
 class Requests:
     """Those in flight, and those that ended since the ledger asked last."""
@@ -30,6 +34,10 @@ class Requests:
     holds_ends: bool  #: an answer's last byte waits for its record
     keeps_pace: bool  #: `SendBatch.before` writes records down; else every answer that `holds_ends` is ended in Python
     keeps_bodies: bool  #: for the journal: until the end, those of up to 256 KiB
+    #: What streams were told, and their bodies, where an engine that has them can go on with a text: up to
+    #: `MOST_KEPT_ANSWER_BYTES` of each, and a bound of all. For another engine, should theirs be lost.
+    keeps_answers: bool
+    kept_bytes: int  #: of those
     wake: Callable[[], None]  #: called when a request has ended and none before it since the last `take_ended`
     def __init__(self, slots: Slots, desk: object, request_prefix: str, decision_prefix: str) -> None:
         """`slots`: those of the gate. `desk`: what `pipeline.request` needs of the pipeline. Ids are a prefix,
@@ -51,6 +59,8 @@ class BaseRequest(Call):
     member: int  #: that has it, or had it last; -1: none
     edition: int  #: of the pool in whose order that is
     body: bytes  #: empty once no retry needs it and no journal keeps it
+    kept: bytes | None  #: all that was told of a stream so far; None: it is not kept
+    course: _Course | None  #: of a request of several legs; told of the end by `close`
     key_id: str
     session_id: str  #: empty where the client names none; so is `traceparent`
     traceparent: bytes

@@ -1,10 +1,11 @@
 """The native steps of one request from its hand-over to its end. See request.pyi."""
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.set cimport PySet_Add, PySet_Discard
 from cpython.unicode cimport PyUnicode_DecodeUTF8
 from libc.stdint cimport uint64_t
 from libc.string cimport memcpy
+from libcpp.string cimport string
 
 cimport phases
 cimport way
@@ -20,6 +21,9 @@ from router.native cimport steps as causes
 cdef const char* HEX = b"0123456789abcdef"
 MOST_KEPT_BODY_BYTES = 256 * 1024
 cdef size_t MOST_KEPT = MOST_KEPT_BODY_BYTES
+MOST_KEPT_ANSWER_BYTES = 1 << 20
+cdef size_t MOST_KEPT_ANSWER = MOST_KEPT_ANSWER_BYTES
+cdef size_t MOST_KEPT_IN_ALL = 64 << 20
 
 
 cdef class Requests:
@@ -116,6 +120,11 @@ cdef class BaseRequest(Call):
     def timings(self):
         return self.finish.first_token_s, self.finish.total_s
 
+    @property
+    def kept(self):
+        """A copy: of up to `MOST_KEPT_ANSWER_BYTES`."""
+        return PyBytes_FromStringAndSize(self.told.data(), self.told.size()) if self.keeps else None
+
     def handed_over(self, int member):
         self._go(phases.kWaiting)
         self.member = member
@@ -144,6 +153,8 @@ cdef class BaseRequest(Call):
     cdef int _chunk(self, string_view data) except -1:
         cdef Receiver receiver
         if self.at == <int>phases.kAnswering or (self.at == <int>phases.kWaiting and self._answering()):
+            if self.keeps:
+                self._keep(data)
             receiver = self.receiver  # held: it may end the request, which then lets go of it
             receiver._chunk(data)
         return 0
@@ -185,10 +196,14 @@ cdef class BaseRequest(Call):
         cdef Receiver receiver = self.receiver  # held, as in `_chunk`
         self._go(phases.kAnswering)
         self.begun_s = now()
+        if self.stream and (self.course is not None or
+                            self.requests.keeps_answers and self.lane is not None and self.lane.continues):
+            self._keep_from_now()
         if not self.requests.keeps_bodies or self.body_bytes > MOST_KEPT:
             self._drop_body()
-            self.data, self.body_bytes = b"", 0  # no retry will need it, and an answer may take long
-        if self.known_query is not None:
+            if not self.keeps:
+                self.data, self.body_bytes = b"", 0  # no retry will need it, and an answer may take long
+        if self.known_query is not None and not self.keeps:
             self.forget_turns()
         receiver._begin(self)
         if self.native:
@@ -207,6 +222,10 @@ cdef class BaseRequest(Call):
         if self.timer is not None:
             self.timer.cancel()
             self.timer = None
+        if self.keeps:
+            self._drop_kept()
+        if self.course is not None:
+            self.course.close()
         if self.permit is not None:
             self.permit.settle()
         else:
@@ -216,6 +235,32 @@ cdef class BaseRequest(Call):
         if len(requests.ended) == 1:
             requests.wake()
         return receiver
+
+    cdef int _keep_from_now(self) except -1:
+        """What is told, and the body, until the end, as far as the bounds allow: another engine may have to go on."""
+        if self.body_bytes + self.requests.kept_bytes <= MOST_KEPT_IN_ALL and self.body_bytes <= MOST_KEPT:
+            self.keeps, self.kept_bytes = True, self.body_bytes
+            self.requests.kept_bytes += self.body_bytes
+        return 0
+
+    cdef int _keep(self, string_view data) except -1:
+        if self.told.size() + data.size() > MOST_KEPT_ANSWER or self.requests.kept_bytes + data.size() > MOST_KEPT_IN_ALL:
+            return self._drop_kept()
+        self.told.append(data.data(), data.size())
+        self.kept_bytes += data.size()
+        self.requests.kept_bytes += data.size()
+        return 0
+
+    cdef int _drop_kept(self) except -1:
+        cdef string nothing
+        self.requests.kept_bytes -= self.kept_bytes
+        self.keeps, self.kept_bytes = False, 0
+        self.told.swap(nothing)  # its room is given back
+        if not self.requests.keeps_bodies or self.body_bytes > MOST_KEPT:
+            self.data, self.body_bytes = b"", 0
+        if self.known_query is not None and self.at == <int>phases.kAnswering:
+            self.forget_turns()
+        return 0
 
     cdef int _drop_body(self) except -1:
         """Its bytes are no longer counted."""

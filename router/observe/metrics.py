@@ -19,6 +19,7 @@ from prometheus_client.registry import Collector
 
 from router.observe.batch_families import BatchFigures, batch_families
 from router.observe.engine_metrics import EngineMetrics
+from router.observe.leg_counts import LegCounts
 from router.observe.member_gauges import PREFIX, MemberGauges, member_families
 from router.observe.record import Record
 from router.types import API_PATHS, STORED_PATH, Kind, Usage
@@ -137,6 +138,7 @@ class Metrics(Collector):
         self.decision_seconds = Histogram(OVERHEAD_BOUNDS_S)
         self.overhead_seconds = Histogram(OVERHEAD_BOUNDS_S)
         self._judgements: dict[str, int] = {}
+        self.legs = LegCounts()
         self._judge_seconds = Histogram(LATENCY_BOUNDS_S)
         self._first_token = Labelled(LATENCY_BOUNDS_S)
         self._output_token = Labelled(TOKEN_BOUNDS_S)
@@ -207,6 +209,7 @@ class Metrics(Collector):
             self.tokens(model, Usage(record.prompt_tokens, record.completion_tokens, record.cached_tokens))
             if record.tpot_s is not None:
                 self.output_token(model, record.tpot_s)
+        self.legs.ended(record)
 
     def error(self, type: str) -> None:
         self._errors[type] = self._errors.get(type, 0) + 1
@@ -239,9 +242,8 @@ class Metrics(Collector):
 
     def tokens(self, model: str, usage: Usage) -> None:
         counts = self.tokens_of(model)
-        counts[0] += usage.prompt_tokens
-        counts[1] += usage.completion_tokens
-        counts[2] += usage.cached_tokens
+        for i, count in enumerate((usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens)):
+            counts[i] += count
 
     # The buffers themselves
 
@@ -296,8 +298,7 @@ class Metrics(Collector):
 
     def render(self) -> bytes:
         """The scrape as of now, in Prometheus's text format."""
-        text: bytes = generate_latest(self._registry)
-        return text
+        return bytes(generate_latest(self._registry))
 
     def collect(self) -> Iterator[Metric]:
         members = tuple(self._members())
@@ -317,6 +318,7 @@ class Metrics(Collector):
         about = "Requests by the steps they took natively, or at which they left the native ones."
         yield _counter("steps", about, ("step", "native", "why"), steps)
         yield _histogram("decision_seconds", "Scoring and policy.", self.decision_seconds)
+        yield from self.legs.families()
         if self._judgements:
             yield _counter("judgements", "Verdicts wanted of a judge.", ("result",), self._judgements)
             yield _histogram("judge_seconds", "From a judge's question to its verdict.", self._judge_seconds)

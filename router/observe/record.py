@@ -16,11 +16,17 @@ from typing import Literal
 import msgspec
 
 from router.types import DecisionNumbers, Kind, Turn
+from router.watched import Figures
 
 SCHEMA_VERSION = 1
 
 #: How a request, or one leg of it, ended: the answer was complete; an error; the client left or the caller cancelled.
 End = Literal["finish", "error", "cancel"]
+
+#: Why a leg follows another: the draft before it was not good enough; another model goes on with its text; the same
+#: engine does, which the watch had stopped; another engine does, as the one before it was lost. Empty: the first leg,
+#: or one that tries again what had not begun.
+Why = Literal["", "cascade", "handoff", "go_on", "lost"]
 
 
 class Decided(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -51,6 +57,15 @@ class Leg(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     #: What chose this leg, where it is not `Record.decision`: of every leg but the first.
     decision: Decided | None = None
     engine: str = ""  #: which of the model's engines, `small/1`; empty where it has one only
+    # Of the legs of requests that have several, or could have had:
+    why: Why = ""
+    prompt_tokens: int = 0  #: as its own engine counts, as are the next two; 0 where it did not say
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+    engine_s: float | None = None  #: as of `Record`
+    cost_usd: float | None = None
+    figures: Figures | None = None  #: of an answer that was watched
+    dropped: bool = False  #: its answer is not part of what the client was told
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="request"):

@@ -129,14 +129,14 @@ class Decider:
         settings: Settings,
         *,
         again: str = "",
+        reason: str = "retry",
     ) -> Decision:
-        """`again`: the id of the decision that this one, of a retry, is to stand for."""
+        """`again`: the id of the decision that this one, of a later leg, is to stand for; `reason`: why it is made."""
         id = again or f"{self.id_prefix}-{self.next_id():x}"
         # An adapter, and a stored answer, is one member's alone.
         shared = not query.adapter and not query.response_id
         draw = draw_of(query.session_id or id) if self._draws and shared else 0.0
-        reason = "retry" if again else None
-        return decide(query, scores, pool, settings, id=id, reason=reason, draw=draw)
+        return decide(query, scores, pool, settings, id=id, reason=reason if again else None, draw=draw)
 
 
 class Ways(msgspec.Struct, frozen=True, kw_only=True):

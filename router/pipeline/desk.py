@@ -4,17 +4,20 @@ failure.
 For the pool that there is at the moment, which may change. Knows neither how members live nor where requests come from.
 """
 
+import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
+from typing import cast
 
 import msgspec
 
 from router.config import Limits
-from router.errors import RouterError
+from router.errors import EngineFailed, RouterError
 from router.gate.gate import Gate
 from router.native.fleet import Fleet, Picks
 from router.native.policy import Numbers
+from router.native.request import BaseRequest
 from router.native.steering import Steering
 from router.observe.ledger import Ledger
 from router.observe.metrics import Metrics
@@ -23,6 +26,7 @@ from router.pipeline.elsewhere import score_elsewhere
 from router.pipeline.holders import Holders
 from router.pipeline.late import Late
 from router.pipeline.leg import Leg, not_again
+from router.pipeline.legs.choosing import Choosing
 from router.pipeline.request import Request
 from router.pipeline.threads import LARGE_BODY_BYTES, Threads
 from router.pipeline.whole import WHOLE, settled
@@ -32,6 +36,8 @@ from router.pool.base import Failure
 from router.pool.laned import Laned
 from router.pool.replicas import engines_of
 from router.types import MEMBER_ROUTES, Decision, Query, Scores, Snapshot
+
+log = logging.getLogger("headgate.pipeline")
 
 
 class PoolDesk:
@@ -43,6 +49,7 @@ class PoolDesk:
         self.edition = 0  #: of the pool: another number after each change of its members
         self.closed = False  #: nothing is tried again
         self.threads = Threads()
+        self.legs = Choosing(self, metrics)
         self.steering: Steering | None = None  #: is told of each decision; None: nobody asks
         self._decider = decider
         self._metrics = metrics
@@ -110,7 +117,8 @@ class PoolDesk:
     ) -> Decision:
         """Raises `RouterError`."""
         legs = request.legs
-        return self.decide(request.query, scores, settings, legs[0].decision.id if legs else "", barred)
+        decision = self.decide(request.query, scores, settings, legs[0].decision.id if legs else "", barred)
+        return decision if legs or request.course is None else self.legs.first(request, settings, decision)
 
     def _note(self, request: Request, decision: Decision) -> None:
         """It begins a leg."""
@@ -121,13 +129,19 @@ class PoolDesk:
             self._holders.note(request.query.own_id, self.engine_of(decision))
 
     def decide(
-        self, query: Query, scores: Scores, settings: Settings, again: str = "", barred: PoolMember | None = None
+        self,
+        query: Query,
+        scores: Scores,
+        settings: Settings,
+        again: str = "",
+        barred: PoolMember | None = None,
+        reason: str = "retry",
     ) -> Decision:
-        """On the pool as it is now. `barred`: an engine that may not take it while its model has another. Raises
-        `RouterError`."""
+        """On the pool as it is now. `barred`: an engine that may not take it while its model has another. `again`,
+        `reason`: see `Decider.choose`. Raises `RouterError`."""
         picks = self._picks = self._pick(query, scores, settings, barred)
         pool = Snapshot(tuple([member.state() for member in self.pool])) if picks is None else picks
-        return self._decider.choose(query, scores, pool, settings, again=again)
+        return self._decider.choose(query, scores, pool, settings, again=again, reason=reason)
 
     def _pick(self, query: Query, scores: Scores, settings: Settings, barred: PoolMember | None) -> Picks | None:
         if self.fleet is None:
@@ -153,11 +167,7 @@ class PoolDesk:
     def choose_again(self, request: Request, failure: Failure) -> Decision | None:
         if self.closed or not failure.retryable or not self._decider.routing.retry:
             return None
-        if request.decision is None or not self._can_follow(request):
-            return None
-        if request.known_scores is None and (scores := self._scores_again(request)) is not None:
-            request.known_scores = scores
-        if request.known_scores is None:
+        if request.decision is None or (scores := self.scores_for(request)) is None:
             return None
         tried = next((i for i, member in enumerate(self.pool) if request.held_by in engines_of(member)), -1)
         sibling = tried >= 0 and len(engines_of(self.pool[tried])) > 1 and not failure.context
@@ -167,12 +177,20 @@ class PoolDesk:
         if settings.rule == "pinned" and settings.pinned in excluded:  # it may be its canary that failed
             return None
         try:
-            decision = self._decide(request, request.known_scores, settings, request.held_by)
+            decision = self._decide(request, scores, settings, request.held_by)
         except RouterError:
             return None
         self._note(request, decision)
         self._metrics.decided(decision.model, "retry", 0.0)
         return decision
+
+    def scores_for(self, request: Request) -> Scores | None:
+        """Of one that is decided once more, for the pool that there is by now; None where that cannot be done."""
+        if not self._can_follow(request):
+            return None
+        if request.known_scores is None:
+            request.known_scores = self._scores_again(request)
+        return request.known_scores
 
     def _scores_again(self, request: Request) -> Scores | None:
         """Of one whose scores native code has not kept, or another pool's; None where they take milliseconds."""
@@ -192,6 +210,15 @@ class PoolDesk:
         except RouterError:
             return False
         return True
+
+    def close(self, requests: Iterable[BaseRequest]) -> None:
+        """Nothing is tried again, and what is under way ends in an error."""
+        self.closed = True
+        for request in requests:
+            try:
+                cast(Request, request).refuse(EngineFailed("the server is shutting down"))
+            except Exception:  # the others, and the engines, must still be ended
+                log.exception("a request could not be told that the server is shutting down")
 
     def acknowledge(self, act: Callable[[], None]) -> None:
         if self._ledger.holds:

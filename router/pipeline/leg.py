@@ -8,17 +8,23 @@ from time import perf_counter
 
 from router.config import engine_name
 from router.errors import RouterError
+from router.observe.record import Why
 from router.pool.base import Failure
-from router.types import Decision, MemberState
+from router.types import Decision, MemberState, Usage
+from router.watched import Figures
 
 
 class Leg:
     """Times by `time.perf_counter`. Ended without an error: it went as the request did."""
 
-    __slots__ = ("begun_s", "decision", "ended_s", "error", "lost", "retried")
+    __slots__ = ("begun_s", "decision", "dropped", "ended_s", "error", "figures", "lost", "retried", "usage", "why")
 
-    def __init__(self, decision: Decision) -> None:
+    def __init__(self, decision: Decision, why: Why = "") -> None:
         self.decision = decision
+        self.why = why
+        self.usage: Usage | None = None  #: what its engine computed; None: it did not say
+        self.figures: Figures | None = None
+        self.dropped = False  #: its answer is not part of what the client was told
         self.begun_s = perf_counter()
         self.ended_s = 0.0
         self.error: RouterError | None = None
@@ -30,6 +36,9 @@ class Leg:
         """Which of the model's engines had it; empty where it has one only."""
         numbers = self.decision.numbers
         return "" if numbers is None or numbers.replica < 0 else engine_name(self.decision.model, numbers.replica)
+
+    def finished(self, usage: Usage, figures: Figures | None) -> None:
+        self.usage, self.figures, self.ended_s = usage, figures, perf_counter()
 
     def failed(self, error: RouterError, *, lost: bool = False) -> None:
         self.error, self.lost, self.ended_s = error, lost, perf_counter()

@@ -4,7 +4,7 @@ are wanted.
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from time import perf_counter
 from typing import cast
 
@@ -30,13 +30,18 @@ _ENDS: dict[str, End] = {"finished": "finish", "failed": "error", "cancelled": "
 def record_of(request: Request, *, wanted: bool) -> Record:
     """`wanted`: with its decisions' numbers and its prompt."""
     query, legs, finished = request.query, request.legs, request.finished
+    wanted = wanted or request.course is not None  # its legs are counted
     usage = Usage(*request.usage) if finished else Usage()
     first_token_s, total_s = request.timings if finished else (0.0, 0.0)
     error = None if finished else request.error or _GONE
     first_s, permit = request.first_s, request.permit
     queue_s = 0.0 if permit is None else permit.waited_s
     decided = [_decided(leg) for leg in legs] if wanted else []
-    spent_s, spent_usd = _spent(query.kind, usage, decided[-1]) if decided and finished else (None, None)
+    told = _legs(request, decided) if wanted else ()
+    if request.course is not None:
+        spent_s, spent_usd = _sum(leg.engine_s for leg in told), _sum(leg.cost_usd for leg in told)
+    else:
+        spent_s, spent_usd = _spent(query.kind, usage, decided[-1]) if decided and finished else (None, None)
     return Record(
         version=SCHEMA_VERSION,
         id=legs[0].decision.id if legs else "",
@@ -49,8 +54,8 @@ def record_of(request: Request, *, wanted: bool) -> Record:
         task=query.task,
         stream=query.stream,
         decision=decided[0] if decided else None,
-        legs=_legs(request, decided) if wanted else (),
-        model=legs[-1].decision.model if first_s is not None and legs else "",
+        legs=told,
+        model=_answers(request) if first_s is not None and legs else "",
         end=_ENDS[request.phase],
         status=200 if error is None else error.status,
         error="" if error is None else error.type,
@@ -109,21 +114,45 @@ def _wanted(request: Request) -> Record | None:
     return _read(request, wanted=True)
 
 
+def _answers(request: Request) -> str:
+    """The model that the answer goes by; of several that wrote it the first."""
+    decision = request.legs[-1].decision if request.course is None else request.decision
+    return "" if decision is None else decision.model
+
+
+def _sum(values: Iterable[float | None]) -> float | None:
+    """Of those that are known."""
+    known = [value for value in values if value is not None]
+    return sum(known) if known else None
+
+
 def _legs(request: Request, decided: Sequence[Decided]) -> tuple[LegRecord, ...]:
-    return tuple(
-        LegRecord(
-            model=leg.decision.model,
-            member=leg.decision.member,
-            end=_ENDS[request.phase] if leg.error is None else "error",
-            begun_s=leg.begun_s - request.received_s,
-            ended_s=(leg.ended_s or request.ended_s) - request.received_s,
-            error=(leg.error or request.error or _GONE).type if leg.error or not request.finished else "",
-            lost=leg.lost,
-            retried=leg.retried,
-            decision=decided[i] if i else None,
-            engine=leg.engine,
-        )
-        for i, leg in enumerate(request.legs)
+    return tuple([_leg(request, leg, decided[i], first=i == 0) for i, leg in enumerate(request.legs)])
+
+
+def _leg(request: Request, leg: Leg, decided: Decided, *, first: bool) -> LegRecord:
+    usage = leg.usage or Usage()
+    spent_s, spent_usd = (None, None) if leg.usage is None else _spent(request.query.kind, usage, decided)
+    unfinished = leg.error or (not request.finished and leg.usage is None)
+    return LegRecord(
+        model=leg.decision.model,
+        member=leg.decision.member,
+        end="error" if leg.error is not None else _ENDS[request.phase] if unfinished else "finish",
+        begun_s=leg.begun_s - request.received_s,
+        ended_s=(leg.ended_s or request.ended_s) - request.received_s,
+        error=(leg.error or request.error or _GONE).type if unfinished else "",
+        lost=leg.lost,
+        retried=leg.retried,
+        decision=None if first else decided,
+        engine=leg.engine,
+        why=leg.why,
+        prompt_tokens=usage.prompt_tokens,
+        completion_tokens=usage.completion_tokens,
+        cached_tokens=usage.cached_tokens,
+        engine_s=spent_s,
+        cost_usd=spent_usd,
+        figures=leg.figures,
+        dropped=leg.dropped,
     )
 
 

@@ -25,6 +25,8 @@ from router.native import steps
 from router.native.call import Receiver
 from router.native.request import BaseRequest, Requests
 from router.pipeline.leg import Leg
+from router.pipeline.legs.choosing import Choosing
+from router.pipeline.legs.course import Course
 from router.pipeline.sink import Sink
 from router.policy import Settings
 from router.pool.base import Failure, PoolMember, Work
@@ -39,6 +41,11 @@ class Desk(Protocol):
     pool: tuple[PoolMember, ...]
     edition: int  #: of the pool: another number after each change of its members
 
+    @property
+    def legs(self) -> Choosing:
+        """What makes several legs of a request."""
+        ...
+
     def settings_of(self, query: Query) -> Settings:
         """How to decide for it. Raises `RouterError`."""
         ...
@@ -49,6 +56,10 @@ class Desk(Protocol):
 
     def choose_again(self, request: "Request", failure: Failure) -> Decision | None:
         """Another member for a request that failed, or None."""
+        ...
+
+    def scores_for(self, request: "Request") -> Scores | None:
+        """For the pool that there is by now; None where it cannot be decided once more."""
         ...
 
     def begin_again(self, request: "Request") -> None:
@@ -82,6 +93,7 @@ class Request(BaseRequest):
     permit: Permit | None
     timer: asyncio.TimerHandle | None
     holder: PoolMember | None
+    course: Course | None  #: of a request of several legs
 
     def __init__(
         self,
@@ -103,7 +115,7 @@ class Request(BaseRequest):
     # Of a request that native code began, when first read
 
     def read_query(self) -> Query:
-        if self.body and not self.started and not self.ended:
+        if self.body and not self.ended and (not self.started or self.kept is not None):
             try:
                 query = decode("chat", self.body, self.told_id, self.key_id)
                 return query if not self.session_id else msgspec.structs.replace(query, session_id=self.session_id)
@@ -151,6 +163,8 @@ class Request(BaseRequest):
         """Decide and hand over, or wait for room. Raises `RouterError` when that fails; the request has then not
         begun."""
         self.known_scores = scores
+        if self.course is None:
+            self.course = self.desk.legs.begin(self)
         decision = self.desk.choose(self)
         if decision is None:
             self.keep_deadline()
@@ -216,8 +230,10 @@ class Request(BaseRequest):
             failure = Failure(EngineLost(why), lost=True)
         self.lost = self.lost or failure.lost
         self.leave(steps.FAILED)
-        if self.started:
+        if self.started or (self.course is not None and self.course.written):
             self.legs[-1].failed(failure.error, lost=failure.lost)
+            if self._go_on(failure):
+                return
         if self.started or not self._retry(failure):
             self._tell_failure(failure.error)
 
@@ -240,7 +256,38 @@ class Request(BaseRequest):
         """Called where it is caught."""
         log.exception("request %s: its receiver failed at the end", self.query.request_id)
 
+    def scores(self) -> Scores | None:
+        """For the pool that there is by now."""
+        return self.desk.scores_for(self)
+
+    def work(self, matched: float) -> Work:
+        """From its prompt on. `matched`: see `Work`."""
+        query, scores = self.query, self.known_scores
+        assert scores is not None
+        return Work(
+            kind=query.kind,
+            body=self.body,
+            stream=query.stream,
+            request_id=query.request_id,
+            prompt_tokens=scores.prompt_tokens,
+            matched=matched,
+            deadline_s=query.deadline_s or 0.0,
+            traceparent=self.traceparent.decode(),
+            adapter=query.adapter,
+            priority=query.priority,
+        )
+
     # Within
+
+    def _go_on(self, failure: Failure) -> bool:
+        """Whether another engine makes the rest of it."""
+        try:
+            if self.course is None:
+                self.course = self.desk.legs.rescue(self, failure)
+            return self.course is not None and self.course.go_on_elsewhere(failure, self.held_by)
+        except Exception:  # of a head, for example: the request still has to be told how it failed
+            log.exception("request %s could not be continued", self.query.request_id)
+            return False
 
     def _retry(self, failure: Failure) -> bool:
         """Whether another member has it now."""
@@ -265,22 +312,11 @@ class Request(BaseRequest):
         return True
 
     def _hand_over(self, decision: Decision) -> None:
-        query, scores = self.query, self.known_scores
-        assert scores is not None
         self.holder, matched = self.desk.hand_over(decision)
-        work = Work(
-            kind=query.kind,
-            body=self.body,
-            stream=query.stream,
-            request_id=query.request_id,
-            prompt_tokens=scores.prompt_tokens,
-            matched=matched,
-            deadline_s=query.deadline_s or 0.0,
-            traceparent=self.traceparent.decode(),
-            adapter=query.adapter,
-            priority=query.priority,
-        )
-        self.holder.submit(work, self)
+        if self.course is None:
+            self.holder.submit(self.work(matched), self)
+        else:
+            self.course.submit(decision, self.holder, self.work(matched))
         self.handed_over(decision.member)
         self.known_decision = decision
 
@@ -292,13 +328,17 @@ class Request(BaseRequest):
         self.refuse(error)
 
     def _expire(self) -> None:
+        if self.course is not None and self.course.late():
+            return
         self.refuse(DeadlineExceeded(f"the answer was not complete within {self.query.deadline_s:.3g} s"))
 
     def _abort(self) -> None:
         if self.phase not in ("waiting", "answering"):
             return
         try:
-            if (holder := self.held_by) is not None:
+            if self.course is not None:
+                self.course.abort()
+            elif (holder := self.held_by) is not None:
                 holder.abort(self)
         except Exception:
             log.exception("request %s could not be aborted", self.query.request_id)

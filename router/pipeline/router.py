@@ -9,13 +9,13 @@ import weakref
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 
 from router import config as configuration
 from router.config import Config, Member, Objective, Routing
-from router.errors import ArgumentsRefused, EngineFailed, EngineStartError, NoEngine
+from router.errors import ArgumentsRefused, EngineStartError, NoEngine
 from router.gate.gate import Gate
 from router.gate.permit import Permit
 from router.heads import Placement
@@ -119,6 +119,7 @@ class Router:
             place(config, self.pool)
             self._desk.pool = by_model(config.pool, self.pool)
             self._desk.fleet = fleet_of(self._desk.pool)
+        self._desk.legs.follow(self._requests, config.routing, len(self.pool))
         if config.server.engine_metrics:
             self.metrics.watch_engines(EngineMetrics(self._engines_metrics))
         self.intake = intake_of(self._requests, self._decider, self._desk.fleet, config.server)
@@ -184,11 +185,7 @@ class Router:
         self.gate.close()
         if self.intake is not None:
             self.intake.close()
-        for request in self._requests:
-            try:
-                cast(Request, request).refuse(EngineFailed("the server is shutting down"))
-            except Exception:  # the others, and the engines, must still be ended
-                log.exception("a request could not be told that the server is shutting down")
+        self._desk.close(self._requests)
         self._desk.threads.stop()
         self.ledger.tell()
         await self._close_journal()
@@ -243,6 +240,7 @@ class Router:
         self._desk.late.hold(self.pool, pool)
         self.config, self.pool, self._desk.pool = ways.config, pool, by_model(ways.config.pool, pool)
         self._desk.edition += 1
+        self._desk.legs.follow(self._requests, self.config.routing, len(pool))
         self._decider.hold(ways)
         if self.intake is not None and self._desk.fleet is not None:
             hold(self.intake, self._decider, self._desk.fleet, self._desk.pool, self.edition)
@@ -261,6 +259,7 @@ class Router:
             follow(self.intake, self._decider)
         objective = objective or self.config.objective
         self.config = msgspec.structs.replace(self.config, routing=routing, objective=objective)
+        self._desk.legs.follow(self._requests, routing, len(self.pool))
         self._repricing.follow()
 
     @property

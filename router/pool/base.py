@@ -14,6 +14,7 @@ from router.pool.sleep import SleepState
 from router.pool.stages import StartProgress
 from router.steps import StepModel
 from router.types import Kind, MemberState
+from router.watched import Continued
 
 #: `parked`: its process is ended to give the memory back, and is started again for a request.
 MemberPhase = Literal["waiting", "starting", "ready", "asleep", "parked", "restarting", "failed", "draining", "stopped"]
@@ -60,6 +61,10 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
     traceparent: str = ""
     adapter: str = ""  #: the LoRA adapter of the member that is to answer; empty for the model itself
     priority: int = 0  #: lower runs earlier
+    watch: bytes = b""  #: `WatchSettings` as JSON; empty for none. A member that cannot watch does without
+    continue_text: str = ""  #: of an answer that another engine began; of members whose host can `continue`
+    continued: Continued | None = None  #: what the client was told of it
+    warm: bool = False  #: only read the prompt into the prefix cache; of members whose host can `warm`
 
 
 class Failure(msgspec.Struct, frozen=True):

@@ -17,7 +17,6 @@ from router.errors import (
     EngineStartError,
     ModelNotFound,
     NoEngine,
-    OlderHost,
     Overloaded,
     ProtocolError,
 )
@@ -32,7 +31,6 @@ from router.ipc.messages import (
     Hello,
     Load,
     Message,
-    Submit,
 )
 from router.ipc.spec import HostSpec
 from router.native.call import pass_on
@@ -53,6 +51,7 @@ from router.pool.load import LoadTracker, memory_share
 from router.pool.process import HOST_COMMAND
 from router.pool.question import Question
 from router.pool.starting import Starting
+from router.pool.submitting import check_known, submit_of
 from router.pool.timings import Timings, key_of
 from router.pool.turns import Load as MayLoad
 from router.pool.turns import Turn, at_once, in_time, loader_of
@@ -62,8 +61,6 @@ log = logging.getLogger("headgate.pool")
 
 #: Unsent bytes to one engine above which new work is refused: it reads too slowly.
 MAX_UNSENT_BYTES = 256 * 1024 * 1024
-#: Of requests, those that every host of protocol 2 knows.
-_FIRST_KINDS = frozenset({"chat", "completions", "responses", "messages", "count_tokens", "tokenize", "detokenize"})
 _MAX_BODY_BYTES = MAX_FRAME_BYTES - 64 * 1024
 
 
@@ -149,18 +146,8 @@ class EngineMember(Laned):
             raise ContentTooLarge(f"a body of {len(work.body)} bytes; an engine takes at most {_MAX_BODY_BYTES}")
         self._check_known(work)
         id = self.lane.last_id = self.lane.last_id + 1
-        submit = Submit(
-            id=id,
-            kind=work.kind,
-            body=work.body,
-            request_id=work.request_id,
-            deadline_s=work.deadline_s,
-            traceparent=work.traceparent,
-            adapter=work.adapter,
-            priority=work.priority,
-        )
         try:
-            link.send(submit)
+            link.send(submit_of(work, id, self.verbs))
         except ProtocolError as error:  # what goes beside the body is small, unless a caller makes it large
             raise ContentTooLarge(f"a request that makes no frame to its engine: {error}") from error
         call.lane, call.id = self.lane, id
@@ -224,6 +211,7 @@ class EngineMember(Laned):
             raise
         self._hello = hello
         self._load.most_running = hello.max_running
+        self.verbs, self.lane.continues = hello.verbs, "continue" in hello.verbs
         if missing := self.adapters.told(hello.adapters):
             log.warning("engine %r: adapters that could not be loaded again: %s", self.name, ", ".join(missing))
         self.described(frozenset(hello.capabilities), hello.context_tokens)
@@ -252,11 +240,8 @@ class EngineMember(Laned):
         self._calls.stopped()
 
     def _check_known(self, work: Work) -> None:
-        """Raises where the host does not know this kind of request, which would cost us its connection, or has no such
-        adapter any more."""
-        hello = self._hello
-        if work.kind not in _FIRST_KINDS and (hello is None or work.kind not in hello.verbs + hello.capabilities):
-            raise OlderHost(f"the host of {self.name!r} is of a release that does not know this: restart it")
+        """Raises where the host does not know this kind of request, or has no such adapter any more."""
+        check_known(work, self._hello, self.name)
         if work.adapter and work.adapter not in self.adapters:
             raise ModelNotFound(f"{self.name!r} has no adapter {work.adapter[:200]!r} any more", param="model")
 

@@ -56,6 +56,7 @@ class Laned:
     _load: LoadTracker
     _phase: MemberPhase = "waiting"
     _drained = False
+    verbs: tuple[str, ...] = ()  #: of its host's Hello: what it can do beside answering
     sleeper: Sleeper | None = None  #: of one that sleeps when it is idle
     _told_asleep = False  #: its load is that of one that sleeps
     on_drain: Callable[[], None] | None = None  #: called before it takes no new requests

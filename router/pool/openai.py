@@ -109,6 +109,8 @@ class OpenAIMember(Laned):
     def submit(self, work: Work, call: Call) -> None:
         if self.phase != "ready" or self._session is None:
             raise NoEngine(f"model {self.name!r} is not available now ({self.phase})", retry_after_s=1.0)
+        if work.continue_text or work.continued is not None or work.warm:
+            raise NoEngine(f"model {self.name!r} is a URL, and cannot go on with an answer that another one began")
         asked = self.calls[call] = HttpCall(self, work, call)
         self._load.submitted(work.prompt_tokens)
         if self._breaker.state != "closed":

@@ -93,10 +93,12 @@ def answer(numbers: Numbers, draw: random.Random, **fields: Any) -> Any:
         "phase": "finished",
         "permit": None,
         "error": None,
+        "course": None,
         "requests": SimpleNamespace(keeps_bodies=False),
     }
     made = SimpleNamespace(**{**known, **fields})
     leg = {"begun_s": received_s + overhead_s, "ended_s": None, "error": None, "lost": False, "retried": False}
+    leg |= {"usage": None, "why": "", "figures": None, "dropped": False}
     decision = numbers.decision(made.decision_id)
     engine = "" if numbers.replica < 0 else f"{decision.model}/{numbers.replica}"
     made.legs = [SimpleNamespace(decision=decision, engine=engine, **leg)]
