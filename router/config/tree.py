@@ -153,6 +153,7 @@ class Member(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     mps_threads: Percent | None = None  #: of each of its devices' threads, under `gpu.mps`; null: all
     sleep: Sleep | None = None  #: of an engine: it sleeps when it is idle, and wakes for a request; null: it does not
     fast_path: bool = True  #: answer plain requests without vLLM's serving classes
+    watch: bool = True  #: statistics of running answers in the engine, by which they can be stopped (docs/moments.md)
     capabilities: tuple[Capability, ...] | None = None  #: for `openai`; an engine tells its own
     context_tokens: Tokens = 0  #: for `openai`; an engine tells its own
     usd_per_hour: Price = 2.0  #: of one whole device, where the top-level `devices` gives it no price

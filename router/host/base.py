@@ -10,6 +10,7 @@ import msgspec
 
 from router.ipc.messages import Handoff, Load, Submit
 from router.types import Adapter, Usage
+from router.watched import Figures
 
 #: What is said of an engine that is gone; its own last words may say more.
 DIED = "the engine died"
@@ -51,7 +52,9 @@ class AnswerSink(Protocol):
         """Its first bytes are no token: no time to the first token is told."""
         ...
 
-    def done(self, usage: Usage, finish_reason: str) -> None: ...
+    def done(
+        self, usage: Usage, finish_reason: str, figures: Figures | None = None, first_logits: bytes = b""
+    ) -> None: ...
 
     def handoff(self, handed: Handoff) -> None:
         """Another engine is to go on. Its `id` and `timings` are not known here, and filled in."""

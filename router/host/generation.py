@@ -9,6 +9,7 @@ from router.host.base import Engine, ErrorAnswer, engine_failed, failure
 from router.host.outbox import Outbox
 from router.ipc.messages import Done, Fail, Handoff, Submit
 from router.types import Timings, Usage
+from router.watched import Figures
 
 
 class Generation:
@@ -77,9 +78,17 @@ class Generation:
     def untimed(self) -> None:
         self._first_token_s = 0.0
 
-    def done(self, usage: Usage, finish_reason: str) -> None:
+    def done(self, usage: Usage, finish_reason: str, figures: Figures | None = None, first_logits: bytes = b"") -> None:
         if self._open:
-            self._outbox.end(Done(id=self._id, usage=usage, finish_reason=finish_reason, timings=self._timings()))
+            done = Done(
+                id=self._id,
+                usage=usage,
+                finish_reason=finish_reason,
+                timings=self._timings(),
+                figures=figures,
+                first_logits=first_logits,
+            )
+            self._outbox.end(done)
             self._close()
 
     def handoff(self, handed: Handoff) -> None:

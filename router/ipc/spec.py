@@ -42,6 +42,7 @@ class HostSpec(msgspec.Struct, frozen=True, kw_only=True):
     secret: str = ""  #: what owner and clients must show; empty: whoever reaches the socket is let in
     load_interval_s: float = 0.05
     stream_buffer_bytes: int = 1 << 20  #: unsent answer bytes kept for one stream before it is cut
+    watch: bool = True  #: put statistics of answers, and their stop, into the engine where its vLLM takes them
     #: compile before the engine is said to be ready what the first request with logprobs would compile, for seconds
     warm_up: bool = True
     metrics: bool = True  #: keep the engine's own metrics, for who asks

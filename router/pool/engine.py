@@ -104,6 +104,7 @@ class EngineMember(Laned):
             socket=str(folder / f"{stem}.sock"),
             engine_args=member.engine_args,
             fast_path=member.fast_path,
+            watch=member.watch,
             stream_buffer_bytes=stream_buffer_bytes,
             secret=supervision.host_secret,
             metrics=metrics,

@@ -66,6 +66,7 @@ class HostProcess:
         fast_path: bool = True,
         warm_up: bool = False,
         metrics: bool = True,
+        watch: bool = True,
         **engine_args: Any,
     ) -> None:
         self.folder = tempfile.TemporaryDirectory(prefix="hg-")
@@ -79,6 +80,7 @@ class HostProcess:
             "fast_path": fast_path,
             "warm_up": warm_up,
             "metrics": metrics,
+            "watch": watch,
         }
         self.process = subprocess.Popen(
             [sys.executable, "-P", "-m", "router.host"],

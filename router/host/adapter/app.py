@@ -11,8 +11,11 @@ from router.host.adapter import vllm_modules
 from router.host.adapter.adapters import load_configured
 
 
-def start_engine(args: argparse.Namespace, stat_logger: Callable[[int], Any]) -> Any:
-    """The `AsyncLLM` of `args`. Blocks until the engine is ready; raises what vLLM raises."""
+def start_engine(
+    args: argparse.Namespace, stat_logger: Callable[[int], Any], prepare: Callable[[Any], None] = lambda config: None
+) -> Any:
+    """The `AsyncLLM` of `args`, whose config `prepare` may change. Blocks until the engine is ready; raises what vLLM
+    raises."""
     from vllm.engine.arg_utils import AsyncEngineArgs
     from vllm.usage.usage_lib import UsageContext
     from vllm.v1.engine.async_llm import AsyncLLM
@@ -20,6 +23,7 @@ def start_engine(args: argparse.Namespace, stat_logger: Callable[[int], Any]) ->
     _import_plugins(args)
     engine_args = AsyncEngineArgs.from_cli_args(args)
     config = engine_args.create_engine_config(usage_context=UsageContext.OPENAI_API_SERVER)
+    prepare(config)
     return AsyncLLM.from_vllm_config(
         vllm_config=config,
         usage_context=UsageContext.OPENAI_API_SERVER,

@@ -14,6 +14,7 @@ from router.host.base import DIED, AnswerSink, ErrorAnswer, engine_failed
 from router.host.base import failure as our_failure
 from router.ipc.messages import Handoff
 from router.types import Kind, Usage
+from router.watched import Figures
 
 _FINISH = re.compile(rb'"(?:finish_reason|stop_reason)":\s?"(\w+)"')
 _EVENT_ERROR = re.compile(rb'^(?:event: error\r?\ndata: |data: (?=\{"(?:error"|type":\s?"error")))(.*)', re.DOTALL)
@@ -152,7 +153,7 @@ class Heard:
     def untimed(self) -> None:
         pass
 
-    def done(self, usage: Usage, finish_reason: str) -> None:
+    def done(self, usage: Usage, finish_reason: str, figures: Figures | None = None, first_logits: bytes = b"") -> None:
         pass
 
     def handoff(self, handed: Handoff) -> None:

@@ -28,6 +28,9 @@ from router.host.base import DIED, AnswerSink, Facts
 from router.host.limits import Bounds
 from router.host.load import LoadMeter
 from router.host.turn import wait_for_turn
+from router.host.watch.install import install as install_watch
+from router.host.watch.install import open_watches
+from router.host.watch.table import WatchTable
 from router.ipc.messages import Load, Submit
 from router.ipc.spec import ArgumentRefusal, HostSpec
 from router.types import GENERATING
@@ -53,6 +56,7 @@ class VllmEngine:
         priorities = engine.vllm_config.scheduler_config.policy == "priority"
         self._slow = SlowWay(app, spec.name, self._loop, priorities=priorities, dead=lambda: bool(engine.errored))
         self._fast: FastWay | None = None
+        self._watch: WatchTable | None = None
         self._verbs: tuple[str, ...] = ()
         self._facts = _facts(engine, abilities)
 
@@ -62,12 +66,18 @@ class VllmEngine:
         args = _read_arguments(spec)
         meter = LoadMeter()
         changed: list[Callable[[], None]] = []
-        engine = start_engine(args, lambda index: LoadLogger(meter, lambda: changed[0](), index))
+        tables: list[WatchTable | None] = [None]
+
+        def prepare(config: Any) -> None:
+            if spec.watch and spec.fast_path:
+                tables[0] = install_watch(config, f"{spec.socket}.watch")
+
+        engine = start_engine(args, lambda index: LoadLogger(meter, lambda: changed[0](), index), prepare)
         outputs, tally = _lighten(engine, args, meter, spec)
         try:
             app = await build_app(engine, args)
             self = cls(engine, app, spec, meter, abilities(engine, app, args))
-            self._tally = tally
+            self._tally, self._watch = tally, tables[0]
             changed.append(lambda: self._changed())
             await load_again(self._slow, app.state, spec.adapters)
             if not GENERATING.isdisjoint(self._facts.capabilities):
@@ -117,6 +127,10 @@ class VllmEngine:
             self._verbs += ("continue",)
         if engine.vllm_config.cache_config.enable_prefix_caching:
             self._verbs += ("warm",)
+        if self._watch is not None:
+            stops = list(completion.default_sampling_params.get("stop_token_ids") or [])
+            self._fast.watches = open_watches(self._watch, engine, _template_of(engine, state), stops)
+            self._verbs += () if self._fast.watches is None else ("watch",)
 
     async def _warm_up(self) -> None:
         """The first request with logprobs compiles for 3 to 20 s, in which every other request stands still."""
@@ -141,6 +155,8 @@ class VllmEngine:
 
     def start(self, submit: Submit, answer: AnswerSink) -> Callable[[], None]:
         stop = self._fast.start(submit, answer) if self._fast is not None else None
+        if stop is None and submit.watch and self._fast is not None and self._fast.watches is not None:
+            self._fast.watches.left_out("it takes the slow way")
         return stop if stop is not None else self._slow.start(submit, answer)
 
     def load(self) -> Load:
@@ -175,6 +191,8 @@ class VllmEngine:
 
     def close(self) -> None:
         self._engine.shutdown()
+        if self._watch is not None:
+            self._watch.remove()
 
 
 def _read_arguments(spec: HostSpec) -> argparse.Namespace:
@@ -204,6 +222,15 @@ def _lighten(
     elif not spec.metrics and not keep:
         drop_prometheus(engine)
     return install(engine, meter, keep_statistics=keep, tally=tally), tally
+
+
+def _template_of(engine: Any, state: Any) -> str:
+    """Text of the chat template, empty for none."""
+    serving = getattr(state, "openai_serving_chat", None)
+    try:
+        return str(engine.renderer.tokenizer.get_chat_template(getattr(serving, "chat_template", None)))
+    except (AttributeError, ValueError):
+        return ""
 
 
 def _facts(engine: Any, abilities: tuple[str, ...]) -> Facts:

@@ -19,12 +19,14 @@ from router.host.adapter.outputs import LeanOutputs
 from router.host.adapter.priming import prime
 from router.host.adapter.sampling import Defaults
 from router.host.adapter.warming import Warming
+from router.host.adapter.watching import begin, free, watched
 from router.host.base import AnswerSink, engine_failed, too_long
 from router.host.fields import Body, ChatBody, decode
 from router.host.limits import TokenLimits, TooLong
 from router.host.render import Renderer, renderable, rendered
 from router.host.segments import Segment, SegmentWriter, goes_on
 from router.host.sse import DONE, NONE_CACHED, Cached, Choice, EventWriter, Head, Shape, now, whole
+from router.host.watch.requests import Watch, Watches
 from router.ipc.messages import Submit
 from router.types import Usage
 from router.watched import Figures
@@ -57,8 +59,7 @@ class FastWay:
         adapter: Callable[[str], Any] = lambda name: None,
     ) -> None:
         """`defaults` are the model's own sampling parameters; `chat`: chat may go this way, not only completions.
-        `adapter` gives vLLM's description of an adapter by its name, None where there is none.
-        `shapes`: by kind, what vLLM's answers have beside."""
+        `adapter`: vLLM's description of an adapter by its name, or None. `shapes`: by kind, what answers have too."""
         self.engine = engine
         self.slow = slow
         self.loop = loop
@@ -68,6 +69,7 @@ class FastWay:
         self.renderer = renderer
         self.limits = limits
         self.warming: set[Warming] = set()
+        self.watches: Watches | None = None  #: where this engine watches answers
         self._defaults = Defaults(defaults)
         self._priorities = priorities
         self._traced = traced
@@ -113,13 +115,11 @@ class FastWay:
             self.outputs.forget(request_id)
         self.spawn(self.engine.abort(request_id, internal=True))
 
-    def sampling(self, fields: Body, prompt_tokens: int, spent: int) -> SamplingParams | None:
+    def sampling(self, fields: Body, prompt_tokens: int, spent: int, watch: Watch | None) -> SamplingParams | None:
         """None: vLLM is to decide. `spent`: tokens of the answer that other engines made."""
-        if spent:
-            max_tokens: int | None = self.limits.left(prompt_tokens, fields.max_output_tokens, spent)
-        else:
-            max_tokens = self.limits.max_tokens(prompt_tokens, fields.max_output_tokens)
-        return None if max_tokens is None else self._defaults.sampling(fields, max_tokens, spent)
+        asked = fields.max_output_tokens
+        left = self.limits.left(prompt_tokens, asked, spent) if spent else self.limits.max_tokens(prompt_tokens, asked)
+        return None if left is None else self._defaults.sampling(fields, left, spent, watch)
 
     async def submit(
         self, id: str, token_ids: list[int], sampling: SamplingParams, submit: Submit, priority: int, adapter: Any
@@ -147,9 +147,7 @@ class FastWay:
 
     def usage_wanted(self, fields: Body) -> tuple[bool, bool]:
         """Whether to close with usage, and whether to tell it with every chunk."""
-        if self._force_usage:
-            return True, True
-        return fields.include_usage, fields.continuous_usage
+        return (True, True) if self._force_usage else (fields.include_usage, fields.continuous_usage)
 
     def priority(self, submit: Submit, fields: Body) -> int:
         return (submit.priority or fields.priority) if self._priorities else 0
@@ -157,8 +155,7 @@ class FastWay:
 
 class Generation:
     """One request in the engine. It hears outputs from where they arise, so a token costs no task and no wake-up:
-    of one choice through `heard`, else through `put`, in the place of its collector's.
-    """
+    of one choice through `heard`, else through `put`, in the place of its collector's."""
 
     __slots__ = (
         "_aborted",
@@ -176,6 +173,7 @@ class Generation:
         "_submit",
         "_tokens",
         "_usage_event",
+        "_watch",
         "_way",
         "_writer",
         "whole",
@@ -193,6 +191,7 @@ class Generation:
         self.whole = not fields.stream
         self._stop: Callable[[], None] | None = None
         self._writer: EventWriter | None = None
+        self._watch: Watch | None = None
         self._aborted = False
         self._opened = False
         self._last: tuple[str, int, Cached] | None = None  #: the end, as the engine told it: text, tokens
@@ -211,7 +210,9 @@ class Generation:
             if spent and not way.limits.left(len(token_ids), fields.max_output_tokens, spent):
                 self._end_at_once()
                 return
-            sampling = way.sampling(fields, len(token_ids), spent)
+            watch = self._watch = begin(way.watches, submit, fields, spent)
+            self._answer = watched(self._answer, watch)
+            sampling = way.sampling(fields, len(token_ids), spent, watch)
             if sampling is None:
                 self._go_slow()
                 return
@@ -254,6 +255,7 @@ class Generation:
 
     def abort(self) -> None:
         self._aborted = True
+        free(self._watch)
         if self._stop is not None:
             self._stop()
 
@@ -331,7 +333,7 @@ class Generation:
         early, collector.output = collector.output, None
         collector.put = self.put
         if self._aborted:
-            self._stop()
+            self.abort()
             return
         if self._segment is not None and self._segment.text:
             prime(way.engine, id, self._segment, self.whole)
@@ -342,8 +344,12 @@ class Generation:
 
     def _hear(self, pieces: list[Piece], finished: bool, cached: Cached) -> None:
         if finished:
-            _, text, tokens, _, stop = pieces[-1]
+            _, text, tokens, reason, stop = pieces[-1]
             self._last = text, tokens - isinstance(stop, int), cached  # a stop token is no part of the text
+            if self._watch is not None and self._watch.stopped(reason, stop, total := self._tokens.get(0, 0) + tokens):
+                self._last = text, tokens - 1, cached
+                self.handed_on(**self._watch.told(total))
+                return
         if any(reason == "error" for _, _, _, reason, _ in pieces):
             self._answer.fail(engine_failed("the engine failed while it generated this answer"))
             self.abort()
@@ -388,5 +394,6 @@ class Generation:
         self._answer.done(usage, choices[0].finish_reason or "stop")
 
     def _go_slow(self) -> None:
+        free(self._watch, "it takes the slow way")
         if not self._aborted:
             self._stop = self._way.slow(self._submit, self._answer)

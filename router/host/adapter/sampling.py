@@ -5,6 +5,7 @@ from typing import Any
 from vllm.sampling_params import RequestOutputKind, SamplingParams
 
 from router.host.fields import Body
+from router.host.watch.requests import Watch
 
 #: OpenAI's defaults where neither the request nor the model says otherwise.
 _NEUTRAL = {
@@ -25,8 +26,8 @@ class Defaults:
         self._values = {key: of_model.get(key, value) for key, value in _NEUTRAL.items()}
         self._stop_token_ids = list(of_model.get("stop_token_ids") or [])
 
-    def sampling(self, fields: Body, max_tokens: int, spent: int) -> SamplingParams:
-        """`spent`: tokens of the answer that other engines made, which count for `min_tokens`."""
+    def sampling(self, fields: Body, max_tokens: int, spent: int, watch: Watch | None = None) -> SamplingParams:
+        """`spent`: tokens of the answer that other engines made, which count for `min_tokens`. `watch`: of it."""
         chosen = {}
         for key, default in self._values.items():
             value = getattr(fields, key)
@@ -34,6 +35,8 @@ class Defaults:
         stop_token_ids = fields.stop_token_ids
         if self._stop_token_ids:
             stop_token_ids = list(dict.fromkeys([*(stop_token_ids or []), *self._stop_token_ids]))
+        if watch is not None:
+            stop_token_ids = [*(stop_token_ids or []), watch.stop]
         return SamplingParams.from_optional(
             n=fields.n,
             **chosen,
@@ -49,4 +52,5 @@ class Defaults:
             output_kind=RequestOutputKind.DELTA if fields.stream else RequestOutputKind.FINAL_ONLY,
             logit_bias=fields.logit_bias,
             skip_clone=True,
+            extra_args=None if watch is None else watch.extra_args,
         )
