@@ -173,7 +173,8 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
     background: bool = False  #: the answer is made whether or not somebody waits for it
     priority: int = 0  #: lower runs earlier, in engines that schedule by priority
     task: str = ""  #: a name for the traffic that it belongs to: `batch`
-    choice: Choice | Literal[""] = ""  #: as its header, or its key, says; empty: the config's
+    choice: Choice | Literal[""] = ""  #: as its header, its key or a rule says; empty: the config's
+    headers: Mapping[str, str] = {}  #: those that rules of the config read, by lower-case name
 
 
 #: What a price follows that is not the bought, or the configured, one: a queue, an SLO, a budget, the least quality.
@@ -185,6 +186,17 @@ class Scores(msgspec.Struct, frozen=True):
 
     quality: tuple[float, ...]
     prompt_tokens: int  #: estimate of the whole conversation's size: what cost and context use
+    ruled: "Ruled | None" = None  #: what rules of the config said; their points are within `quality`
+
+
+class Ruled(msgspec.Struct, frozen=True, kw_only=True):
+    """What rules of the config say of one request. Members by their index in the pool."""
+
+    rules: tuple[str, ...]  #: those that held, by name
+    pinned: int = -1
+    forbidden: frozenset[int] = frozenset()  #: may not answer, whatever else is so
+    passed_over: frozenset[int] = frozenset()  #: may not answer where the request leaves the choice open
+    choice: Choice | Literal[""] = ""
 
 
 class MemberState(msgspec.Struct, frozen=True, kw_only=True):

@@ -20,6 +20,9 @@ from router.heads.base import Placement
 from router.pool.environment import placed, this_machine
 from router.pool.mps import check_mps, wanted
 
+_ACTS = ("pin", "forbid", "local", "route", "prefer", "choice")
+_NOTHING: tuple[object, ...] = (None, "", {}, [], ())
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("config", type=home_path, metavar="headgate.yaml")
@@ -73,6 +76,7 @@ def _summary(
             "threshold": routing.threshold,
             "choice": routing.choice,
             "verifier": routing.verifier,
+            "rules": [msgspec.to_builtins(rule) for rule in routing.rules],
             "strong": strong,
             "weak": weak,
             "guessed": any(placement.guessed for placement in placements),
@@ -115,6 +119,16 @@ def _choice_text(routing: dict[str, Any]) -> str:
     }.get(choice, f"{choice}, by a fixed rule, as there is no verifier")
 
 
+def _rules_text(rules: list[dict[str, Any]]) -> list[str]:
+    """A line each: its name, its signals, what it does."""
+    lines = []
+    for rule in rules:
+        signals = ", ".join(key for key, value in rule["when"].items() if key != "of" and value not in _NOTHING)
+        acts = ", ".join(key for key in _ACTS if rule[key])
+        lines.append(f"  rule     {rule['name']}: {signals} -> {acts}")
+    return lines
+
+
 def _text(path: Path, summary: dict[str, Any]) -> str:
     server, routing = summary["server"], summary["routing"]
     strong, weak = routing["strong"], routing["weak"]
@@ -136,6 +150,7 @@ def _text(path: Path, summary: dict[str, Any]) -> str:
             f"  doors    {server['uds'] or server['host'] + ':' + str(server['port'])}, {guarded}",
             f"  routing  {rule}",
             f"  choice   {_choice_text(routing)}",
+            *_rules_text(routing["rules"]),
             f"  aim      {objective_text(summary['objective'])}",
             f"  journal  {summary['journal'] or 'none is written'}",
             *(["  gpu      engines share devices by NVIDIA's MPS"] if summary["mps"] else []),

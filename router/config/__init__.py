@@ -28,8 +28,10 @@ from router.config.names import RESERVED_NAMES
 from router.config.objective import Objective, ObjectiveKind
 from router.config.paths import home_expanded
 from router.config.pooling import is_pooling
-from router.config.presented import fault_of_api_key, fault_of_origin
+from router.config.presented import fault_of_api_key, fault_of_origin, key_id
 from router.config.replicas import by_engine, engine_name, engines_of, expanded, groups, in_file, model_name, models
+from router.config.rule_checks import barred_by
+from router.config.rules import Intent, Personal, Rule, TextSignals, When
 from router.config.tree import (
     CONFIG_VERSION,
     MPS_THREADS,
@@ -61,20 +63,26 @@ __all__ = [
     "Config",
     "DeviceSettings",
     "Gpu",
+    "Intent",
     "Journal",
     "Limits",
     "Member",
     "Objective",
     "ObjectiveKind",
+    "Personal",
     "Planning",
     "Routing",
+    "Rule",
     "Server",
     "Sleep",
     "Supervision",
+    "TextSignals",
+    "When",
     "adapter_routes_from_environment",
     "adapters_of",
     "api_key_from_environment",
     "argument_name",
+    "barred_by",
     "build",
     "build_member",
     "by_argument_name",
@@ -100,6 +108,7 @@ __all__ = [
     "inherited_environment",
     "is_pooling",
     "key_from_environment",
+    "key_id",
     "load",
     "model_name",
     "models",

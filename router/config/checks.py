@@ -15,6 +15,7 @@ from router.config.names import fault_of_name, means_a_route
 from router.config.objective_checks import Priced, check_objective
 from router.config.presented import fault_of_api_key, fault_of_origin
 from router.config.replicas import engines_of, model_name, models
+from router.config.rule_checks import check_rules
 from router.config.tree import CONFIG_VERSION, MPS_THREADS, Batches, Config, Gpu, Journal, Member, Server, Supervision
 from router.errors import ConfigError
 
@@ -70,6 +71,7 @@ def check(config: Config, source: str) -> None:
     if config.routing.judge and config.routing.judge not in names:
         expected = one_of(config.routing.judge, names)
         refuse(f"expected a member, {expected}, got {shown(config.routing.judge)}", "$.routing.judge")
+    check_rules(config, pool, refuse)
     check_objective(config.objective, _priced(config), refuse)
 
 

@@ -1,8 +1,17 @@
 """Checks that a configured key or origin is one that a client can send in an HTTP header."""
 
+import hashlib
 import re
 
 _ORIGIN = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::(?P<port>\d+))?")
+
+
+_ID_DIGITS = 8
+
+
+def key_id(key: str) -> str:
+    """By which an API key is shown: part of its SHA-256 digest."""
+    return hashlib.sha256(key.encode()).hexdigest()[:_ID_DIGITS]
 
 
 def fault_of_api_key(key: str) -> str:

@@ -13,6 +13,8 @@ from router.errors import ConfigError
 _OURS = SECRET_KEYS - {"env"}
 _KEYS = _OURS | {"hf_token"}
 _SECRET = SECRET_KEYS | _KEYS
+#: Below which a dollar is a dollar.
+_PATTERNS = frozenset({"engine_args", "pattern", "header_patterns"})
 _UNPRINTABLE = re.compile(r"[\x00\ud800-\udfff]")
 
 
@@ -37,7 +39,7 @@ class Expander:
     def _text(self, text: str, at: str, keys: tuple[str, ...]) -> str:
         try:
             # What vLLM is given may be a template or a pattern, in which a dollar is a dollar.
-            lone_dollars = "engine_args" in keys and not _SECRET.intersection(keys)
+            lone_dollars = bool(_PATTERNS.intersection(keys)) and not _SECRET.intersection(keys)
             parts = interpolation.parse(text, lone_dollars=lone_dollars)
             self._look(parts, keys)
             if interpolation.names(parts):

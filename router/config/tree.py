@@ -29,6 +29,7 @@ from router.config.bounds import (
     Wait,
 )
 from router.config.objective import Objective
+from router.config.rules import Rule
 from router.types import Capability, Choice
 
 CONFIG_VERSION = 1
@@ -74,7 +75,7 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 class ApiKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A key that clients present, and what holds for their requests."""
 
-    key: str
+    key: str  #: of its SHA-256 digest the first 8 digits are the id by which it is shown
     choice: Choice | None = None  #: in the place of `routing.choice`, where a request says none; null: that
 
 
@@ -180,6 +181,7 @@ class Routing(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     choice: Choice = "auto"
     verifier: str = ""  #: artefact of `headgate train --router verifier`; empty: none
     hold_s: Wait = 20.0  #: most time that a stream's text is held back until a draft is judged; then it is streamed
+    rules: tuple[Rule, ...] = ()  #: what is done with requests for which signals hold, in their order
     continue_lost: bool = True  #: an answer whose engine is lost goes on in another one
 
 

@@ -153,6 +153,8 @@ class Public:
                 query = _explained(query, exchange)
             if choice := exchange.choice or choices.get(exchange.key_id, ""):
                 query = msgspec.structs.replace(query, choice=choice)
+            if names := service.rule_headers:
+                query = msgspec.structs.replace(query, headers=_sent(exchange, names))
             answer = Answer(exchange, query)
             (Background(answer) if query.background else answer).submit(service, query, permit)
 
@@ -214,6 +216,12 @@ def _explained(query: Query, exchange: Exchange) -> Query:
         deadline_s=left and left[0],
         priority=exchange.priority,
     )
+
+
+def _sent(exchange: Exchange, names: frozenset[str]) -> dict[str, str]:
+    """The headers of these names that it has."""
+    sent = {name: exchange.headers.get(name.encode()) for name in names}
+    return {name: value.decode("latin-1") for name, value in sent.items() if value is not None}
 
 
 def _time_left(exchange: Exchange) -> tuple[float, DeadlineExceeded] | None:

@@ -8,12 +8,11 @@ import hashlib
 from collections.abc import Mapping
 from hmac import compare_digest
 
-from router.config import ApiKey, fault_of_api_key
+from router.config import ApiKey, fault_of_api_key, key_id
 from router.errors import ConfigError, Unauthorized
 from router.types import Choice
 
 _BEARER = b"bearer "
-_ID_DIGITS = 8
 _NONE = (bytes(32), "")  # in the place of a digest that is not there: the comparison takes its time all the same
 _sha256 = hashlib.sha256
 
@@ -28,12 +27,10 @@ class Keys:
         for i, each in enumerate(keys):
             if why := fault_of_api_key(each.key):
                 raise ConfigError(f"{why} - at `$.server.api_keys[{i}]`")
-        digests = [_sha256(each.key.encode()).digest() for each in keys]
+        digests = {each.key: _sha256(each.key.encode()).digest() for each in keys}
         #: By id, where a key has its own.
-        self.choices: dict[str, Choice] = {
-            digest.hex()[:_ID_DIGITS]: each.choice for digest, each in zip(digests, keys, strict=True) if each.choice
-        }
-        self._ids = {digest: (digest, digest.hex()[:_ID_DIGITS]) for digest in digests}
+        self.choices: dict[str, Choice] = {key_id(each.key): each.choice for each in keys if each.choice}
+        self._ids = {digest: (digest, key_id(key)) for key, digest in digests.items()}
 
     def __bool__(self) -> bool:
         """Whether one is asked for."""

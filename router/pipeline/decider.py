@@ -12,13 +12,16 @@ from typing import get_args
 import msgspec
 
 from router.config import Config, Member, Routing, groups, is_pooling, models
+from router.errors import RouterError
 from router.native.fleet import Picks
 from router.pipeline.adapters import ConfiguredAdapters
 from router.pipeline.conversation import Conversation, query_of
 from router.pipeline.intake import draw_of
 from router.pipeline.judge import judge_of
 from router.pipeline.model_names import Adapters, Names, strongest_and_weakest
+from router.pipeline.ruling import RULE, Rules, in_words, refusal, rules_of, scored, settled
 from router.pipeline.scoring import Scoring, strengths
+from router.pipeline.whole import WHOLE
 from router.policy import Settings, decide
 from router.pool.load import usd_per_s
 from router.types import GENERATING, Capability, Cause, Decision, MemberState, Query, Scores, Snapshot
@@ -57,8 +60,9 @@ class Decider:
         names = _names(config, scoring, assumed, pooling, self.adapters)
         judge = judge_of(scoring.head, config.routing.judge, config.pool)
         return Ways(
-            config=engines, models=config, scoring=scoring, names=names, judge=judge, assumed=assumed, pooling=pooling
-        )
+            config=engines, models=config, scoring=scoring, names=names, judge=judge, assumed=assumed, pooling=pooling,
+            rules=rules_of(config),
+        )  # fmt: skip
 
     def hold(self, ways: "Ways") -> None:
         """Decide so, for this pool, from now on. What its engines said of themselves is to be `told` again."""
@@ -68,6 +72,7 @@ class Decider:
         self.routing, self.scoring = ways.config.routing, ways.scoring
         self._know(ways.names)
         self.judge = ways.judge  #: index of the member to ask
+        self.rules = ways.rules
         self._draws = self._live and any(member.replaces for member in ways.models.pool)
 
     @property
@@ -81,8 +86,9 @@ class Decider:
         if routing.checkpoint != self.routing.checkpoint:
             scoring = Scoring.load(routing.checkpoint, self._config.pool)
         judge = judge_of(scoring.head, routing.judge, config.pool)
+        rules = rules_of(config)
         self._know(_names(config, scoring, self._assumed, self.pooling, self.adapters))
-        self._config, self.routing, self.scoring, self.judge = config, routing, scoring, judge
+        self._config, self.routing, self.scoring, self.judge, self.rules = config, routing, scoring, judge, rules
 
     def told(self, name: str, capabilities: frozenset[str]) -> bool:
         """The model called `name` runs, and says what it can do. Whether names mean something else by that."""
@@ -119,7 +125,24 @@ class Decider:
     ) -> Decision:
         """The decision for a text, a conversation or a query, on idle engines. Raises `RouterError`."""
         query = what if isinstance(what, Query) else query_of(what, model=model, max_tokens=max_tokens)
-        return self.choose(query, self.scoring.score(query), self._assumed, self.names.settings_of(query))
+        return self.choose(query, self.score(query), self._assumed, self.names.settings_of(query))
+
+    def score(self, query: Query, body: bytes = b"") -> Scores:
+        """By the head, where its kind is chosen by quality, with what the config's rules say. Raises `RouterError`."""
+        scores = self.unscored(len(body)) if query.kind in WHOLE else self.scoring.score(query)
+        return scored(self.rules, query, body, scores)
+
+    @property
+    def rule_headers(self) -> frozenset[str]:
+        """Names of the request headers that the rules read, in lower case."""
+        return frozenset() if self.rules is None else self.rules.headers
+
+    def forbids(self, member: int, query: Query, body: bytes) -> bool:
+        """Whether the rules keep the request from this member, whatever it is asked for. Raises `RouterError`."""
+        if self.rules is None:
+            return False
+        ruled, _ = self.rules.said(query, body, None)
+        return ruled is not None and member in ruled.forbidden
 
     def choose(
         self,
@@ -133,10 +156,30 @@ class Decider:
     ) -> Decision:
         """`again`: the id of the decision that this one, of a later leg, is to stand for; `reason`: why it is made."""
         id = again or f"{self.id_prefix}-{self.next_id():x}"
+        if scores.ruled is not None:
+            return self._choose_by_rules(query, scores, pool, settings, id, reason if again else "")
+        return decide(
+            query, scores, pool, settings, id=id, reason=reason if again else None, draw=self._draw(query, id)
+        )
+
+    def _choose_by_rules(
+        self, query: Query, scores: Scores, pool: Snapshot | Picks, settings: Settings, id: str, again: str
+    ) -> Decision:
+        """`again`: why a later leg is decided; empty: it is the first."""
+        names = [member.name for member in self._config.pool]
+        settings = settled(settings, scores.ruled, names)
+        reason = again or f"{RULE}; {', '.join(settings.ruled_by)}"
+        try:
+            decision = decide(query, scores, pool, settings, id=id, reason=reason, draw=self._draw(query, id))
+        except RouterError as error:
+            raise refusal(error, settings, len(names)) from error
+        return in_words(decision, settings)
+
+    def _draw(self, query: Query, id: str) -> float:
+        """For a canary."""
         # An adapter, and a stored answer, is one member's alone.
         shared = not query.adapter and not query.response_id
-        draw = draw_of(query.session_id or id) if self._draws and shared else 0.0
-        return decide(query, scores, pool, settings, id=id, reason=reason if again else None, draw=draw)
+        return draw_of(query.session_id or id) if self._draws and shared else 0.0
 
 
 class Ways(msgspec.Struct, frozen=True, kw_only=True):
@@ -148,6 +191,7 @@ class Ways(msgspec.Struct, frozen=True, kw_only=True):
     names: Names
     judge: int | None  #: index of the member to ask
     assumed: Snapshot
+    rules: Rules | None
     pooling: frozenset[int]  #: indices of pooling models, as far as the config tells
 
 

@@ -21,6 +21,7 @@ from router.native.request import BaseRequest
 from router.native.steering import Steering
 from router.observe.ledger import Ledger
 from router.observe.metrics import Metrics
+from router.pipeline import ruling
 from router.pipeline.decider import Decider
 from router.pipeline.elsewhere import score_elsewhere
 from router.pipeline.holders import Holders
@@ -35,7 +36,7 @@ from router.pool import PoolMember
 from router.pool.base import Failure
 from router.pool.laned import Laned
 from router.pool.replicas import engines_of
-from router.types import MEMBER_ROUTES, Decision, Query, Scores, Snapshot
+from router.types import MEMBER_ROUTES, Decision, Query, Ruled, Scores, Snapshot
 
 log = logging.getLogger("headgate.pipeline")
 
@@ -69,13 +70,13 @@ class PoolDesk:
             return
         if request.query.kind in WHOLE:
             request.atypical = True  # it has no answer whose length could be learnt
-            request.begin(self._decider.unscored(len(request.body)))
+            request.begin(self._decider.score(request.query, request.body))
             return
         if len(request.body) > LARGE_BODY_BYTES or self._decider.scoring.slow:
             score_elsewhere(request, self._decider, self.threads, self.pool, self._metrics, self._count)
             request.keep_deadline()
             return
-        self._begin(request, self._decider.scoring.score(request.query), begun)
+        self._begin(request, self._decider.score(request.query, request.body), begun)
 
     def _begin(self, request: Request, scores: Scores, begun: float) -> None:
         request.begin(scores)
@@ -107,10 +108,19 @@ class PoolDesk:
 
     def choose(self, request: Request) -> Decision | None:
         assert request.known_scores is not None
+        self._heed(request, request.known_scores.ruled)
         decision = self.late.choose(request, partial(self._decide, request, request.known_scores))
         if decision is not None:
             self._note(request, decision)
         return decision
+
+    def _heed(self, request: Request, ruled: Ruled | None) -> None:
+        """What the config's rules say of it. Raises `Forbidden`."""
+        if ruled is None:
+            return
+        request.known_settings = ruling.settled(request.settings, ruled, [m.state().name for m in self.pool])
+        if ruled.choice and not request.query.choice:
+            request.known_query = msgspec.structs.replace(request.query, choice=ruled.choice)
 
     def _decide(
         self, request: Request, scores: Scores, settings: Settings, barred: PoolMember | None = None
@@ -194,10 +204,8 @@ class PoolDesk:
 
     def _scores_again(self, request: Request) -> Scores | None:
         """Of one whose scores native code has not kept, or another pool's; None where they take milliseconds."""
-        if request.query.kind in WHOLE:
-            return self._decider.unscored(len(request.body))
-        scoring = self._decider.scoring
-        return None if scoring.slow else scoring.score(request.query)
+        slow = self._decider.scoring.slow and request.query.kind not in WHOLE
+        return None if slow else self._decider.score(request.query, request.body)
 
     def _can_follow(self, request: Request) -> bool:
         """Whether it can be decided again, for the pool that there is by now."""
@@ -227,4 +235,4 @@ class PoolDesk:
             act()
 
     def _count(self, decision: Decision, begun: float) -> None:
-        self._metrics.decided(decision.model, decision.reason, time.perf_counter() - begun)
+        self._metrics.decided(decision.model, decision.reason.partition(";")[0], time.perf_counter() - begun)

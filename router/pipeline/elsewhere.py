@@ -8,9 +8,16 @@ from router.observe.metrics import Metrics
 from router.pipeline.decider import Decider
 from router.pipeline.judge import score as score_by_judge
 from router.pipeline.request import Request
+from router.pipeline.ruling import scored
 from router.pipeline.threads import Threads
 from router.pool import PoolMember
-from router.types import Decision, Scores
+from router.types import Decision, Query, Scores
+
+
+async def _judged(decider: Decider, judge: PoolMember, query: Query, body: bytes, metrics: Metrics) -> Scores:
+    limit_s = decider.routing.judge_timeout_s
+    scores = await score_by_judge(decider.scoring.head, judge, query, limit_s, metrics)
+    return scored(decider.rules, query, body, scores)
 
 
 def score_elsewhere(
@@ -22,19 +29,19 @@ def score_elsewhere(
     decided: Callable[[Decision, float], None],
 ) -> None:
     """`decided` is told the decision, and when the scoring began (`time.perf_counter`)."""
-    scoring, judge = decider.scoring, decider.judge
+    judge = decider.judge
     if request.phase != "scoring":  # it may be scored again, for a pool that has changed
         request.go("scoring")
     begun = time.perf_counter()
 
-    def scored(future: "asyncio.Future[Scores]") -> None:
+    def told(future: "asyncio.Future[Scores]") -> None:
         request.scored(future)
         if request.decision is not None:
             decided(request.decision, begun)
 
-    if judge is None or request.settings.rule == "pinned":
-        future = threads.run(scoring.score, request.query)
+    query, body = request.query, request.body
+    if judge is None or request.settings.rule == "pinned" or decider.forbids(judge, query, body):
+        future = threads.run(lambda query: decider.score(query, body), query)
     else:
-        limit_s = decider.routing.judge_timeout_s
-        future = asyncio.ensure_future(score_by_judge(scoring.head, pool[judge], request.query, limit_s, metrics))
-    future.add_done_callback(scored)
+        future = asyncio.ensure_future(_judged(decider, pool[judge], query, body, metrics))
+    future.add_done_callback(told)

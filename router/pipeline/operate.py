@@ -3,7 +3,7 @@
 An engine that sleeps gets no requests, from before it is told to until it is awake again.
 """
 
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 
 import msgspec
 
@@ -36,6 +36,12 @@ async def operate(pool: Sequence[PoolMember], adapters: PoolAdapters, name: str,
     for engine in engines[:-1]:
         await _told(engine, call)
     return await _told(engines[-1], call)
+
+
+def metrics_of(pool: Sequence[PoolMember]) -> dict[str, Coroutine[None, None, str]]:
+    """The engines' own, of each that tells them."""
+    engines = [member for member in pool if isinstance(member, EngineMember) and member.tells_metrics]
+    return {engine.name: engine.metrics() for engine in engines}
 
 
 def _called(pool: Sequence[PoolMember], name: str) -> list[EngineMember]:

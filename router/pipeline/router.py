@@ -6,7 +6,7 @@ Knows no HTTP; `frontend` and the library submit to it. All calls come from one 
 import logging
 import time
 import weakref
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -37,7 +37,7 @@ from router.pipeline.estate import Estate, Heritage, journal_lock, runtime_folde
 from router.pipeline.ids import process_id
 from router.pipeline.library import ChatStream, Completion, ask, complete
 from router.pipeline.native_intake import fleet_of, follow, hear_engines, hold, intake_of
-from router.pipeline.operate import operate
+from router.pipeline.operate import metrics_of, operate
 from router.pipeline.pool_config import refusal_in_file
 from router.pipeline.record import Ended
 from router.pipeline.repricing import Repricing
@@ -46,7 +46,7 @@ from router.pipeline.scoring import Scoring
 from router.pipeline.service import MemberStatus, ModelCard
 from router.pipeline.sink import Sink
 from router.pipeline.sleeping import Sleeping
-from router.pipeline.whole import WHOLE, abilities_of
+from router.pipeline.whole import abilities_of
 from router.pool import PoolMember, build, place
 from router.pool.engine import EngineMember
 from router.pool.environment import Machine, placed, this_machine
@@ -121,7 +121,7 @@ class Router:
             self._desk.fleet = fleet_of(self._desk.pool)
         self._desk.legs.follow(self._requests, config.routing, len(self.pool))
         if config.server.engine_metrics:
-            self.metrics.watch_engines(EngineMetrics(self._engines_metrics))
+            self.metrics.watch_engines(EngineMetrics(lambda: metrics_of(self.pool)))
         self.intake = intake_of(self._requests, self._decider, self._desk.fleet, config.server)
         self._requests.wake = self.ledger.wake
         self.ledger.gather(Ended(self._requests, self.intake, self.metrics))
@@ -282,10 +282,6 @@ class Router:
         """The engines' log files, by member."""
         return {member.name: str(member.log_path) for member in self.pool if isinstance(member, EngineMember)}
 
-    def _engines_metrics(self) -> dict[str, Coroutine[None, None, str]]:
-        engines = [member for member in self.pool if isinstance(member, EngineMember) and member.tells_metrics]
-        return {engine.name: engine.metrics() for engine in engines}
-
     @property
     def placements(self) -> tuple[Placement, ...]:
         """How each engine's model is scored, and why so."""
@@ -332,13 +328,15 @@ class Router:
             return self._decider.decide(what, model=model, max_tokens=max_tokens)
         query = what if isinstance(what, Query) else query_of(what, model=model, max_tokens=max_tokens)
         settings = self._desk.settings_of(query)
-        whole = query.kind in WHOLE
-        scores = self._decider.unscored(0) if whole else self._decider.scoring.score(query)
-        return self._desk.decide(query, scores, settings)
+        return self._desk.decide(query, self._decider.score(query), settings)
 
     def engine_of(self, decision: Decision) -> PoolMember:
         """The engine that `decision`, for the pool as it is now, chose."""
         return self._desk.engine_of(decision)
+
+    @property
+    def rule_headers(self) -> frozenset[str]:
+        return self._decider.rule_headers
 
     @property
     def scores_slowly(self) -> bool:

@@ -62,6 +62,11 @@ class Service(Protocol):
         ...
 
     @property
+    def rule_headers(self) -> frozenset[str]:
+        """Names of the request headers that rules of the config read, in lower case."""
+        ...
+
+    @property
     def intake(self) -> Intake | None:
         """Takes plain chats natively, where the pool allows it."""
         ...

@@ -24,3 +24,5 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     price_of: Cause = ""  #: what steers `price`; empty: it is the configured one
     #: Predicted wait for a first token from which on a member takes no request: where none is below, it is refused.
     shed_ttft_s: float | None = None
+    ruled_by: tuple[str, ...] = ()  #: names of the config's rules that held
+    ruled_out: frozenset[int] = frozenset()  #: members that they rule out; within `excluded`

@@ -109,6 +109,20 @@ def test_validate_says_when_models_are_chosen(
     assert said in capsys.readouterr().out
 
 
+def test_validate_shows_the_rules_and_refuses_one_that_can_never_act(
+    config: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = {"name": "pii", "when": {"personal": ["email"], "code": False}, "local": True}
+    second = {"name": "tax", "when": {"words": ["tax"]}, "pin": "small"}
+    assert main(["validate", str(config(routing={"checkpoint": "default", "rules": [first, second]}))]) == 0
+    text = capsys.readouterr().out
+    assert "  rule     pii: code, personal -> local\n  rule     tax: words -> pin\n" in text
+    shadowed = second | {"name": "more", "pin": "large"}
+    assert main(["validate", str(config(routing={"checkpoint": "default", "rules": [second, shadowed]}))]) == 2
+    why = "it can never act: rule 'tax', before it, holds whenever this one does, and pins 'small'"
+    assert why in capsys.readouterr().err
+
+
 def test_validate_ranks_no_pooling_models(config: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
     pooling = {"name": "emb-70b", "kind": "openai", "url": "http://h", "capabilities": ["embeddings", "rerank"]}
     one = {"name": "qwen-0.5b", "kind": "openai", "url": "http://h"}

@@ -93,6 +93,7 @@ class ScriptedService:
     ready: bool = True
     requests: list[Request] = field(default_factory=list)
     intake: None = None
+    rule_headers: frozenset[str] = frozenset()
     changes: None = None
     feedback: Feedback | None = None
     batches: Batches | None = None

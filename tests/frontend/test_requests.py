@@ -141,6 +141,15 @@ async def test_of_a_key_with_a_choice_that_counts_where_no_header_says_another(
     assert asked == ["cascade", "before", ""]
 
 
+async def test_headers_that_rules_read_come_with_the_query_and_no_others(
+    house: House, service: ScriptedService
+) -> None:
+    service.rule_headers = frozenset({"x-team", "x-none"})
+    client = await house.connect(await house.start(service))
+    client.send(chat("X-Team: law", "x-other: secret"))
+    assert (await service.asked()).query.headers == {"x-team": "law"}
+
+
 @pytest.mark.parametrize("value", ["after", "", "auto,before"])
 async def test_another_choice_is_refused(ask: Ask, value: str) -> None:
     response = await ask(chat(f"x-headgate-choice: {value}"))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"types", "steps", "watched", "config", "errors", "files", "urls", "version", "checkpoints"}),
-    frozenset({"native", "kernels", "ipc", "observe", "dialects", "artefacts"}),
+    frozenset({"native", "kernels", "ipc", "observe", "dialects", "artefacts", "signals"}),
     frozenset({"gate", "cache", "features", "heads", "policy", "pool", "verify"}),
     frozenset({"pipeline", "host"}),
     frozenset({"frontend", "learn"}),

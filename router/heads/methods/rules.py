@@ -5,7 +5,6 @@ operator's own, never a client's.
 """
 
 import re
-import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,25 +13,21 @@ import numpy as np
 import numpy.typing as npt
 
 from router.artefacts.artefact import Artefact
+from router.config import TextSignals
 from router.errors import ConfigError
+from router.signals.text import READ, check, foreign_share, given, holds, word_patterns
 from router.types import Segment
 
-READ = 16384
 CHARACTERS_PER_TOKEN = 4  #: of English, in most vocabularies: an estimate of size
 
 Floats = npt.NDArray[np.float32]
 
 
-class QueryRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class QueryRule(TextSignals, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Holds when all of its conditions hold. At least one is given."""
 
     name: str
     points: float = 0.5  #: log odds that the weakest model loses; the strongest loses none, others in proportion
-    words: tuple[str, ...] = ()  #: any of them stands in the text, as a whole word, in whatever case
-    pattern: str = ""  #: a regular expression finds something
-    longer: int | None = None  #: more characters than this
-    shorter: int | None = None  #: fewer characters than this
-    foreign: float | None = None  #: at least this share of the letters is not Latin
 
 
 class Rules:
@@ -47,7 +42,7 @@ class Rules:
         names = [rule.name for rule in rules]
         if len(set(names)) < len(names):
             raise ConfigError(f"{where}: expected names that differ, got {', '.join(names)}")
-        self._rules = [(rule, [re.compile(text, re.IGNORECASE) for text in _patterns(rule)]) for rule in rules]
+        self._rules = [(rule, _patterns(rule)) for rule in rules]
 
     def matches(self, queries: Sequence[Sequence[Segment]]) -> Floats:
         """[queries, rules] in 0..1: the weighted share of the conversation's texts for which each rule holds."""
@@ -61,8 +56,8 @@ class Rules:
 
     def _holding(self, text: str) -> list[bool]:
         read = text[:READ]
-        share = _foreign(read) if any(rule.foreign is not None for rule, _ in self._rules) else 0.0
-        return [_holds(rule, patterns, text, read, share) for rule, patterns in self._rules]
+        share = foreign_share(read) if any(rule.foreign is not None for rule, _ in self._rules) else 0.0
+        return [holds(rule, patterns, text, read, share) for rule, patterns in self._rules]
 
 
 class RulesPredictor:
@@ -94,35 +89,12 @@ def rules_of(options: Any, where: str) -> tuple[QueryRule, ...]:
 
 
 def _check(rule: QueryRule, where: str) -> None:
-    if not (rule.words or rule.pattern or any(x is not None for x in (rule.longer, rule.shorter, rule.foreign))):
+    if not given(rule):
         raise ConfigError(f"{where}: expected one of words, pattern, longer, shorter, foreign; got none")
-    if any(not word.strip() for word in rule.words):
-        raise ConfigError(f"{where}: words: expected words, got an empty one")
-    try:
-        re.compile(rule.pattern)
-    except re.error as error:
-        raise ConfigError(f"{where}: pattern: expected a regular expression: {error}") from error
+    check(rule, where)
 
 
-def _patterns(rule: QueryRule) -> list[str]:
+def _patterns(rule: QueryRule) -> list[re.Pattern[str]]:
     """Each must find something."""
-    words = [rf"(?<!\w)(?:{'|'.join(map(re.escape, rule.words))})(?!\w)"] if rule.words else []
-    return [*words, rule.pattern] if rule.pattern else words
-
-
-def _holds(rule: QueryRule, patterns: Sequence[re.Pattern[str]], text: str, read: str, foreign: float) -> bool:
-    return (
-        (rule.longer is None or len(text) > rule.longer)
-        and (rule.shorter is None or len(text) < rule.shorter)
-        and (rule.foreign is None or foreign >= rule.foreign)
-        and all(pattern.search(read) for pattern in patterns)
-    )
-
-
-def _foreign(text: str) -> float:
-    """The share of letters that are not Latin; 0 of a text without letters."""
-    if text.isascii():
-        return 0.0
-    letters = [char for char in text if char.isalpha()]
-    latin = sum(char.isascii() or unicodedata.name(char, "").startswith("LATIN") for char in letters)
-    return 1 - latin / len(letters) if letters else 0.0
+    words = word_patterns(rule)
+    return [*words, re.compile(rule.pattern, re.IGNORECASE)] if rule.pattern else words

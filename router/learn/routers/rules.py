@@ -23,6 +23,7 @@ from router.learn.fit.recipe import Recipe
 from router.learn.routers.base import NONE, Columns, OnStep, Options, Rows
 from router.learn.routers.labelled import means
 from router.learn.routers.options import options_of, plain
+from router.signals.text import CODE, FORMULAS
 
 RIDGE = 20.0  #: labels' worth of belief that a rule's weights are what its points say
 NEWTONS = 8
@@ -36,12 +37,12 @@ DEFAULT = (
     QueryRule(
         name="code",
         points=0.5,
-        pattern=r"```|\bdef \w+\(|\bclass \w+[:({]|#include\b|\bSELECT .{1,200} FROM\b|[{;]\s{0,9}$|\breturn .{0,99};",
+        pattern=CODE,
     ),
     QueryRule(
         name="formulas",
         points=0.5,
-        pattern=r"\\(?:frac|sum|int|sqrt|begin)\b|\$[^$\n]+\$|\w\^\w|[=<>]\s{0,3}-?\d{0,9}[a-z]\b",
+        pattern=FORMULAS,
     ),
     QueryRule(name="sums", points=0.5, pattern=r"(?:\d[^\d]{1,200}){4}"),
     QueryRule(
