@@ -20,6 +20,7 @@ VERBS = {
     "data": "logs and benchmarks to outcomes tables, and what is in a table",
     "train": "outcomes table -> checkpoint, with held-out figures",
     "eval": "routers side by side on held-out prompts: figures, plots, a report",
+    "chat": "talk to a running server in the terminal; which model wrote what, why, at which cost",
     "bench": "throughput per dollar: policies and endpoints under the same load",
     "simulate": "a pool in simulated time: sweeps, and how many devices it takes; starts nothing",
     "calibrate": "set lambda or threshold to a share, a budget or a quality",

@@ -7,7 +7,6 @@ import random
 import sys
 import threading
 import time
-import urllib.parse
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import msgspec
 from router import config as configuration
 from router.cli import admin_port
 from router.cli.bar import Bar
+from router.cli.door import Door, door_of
 from router.cli.members_cost import show
 from router.cli.members_shown import Answer, Shown, members_of
 from router.cli.numbers import whole
@@ -28,15 +28,6 @@ _MOST_FAILED = 3  # of one stream, one after another
 _ABOUT = """\
 The server is that of the config, or the one at --url; it learns from its own engines' steps while it is asked, and
 keeps what it learnt within half a minute. docs/price.md tells what the figures mean."""
-
-
-class Door(msgspec.Struct, frozen=True):
-    """Where requests go."""
-
-    host: str
-    port: int
-    key: str = ""
-    tls: bool = False
 
 
 class _Counts:
@@ -86,21 +77,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _addresses(config: Path | None, url: str | None, admin: str | None) -> tuple[Door, str]:
-    key = configuration.api_key_from_environment() or ""
-    if config is not None:
-        server = configuration.load(config).server
-        if server.uds:
-            raise ConfigError("profile: the server listens on a Unix socket only; --url says where it can be asked")
-        told = f"{server.admin_host}:{server.admin_port}"
-        return Door(server.host, server.port, next((each.key for each in server.keys), key)), admin or told
-    parts = urllib.parse.urlsplit(url or "http://127.0.0.1:8000")
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ConfigError(f"--url: expected http://HOST:PORT, got {url!r}")
-    try:
-        port = parts.port or (443 if parts.scheme == "https" else 80)
-    except ValueError:
-        raise ConfigError(f"--url: expected http://HOST:PORT, got {url!r}") from None
-    return Door(parts.hostname, port, key, parts.scheme == "https"), admin or admin_port.DEFAULT
+    door = door_of("profile", config, url)
+    if admin is not None or config is None:
+        return door, admin or admin_port.DEFAULT
+    server = configuration.load(config).server
+    return door, f"{server.admin_host}:{server.admin_port}"
 
 
 def _targets(answer: Answer, names: Sequence[str]) -> tuple[Target, ...]:
@@ -164,7 +145,7 @@ def _ask(door: Door, member: str, text: str, tokens: int) -> str:
     connect = http.client.HTTPSConnection if door.tls else http.client.HTTPConnection
     connection = connect(door.host, door.port, timeout=_TIMEOUT_S)
     try:
-        connection.request("POST", "/v1/chat/completions", json.dumps(body), headers)
+        connection.request("POST", f"{door.prefix}/v1/chat/completions", json.dumps(body), headers)
         answer = connection.getresponse()
         got = answer.read()
     except (OSError, http.client.HTTPException) as error:

@@ -21,6 +21,7 @@ from router.config.environment import (
     notify_address,
     runtime_root,
     vllm_api_key_from_environment,
+    wants_colour,
 )
 from router.config.loading import build, build_member, load, parse
 from router.config.models import check_models
@@ -119,4 +120,5 @@ __all__ = [
     "taken_names",
     "takes_adapters",
     "vllm_api_key_from_environment",
+    "wants_colour",
 ]

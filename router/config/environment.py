@@ -28,6 +28,11 @@ def from_environment(reference: str, at: str, env: Mapping[str, str] = os.enviro
     return value
 
 
+def wants_colour(env: Mapping[str, str] = os.environ) -> bool:
+    """Whether text on a terminal may be coloured (no-color.org)."""
+    return not env.get("NO_COLOR") and env.get("TERM", "") != "dumb"
+
+
 def runtime_root(env: Mapping[str, str] = os.environ) -> Path:
     """Folder under which a private runtime folder is made."""
     return Path(env.get("XDG_RUNTIME_DIR") or env.get("TMPDIR") or "/tmp")
