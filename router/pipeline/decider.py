@@ -19,7 +19,7 @@ from router.pipeline.conversation import Conversation, query_of
 from router.pipeline.intake import draw_of
 from router.pipeline.judge import judge_of
 from router.pipeline.model_names import Adapters, Names, strongest_and_weakest
-from router.pipeline.ruling import RULE, Rules, in_words, refusal, rules_of, scored, settled
+from router.pipeline.ruling import LONG_BODY_BYTES, RULE, Rules, in_words, refusal, rules_of, scored, settled
 from router.pipeline.scoring import Scoring, strengths
 from router.pipeline.whole import WHOLE
 from router.policy import Settings, decide
@@ -132,6 +132,10 @@ class Decider:
         scores = self.unscored(len(body)) if query.kind in WHOLE else self.scoring.score(query)
         return scored(self.rules, query, body, scores)
 
+    def reads_long(self, body: bytes) -> bool:
+        """Whether rules take milliseconds to read it, which are spent in a thread."""
+        return self.rules is not None and len(body) > LONG_BODY_BYTES
+
     @property
     def rule_headers(self) -> frozenset[str]:
         """Names of the request headers that the rules read, in lower case."""
@@ -166,9 +170,12 @@ class Decider:
         self, query: Query, scores: Scores, pool: Snapshot | Picks, settings: Settings, id: str, again: str
     ) -> Decision:
         """`again`: why a later leg is decided; empty: it is the first."""
+        assert scores.ruled is not None
         names = [member.name for member in self._config.pool]
+        asked_for = settings.rule == "pinned" and settings.pinned != scores.ruled.pinned  # by the client, and allowed
         settings = settled(settings, scores.ruled, names)
-        reason = again or f"{RULE}; {', '.join(settings.ruled_by)}"
+        by_rules = None if asked_for else f"{RULE}; {', '.join(settings.ruled_by)}"
+        reason = again or by_rules
         try:
             decision = decide(query, scores, pool, settings, id=id, reason=reason, draw=self._draw(query, id))
         except RouterError as error:

@@ -68,11 +68,13 @@ class PoolDesk:
         if request.known_scores is not None:  # it has waited since
             self._begin(request, request.known_scores, begun)
             return
-        if request.query.kind in WHOLE:
+        whole, long = request.query.kind in WHOLE, self._decider.reads_long(request.body)
+        if whole:
             request.atypical = True  # it has no answer whose length could be learnt
+        if whole and not long:
             request.begin(self._decider.score(request.query, request.body))
             return
-        if len(request.body) > LARGE_BODY_BYTES or self._decider.scoring.slow:
+        if long or len(request.body) > LARGE_BODY_BYTES or self._decider.scoring.slow:
             score_elsewhere(request, self._decider, self.threads, self.pool, self._metrics, self._count)
             request.keep_deadline()
             return

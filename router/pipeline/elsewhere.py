@@ -40,7 +40,8 @@ def score_elsewhere(
             decided(request.decision, begun)
 
     query, body = request.query, request.body
-    if judge is None or request.settings.rule == "pinned" or decider.forbids(judge, query, body):
+    unjudged = request.settings.rule == "pinned" or decider.reads_long(body)
+    if judge is None or unjudged or decider.forbids(judge, query, body):
         future = threads.run(lambda query: decider.score(query, body), query)
     else:
         future = asyncio.ensure_future(_judged(decider, pool[judge], query, body, metrics))

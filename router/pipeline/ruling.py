@@ -6,6 +6,7 @@ Evaluated once, where the request is scored, and kept with its scores. What rais
 passed over. Safe from many threads.
 """
 
+import logging
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +20,7 @@ from msgspec.structs import replace
 
 from router.config import Config, Member, Personal, Rule, When, barred_by
 from router.dialects.decode import decode
-from router.errors import Forbidden, RouterError
+from router.errors import OUR_FAULT, Forbidden, RouterError
 from router.features import static
 from router.policy import Settings
 from router.signals import body as bodies
@@ -28,6 +29,10 @@ from router.signals.engine import compiled
 from router.signals.text import CODE, FORMULAS, Pattern, foreign_share, given, holds, is_of_script, word_patterns
 from router.types import Decision, Kind, Query, Ruled, Scores
 
+log = logging.getLogger("headgate.pipeline")
+
+#: Reading larger bodies, all of them, takes milliseconds.
+LONG_BODY_BYTES: Final = 32 * 1024
 #: Requests that bring a member nothing to read.
 _BRINGS_NOTHING: Final[frozenset[Kind]] = frozenset({"stored", "admin", "tokenizer_info"})
 #: Of which the texts are turns.
@@ -90,7 +95,13 @@ def scored(rules: Rules | None, query: Query, body: bytes, scores: Scores) -> Sc
     """`scores` with what the rules say, their points within the quality. Raises `RouterError`."""
     if rules is None or query.kind in _BRINGS_NOTHING:
         return scores
-    ruled, points = rules.said(query, body, scores.prompt_tokens)
+    try:
+        ruled, points = rules.said(query, body, scores.prompt_tokens)
+    except RouterError:
+        raise
+    except Exception:
+        log.exception("request %s: a rule of the config failed", query.request_id)
+        raise RouterError(OUR_FAULT) from None
     if ruled is None:
         return scores
     quality = tuple(q + p for q, p in zip(scores.quality, points.tolist(), strict=True))

@@ -13,6 +13,8 @@ from typing import Final
 from router.config import Personal
 
 _EMAIL = re.compile(r"[\w.%+-]@(?:[\w-]{1,63}\.){1,8}[^\W\d]{2,24}")
+#: As near to one another as in any number below: most texts have no such digits, and are not searched further.
+_MANY_DIGITS = re.compile(r"\d(?:\D{0,4}\d){6}")
 #: With a country's code; as in North America; with a trunk's zero.
 _PHONES = (
     re.compile(r"(?:\+|(?<!\d)00)[ ().-]{0,2}[1-9](?:[ ()./-]{0,2}\d){6,13}(?!\d)"),
@@ -62,7 +64,7 @@ def _email(text: str) -> bool:
 
 
 def _phone(text: str) -> bool:
-    return any(pattern.search(text) for pattern in _PHONES)
+    return _MANY_DIGITS.search(text) is not None and any(pattern.search(text) for pattern in _PHONES)
 
 
 def _card(text: str) -> bool:

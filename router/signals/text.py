@@ -74,6 +74,8 @@ def foreign_share(text: str) -> float:
 
 def is_of_script(text: str, scripts: Sequence[str]) -> bool:
     """At least `OF_SCRIPT` of the letters are of one of `scripts`."""
+    if text.isascii():
+        return "latin" in scripts and any(char.isalpha() for char in text)
     letters = [char for char in text if char.isalpha()]
     counts = dict.fromkeys(scripts, 0)
     prefixes = {script: _UNICODE_NAMES.get(script, script.upper()) for script in scripts}

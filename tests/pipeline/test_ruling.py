@@ -13,6 +13,7 @@ from router.pipeline.router import Router
 from router.pipeline.ruling import Rules
 from router.pool.base import Failure
 from router.types import Query, Turn
+from tests.conftest import until
 
 POOL = (
     Member(name="small", model="org/s"),
@@ -203,10 +204,34 @@ def test_a_rule_that_raises_ends_the_request_and_nothing_is_sent(kit: Any, monke
 
     made, members = router(kit, [Rule(name="pii", when=When(personal=("card",)), local=True)])
     monkeypatch.setattr(ruling.personal, "found", broken)
-    with pytest.raises((ZeroDivisionError, RouterError)):
+    with pytest.raises(RouterError, match="internal error; the server's log says more"):
         made.submit(asked(needs=frozenset({"chat"})), body("hello"), kit.Sink())
     assert not any(member.calls for member in members)
     assert made.in_flight() == 0
+
+
+def test_the_reason_is_pinned_where_the_member_asked_for_by_name_is_allowed(kit: Any) -> None:
+    member, _, sink, _ = submitted(kit, [Rule(name="r", when=TAX, local=True, prefer={"small": 0.1})], model="large")
+    member.calls[0].chunk(b"a")
+    assert (member.name, sink.decision.reason) == ("large", "pinned")
+
+
+async def test_a_long_body_is_read_in_a_thread_and_what_it_holds_is_found(kit: Any) -> None:
+    made, members = router(kit, [Rule(name="pii", when=When(personal=("card",)), local=True)])
+    made.submit(asked(needs=frozenset({"chat"})), body("a" * ruling.LONG_BODY_BYTES + f" {CARD}"), kit.Sink())
+    assert not any(member.calls for member in members)
+    await until(lambda: members[1].calls)
+    assert not members[2].calls
+
+
+async def test_a_rule_that_raises_in_a_thread_ends_the_request_there(kit: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, members = router(kit, [Rule(name="pii", when=When(personal=("card",)), local=True)])
+    monkeypatch.setattr(ruling.personal, "found", lambda *_: 1 / 0)
+    sink = kit.Sink()
+    made.submit(asked(needs=frozenset({"chat"})), body("a" * ruling.LONG_BODY_BYTES), sink)
+    await until(lambda: sink.end is not None)
+    assert str(sink.end) == "internal error; the server's log says more"
+    assert not any(member.calls for member in members)
 
 
 @pytest.mark.parametrize(("said", "choice"), [("", "cascade"), ("before", "before")])
