@@ -53,6 +53,11 @@ def test_after_one_500_of_one_member_the_native_share_of_the_others_requests_is_
     assert result["steps"] == dict.fromkeys(("head", "body", "admit", "score", "decide", "frame", "pass_on", "end"), 1)
 
 
+def test_rules_tells_microseconds_by_signal(root):
+    result = run(root, "rules.py")
+    assert 0 < result["header_us"] < result["personal_us"] < 1e6
+
+
 @pytest.mark.engine
 def test_logprobs_count(root):
     pytest.importorskip("vllm")
