@@ -64,8 +64,11 @@ async def test_hosts_say_that_they_go_on_and_read_beforehand(small):
 
 @pytest.mark.parametrize("kind", ["chat", "completions"])
 @pytest.mark.parametrize("question", QUESTIONS)
-async def test_a_greedy_answer_that_its_own_model_goes_on_with_is_the_one_it_would_have_been(small, kind, question):
-    body = asked(kind, question)
+@pytest.mark.parametrize("penalty", [1.0, 1.3])
+async def test_a_greedy_answer_that_its_own_model_goes_on_with_is_the_one_it_would_have_been(
+    small, kind, question, penalty
+):
+    body = asked(kind, question) | {"repetition_penalty": penalty}
     whole = await small.json(kind, body)
     text, usage = text_of(whole), whole["usage"]
     cuts = word_cuts(text)

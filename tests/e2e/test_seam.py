@@ -152,6 +152,14 @@ async def test_the_text_stands_behind_the_prompts_own_tokens_which_the_prefix_ca
     assert ids[len(prompt) :] == lab.ids_of(second, "Größe: 42")
 
 
+async def test_a_prompt_of_token_ids_is_followed_by_the_texts_tokens(lab):
+    first, second = lab.Engine("gpt2", "small"), lab.Engine("gpt2", "large")
+    _, more, _ = await hand_over(lab, first, second, text="is", rest=" 42.", kind="completions", prompt=[40, 41, 42])
+    assert second.asked().prompt_token_ids == [40, 41, 42, *lab.ids_of(second, "is")]
+    answer = json.loads(more.data)
+    assert (answer["choices"][0]["text"], answer["usage"]["prompt_tokens"]) == ("is 42.", 3)
+
+
 async def test_a_cut_inside_a_character_gives_whole_characters_and_counts_the_tokens_all_the_same(lab):
     first, second = lab.Engine("gpt2", "small"), lab.Engine("qwen", "large")
     heard, more = lab.Heard(), lab.Heard()
