@@ -5,7 +5,6 @@ No engine runs: requests are held by vLLM's `OutputProcessor`, and `say` plays t
 
 import asyncio
 import json
-import time
 
 from router.host.adapter.fast import FastWay, Generation
 from router.host.adapter.outputs import LeanOutputs
@@ -14,6 +13,7 @@ from router.host.load import LoadMeter
 from router.host.render import Renderer
 from router.host.sse import Shape
 from router.ipc.messages import Submit
+from tests.e2e.core_requests import core_request
 from tests.host.vocabularies import tokenizer
 
 #: The reserved token that a watch ends an answer by.
@@ -90,22 +90,10 @@ class Engine:
     # what the fast way calls of vLLM's engine
 
     async def add_request(self, id, prompt, sampling, *, lora_request, trace_headers, priority):
-        from vllm.v1.engine import EngineCoreRequest
         from vllm.v1.engine.output_processor import RequestOutputCollector
 
         internal = f"{id}-{len(self.requests)}"
-        request = EngineCoreRequest(
-            request_id=internal,
-            prompt_token_ids=prompt["prompt_token_ids"],
-            mm_features=None,
-            sampling_params=sampling,
-            pooling_params=None,
-            arrival_time=time.time(),
-            lora_request=None,
-            cache_salt=None,
-            data_parallel_rank=None,
-        )
-        request.external_req_id = id
+        request = core_request(internal, id, prompt["prompt_token_ids"], sampling)
         collector = RequestOutputCollector(sampling.output_kind, internal)
         self.output_processor.add_request(request, None, None, 0, collector)
         self.requests[internal] = request

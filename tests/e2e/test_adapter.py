@@ -2,7 +2,6 @@
 compared with vLLM's."""
 
 import random
-import time
 
 import pytest
 
@@ -10,6 +9,7 @@ from router.errors import ConfigError
 from router.host.load import LoadMeter
 from router.host.sse import Cached
 from router.ipc.spec import HostSpec
+from tests.e2e.core_requests import core_request
 
 pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("ignore")]
 
@@ -131,21 +131,7 @@ class Noted:
 
 
 def add(processor, id, sampling, collector):
-    from vllm.v1.engine import EngineCoreRequest
-
-    request = EngineCoreRequest(
-        request_id=id,
-        prompt_token_ids=[20, 21, 22],
-        mm_features=None,
-        sampling_params=sampling,
-        pooling_params=None,
-        arrival_time=time.time(),
-        lora_request=None,
-        cache_salt=None,
-        data_parallel_rank=None,
-    )
-    request.external_req_id = f"x{id}"
-    processor.add_request(request, None, None, 0, collector)
+    processor.add_request(core_request(id, f"x{id}", [20, 21, 22], sampling), None, None, 0, collector)
 
 
 def steps(rng, length):
