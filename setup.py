@@ -27,7 +27,7 @@ if BUILD not in FLAGS:
 compile_args, link_args = FLAGS[BUILD]
 HEADERS = [f"csrc/{name}" for name in sorted(os.listdir("csrc")) if name.endswith((".hpp", ".pxd"))]
 # No contraction: what is decided natively is, to the bit, what its twin in Python decides.
-EXACT = ("cost", "lane", "fleet", "policy", "call", "request", "intake", "record_line", "simulator", "steering")
+EXACT = ("cost", "lane", "fleet", "policy", "plan", "call", "request", "intake", "record_line", "simulator", "steering")
 extensions = [
     Extension(
         ".".join(source.with_suffix("").parts),

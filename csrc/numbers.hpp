@@ -89,6 +89,28 @@ using Bits = uint32_t;  // of capabilities, in the order of types.Capability
 #define HEADGATE_DRAW(X) \
   X(double, draw)
 
+// How far the evidence of answers moves what is thought of others; told with beliefs (csrc/plan.hpp).
+#define HEADGATE_CORRELATION(X) \
+  X(double, correlation)
+
+// Of one member, for a plan: the spread of what will be thought of its answer, whether it has answered, its quality by
+// what was seen so far, and what it costs from here on, where that is not the term's.
+#define HEADGATE_BELIEF(X) \
+  X(double, spread) \
+  X(bool, run) \
+  X(Maybe, seen) \
+  X(Maybe, cost_usd)
+
+// policy.plan.Option.
+#define HEADGATE_OPTION(X) \
+  X(double, quality) \
+  X(double, cost_usd) \
+  X(double, spread) \
+  X(bool, run) \
+  X(bool, excluded) \
+  X(double, favour) \
+  X(Maybe, prior)
+
 // types.Query.
 #define HEADGATE_QUERY(X) \
   X(double, choices) \
@@ -144,6 +166,13 @@ struct Question {
   HEADGATE_QUERY(HEADGATE_FIELD)
   HEADGATE_PROMPT(HEADGATE_FIELD)
   HEADGATE_DRAW(HEADGATE_FIELD)
+  HEADGATE_CORRELATION(HEADGATE_FIELD)
+};
+struct Belief {
+  HEADGATE_BELIEF(HEADGATE_FIELD)
+};
+struct Option {
+  HEADGATE_OPTION(HEADGATE_FIELD)
 };
 struct Settings {
   HEADGATE_SETTINGS(HEADGATE_FIELD)
@@ -159,13 +188,15 @@ struct Choice {
   double margin, score;
 };
 
-// All that one decision read, and what came of it: enough to decide again. `members` and `scores` are of one length.
+// All that one decision read, and what came of it: enough to decide again. `members` and `scores` are of one length, as
+// are `beliefs`, where there are any.
 struct Decided {
   Question question{};
   Settings settings{};
   std::vector<int32_t> tried;  // members that this request may not go to again
   std::vector<Member> members;
   std::vector<Score> scores;
+  std::vector<Belief> beliefs;
   Choice choice{-1, kUtility, -1, 0, 0};
 };
 
@@ -207,6 +238,9 @@ HEADGATE_TABLE(member_table, Member, HEADGATE_MEMBER)
 HEADGATE_TABLE(score_table, Score, HEADGATE_SCORE)
 HEADGATE_TABLE(prompt_table, Question, HEADGATE_PROMPT)
 HEADGATE_TABLE(draw_table, Question, HEADGATE_DRAW)
+HEADGATE_TABLE(correlation_table, Question, HEADGATE_CORRELATION)
+HEADGATE_TABLE(belief_table, Belief, HEADGATE_BELIEF)
+HEADGATE_TABLE(option_table, Option, HEADGATE_OPTION)
 HEADGATE_TABLE(query_table, Question, HEADGATE_QUERY)
 HEADGATE_TABLE(settings_table, Settings, HEADGATE_SETTINGS)
 HEADGATE_TABLE(term_table, Term, HEADGATE_TERM)

@@ -120,6 +120,10 @@ inline double common_trust(const Decided& d) {
   return trust;
 }
 
+inline double utility(double quality, double price, double cost_usd, double favour) {
+  return quality - price * cost_usd + favour;
+}
+
 // `trust`: the pool's.
 inline Term term(const Decided& d, size_t at, double trust) {
   const Member& m = d.members[at];
@@ -131,9 +135,9 @@ inline Term term(const Decided& d, size_t at, double trust) {
   const double gpu_s = blend(rates_s, model_s, std::min(trust, m.cost_trust));
   const double wait_s = wait_of(m, work);
   const double cost_usd = gpu_s * m.usd_per_s * (1 + m.surcharge);
-  const double utility = quality - d.settings.price * cost_usd + m.favour;
+  const double worth = utility(quality, d.settings.price, cost_usd, m.favour);
   const Excluded excluded = exclusion(d, at, wait_s);
-  return {quality, gpu_s, cost_usd, wait_s, utility, excluded, m.surcharge, m.surcharge_of, m.favour};
+  return {quality, gpu_s, cost_usd, wait_s, worth, excluded, m.surcharge, m.surcharge_of, m.favour};
 }
 
 inline double logit(double quality) {
@@ -236,7 +240,8 @@ inline int32_t best_of(const double* quality, const double* cost_usd, size_t siz
   thread_local std::vector<Term> terms;
   terms.clear();
   for (size_t i = 0; i < size; ++i) {
-    terms.push_back({quality[i], 0, cost_usd[i], 0, quality[i] - price * cost_usd[i], kNone, 0, kAsBought, 0});
+    const double worth = utility(quality[i], price, cost_usd[i], 0);
+    terms.push_back({quality[i], 0, cost_usd[i], 0, worth, kNone, 0, kAsBought, 0});
   }
   return size ? by_utility(terms, kNone).member : -1;
 }

@@ -172,6 +172,9 @@ cdef extern from "numbers.hpp" namespace "headgate" nogil:
     Table score_table()
     Table prompt_table()
     Table draw_table()
+    Table correlation_table()
+    Table belief_table()
+    Table option_table()
     Table query_table()
     Table settings_table()
     Table term_table()
@@ -210,11 +213,25 @@ cdef extern from "numbers.hpp" namespace "headgate" nogil:
         double surcharge
         Cause surcharge_of
         double favour
+    cdef cppclass Belief:
+        double spread
+        bool run
+        Maybe seen
+        Maybe cost_usd
+    cdef cppclass Option:
+        double quality
+        double cost_usd
+        double spread
+        bool run
+        bool excluded
+        double favour
+        Maybe prior
     cdef cppclass Score:
         double quality
     cdef cppclass Question:
         int64_t prompt_tokens
         double draw
+        double correlation
     cdef cppclass Settings:
         Rule rule
         double threshold
@@ -234,6 +251,7 @@ cdef extern from "numbers.hpp" namespace "headgate" nogil:
         vector[int32_t] tried
         vector[Member] members
         vector[Score] scores
+        vector[Belief] beliefs
         Choice choice
 
 
@@ -249,6 +267,7 @@ cdef extern from "policy.hpp" namespace "headgate" nogil:
 
 cdef extern from "policy.hpp" namespace "headgate::policy" nogil:
     void terms_of(const Decided&, vector[Term]*) except +
+    double log_odds "headgate::policy::logit"(double)
     double win_rate(double, double)
     int32_t best_of(const double*, const double*, size_t, double) except +
 

@@ -280,6 +280,7 @@ class DecisionNumbers(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     members: dict[str, tuple[Number, ...]]  #: of `MemberState`
     scores: dict[str, tuple[Number, ...]]  #: of `Scores`
     terms: dict[str, tuple[Number, ...]]  #: of `Term`
+    beliefs: dict[str, tuple[Number, ...]] = {}  #: of a decision that was planned: `native.plan.believe`
 
 
 class Numbers(Protocol):

@@ -20,6 +20,8 @@ cdef Fields MEMBER = fields_of(native.member_table())
 cdef Fields SCORE = fields_of(native.score_table())
 cdef Fields PROMPT = fields_of(native.prompt_table())
 cdef Fields DRAW = fields_of(native.draw_table())
+cdef Fields CORRELATION = fields_of(native.correlation_table())
+cdef Fields BELIEF = fields_of(native.belief_table())
 cdef Fields QUERY = fields_of(native.query_table())
 cdef Fields SETTINGS = fields_of(native.settings_table())
 cdef Fields TERM = fields_of(native.term_table())
@@ -28,9 +30,7 @@ cdef Fields TERM = fields_of(native.term_table())
 NAMES = {
     "question": QUERY.names + PROMPT.names,
     "settings": SETTINGS.names,
-    "members": MEMBER.names,
-    "scores": SCORE.names,
-    "terms": TERM.names,
+    "members": MEMBER.names, "scores": SCORE.names, "terms": TERM.names,
 }
 
 
@@ -177,6 +177,7 @@ cdef class Numbers:
             members=MEMBER.columns(<const char*>decided.members.data(), sizeof(native.Member), n),
             scores=SCORE.columns(<const char*>decided.scores.data(), sizeof(native.Score), n),
             terms=TERM.columns(<const char*>terms.data(), sizeof(native.Term), n),
+            beliefs=BELIEF.columns(<const char*>decided.beliefs.data(), sizeof(native.Belief), decided.beliefs.size()),
         )
 
     def __reduce__(self):
@@ -218,6 +219,8 @@ cdef int _read_scores(object scores, native.Decided* decided) except -1:
 
 cdef dict _question(const native.Decided* decided):
     question = QUERY.values(<const char*>&decided.question) | PROMPT.values(<const char*>&decided.question)
+    if not decided.beliefs.empty():
+        question |= CORRELATION.values(<const char*>&decided.question)
     return question | DRAW.values(<const char*>&decided.question) if decided.question.draw else question
 
 
@@ -270,6 +273,10 @@ def numbers_of(record):
     QUERY.read_known(record.question, <char*>&decided.question)
     PROMPT.read_known(record.question, <char*>&decided.question)
     DRAW.read_known(record.question, <char*>&decided.question)
+    if record.beliefs:
+        decided.beliefs.resize(n)
+        CORRELATION.read_known(record.question, <char*>&decided.question)
+        BELIEF.read_columns(record.beliefs, <char*>decided.beliefs.data(), sizeof(native.Belief), n)
     MEMBER.read_columns(record.members, <char*>decided.members.data(), sizeof(native.Member), n)
     SCORE.read_columns(record.scores, <char*>decided.scores.data(), sizeof(native.Score), n)
     SETTINGS.read_known(record.settings, <char*>&rule.settings)
