@@ -28,11 +28,28 @@ class Curve(msgspec.Struct, frozen=True):
     cost: Floats
 
     def at(self, levels: Floats, counts: npt.NDArray[np.floating] | None = None) -> Floats:
-        """Quality at each mean cost, between neighbouring knobs mixed. `counts` [prompts]: a bootstrap's."""
+        """The most that is reached at each mean cost: knobs may be mixed, and money may be left. `counts` [prompts]: a
+        bootstrap's."""
         weights = np.ones(self.quality.shape[1]) if counts is None else counts
         cost, quality = (values @ weights / weights.sum() for values in (self.cost, self.quality))
-        order = np.argsort(cost, kind="stable")
-        return np.asarray(np.interp(levels, cost[order], quality[order]))
+        return np.asarray(np.interp(levels, *hull(cost, quality)))
+
+
+def hull(cost: Floats, quality: Floats) -> tuple[list[float], list[float]]:
+    """The points of the least non-decreasing concave line above all, in the order of cost."""
+    kept: list[tuple[float, float]] = []
+    for x, y in sorted(zip(cost.tolist(), quality.tolist(), strict=True), key=lambda point: (point[0], -point[1])):
+        if kept and y <= kept[-1][1]:
+            continue
+        while len(kept) > 1 and _flatter(kept[-2], kept[-1], (x, y)):
+            kept.pop()
+        kept.append((x, y))
+    return [x for x, _ in kept], [y for _, y in kept]
+
+
+def _flatter(low: tuple[float, float], middle: tuple[float, float], high: tuple[float, float]) -> bool:
+    """The middle one lies on or below the line from the low one to the high one."""
+    return (middle[1] - low[1]) * (high[0] - low[0]) <= (high[1] - low[1]) * (middle[0] - low[0])
 
 
 def large_cost(table: Table) -> float:

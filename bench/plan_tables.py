@@ -22,7 +22,8 @@ from router.learn.fit.logistic import sigmoid
 from router.learn.fit.recipe import SIZES, Recipe
 from router.learn.routers import make
 from router.learn.verifier import held_out
-from router.learn.verifier.spread import DEFAULT_CORRELATION, correlation, spread
+from router.learn.verifier.spread import correlation, spread
+from router.policy.plan import DEFAULT_CORRELATION
 from router.verify.evidence import CHARS_A_TOKEN, Evidence
 from router.watched import MOST_KNOTS, Statistic
 

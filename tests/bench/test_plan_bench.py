@@ -60,6 +60,11 @@ def test_a_curve_mixes_neighbouring_knobs_and_weighs_prompts() -> None:
     assert curve.at(np.array([2.0]), np.array([0, 3])).tolist() == [1.0]
 
 
+def test_a_knob_that_others_mixed_surpass_does_not_count() -> None:
+    cost, quality = np.array([3.0, 1.0, 2.0, 1.0, 4.0, 5.0]), np.array([0.9, 0.1, 0.2, 0.3, 0.7, 0.9])
+    assert policies.hull(cost, quality) == ([1.0, 3.0], [0.3, 0.9])
+
+
 def test_in_a_world_that_is_as_it_thinks_the_plan_is_above_router_cascade_and_length(
     world: tables.Table, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,10 +12,6 @@ import numpy.typing as npt
 Column = npt.ArrayLike
 LEAST = 30  #: answers from which anything is estimated
 
-#: Where nothing was measured: the middle of what the tables of docs/moments.md gave.
-DEFAULT_SPREAD = 0.15
-DEFAULT_CORRELATION = 0.0
-
 
 def spread(prior: Column, posterior: Column, right: Column) -> float:
     """Standard deviation of the posterior mean about the prior, in quality points.
