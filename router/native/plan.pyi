@@ -12,9 +12,9 @@ from router.native.policy import Numbers
 
 NAMES: tuple[str, ...]  #: of the numbers of an option, the attributes that are read
 
-#: (next, then, answer, worth of stopping, worth of the best course, its expected USD, courses); a course is (first,
-#: then, worth). -1: none. A worth is None where nothing has run, or nothing can be.
-_Planned = tuple[int, int, int, float | None, float | None, float, list[tuple[int, int, float]]]
+#: (next, then, answer, worth of stopping, worth of the best course, its expected USD, courses, what has run); a course
+#: is (first, then, worth). -1: none. A worth is None where nothing has run, or nothing can be.
+_Planned = tuple[int, int, int, float | None, float | None, float, list[tuple[int, int, float]], list[int]]
 
 def plan(options: Iterable[object], price: float, correlation: float = 0.0) -> _Planned:
     """Of objects that have the attributes `NAMES`. Raises ValueError naming what is no such number."""

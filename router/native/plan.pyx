@@ -44,7 +44,7 @@ cdef int _read(object options, vector[way.Option]* out) except -1:
     return 0
 
 
-cdef tuple _told(const native.Planned* planned):
+cdef tuple _told(const native.Planned* planned, list run):
     cdef size_t i
     courses = [
         (planned.courses[i].first, planned.courses[i].then, planned.courses[i].value)
@@ -52,22 +52,24 @@ cdef tuple _told(const native.Planned* planned):
     ]
     stop = planned.stop if planned.answer >= 0 else None
     value = planned.value if planned.runnable else None
-    return planned.next, planned.then, planned.answer, stop, value, planned.cost_usd, courses
+    return planned.next, planned.then, planned.answer, stop, value, planned.cost_usd, courses, run
 
 
 def plan(options, double price, double correlation=0):
     cdef vector[way.Option] read
     cdef native.Planned planned
+    cdef size_t i
     _share("correlation", correlation)
     _read(options, &read)
     native.plan(read, price, correlation, &planned)
-    return _told(&planned)
+    return _told(&planned, [i for i in range(read.size()) if read[i].run])
 
 
 def plan_of(Numbers numbers not None):
     cdef native.Planned planned
+    cdef size_t i
     native.plan_of(numbers.decided, &planned)
-    return _told(&planned)
+    return _told(&planned, [i for i in range(numbers.decided.beliefs.size()) if numbers.decided.beliefs[i].run])
 
 
 def believe(Numbers numbers not None, spread, double correlation=0, seen=None, cost_usd=None):

@@ -16,7 +16,8 @@ from router.watched import MOST_KNOTS, Statistic
 DEFAULT_SPREAD = 0.15
 DEFAULT_CORRELATION = 0.0
 
-_Found = tuple[int, int, int, float | None, float | None, float, list[tuple[int, int, float]]]  # as natively told
+#: As natively told.
+_Found = tuple[int, int, int, float | None, float | None, float, list[tuple[int, int, float]], list[int]]
 
 
 class Option(msgspec.Struct, frozen=True):
@@ -80,14 +81,12 @@ def plan(options: Sequence[Option], price: float, correlation: float = 0.0) -> P
 
     Where nothing has run and no spread is above 0, `next` is what `decide` chooses. Raises ValueError.
     """
-    return _told(native.plan(options, price, correlation), [option.run for option in options])
+    return _told(native.plan(options, price, correlation))
 
 
 def plan_of(numbers: Numbers) -> Plan:
     """Of a decision, by its terms, hard rules and price, and by what `native.plan.believe` told of its members."""
-    record = numbers.record()
-    run = record.beliefs.get("run") or (False,) * len(record.models)
-    return _told(native.plan_of(numbers), run)
+    return _told(native.plan_of(numbers))
 
 
 def handover(
@@ -132,9 +131,8 @@ def words(plan: Plan, models: Sequence[str]) -> str:
     return f"run {models[plan.next]}{then}: worth {plan.value_next:.3f}{stop}"
 
 
-def _told(found: _Found, run: Sequence[object]) -> Plan:
-    following, then, answer, stop, value, cost_usd, courses = found
-    chosen = {i for i, done in enumerate(run) if done} | ({following, then} - {-1})
+def _told(found: _Found) -> Plan:
+    following, then, answer, stop, value, cost_usd, courses, run = found
     return Plan(
         next=following,
         then=then,
@@ -142,6 +140,6 @@ def _told(found: _Found, run: Sequence[object]) -> Plan:
         value_stop=stop,
         value_next=value,
         cost_usd=cost_usd,
-        set=tuple(sorted(chosen)),
+        set=tuple(sorted({*run, following, then} - {-1})),
         courses=tuple(Course((first,) if second < 0 else (first, second), worth) for first, second, worth in courses),
     )
