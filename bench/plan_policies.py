@@ -105,33 +105,30 @@ def length(table: Table) -> Curve:
 
 def planned(table: Table, *, during: bool = True) -> Curve:
     """The plan at every price; `during` False: never in the middle of an answer."""
-    return stacked([_priced(table, price, _each(during)) for price in _prices(table)])
+    fitted = _fitted(table)
+    return stacked([_priced(table, fitted, price, _each(during)) for price in _prices(table)])
 
 
 def fixed(table: Table) -> Curve:
     """By the value of sets that are paid as a whole, before and after."""
-    return stacked([_priced(table, price, _by_sets) for price in _prices(table)])
+    fitted = _fitted(table)
+    return stacked([_priced(table, fitted, price, _by_sets) for price in _prices(table)])
 
 
 Choice = tuple[float, bool]  # tokens that the small model makes; whether the large one answers
 Decide = Callable[[Table, Fitted, int, float], Choice]
+Fits = dict[int, Fitted]  # by fold
 
 
-def _priced(table: Table, price: float, decide: Decide) -> Curve:
-    fitted = _fitted(table)
+def _fitted(table: Table) -> Fits:
+    return {int(fold): table.fitted(int(fold)) for fold in np.unique(table.folds)}
+
+
+def _priced(table: Table, fitted: Fits, price: float, decide: Decide) -> Curve:
     made, answered = np.empty(len(table.tokens)), np.empty(len(table.tokens), np.bool_)
     for i, fold in enumerate(table.folds.tolist()):
         made[i], answered[i] = decide(table, fitted[fold], i, price)
     return drafted(table, answered, made)
-
-
-_kept: dict[int, dict[int, Fitted]] = {}
-
-
-def _fitted(table: Table) -> dict[int, Fitted]:
-    if id(table) not in _kept:
-        _kept[id(table)] = {int(fold): table.fitted(int(fold)) for fold in np.unique(table.folds)}
-    return _kept[id(table)]
 
 
 def _each(during: bool) -> Decide:
