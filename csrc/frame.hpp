@@ -92,6 +92,11 @@ struct Finish {
   std::string_view reason = "stop";  // ASCII, in the frame's bytes
 };
 
+// Whether an answer that ended for `reason` would have been longer: as chats and messages call it.
+inline bool is_cut(std::string_view reason) {
+  return reason == "length" || reason == "max_tokens";
+}
+
 inline bool plausible(const Finish& finish) {
   return plausible(finish.prompt_tokens) && plausible(finish.completion_tokens) && plausible(finish.cached_tokens) &&
          plausible(finish.first_token_s, 0, kMostSeconds) && plausible(finish.total_s, 0, kMostSeconds);

@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "cost.hpp"
+#include "lengths.hpp"
 #include "step_sums.hpp"
 
 namespace headgate {
@@ -42,12 +43,18 @@ struct StepPrices {
   double cost_trust = 0, wait_trust = 0;
 };
 
-// The time to the first token, and between two, that was expected of a request as it was submitted.
+// What the head expects of an answer's length: the mean, and the deviation of its logarithm. 0: nothing.
+struct Length {
+  double tokens = 0, log_sd = 0;
+};
+
+// The time to the first token, and between two, and the length, that were expected of a request as it was submitted.
 struct Expected {
   uint64_t id = 0;
   bool priced = false;  // the step model told the times
   double first_token_s = 0, output_token_s = 0, overhead_s = 0;
   double matched = -1;  // share of its prompt that the engine got before; below 0: not known
+  Length length;
 };
 
 // Another number for each cache that an engine begins with, above 0 (csrc/prefixes.hpp).
@@ -83,6 +90,7 @@ class Load {
   uint64_t changes = 0;      // grows with everything that a decision could notice
   StepCost cost;
   Errors first_token_errors, output_token_errors;
+  LengthLevel lengths;
   double overhead_s = 0;  // of a first token beyond the steps that lead to it: rendering, and the way between processes
   double busy = 0;        // share of the time in which the devices' engines worked lately
   double others = 0;      // and the others of them, summed
@@ -134,9 +142,12 @@ class Load {
 
   // `id`: of the request in the engine, to be told again as it is answered; 0: nothing is expected of it. `matched`: as
   // of `hit`.
-  void submitted(int64_t prompt_tokens, uint64_t id = 0, double matched = -1) {
+  void submitted(int64_t prompt_tokens, uint64_t id = 0, double matched = -1, Length length = {}) {
     const double tokens = static_cast<double>(prompt_tokens);
-    if (id) expected_[id % kExpected] = expect(id, tokens, matched);
+    if (id) {
+      Expected& expected = expected_[id % kExpected] = expect(id, tokens, matched);
+      expected.length = length;
+    }
     ++in_flight;
     ++fresh_waiting_;
     fresh_tokens_ += prompt_tokens;
@@ -169,9 +180,9 @@ class Load {
   // The same, of a request that no other waits before.
   bool open() const { return lined == 0 && room(); }
 
-  // Learn from a finished answer. Zeroes mean unknown.
+  // Learn from a finished answer. Zeroes mean unknown. `cut`: it ended because it might not be longer.
   void answered(int64_t prompt, int64_t completion, int64_t cached, double first_token_s, double total_s,
-                uint64_t id = 0) {
+                uint64_t id = 0, bool cut = false) {
     ++changes;
     if (!plausible(prompt) || !plausible(completion) || !plausible(cached)) return;
     if (!plausible(first_token_s, 0, kMostSeconds) || !plausible(total_s, 0, kMostSeconds)) return;
@@ -187,6 +198,7 @@ class Load {
     }
     Expected& expected = expected_[id % kExpected];
     if (!id || expected.id != id) return;
+    lengths.learn(expected.length.tokens, expected.length.log_sd, static_cast<double>(completion), cut);
     if (expected.priced) compare(expected, completion, first_token_s, decoding_s);
     if (expected.matched >= 0 && prompt > 0) {
       cached_of(expected.matched, std::min(1.0, static_cast<double>(cached) / static_cast<double>(prompt)));
@@ -264,13 +276,13 @@ class Load {
   static constexpr double kFineCost = 0.15, kPoorCost = 0.6, kFineWait = 0.3, kPoorWait = 1.2;
 
   Expected expect(uint64_t id, double prompt_tokens, double matched) const {
-    if (cost.windows < kFewWindows) return {id, false, 0, 0, 0, matched};
+    if (cost.windows < kFewWindows) return {id, false, 0, 0, 0, matched, {}};
     const StepPrices p = prices();
     const double running = static_cast<double>(frame.running), context = static_cast<double>(frame.context_tokens);
     const double prefill = prompt_tokens * (1 - hit(matched));
     const double first_s = headgate::first_token_s(p, running, context, prefill, queued_tokens(), queued_steps());
     const double token_s = batch_step_s(p, running + 1, context + prompt_tokens + mean_output_tokens / 2);
-    return {id, true, first_s + overhead_s, token_s, overhead_s, matched};
+    return {id, true, first_s + overhead_s, token_s, overhead_s, matched, {}};
   }
 
   // Of an answered prompt: the cache had `share` of it, of which the engine got `matched` before. What it had is told

@@ -13,6 +13,7 @@ inline void look(const Load& load, double matched, Member* out) {
   out->prefill_tokens_per_s = load.prefill_tokens_per_s();
   out->time_per_output_token_s = load.time_per_output_token_s();
   out->mean_output_tokens = load.mean_output_tokens;
+  out->output_surplus = load.lengths.surplus();
   out->queued_gpu_s = load.queued_s();
   out->running = load.running();
   out->held_tokens = load.frame.context_tokens;

@@ -77,11 +77,14 @@ using Bits = uint32_t;  // of capabilities, in the order of types.Capability
   X(double, rival_finish_s) \
   X(double, surcharge) \
   X(Cause, surcharge_of) \
-  X(double, favour)
+  X(double, favour) \
+  X(double, output_surplus)
 
 // types.Scores: what the head says of each member, and of the whole conversation.
 #define HEADGATE_SCORE(X) \
-  X(double, quality)
+  X(double, quality) \
+  X(double, output_tokens) \
+  X(double, output_log_sd)
 #define HEADGATE_PROMPT(X) \
   X(int64_t, prompt_tokens)
 

@@ -6,6 +6,8 @@
 // c = g * USD per second of the GPU share * (1 + surcharge)
 // w = g of what is queued + own prefill
 //
+// E[output tokens] is the head's word for the query, where it has one, else the member's mean (lengths.hpp).
+//
 // Where step models are trusted, g and w are the models', by as much as they are: w by its own member's, g by the least
 // of all that are compared (docs/price.md):
 //
@@ -96,12 +98,19 @@ struct Work {
   double prompt, uncached, output, prefill_s;
 };
 
-inline Work work_of(const Member& m, const Question& q) {
+// Tokens of an answer: what the head expects of it, at the member's level, else as many as the member's have had.
+inline double output_of(const Member& m, const Question& q, const Score& s) {
+  const double told = s.output_tokens * (1 + m.output_surplus);
+  if (expects(told))
+    return q.max_tokens.given ? capped_mean(told, bounded_log_sd(s.output_log_sd), q.max_tokens.value) : told;
+  const double output = known(m.mean_output_tokens, kOutputTokens);
+  return q.max_tokens.given && output > q.max_tokens.value ? q.max_tokens.value : output;
+}
+
+inline Work work_of(const Member& m, const Question& q, const Score& s) {
   const double prompt = static_cast<double>(q.prompt_tokens);
   const double uncached = prompt * (1 - m.prefix_hit);
-  double output = known(m.mean_output_tokens, kOutputTokens);
-  if (q.max_tokens.given && output > q.max_tokens.value) output = q.max_tokens.value;
-  return {prompt, uncached, output, uncached / known(m.prefill_tokens_per_s, kPrefillTokensPerS)};
+  return {prompt, uncached, output_of(m, q, s), uncached / known(m.prefill_tokens_per_s, kPrefillTokensPerS)};
 }
 
 inline double wait_of(const Member& m, const Work& work) {
@@ -128,7 +137,7 @@ inline double utility(double quality, double price, double cost_usd, double favo
 inline Term term(const Decided& d, size_t at, double trust) {
   const Member& m = d.members[at];
   const double quality = d.scores[at].quality, choices = d.question.choices;
-  const Work work = work_of(m, d.question);
+  const Work work = work_of(m, d.question, d.scores[at]);
   const double token_s = known(m.time_per_output_token_s, kTimePerOutputTokenS);
   const double rates_s = work.prefill_s + work.output * choices * token_s;
   const double model_s = model_cost_s(m, work.prompt, work.uncached, work.output, choices);
@@ -254,6 +263,14 @@ inline void decide(Decided* decided) {
   policy::terms_of(*decided, &terms);
   decided->choice = policy::choose(terms, decided->settings);
   policy::divert(*decided, terms, &decided->choice);
+}
+
+// What the head expects of the answer of the member that was chosen; nothing of several choices, which are counted as
+// one.
+inline Length length_of(const Decided& decided) {
+  if (decided.choice.member < 0 || decided.question.choices != 1) return {};
+  const Score& score = decided.scores[static_cast<size_t>(decided.choice.member)];
+  return {score.output_tokens, score.output_log_sd};
 }
 
 // The draw of a session, or of a decision that belongs to none: the same text always draws the same.

@@ -3,7 +3,8 @@
 //
 // finish = w + E[output tokens] * time per token in its batch
 //
-// where w, the wait for the first token, holds what is queued and the prompt's tokens that its prefix cache has not.
+// where E is the engine's mean, as all of them are of one model, and w, the wait for the first token, holds what is
+// queued and the prompt's tokens that its prefix cache has not.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -22,7 +23,7 @@ inline constexpr double kSequencesThatDouble = 32;
 inline constexpr size_t kMostCompared = 8;
 
 inline double finish_s(const Member& m, const Question& q, double wait_s) {
-  const Work work = work_of(m, q);
+  const Work work = work_of(m, q, {});
   // Those that were sent since the engine last told are among those that wait.
   const double beside = static_cast<double>(m.running) + static_cast<double>(m.waiting);
   const double token_s = known(m.time_per_output_token_s, kTimePerOutputTokenS) * (1 + beside / kSequencesThatDouble);
@@ -48,7 +49,7 @@ struct Candidate {
 };
 
 inline Candidate candidate(const Member& m, int32_t at, const Question& q, const Settings& s) {
-  const double wait_s = wait_of(m, work_of(m, q));
+  const double wait_s = wait_of(m, work_of(m, q, {}));
   return {standing(m, q, s, wait_s), finish_s(m, q, wait_s), m.running + m.waiting, at};
 }
 

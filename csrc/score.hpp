@@ -1,4 +1,5 @@
-// The whole call: texts with weights -> hidden vector -> quality of each model. Needs no interpreter.
+// The whole call: texts with weights -> hidden vector -> quality of each model, and output tokens. Needs no
+// interpreter.
 #pragma once
 #include <algorithm>
 #include <cstddef>
@@ -17,6 +18,15 @@ struct Text {
   float weight;
 };
 
+// What tells the models' expected output tokens: logarithms of means, from `least` to `most`, which are -infinity of a
+// model of which nothing is known. Borrowed; `vectors` null: there are none.
+struct Lengths {
+  const float* vectors;  // [k, models]
+  const float* bias;     // [models]
+  const float* least;    // [models]
+  const float* most;     // [models]
+};
+
 // The folded table and the models' vectors. Borrowed; read only.
 struct Model {
   const uint16_t* table;  // float16 [rows, k]
@@ -24,6 +34,7 @@ struct Model {
   const float* bias;      // [models]
   size_t k, models;
   AddRows add_rows;
+  Lengths lengths{};
 };
 
 inline Scratch& scratch_of_thread() {
@@ -74,11 +85,23 @@ inline uint64_t hide(const Encoder& encoder, const Model& model, const Text* tex
 // No vocabulary in use has a longer token. WordPieces alone would take a word of megabytes for one token.
 inline constexpr uint64_t kLongestToken = 128;  // bytes
 
-// quality[0..models) of a conversation. Returns its size in tokens: WordPieces, and no fewer than its bytes allow.
-inline uint64_t score(const Encoder& encoder, const Model& model, const Text* texts, size_t n, float* quality) {
+// tokens[0..models) that answers are expected to have; 0 where nothing is known.
+inline void lengths_of(const float* hidden, const Model& model, float* tokens) {
+  const Lengths& lengths = model.lengths;
+  products(hidden, lengths.vectors, lengths.bias, model.models, model.k, tokens);
+  for (size_t m = 0; m < model.models; ++m) {
+    tokens[m] = std::exp(std::min(std::max(tokens[m], lengths.least[m]), lengths.most[m]));
+  }
+}
+
+// quality[0..models) of a conversation, and `tokens` too where the model has lengths. Returns its size in tokens:
+// WordPieces, and no fewer than its bytes allow.
+inline uint64_t score(const Encoder& encoder, const Model& model, const Text* texts, size_t n, float* quality,
+                      float* tokens = nullptr) {
   float hidden[kMaxColumns];
   const uint64_t pieces = hide(encoder, model, texts, n, hidden);
   qualities(hidden, model.vectors, model.bias, model.models, model.k, quality);
+  if (tokens && model.lengths.vectors) lengths_of(hidden, model, tokens);
   uint64_t bytes = 0;
   for (size_t i = 0; i < n; ++i) bytes += texts[i].size;
   return std::max(pieces, bytes / kLongestToken);

@@ -47,6 +47,11 @@ cdef extern from "score.hpp" namespace "headgate" nogil:
         const uint8_t* data
         size_t size
         float weight
+    cdef cppclass Lengths:
+        const float* vectors
+        const float* bias
+        const float* least
+        const float* most
     cdef cppclass Model:
         const uint16_t* table
         const float* vectors
@@ -54,8 +59,10 @@ cdef extern from "score.hpp" namespace "headgate" nogil:
         size_t k
         size_t models
         AddRows add_rows
+        Lengths lengths
     uint64_t hide(const Encoder&, const Model&, const Text*, size_t, float*) except +
     uint64_t score(const Encoder&, const Model&, const Text*, size_t, float*) except +
+    uint64_t score(const Encoder&, const Model&, const Text*, size_t, float*, float*) except +
     uint64_t featurise(const Encoder&, const Text&, vector[int32_t]*, vector[float]*, vector[uint8_t]*) except +
     void pieces_of(const Encoder&, const Text&, vector[int32_t]*) except +
 

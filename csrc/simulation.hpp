@@ -88,7 +88,7 @@ class Simulation {
   std::vector<Asked> asked;
   std::vector<Sequence> sequences;
   std::vector<Result> results;
-  std::vector<double> scores;    // [request, model]
+  std::vector<Score> scores;     // [request, model]
   std::vector<int64_t> outputs;  // [request, model]
   std::vector<Settings> rules;
   int64_t decisions = 0, events = 0;
@@ -196,7 +196,7 @@ class Simulation {
     decided_.question = chat_question(request.estimate, 1, request.max_tokens, 0);
     decided_.settings = rules[static_cast<size_t>(request.rule)];
     for (size_t model = 0; model < models(); ++model) {
-      decided_.scores[model].quality = scores[static_cast<size_t>(id) * models() + model];
+      decided_.scores[model] = scores[static_cast<size_t>(id) * models() + model];
       decided_.members[model] = nearest(model);
     }
     decide(&decided_);
@@ -281,7 +281,12 @@ class Simulation {
 
   void answered(Unit* unit, int64_t id) {
     const Result& result = results[static_cast<size_t>(id)];
-    unit->answered(sequences[static_cast<size_t>(id)], result.gate_s);
+    const Sequence& it = sequences[static_cast<size_t>(id)];
+    unit->answered(it, result.gate_s);
+    const size_t cell = static_cast<size_t>(id) * models() + static_cast<size_t>(unit->spec.model);
+    const Score& expected = scores[cell];
+    unit->load.lengths.learn(expected.output_tokens, expected.output_log_sd, static_cast<double>(it.output),
+                             it.output < outputs[cell]);
     gate_.ended(result.gate_s, now_s);
     close(id, kAnswered);
   }

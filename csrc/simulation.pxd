@@ -4,7 +4,7 @@ from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libcpp cimport bool
 from libcpp.vector cimport vector
 
-from way cimport Rates, Settings
+from way cimport Rates, Score, Settings
 
 
 cdef extern from "simulated_engine.hpp" namespace "headgate::simulated" nogil:
@@ -74,7 +74,7 @@ cdef extern from "simulation.hpp" namespace "headgate::simulated" nogil:
         vector[Asked] asked
         vector[Sequence] sequences
         vector[Result] results
-        vector[double] scores
+        vector[Score] scores
         vector[int64_t] outputs
         vector[Settings] rules
         int64_t decisions

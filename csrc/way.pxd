@@ -1,4 +1,4 @@
-# Declarations of http.hpp, ring.hpp, chat.hpp, load.hpp, numbers.hpp, look.hpp, policy.hpp, prefixes.hpp, replicas.hpp
+# Declarations of http.hpp, ring.hpp, chat.hpp, lengths.hpp, load.hpp, numbers.hpp, look.hpp, policy.hpp, prefixes.hpp, replicas.hpp
 # and frame.hpp.
 from libc.stddef cimport size_t
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t, uint8_t
@@ -73,6 +73,12 @@ cdef extern from "chat.hpp" namespace "headgate" nogil:
     void weigh[T](const vector[ChatTurn]&, const TurnShares&, T*) except +
 
 
+cdef extern from "lengths.hpp" namespace "headgate" nogil:
+    cdef cppclass LengthLevel:
+        Errors errors
+        double surplus()
+
+
 cdef extern from "load.hpp" namespace "headgate" nogil:
     cdef cppclass LoadFrame:
         int64_t running
@@ -93,12 +99,16 @@ cdef extern from "load.hpp" namespace "headgate" nogil:
         double step_prefill_s
         double cost_trust
         double wait_trust
+    cdef cppclass Length:
+        double tokens
+        double log_sd
     uint32_t next_holder()
     cdef cppclass Load:
         LoadFrame frame
         StepCost cost
         Errors first_token_errors
         Errors output_token_errors
+        LengthLevel lengths
         double overhead_s
         double busy
         double others
@@ -116,9 +126,9 @@ cdef extern from "load.hpp" namespace "headgate" nogil:
         bool learn(double, double)
         uint32_t holder
         double hit(double)
-        void submitted(int64_t, uint64_t, double)
+        void submitted(int64_t, uint64_t, double, Length)
         void ended()
-        void answered(int64_t, int64_t, int64_t, double, double, uint64_t)
+        void answered(int64_t, int64_t, int64_t, double, double, uint64_t, bool)
         StepPrices prices()
         bool room()
         bool open()
@@ -213,6 +223,7 @@ cdef extern from "numbers.hpp" namespace "headgate" nogil:
         double surcharge
         Cause surcharge_of
         double favour
+        double output_surplus
     cdef cppclass Belief:
         double spread
         bool run
@@ -228,6 +239,8 @@ cdef extern from "numbers.hpp" namespace "headgate" nogil:
         Maybe prior
     cdef cppclass Score:
         double quality
+        double output_tokens
+        double output_log_sd
     cdef cppclass Question:
         int64_t prompt_tokens
         double draw
@@ -261,6 +274,7 @@ cdef extern from "look.hpp" namespace "headgate" nogil:
 
 cdef extern from "policy.hpp" namespace "headgate" nogil:
     void decide(Decided*) except +
+    Length length_of(const Decided&)
     Question chat_question(int64_t, int64_t, int64_t, Bits)
     double draw_of(string_view)
 
@@ -308,6 +322,7 @@ cdef extern from "frame.hpp" namespace "headgate" nogil:
         double total_s
         string_view reason
     bool plausible(const Finish&)
+    bool is_cut(string_view)
     cdef cppclass Chunk:
         uint64_t id
         string_view data

@@ -53,3 +53,6 @@ class StepModel(msgspec.Struct, frozen=True, kw_only=True):
     wait_trust: float = 0.0  #: and in the wait for its first token
     busy: float = 0.0  #: share of the time in which the engines of its devices worked lately, 0..1
     others: float = 0.0  #: and the others of them, summed
+    lengths: int = 0  #: whole answers whose length the head had predicted
+    error_length: float = 0.0  #: median of `|predicted median - real| / real` of the latest 128
+    output_surplus: float = 0.0  #: by which answers were lately longer than predicted, as a share: it is corrected so

@@ -186,6 +186,8 @@ class Scores(msgspec.Struct, frozen=True):
 
     quality: tuple[float, ...]
     prompt_tokens: int  #: estimate of the whole conversation's size: what cost and context use
+    output_tokens: tuple[float, ...] = ()  #: expected of each member's answer; 0, or none at all: not known
+    output_log_sd: tuple[float, ...] = ()  #: the deviation of their logarithm
     ruled: "Ruled | None" = None  #: what rules of the config said; their points are within `quality`
 
 
@@ -210,8 +212,7 @@ class MemberState(msgspec.Struct, frozen=True, kw_only=True):
     running: int = 0
     waiting: int = 0
     kv_use: float = 0.0  #: share of KV blocks in use, 0..1
-    #: Share of prompt tokens found in the prefix cache lately, 0..1; in a decision, that expected of its prompt.
-    prefix_hit: float = 0.0
+    prefix_hit: float = 0.0  #: share of prompt tokens in the prefix cache lately; in a decision, expected of its prompt
     prefill_tokens_per_s: float = 0.0
     time_per_output_token_s: float = 0.0
     mean_output_tokens: float = 0.0
@@ -239,6 +240,7 @@ class MemberState(msgspec.Struct, frozen=True, kw_only=True):
     surcharge: float = 0.0  #: by which the price of its devices stands above `usd_per_s`, as a share of it
     surcharge_of: Cause = ""
     favour: float = 0.0  #: quality points that its utility is raised by, to hold its share
+    output_surplus: float = 0.0  #: by which its answers were lately longer than `Scores.output_tokens`, as a share
 
 
 class Snapshot(msgspec.Struct, frozen=True):

@@ -1,4 +1,5 @@
-"""`headgate members --cost`: what the engines' steps take, as their models have learnt it, and how wrong they were."""
+"""`headgate members --cost`: what the engines' steps take, as their models have learnt it, how wrong they were, and how
+wrong predicted lengths of answers were."""
 
 import sys
 
@@ -9,7 +10,7 @@ from router.steps import StepModel
 
 _COLUMNS = (
     "step ms", "sequence us", "held token ns", "prompt token us", "slowdown", "overhead ms", "windows", "cut",
-    "error: window", "first token", "output token", "trust: cost", "wait",
+    "error: window", "first token", "output token", "trust: cost", "wait", "error: length", "longer by",
 )  # fmt: skip
 
 
@@ -38,7 +39,8 @@ def cells(member: Shown) -> tuple[str, ...]:
     """In the order of the columns; of a model that has learnt nothing, only that."""
     cost = member.cost
     if cost is None or cost.windows == 0:
-        return tuple("0" if name in ("windows", "cut") else "-" for name in _COLUMNS)
+        nothing = ["0" if name in ("windows", "cut") else "-" for name in _COLUMNS[:-2]]
+        return (*nothing, *_lengths(cost or StepModel()))
     return (
         f"{cost.step_s * 1e3:.3f}",
         f"{cost.running_s * 1e6:.1f}",
@@ -51,7 +53,15 @@ def cells(member: Shown) -> tuple[str, ...]:
         *_errors(cost),
         f"{cost.cost_trust:.2f}",
         f"{cost.wait_trust:.2f}",
+        *_lengths(cost),
     )
+
+
+def _lengths(cost: StepModel) -> tuple[str, str]:
+    """Of answers whose length the router's checkpoint had predicted."""
+    if not cost.lengths:
+        return "-", "-"
+    return f"{100 * cost.error_length:.0f} %", f"{100 * cost.output_surplus:+.0f} %"
 
 
 def _errors(cost: StepModel) -> tuple[str, str, str]:

@@ -148,13 +148,26 @@ def _interval(low: float, high: float) -> str:
 def _text(report: "Report") -> str:
     lines = [f"{report.out}: {report.bytes / 1e6:.2f} MB, {report.prompts} prompts, {len(report.models)} models", ""]
     lines += [f"No held-out figures of {one}" for one in report.unmeasured]
-    if not report.held_out:
-        return "\n".join(lines)
-    lines.append("Held out (APGR: 0.5 is chance; CPT: share of strong calls that reaches 50 and 80 % of the gain):")
+    if report.held_out:
+        lines.append("Held out (APGR: 0.5 is chance; CPT: share of strong calls that reaches 50 and 80 % of the gain):")
     for held in report.held_out:
         f = held.figures
         lines.append(
             f"  {held.weak} -> {held.strong} ({held.table}, {f.prompts} prompts): "
             f"APGR {f.apgr:.3f} {_interval(f.low, f.high)}, CPT50 {f.cpt50:.1%}, CPT80 {f.cpt80:.1%}"
         )
-    return "\n".join(lines)
+    return "\n".join([*lines, *_lengths(report)])
+
+
+def _lengths(report: "Report") -> list[str]:
+    if not report.lengths:
+        return []
+    lines = ["", "Output tokens, held out (median error, beside that of the model's mean; deviation of the logarithm):"]
+    for one in report.lengths:
+        figures = (
+            f"{one.error:.1%} ({one.error_mean:.1%}), correlation {one.correlation:.3f}, "
+            f"deviation {one.log_sd:.3f} ({one.log_sd_mean:.3f}), sum of predictions {one.level:.3f} of the real one"
+        )
+        out = "" if one.kept else "; surely no better than its mean: left out"
+        lines.append(f"  {one.model} ({one.answers} answers): {figures}{out}")
+    return lines

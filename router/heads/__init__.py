@@ -10,6 +10,7 @@ from router.heads import plugin
 from router.heads.base import Claim, Head, Placement, Predictor
 from router.heads.checked import checked
 from router.heads.curves import curves_of, uncurved
+from router.heads.lengths import known_lengths
 
 __all__ = ["Artefact", "Claim", "Head", "Placement", "Predictor", "load", "make", "names", "read", "write"]
 
@@ -62,14 +63,16 @@ def _mf() -> Maker:
     from router.heads.checkpoint import of
     from router.heads.methods.mf import MfHead
 
-    return lambda artefact, claims: _curved(artefact, claims, partial(MfHead, of(artefact)))
+    return lambda artefact, claims: _curved(artefact, claims, partial(MfHead, of(artefact)), known_lengths(artefact))
 
 
 def _mf_numpy() -> Maker:
     from router.heads.checkpoint import of
     from router.heads.methods.mf_numpy import NumpyMfHead
 
-    return lambda artefact, claims: _curved(artefact, claims, partial(NumpyMfHead, of(artefact)))
+    return lambda artefact, claims: _curved(
+        artefact, claims, partial(NumpyMfHead, of(artefact)), known_lengths(artefact)
+    )
 
 
 def _knn() -> Maker:
@@ -130,14 +133,16 @@ def _placed(predictor: Callable[[Artefact], Predictor]) -> Maker:
     return head
 
 
-def _curved(artefact: Artefact, claims: Sequence[Claim], make: Callable[[Sequence[Claim]], Head]) -> Head:
-    """What `make` says of the claims, through the artefact's curves where it has any."""
+def _curved(
+    artefact: Artefact, claims: Sequence[Claim], make: Callable[[Sequence[Claim]], Head], known: Sequence[bool] = ()
+) -> Head:
+    """What `make` says of the claims, through the artefact's curves where it has any. `known`: as of `CurvedHead`."""
     curves = curves_of(artefact)
     if curves is None:
         return make(claims)
     from router.heads.curved import CurvedHead
 
-    return CurvedHead(artefact.meta, curves, claims, make)
+    return CurvedHead(artefact.meta, curves, claims, make, known)
 
 
 def _classifier() -> Maker:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from router.artefacts import artefact as artefacts
 from router.artefacts.artefact import FORMAT, Artefact, DataRecord, Metadata, ModelRecord
 from router.errors import ConfigError
+from router.heads.lengths import Lengths, lengths_of
 from router.native.spec import EncoderSpec
 
 __all__ = ["FORMAT", "Checkpoint", "DataRecord", "Metadata", "ModelRecord", "of", "read", "write"]
@@ -31,6 +32,7 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
     vocab: npt.NDArray[np.uint64]
     vectors: npt.NDArray[np.float32]  #: [models, K]
     bias: npt.NDArray[np.float32]  #: [models]
+    lengths: Lengths | None = None  #: expected output tokens, where it tells any
 
 
 def of(artefact: Artefact) -> Checkpoint:
@@ -46,8 +48,9 @@ def of(artefact: Artefact) -> Checkpoint:
     vocab = artefact.array("vocab", np.uint64, (None,))
     check_vocab(path, encoder, vocab)
     return Checkpoint(
-        path=path, meta=artefact.meta, encoder=encoder, table=table, vocab=vocab, vectors=vectors, bias=bias
-    )
+        path=path, meta=artefact.meta, encoder=encoder, table=table, vocab=vocab, vectors=vectors, bias=bias,
+        lengths=lengths_of(artefact, table.shape[1]),
+    )  # fmt: skip
 
 
 def read(path: str | Path) -> Checkpoint:

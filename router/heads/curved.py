@@ -12,7 +12,7 @@ import numpy.typing as npt
 from router.artefacts.artefact import Metadata
 from router.heads.base import Claim, Head, Placement
 from router.heads.curves import Curves
-from router.heads.placement import mix
+from router.heads.placement import mix, shares
 from router.native.spec import TurnWeights
 from router.types import Scores, Segment
 
@@ -24,13 +24,21 @@ class CurvedHead:
     """`logit q_m = sum_r mixed[m, r] * curve_r(logit q_r)`. Safe from many threads, as the wrapped head is."""
 
     def __init__(
-        self, meta: Metadata, curves: Curves, claims: Sequence[Claim], make: Callable[[Sequence[Claim]], Head]
+        self,
+        meta: Metadata,
+        curves: Curves,
+        claims: Sequence[Claim],
+        make: Callable[[Sequence[Claim]], Head],
+        known: Sequence[bool] = (),
     ) -> None:
-        """`make`: the uncalibrated head of some claims. Raises ConfigError where a member's claim is refused."""
+        """`make`: the uncalibrated head of some claims. `known`: of which reference models it tells the output tokens.
+        Raises ConfigError where a member's claim is refused."""
         mixed, self._placements = mix(meta.models, claims)
         used = np.flatnonzero(mixed.any(axis=0))
         self._mixed, self._curves = mixed[:, used], curves.of_models(used)
         self._shares = [[(k, float(w)) for k, w in enumerate(row) if w] for row in self._mixed]
+        spoken = shares(meta.models, self._placements, known)[:, used] if any(known) else None
+        self._spoken = None if spoken is None else [[(k, float(w)) for k, w in enumerate(row) if w] for row in spoken]
         self._references = make([Claim(name=meta.models[i].name, like=meta.models[i].name) for i in used])
 
     @property
@@ -53,7 +61,16 @@ class CurvedHead:
         raw = self._references.score(segments)
         logits = self._curves.one([_log_odds(quality) for quality in raw.quality])
         mixed = [sum([w * logits[k] for k, w in row]) for row in self._shares]
-        return Scores(tuple([0.5 + 0.5 * math.tanh(0.5 * z) for z in mixed]), raw.prompt_tokens)
+        quality = tuple([0.5 + 0.5 * math.tanh(0.5 * z) for z in mixed])
+        if self._spoken is None:
+            return Scores(quality, raw.prompt_tokens)
+        return Scores(quality, raw.prompt_tokens, *self._lengths(self._spoken, raw))
+
+    @staticmethod
+    def _lengths(spoken: Sequence[Sequence[tuple[int, float]]], raw: Scores) -> tuple[tuple[float, ...], ...]:
+        """Output tokens and their deviation, in logarithms as a member's vectors are mixed."""
+        tokens = [math.exp(sum(w * math.log(raw.output_tokens[k]) for k, w in row)) if row else 0.0 for row in spoken]
+        return tuple(tokens), tuple([max(0.0, sum(w * raw.output_log_sd[k] for k, w in row)) for row in spoken])
 
     def score_many(self, texts: Sequence[str]) -> Floats:
         return self._calibrated(self._references.score_many(texts))

@@ -34,7 +34,13 @@ def place(checkpoint: Checkpoint, claims: Sequence[Claim]) -> tuple[Floats, Floa
 def mix(models: Sequence[ModelRecord], claims: Sequence[Claim]) -> tuple[Floats, tuple[Placement, ...]]:
     """`mixed` [claims, models]: a member's logits are `mixed @` those of the reference models. Raises ConfigError."""
     placed = [_placement(models, claim, f"`$.pool[{i}]") for i, claim in enumerate(claims)]
-    return np.stack([_row(models, one) for one in placed]), tuple(placed)
+    return shares(models, placed, [True] * len(models)), tuple(placed)
+
+
+def shares(models: Sequence[ModelRecord], placed: Sequence[Placement], known: Sequence[bool]) -> Floats:
+    """[members, models]: how much each reference model speaks for each member, of those of which something is `known`.
+    A row sums to 1, or is 0 where none of them does."""
+    return np.stack([_row(models, one, known) for one in placed])
 
 
 def interpolate(rows: Floats, strengths: Sequence[float], at: float, bandwidth: float = BANDWIDTH) -> Floats:
@@ -118,12 +124,16 @@ def _guess(models: Sequence[ModelRecord], by_name: dict[str, str], claim: Claim)
     return Placement(name=claim.name, by="default")
 
 
-def _row(models: Sequence[ModelRecord], placed: Placement) -> Floats:
-    """How much each reference model speaks for the member; sums to 1."""
-    each = np.eye(len(models), dtype=np.float32)
+def _row(models: Sequence[ModelRecord], placed: Placement, known: Sequence[bool]) -> Floats:
+    """See `shares`."""
+    each = np.eye(len(models), dtype=np.float32)[np.asarray(known)]
+    among = [model for model, is_known in zip(models, known, strict=True) if is_known]
     if placed.reference:
-        return np.asarray(each[[model.name for model in models].index(placed.reference)])
+        chosen = [i for i, model in enumerate(among) if model.name == placed.reference]
+        return np.asarray(each[chosen].sum(0), np.float32)
     if placed.strength is not None:
-        known = [i for i, model in enumerate(models) if model.strength is not None]
-        return interpolate(each[known], [models[i].strength or 0.0 for i in known], placed.strength)
-    return np.full(len(models), 1 / len(models), np.float32)
+        rated = [i for i, model in enumerate(among) if model.strength is not None]
+        if rated:
+            return interpolate(each[rated], [among[i].strength or 0.0 for i in rated], placed.strength)
+        return np.zeros(len(models), np.float32)
+    return np.asarray(each.sum(0) / max(len(among), 1), np.float32)

@@ -1,5 +1,6 @@
 """Heads of other distributions: found by entry point, and checked against the protocol. Knows no method."""
 
+import math
 from collections.abc import Callable, Sequence
 from importlib.metadata import EntryPoint, entry_points
 
@@ -70,6 +71,9 @@ class CheckedHead:
             raise RouterError(f"{self._who}: score: expected Scores of {self._members} qualities, got {scores!r:.200}")
         if not all(0 <= quality <= 1 for quality in scores.quality):
             raise RouterError(f"{self._who}: score: expected qualities from 0 to 1, got {scores.quality}")
+        for name, told in (("output_tokens", scores.output_tokens), ("output_log_sd", scores.output_log_sd)):
+            if told and not (len(told) == self._members and all(0 <= one < math.inf for one in told)):
+                raise RouterError(f"{self._who}: score: expected {name} of {self._members} members, from 0, got {told}")
         return scores
 
     def score_many(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:

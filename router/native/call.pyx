@@ -139,7 +139,7 @@ cdef bint _pass_done(Lane lane, string_view frame, broke) except -1:
         return False
     del lane.calls[id]
     lane.load.load.answered(finish.prompt_tokens, finish.completion_tokens, finish.cached_tokens, finish.first_token_s,
-                            finish.total_s, id)
+                            finish.total_s, id, native.is_cut(finish.reason))
     lane.load.load.ended()
     try:
         (<Call>call)._finish(&finish)

@@ -38,6 +38,7 @@ class Figures(TypedDict):
     prefill_tokens_per_s: float
     time_per_output_token_s: float
     mean_output_tokens: float
+    output_surplus: float
     queued_gpu_s: float
     held_tokens: int
     queued_tokens: float
@@ -105,14 +106,16 @@ class LaneLoad:
     def restore(self, kept: list[float], model: StepModel) -> bool:
         """False, and no change, where these are no such numbers."""
 
-    def submitted(self, prompt_tokens: int, id: int = 0, matched: float = -1.0) -> None:
+    def submitted(
+        self, prompt_tokens: int, id: int = 0, matched: float = -1.0, output_tokens: float = 0, output_log_sd: float = 0
+    ) -> None:
         """`id`: of the request in the engine; 0: nothing is expected of it. `matched`: share of its prompt that the
-        engine was sent before; below 0: not known."""
+        engine was sent before; below 0: not known. `output_tokens`, `output_log_sd`: as of `types.Scores`; 0: none."""
     def ended(self) -> None:
         """A request finished, failed or was aborted."""
 
-    def answered(self, usage: Usage, timings: Timings, id: int = 0) -> None:
-        """Learn from a finished answer. Zeroes mean unknown. `id`: as it was submitted."""
+    def answered(self, usage: Usage, timings: Timings, id: int = 0, cut: bool = False) -> None:
+        """Learn from a finished answer. Zeroes mean unknown. `id`: as it was submitted. `cut`: at its bound."""
 
     def figures(self) -> Figures: ...
 

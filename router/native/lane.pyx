@@ -88,15 +88,18 @@ cdef class LaneLoad:
     def learn(self, double others, double busy):
         return self.load.learn(others, busy)
 
-    def submitted(self, int64_t prompt_tokens, uint64_t id=0, double matched=-1):
-        self.load.submitted(prompt_tokens, id, matched)
+    def submitted(self, int64_t prompt_tokens, uint64_t id=0, double matched=-1, double output_tokens=0,
+                  double output_log_sd=0):
+        cdef native.Length expected
+        expected.tokens, expected.log_sd = output_tokens, output_log_sd
+        self.load.submitted(prompt_tokens, id, matched, expected)
 
     def ended(self):
         self.load.ended()
 
-    def answered(self, usage, timings, uint64_t id=0):
+    def answered(self, usage, timings, uint64_t id=0, bint cut=False):
         self.load.answered(_count(usage.prompt_tokens), _count(usage.completion_tokens), _count(usage.cached_tokens),
-                           timings.first_token_s, timings.total_s, id)
+                           timings.first_token_s, timings.total_s, id, cut)
 
     def figures(self):
         cdef native.Load* load = &self.load
@@ -109,6 +112,7 @@ cdef class LaneLoad:
             "prefill_tokens_per_s": load.prefill_tokens_per_s(),
             "time_per_output_token_s": load.time_per_output_token_s(),
             "mean_output_tokens": load.mean_output_tokens,
+            "output_surplus": load.lengths.surplus(),
             "queued_gpu_s": load.queued_s(),
             "held_tokens": load.frame.context_tokens,
             "queued_tokens": load.queued_tokens(),
@@ -144,6 +148,9 @@ cdef class LaneLoad:
             wait_trust=prices.wait_trust,
             busy=load.busy,
             others=load.others,
+            lengths=load.lengths.errors.told(),
+            error_length=load.lengths.errors.median(),
+            output_surplus=load.lengths.surplus(),
         )
 
     def kept(self):

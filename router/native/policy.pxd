@@ -17,3 +17,6 @@ cdef class Numbers:
     cdef readonly tuple models
     cdef int decide_by(self, Rule rule) except -1
     cdef object tell(self, str id, str reason)
+
+
+cdef int read_scores(object scores, native.Score* out, size_t n) except -1

@@ -2,6 +2,7 @@
 
 cimport cython
 from libc.stdint cimport int32_t
+from libc.string cimport memset
 from libcpp.vector cimport vector
 
 from router.native.meters import NAMES_OF_REASONS
@@ -202,18 +203,18 @@ if min(_SLOTS) < 0:
     raise TypeError("types.Decision: expected a slot for each of its fields")
 
 
-cdef int _read_scores(object scores, native.Decided* decided) except -1:
+cdef int read_scores(object scores, native.Score* out, size_t n) except -1:
     """Columns of `scores`, in the pool's order. One that the head does not give is empty; the quality must be there."""
-    cdef size_t i, k, size, n = decided.members.size()
+    cdef size_t i, k, size
     cdef tuple column
-    decided.scores.resize(n)
+    memset(out, 0, n * sizeof(native.Score))
     for k in range(SCORE.size):
         column = tuple(getattr(scores, <str>SCORE.names[k]))
         size = len(column)
         if size != n and (k == 0 or size):
             raise ValueError(f"{SCORE.names[k]}: expected {n} values, in the pool's order, got {size}")
         for i in range(size):
-            SCORE.store(k, column[i], <char*>&decided.scores[i])
+            SCORE.store(k, column[i], <char*>&out[i])
     return 0
 
 
@@ -244,7 +245,8 @@ cdef Numbers _decide(object query, object scores, object pool, object settings, 
     QUERY.read(query, <char*>&decided.question)
     PROMPT.read(scores, <char*>&decided.question)
     decided.question.draw = draw
-    _read_scores(scores, decided)
+    decided.scores.resize(decided.members.size())
+    read_scores(scores, decided.scores.data(), decided.scores.size())
     numbers.decide_by(_rule_of(settings))
     return numbers
 

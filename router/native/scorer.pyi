@@ -1,12 +1,14 @@
 """Text in, quality per model out: one native call that releases the GIL (docs/features.md)."""
 
 from collections.abc import Iterable
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from router.native.large_body import TextTurns
 from router.native.spec import EncoderSpec, TurnWeights
+from router.types import Scores
 
 UNICODE_VERSION: str
 """Of the tables that classify code points."""
@@ -33,6 +35,21 @@ class Encoder:
         """A CSR matrix [texts, spec.rows] as `indptr`, `rows` (columns) and `weights` (the group's scale), and each
         text's number of WordPieces. A row may stand twice in one line: the sum counts."""
 
+class Lengths(Protocol):
+    """What tells expected output tokens: `exp(clip(bias + vectors @ hidden, least, most))`. -infinity for both bounds
+    where nothing is known of a model."""
+
+    @property
+    def vectors(self) -> npt.NDArray[np.float32]: ...  #: [models, K]
+    @property
+    def bias(self) -> npt.NDArray[np.float32]: ...  #: [models], as all that follows
+    @property
+    def least(self) -> npt.NDArray[np.float32]: ...
+    @property
+    def most(self) -> npt.NDArray[np.float32]: ...
+    @property
+    def log_sd(self) -> npt.NDArray[np.float64]: ...  #: 0 where nothing is known
+
 class Scorer:
     """An encoder, a folded table and the models' vectors. Borrows its arrays and never writes to them: one scorer
     serves any number of threads. Scratch is per thread, grows with the text, and is cut back after a large one."""
@@ -46,16 +63,20 @@ class Scorer:
         vectors: npt.NDArray[np.float32],
         bias: npt.NDArray[np.float32],
         isa: str | None = None,
+        lengths: Lengths | None = None,
     ) -> None:
         """`table` [spec.rows, K], `vectors` [models, K], `bias` [models]; K a multiple of 16. `isa` forces one of
-        `isas()`. Raises ValueError naming the array and what was expected."""
+        `isas()`. Raises ValueError naming the array and what was expected, as for `lengths` of other sizes."""
 
     def score(self, segments: Iterable[tuple[str | bytes, float]]) -> tuple[tuple[float, ...], int]:
         """Quality in [0, 1] of each model for a conversation of (text, weight), and the WordPieces of all its texts.
         The hidden vector is the texts' weighted mean; without any weight it is zero and the biases speak alone."""
 
-    def score_turns(self, turns: TextTurns, weights: TurnWeights) -> tuple[tuple[float, ...], int]:
-        """As `score` of these turns' segments (`router.features.conversation`), without an object for each."""
+    def scores(self, segments: Iterable[tuple[str | bytes, float]]) -> Scores:
+        """The same, with the models' expected output tokens where there are `lengths`."""
+
+    def scores_turns(self, turns: TextTurns, weights: TurnWeights) -> Scores:
+        """As `scores` of these turns' segments (`router.features.conversation`), without an object for each."""
 
     def hidden(self, segments: Iterable[tuple[str | bytes, float]]) -> npt.NDArray[np.float32]:
         """The hidden vector [K] that `score` takes to the models."""

@@ -11,6 +11,7 @@ from libcpp.vector cimport vector
 cimport score as native
 cimport way
 from router.native.large_body cimport TextTurns
+from router.types import Scores
 
 import numpy as np
 
@@ -133,7 +134,7 @@ cdef class Scorer:
     """
 
     def __init__(self, Encoder encoder not None, table, const float[:, ::1] vectors not None,
-                 const float[::1] bias not None, isa=None):
+                 const float[::1] bias not None, isa=None, lengths=None):
         rows, k = encoder.spec.rows, vectors.shape[1]
         if table.dtype != np.float16 or table.shape != (rows, k):
             raise ValueError(f"table: expected float16 [{rows}, {k}], got {table.dtype} {list(table.shape)}")
@@ -154,6 +155,39 @@ cdef class Scorer:
         self.model.bias = &self.bias[0]
         self.model.k = k
         self.model.models = bias.shape[0]
+        if lengths is not None:
+            self._expect(lengths)
+
+    cdef int _expect(self, lengths) except -1:
+        cdef const float[:, ::1] vectors = lengths.vectors
+        cdef const float[::1] bias = lengths.bias, least = lengths.least, most = lengths.most
+        cdef const double[::1] log_sd = lengths.log_sd
+        cdef Py_ssize_t models = self.model.models, k = self.model.k
+        if vectors.shape[0] != models or vectors.shape[1] != k:
+            raise ValueError(f"lengths: expected vectors [{models}, {k}], got [{vectors.shape[0]}, {vectors.shape[1]}]")
+        sizes = (bias.shape[0], least.shape[0], most.shape[0], log_sd.shape[0])
+        if set(sizes) != {models}:
+            raise ValueError(f"lengths: expected {models} numbers of each kind, got {sizes}")
+        self.length_vectors, self.length_bias = np.ascontiguousarray(np.asarray(vectors).T), bias
+        self.least, self.most, self.log_sd, self.told_log_sd = least, most, log_sd, tuple(lengths.log_sd.tolist())
+        self.model.lengths.vectors, self.model.lengths.bias = &self.length_vectors[0, 0], &bias[0]
+        self.model.lengths.least, self.model.lengths.most = &least[0], &most[0]
+        return 0
+
+    cdef uint64_t tell(self, const vector[native.Text]& texts, vector[float]* scratch, vector[way.Score]* out) except? 0:
+        cdef size_t i, n = self.model.models
+        cdef bint lengths = self.model.lengths.vectors != NULL
+        cdef uint64_t pieces
+        scratch.resize(2 * n if lengths else n)
+        out.resize(n)
+        with nogil:
+            pieces = native.score(self.encoder.config, self.model, texts.data(), texts.size(), scratch.data(),
+                                  scratch.data() + n)
+        for i in range(n):
+            out[0][i].quality = scratch[0][i]
+            out[0][i].output_tokens = scratch[0][n + i] if lengths else 0
+            out[0][i].output_log_sd = self.log_sd[i] if lengths else 0
+        return pieces
 
     @property
     def models(self):
@@ -170,19 +204,32 @@ cdef class Scorer:
         quality.resize(self.model.models)
         with nogil:
             pieces = native.score(self.encoder.config, self.model, texts.data(), texts.size(), quality.data())
-        return _floats(&quality), pieces
+        return _floats(quality.data(), quality.size()), pieces
 
-    def score_turns(self, TextTurns turns not None, weights):
+    def scores(self, segments):
+        cdef tuple held = tuple(segments)
+        cdef list keep = []
+        cdef vector[native.Text] texts
+        _segments(held, &texts, keep)
+        return self._scores(texts)
+
+    def scores_turns(self, TextTurns turns not None, weights):
         cdef way.TurnShares shares
         cdef vector[native.Text] texts
-        cdef vector[float] quality
-        cdef uint64_t pieces
         shares.earlier, shares.decay, shares.system = weights.earlier, weights.decay, weights.system
-        quality.resize(self.model.models)
         with nogil:
             way.weigh(turns.chat.turns, shares, &texts)
-            pieces = native.score(self.encoder.config, self.model, texts.data(), texts.size(), quality.data())
-        return _floats(&quality), pieces
+        return self._scores(texts)
+
+    cdef object _scores(self, const vector[native.Text]& texts):
+        cdef vector[float] told
+        cdef vector[way.Score] out
+        cdef uint64_t pieces = self.tell(texts, &told, &out)
+        cdef size_t i, n = self.model.models
+        quality = _floats(told.data(), n)
+        if self.model.lengths.vectors == NULL:
+            return Scores(quality, pieces)
+        return Scores(quality, pieces, _floats(told.data() + n, n), self.told_log_sd)
 
     def hidden(self, segments):
         cdef tuple held = tuple(segments)
@@ -211,11 +258,11 @@ cdef class Scorer:
         return out
 
 
-cdef tuple _floats(vector[float]* values):
-    cdef Py_ssize_t n = values.size(), i
+cdef tuple _floats(const float* values, Py_ssize_t n):
+    cdef Py_ssize_t i
     cdef tuple out = PyTuple_New(n)
     for i in range(n):
-        value = PyFloat_FromDouble(values[0][i])
+        value = PyFloat_FromDouble(values[i])
         Py_INCREF(value)
         PyTuple_SET_ITEM(out, i, value)
     return out

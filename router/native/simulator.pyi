@@ -113,10 +113,13 @@ class Simulator:
         max_tokens: npt.NDArray[np.int32],
         output: npt.NDArray[np.int32],
         score: npt.NDArray[np.float64],
+        expected: npt.NDArray[np.float64] | None = None,
+        log_sd: npt.NDArray[np.float64] | None = None,
     ) -> None:
         """Requests [n] in order of time. `estimate`: tokens of the prompt as decisions take it; `max_tokens` below 0:
         not given; `output`, `score` [n, models]: how long the answer of each model would be, and how good it is
-        predicted to be. C-contiguous. Raises ValueError naming the request."""
+        predicted to be; `expected`, `log_sd` [n, models]: what decisions expect of that length, as `types.Scores` has
+        it. C-contiguous. Raises ValueError naming the request."""
 
     def advance(self, arrivals: int) -> bool:
         """Until so many more have arrived, and to the end behind the last. False: all have ended. Releases the GIL."""

@@ -53,7 +53,8 @@ cdef class Simulator:
     def load(self, const double[::1] at_s not None, const int32_t[::1] rule not None,
              const int32_t[::1] prompt not None, const int32_t[::1] estimate not None, const int32_t[::1] cached not None,
              const int32_t[::1] max_tokens not None, const int32_t[:, ::1] output not None,
-             const double[:, ::1] score not None):
+             const double[:, ::1] score not None, const double[:, ::1] expected=None,
+             const double[:, ::1] log_sd=None):
         cdef native.Simulation* made = self._made.get()
         cdef Py_ssize_t i, j, size = at_s.shape[0], models = made.models(), known = made.rules.size()
         shapes = [rule.shape[0], prompt.shape[0], estimate.shape[0], cached.shape[0], max_tokens.shape[0], output.shape[0], score.shape[0]]
@@ -61,6 +62,9 @@ cdef class Simulator:
             raise ValueError(f"expected columns of {size} requests and {models} models, once; got {shapes}")
         made.reserve(size)
         self.requests = size
+        if (expected is None) != (log_sd is None) or expected is not None and not (
+                expected.shape[0] == log_sd.shape[0] == size and expected.shape[1] == log_sd.shape[1] == models):
+            raise ValueError(f"expected lengths and deviations of {size} requests and {models} models, or neither")
         for i in range(size):
             if not (prompt[i] >= 1 and estimate[i] >= 0 and 0 <= cached[i] and 0 <= rule[i] < known
                     and 0 <= at_s[i] < 1e12 and (i == 0 or at_s[i] >= at_s[i - 1])):
@@ -75,7 +79,10 @@ cdef class Simulator:
                     raise ValueError(f"request {i}: expected a score that is a number and an answer of 1 token or "
                                      f"more, got {score[i, j]}, {output[i, j]}")
                 made.outputs[i * models + j] = output[i, j]
-                made.scores[i * models + j] = score[i, j]
+                made.scores[i * models + j].quality = score[i, j]
+                if expected is not None:
+                    made.scores[i * models + j].output_tokens = expected[i, j]
+                    made.scores[i * models + j].output_log_sd = log_sd[i, j]
 
     def advance(self, int64_t arrivals):
         cdef bint more

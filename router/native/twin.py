@@ -6,12 +6,16 @@ Written from docs/features.md, not from the C++.
 import math
 import unicodedata
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from router.native.spec import EncoderSpec
 from router.native.vocab import MASK, PRIME, find, key_of, mix, slot_of
+
+if TYPE_CHECKING:
+    from router.native.scorer import Lengths
 
 BEGIN, END = 0x110000, 0x110001
 LONGEST_WORD = 100
@@ -169,7 +173,30 @@ def score(
 
     `table` [rows, K], `vectors` [models, K], `bias` [models].
     """
-    hidden = np.zeros(table.shape[1])
+    at, size = hidden(segments, vocab, spec, table)
+    return qualities(at, vectors, bias), size
+
+
+def qualities(
+    at: npt.NDArray[np.float64], vectors: npt.NDArray[np.float32], bias: npt.NDArray[np.float32]
+) -> npt.NDArray[np.float64]:
+    return np.asarray(1 / (1 + np.exp(-(bias + vectors.astype(np.float64) @ at))))
+
+
+def lengths(at: npt.NDArray[np.float64], told: "Lengths") -> npt.NDArray[np.float64]:
+    """Expected output tokens per model; 0 where nothing is known."""
+    logs = told.bias + told.vectors.astype(np.float64) @ at
+    return np.asarray(np.exp(np.clip(logs, told.least, told.most)))
+
+
+def hidden(
+    segments: Sequence[tuple[str | bytes, float]],
+    vocab: npt.NDArray[np.uint64],
+    spec: EncoderSpec,
+    table: npt.NDArray[np.float16],
+) -> tuple[npt.NDArray[np.float64], int]:
+    """The hidden vector [K], and the size in tokens."""
+    at = np.zeros(table.shape[1])
     total, count, size = 0.0, 0, 0
     for text, weight in segments:
         bag, pieces_here = featurise(text, vocab, spec)
@@ -178,7 +205,7 @@ def score(
         size += len(text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass"))
         if bag:
             rows, weights = zip(*bag, strict=True)
-            hidden += weight * (np.array(weights) @ table[list(rows)].astype(np.float64))
+            at += weight * (np.array(weights) @ table[list(rows)].astype(np.float64))
     if total > 0:
-        hidden /= total
-    return 1 / (1 + np.exp(-(bias + vectors.astype(np.float64) @ hidden))), max(count, size // LONGEST_TOKEN)
+        at /= total
+    return at, max(count, size // LONGEST_TOKEN)

@@ -54,7 +54,7 @@ def member_families(members: Sequence[MemberGauges]) -> Iterator[Metric]:
 
 
 _STEP = "What the step model says that a step takes: itself, and each sequence, token held and prompt token in it."
-_ERROR = "Median relative error of what the step model predicted."
+_ERROR = "Median relative error of what the step model predicted, and the router of answers' lengths."
 #: Name and text of a gauge, and its value by the label `of`.
 _COST_GAUGES: tuple[tuple[str, str, Callable[[StepModel], dict[str, float]]], ...] = (
     (
@@ -74,6 +74,7 @@ _COST_GAUGES: tuple[tuple[str, str, Callable[[StepModel], dict[str, float]]], ..
             "window": cost.error_window,
             "first_token": cost.error_first_token,
             "output_token": cost.error_output_token,
+            "length": cost.error_length,
         },
     ),
     (

@@ -7,8 +7,6 @@ from libc.math cimport NAN
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libcpp.vector cimport vector
 
-from msgspec.structs import astuple
-
 from router.errors import RouterError, Unauthorized
 from router.native.meters import NAMES_OF_REASONS
 
@@ -17,7 +15,7 @@ from router.native.fleet cimport Fleet
 from router.native.lane cimport Lane
 from router.native.meters cimport Histogram, Meters
 from router.native.writer cimport SendBatch, Writer
-from router.native.policy cimport Numbers, Rule
+from router.native.policy cimport Numbers, Rule, read_scores
 from router.native.request cimport (
     MOST_ID_BYTES, BaseRequest, HeadNumbers, Receivers, Requests, new_of, now, write_id,
 )
@@ -95,7 +93,6 @@ cdef class Intake:
         for lane in lanes:
             lane.batch = self.batch
         self.members.resize(len(self.names))
-        self.scored.resize(len(self.names))
         self.scores.resize(len(self.names))
         self._describe()
 
@@ -183,7 +180,7 @@ cdef class Intake:
         )
         cdef double decided = now()
         self._hand_over(request, lane, plain.body)
-        lane.load.load.submitted(tokens, lane.last_id, self.fleet.share(lane))
+        lane.load.load.submitted(tokens, lane.last_id, self.fleet.share(lane), native.length_of(numbers.decided))
         self.fleet.note(lane)
         self.steps.framed += 1
         self.decision_seconds.observe(decided - begun)
@@ -238,27 +235,17 @@ cdef class Intake:
             return None
 
     cdef uint64_t _score(self) except? 0:
-        cdef uint64_t tokens
         native.weigh(self.chat.turns, self.shares, &self.texts)
-        if self.scorer is None:
-            return self._ask_head()
-        with nogil:
-            tokens = scoring.score(self.scorer.encoder.config, self.scorer.model, self.texts.data(), self.texts.size(),
-                                   self.scored.data())
-        cdef size_t i
-        for i in range(self.scored.size()):
-            self.scores[i].quality = self.scored[i]
-        return tokens
+        return self._ask_head() if self.scorer is None else self.scorer.tell(self.texts, &self.scored, &self.scores)
 
     cdef uint64_t _ask_head(self) except? 0:
         """Of a head in Python."""
         cdef size_t i
         segments = [(PyUnicode_DecodeUTF8(<const char*>self.texts[i].data, self.texts[i].size, NULL),
                      <double>self.texts[i].weight) for i in range(self.texts.size())]
-        quality, tokens = astuple(self.head(segments))
-        for i in range(self.scores.size()):
-            self.scores[i].quality = quality[i]
-        return tokens
+        scores = self.head(segments)
+        read_scores(scores, self.scores.data(), self.scores.size())
+        return scores.prompt_tokens
 
     cdef double _draw(self, string_view session_id, uint64_t decision) noexcept:
         cdef char id[MOST_ID_BYTES]

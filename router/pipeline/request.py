@@ -29,7 +29,7 @@ from router.pipeline.legs.choosing import Choosing
 from router.pipeline.legs.course import Course
 from router.pipeline.sink import Sink
 from router.policy import Settings
-from router.pool.base import Failure, PoolMember, Work
+from router.pool.base import Failure, Length, PoolMember, Work
 from router.types import Decision, Query, Scores, Timings, Usage
 
 log = logging.getLogger("headgate.pipeline")
@@ -260,8 +260,8 @@ class Request(BaseRequest):
         """For the pool that there is by now."""
         return self.desk.scores_for(self)
 
-    def work(self, matched: float) -> Work:
-        """From its prompt on. `matched`: see `Work`."""
+    def work(self, matched: float, member: int = -1) -> Work:
+        """From its prompt on. `matched`: see `Work`; `member`: who takes it; below 0: its length is not foreseen."""
         query, scores = self.query, self.known_scores
         assert scores is not None
         return Work(
@@ -271,6 +271,7 @@ class Request(BaseRequest):
             request_id=query.request_id,
             prompt_tokens=scores.prompt_tokens,
             matched=matched,
+            length=Length() if member < 0 else Length.of(scores, member, query.choices),
             deadline_s=query.deadline_s or 0.0,
             traceparent=self.traceparent.decode(),
             adapter=query.adapter,
@@ -314,9 +315,9 @@ class Request(BaseRequest):
     def _hand_over(self, decision: Decision) -> None:
         self.holder, matched = self.desk.hand_over(decision)
         if self.course is None:
-            self.holder.submit(self.work(matched), self)
+            self.holder.submit(self.work(matched, decision.member), self)
         else:
-            self.course.submit(decision, self.holder, self.work(matched))
+            self.course.submit(decision, self.holder, self.work(matched, decision.member))
         self.handed_over(decision.member)
         self.known_decision = decision
 

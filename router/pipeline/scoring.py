@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from msgspec.structs import replace
+
 from router.config import Member, is_pooling
 from router.features.conversation import segments
 from router.heads import Claim, Head, Placement, make, servable
@@ -44,11 +46,11 @@ class Scoring:
     def score(self, query: Query) -> Scores:
         turns = query.turns
         if self._scorer is not None and isinstance(turns, TextTurns):
-            scores = Scores(*self._scorer.score_turns(turns, self.turns))
+            scores = self._scorer.scores_turns(turns, self.turns)
         else:
             scores = self.head.score(segments(turns, self.turns))
         if query.token_ids and query.kind == "completions":
-            return Scores(scores.quality, max(scores.prompt_tokens, query.token_ids))
+            return replace(scores, prompt_tokens=max(scores.prompt_tokens, query.token_ids))
         return scores
 
 

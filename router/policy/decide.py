@@ -5,6 +5,8 @@ The rule itself, argmax of quality - price * cost over the members that pass eve
 
 from collections.abc import Sequence
 
+from msgspec.structs import replace
+
 from router.errors import BadRequest, ContextTooLong, NoEngine, Overloaded, RouterError
 from router.native import policy as native
 from router.native.fleet import Picks
@@ -49,7 +51,7 @@ def decide_again(numbers: Numbers, settings: Settings | None = None, *, id: str 
 def _as_cut(scores: Scores, pool: Snapshot | Picks) -> Scores:
     """Of a prompt that fits every member's context."""
     each = pool.context_tokens if isinstance(pool, Picks) else [member.context_tokens for member in pool.members]
-    return Scores(scores.quality, min(scores.prompt_tokens, *filter(None, each), scores.prompt_tokens))
+    return replace(scores, prompt_tokens=min(scores.prompt_tokens, *filter(None, each), scores.prompt_tokens))
 
 
 def _refusal(numbers: Numbers) -> RouterError:

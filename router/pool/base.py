@@ -3,7 +3,7 @@
 A member knows its engine or URL, how loaded it is and whether it can be trusted now; nothing of HTTP, scores or policy.
 """
 
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import msgspec
 
@@ -13,7 +13,7 @@ from router.native.lane import Lane
 from router.pool.sleep import SleepState
 from router.pool.stages import StartProgress
 from router.steps import StepModel
-from router.types import Kind, MemberState
+from router.types import Kind, MemberState, Scores
 from router.watched import Continued
 
 #: `parked`: its process is ended to give the memory back, and is started again for a request.
@@ -48,6 +48,20 @@ class MemberStatus(msgspec.Struct, frozen=True, kw_only=True):
     model: str = ""  #: of one of several engines of a model: by which clients ask for it
 
 
+class Length(NamedTuple):
+    """What the head expects of an answer's length, as `types.Scores` has it; 0: not known."""
+
+    output_tokens: float = 0.0
+    output_log_sd: float = 0.0
+
+    @classmethod
+    def of(cls, scores: Scores, member: int, choices: int) -> "Length":
+        """Nothing of several choices, which are counted as one (csrc/policy.hpp: `length_of`)."""
+        if choices != 1 or not scores.output_tokens:
+            return cls()
+        return cls(scores.output_tokens[member], scores.output_log_sd[member] if scores.output_log_sd else 0.0)
+
+
 class Work(msgspec.Struct, frozen=True, kw_only=True):
     """One request for a member, and the size that its cost is counted by."""
 
@@ -57,6 +71,7 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
     request_id: str = ""
     prompt_tokens: int = 0  #: estimate
     matched: float = -1.0  #: share of its prompt that the member was sent before; below 0: not known
+    length: Length = Length()  #: expected of the answer
     deadline_s: float = 0.0  #: seconds from now; 0 for none
     traceparent: str = ""
     adapter: str = ""  #: the LoRA adapter of the member that is to answer; empty for the model itself

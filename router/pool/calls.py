@@ -12,13 +12,13 @@ from typing import cast
 from router.errors import EngineFailed, EngineLost, error_status
 from router.ipc.messages import Chunks, Done, Fail, Handoff
 from router.ipc.spec import ADAPTER_REFUSED
-from router.pool.base import Call, Failure
+from router.pool.base import Call, Failure, Work
 from router.pool.breaker import Breaker
 from router.pool.claims import plausible
 from router.pool.failing import Failing
 from router.pool.failure import failure_of, is_members_fault
 from router.pool.laned import Laned
-from router.pool.load import LoadTracker, without_length
+from router.pool.load import CUT, LoadTracker, without_length
 
 log = logging.getLogger("headgate.pool")
 
@@ -62,10 +62,10 @@ class Calls:
     def __len__(self) -> int:
         return len(self._calls)
 
-    def add(self, call: Call, prompt_tokens: int, matched: float = -1.0) -> None:
-        """It was submitted under its id. `matched`: as of `Work`."""
+    def add(self, call: Call, work: Work) -> None:
+        """It was submitted under its id."""
         self._calls[call.id] = call
-        self._load.submitted(prompt_tokens, call.id, matched)
+        self._load.submitted(work.prompt_tokens, call.id, work.matched, *work.length)
         if self._member.lane.probed:
             self._breaker.submitted(time.monotonic())
 
@@ -95,7 +95,7 @@ class Calls:
         usage = done.usage
         if call.atypical:
             usage = without_length(usage)
-        self._load.answered(usage, done.timings, done.id)
+        self._load.answered(usage, done.timings, done.id, done.finish_reason in CUT)
         self._load.ended()
         if not self._member.lane.trusted:
             self._breaker.succeeded()

@@ -152,7 +152,7 @@ class EngineMember(Laned):
         except ProtocolError as error:  # what goes beside the body is small, unless a caller makes it large
             raise ContentTooLarge(f"a request that makes no frame to its engine: {error}") from error
         call.lane, call.id = self.lane, id
-        self._calls.add(call, work.prompt_tokens, work.matched)
+        self._calls.add(call, work)
 
     def abort(self, call: Call) -> None:
         if not self.held.discard(call) and self._calls.discard(call) and self._link is not None:

@@ -8,6 +8,9 @@ from router.config import CPU, Config, DeviceSettings, Member, argument_name, de
 from router.native.lane import LaneLoad
 from router.types import Cause, MemberState, Usage
 
+#: Finish reasons of answers that would have been longer, as chats and messages call them (csrc/frame.hpp: `is_cut`).
+CUT = frozenset({"length", "max_tokens"})
+
 
 class LoadTracker(LaneLoad):
     """One member's load. Tokens, seconds, USD; the snapshot is made anew only after something changed."""

@@ -23,7 +23,7 @@ from router.pool.base import Call, Failure, MemberStatus, Work
 from router.pool.breaker import Breaker
 from router.pool.failure import one_line, refusal_of, status_of
 from router.pool.laned import Laned
-from router.pool.load import LoadTracker, without_length
+from router.pool.load import CUT, LoadTracker, without_length
 from router.types import MemberState, Timings, Usage
 
 if TYPE_CHECKING:
@@ -43,11 +43,12 @@ _MANY_TOKENS = 2_000_000
 class HttpCall:
     """One request to the URL, and the `Asker` of its exchange."""
 
-    __slots__ = ("_member", "call", "heard_s", "task")
+    __slots__ = ("_member", "call", "heard_s", "id", "task")
 
     def __init__(self, member: "OpenAIMember", work: Work, call: Call) -> None:
         self._member = member
         self.call = call
+        self.id = member.last_id = member.last_id + 1
         #: monotonic; when the last event of a stream was passed on. A whole answer is silent before its end.
         self.heard_s = time.monotonic() if work.stream else math.inf
         self.task: asyncio.Task[None] | None = None
@@ -100,6 +101,7 @@ class OpenAIMember(Laned):
         self._heard_s = 0.0  # monotonic; of the last whole answer
         self._loading = False  # it answers, but not yet with models
         self.calls: dict[Call, HttpCall] = {}  #: under way
+        self.last_id = 0  #: of a call
         self._tasks: set[asyncio.Task[None]] = set()  # of those, and of answers whose connection is being read empty
         self._session: aiohttp.ClientSession | None = None
         self._watching: tuple[asyncio.Task[None], ...] = ()
@@ -112,7 +114,7 @@ class OpenAIMember(Laned):
         if work.continue_text or work.continued is not None or work.warm:
             raise NoEngine(f"model {self.name!r} is a URL, and cannot go on with an answer that another one began")
         asked = self.calls[call] = HttpCall(self, work, call)
-        self._load.submitted(work.prompt_tokens)
+        self._load.submitted(work.prompt_tokens, asked.id, -1.0, *work.length)
         if self._breaker.state != "closed":
             self._breaker.submitted(time.monotonic())
         asked.task = asyncio.get_running_loop().create_task(self._answer(asked, work, self._session))
@@ -199,7 +201,8 @@ class OpenAIMember(Laned):
         self._heard_s = time.monotonic()
         if usage.prompt_tokens + usage.completion_tokens > (self._load.context_tokens or _MANY_TOKENS):
             usage = Usage()
-        self._load.answered(without_length(usage) if call.call.atypical else usage, timings)
+        usage = without_length(usage) if call.call.atypical else usage
+        self._load.answered(usage, timings, call.id, events.finish_reason in CUT)
         if events.faulted:
             self._breaker.failed(self._heard_s)
         else:

@@ -114,7 +114,7 @@ COST = {
     "windows": 1_200, "cut": 3, "answers": 40, "step_s": 0.0041, "running_s": 5e-5, "context_s": 4.2e-8,
     "prefill_s": 3.3e-5, "slowdown": 0.7, "overhead_s": 0.002, "error_window": 0.07, "error_first_token": 0.18,
     "error_output_token": 0.09,
-    "cost_trust": 1.0, "wait_trust": 0.93,
+    "cost_trust": 1.0, "wait_trust": 0.93, "lengths": 55, "error_length": 0.31, "output_surplus": -0.12,
 }  # fmt: skip
 
 
@@ -126,9 +126,9 @@ def test_costs_are_shown_of_engines_with_their_errors_and_trust(
     assert main(["members", "--cost", "--admin", server]) == 0
     head, a, new = capsys.readouterr().out.splitlines()
     assert head.split()[:3] == ["member", "step", "ms"]
-    shown = "4.100 50.0 42.00 33.00 +70 % 2.00 1200 3 7 % 18 % 9 % 1.00 0.93"
+    shown = "4.100 50.0 42.00 33.00 +70 % 2.00 1200 3 7 % 18 % 9 % 1.00 0.93 31 % -12 %"
     assert a.split() == ["a", *shown.split()]
-    assert new.split() == ["new", "-", "-", "-", "-", "-", "-", "0", "0", "-", "-", "-", "-", "-"]
+    assert new.split() == ["new", "-", "-", "-", "-", "-", "-", "0", "0", "-", "-", "-", "-", "-", "-", "-"]
 
 
 def test_costs_as_json_are_all_that_is_known_by_member(serve: Serve, capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,6 +18,8 @@ DEFAULT_PREFILL_TOKENS_PER_S = 5_000.0
 DEFAULT_TIME_PER_OUTPUT_TOKEN_S = 0.02
 DEFAULT_OUTPUT_TOKENS = 200.0
 CONTEXT_DOUBT = 2.0
+LEAST_OUTPUT, MOST_OUTPUT, MOST_LOG_SD = 1e-2, 2.0**30, 4.0
+SQRT_HALF = 0.7071067811865475244
 SOFT_RULES = ("slo", "breaker_open")
 
 
@@ -55,9 +57,11 @@ def _decide(id: str, found: tuple[Term, ...], settings: Settings) -> Decision | 
 
 
 def terms(query: Query, scores: Scores, snapshot: Snapshot, settings: Settings) -> tuple[Term, ...]:
-    each = enumerate(zip(snapshot.members, scores.quality, strict=True))
+    nothing = (0.0,) * len(scores.quality)
+    told = zip(scores.output_tokens or nothing, scores.output_log_sd or nothing, strict=True)
+    each = enumerate(zip(snapshot.members, scores.quality, told, strict=True))
     asked = query, scores.prompt_tokens, settings, common_trust(snapshot.members)
-    return tuple(_term(i, member, quality, *asked) for i, (member, quality) in each)
+    return tuple(_term(i, member, quality, *length, *asked) for i, (member, quality, length) in each)
 
 
 def common_trust(members: Sequence[MemberState]) -> float:
@@ -73,6 +77,8 @@ def _term(
     index: int,
     member: MemberState,
     quality: float,
+    told_tokens: float,
+    log_sd: float,
     query: Query,
     prompt_tokens: int,
     settings: Settings,
@@ -80,9 +86,7 @@ def _term(
 ) -> Term:
     uncached = prompt_tokens * (1.0 - member.prefix_hit)
     prefill_s = uncached / (member.prefill_tokens_per_s or DEFAULT_PREFILL_TOKENS_PER_S)
-    output_tokens = member.mean_output_tokens or DEFAULT_OUTPUT_TOKENS
-    if query.max_tokens is not None and output_tokens > query.max_tokens:
-        output_tokens = query.max_tokens
+    output_tokens = expected_tokens(member, told_tokens, log_sd, query.max_tokens)
     per_token_s = member.time_per_output_token_s or DEFAULT_TIME_PER_OUTPUT_TOKEN_S
     gpu_s = prefill_s + output_tokens * query.choices * per_token_s
     trust = min(trust, member.cost_trust)
@@ -105,6 +109,21 @@ def _term(
         surcharge_of=member.surcharge_of,
         favour=member.favour,
     )
+
+
+def expected_tokens(member: MemberState, told: float, log_sd: float, most: int | None) -> float:
+    told = told * (1.0 + member.output_surplus)
+    if LEAST_OUTPUT <= told <= MOST_OUTPUT:
+        return told if most is None else capped_mean(told, min(log_sd, MOST_LOG_SD) if log_sd >= 0 else 0.0, most)
+    tokens = member.mean_output_tokens or DEFAULT_OUTPUT_TOKENS
+    return most if most is not None and tokens > most else tokens
+
+
+def capped_mean(mean: float, log_sd: float, most: float) -> float:
+    if most <= 0 or log_sd <= 0:
+        return min(mean, float(most))
+    at, half = math.log(most / mean) / log_sd, log_sd / 2
+    return mean * (math.erfc((half - at) * SQRT_HALF) / 2) + most * (math.erfc((half + at) * SQRT_HALF) / 2)
 
 
 def model_cost_s(member: MemberState, prompt: float, uncached: float, output: float, choices: float) -> float:

@@ -60,6 +60,7 @@ def member(draw: st.DrawFn, name: str) -> MemberState:
         surcharge=draw(st.sampled_from([0.0, 0.0, 0.25, 40.0]) | odd),
         surcharge_of=draw(st.sampled_from(get_args(Cause))),
         favour=draw(st.sampled_from([0.0, 0.0, -0.2, 0.3, 1e6]) | odd),
+        output_surplus=draw(st.sampled_from([0.0, 0.0, -0.4, 1.5]) | odd),
     )
 
 
@@ -69,6 +70,8 @@ def asked(draw: st.DrawFn) -> Asked:
     members = tuple(draw(member(f"m{i}")) for i in range(size))
     quality = tuple(draw(st.sampled_from([0.0, 0.3, 0.5, 0.8, 1.0]) | odd) for _ in range(size))
     index = st.integers(0, size - 1)
+    tokens = st.lists(st.sampled_from([0.0, 1.0, 180.5, 3e4, 2.0**31]) | odd, min_size=size, max_size=size)
+    spread = st.lists(st.sampled_from([0.0, 0.1, 0.8, 9.0]) | odd, min_size=size, max_size=size)
     return (
         Query(
             kind="chat",
@@ -79,7 +82,12 @@ def asked(draw: st.DrawFn) -> Asked:
             needs=draw(needs),
             slo_ttft_s=draw(st.sampled_from([None, None, 0.1, 5.0, math.inf])),
         ),
-        Scores(quality, draw(st.integers(0, 10_000) | count)),
+        Scores(
+            quality,
+            draw(st.integers(0, 10_000) | count),
+            draw(st.just(()) | tokens.map(tuple)),
+            draw(st.just(()) | spread.map(tuple)),
+        ),
         Snapshot(members),
         draw(settings_of(index)),
     )

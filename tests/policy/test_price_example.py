@@ -3,10 +3,12 @@
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 
+from router.native.policy import numbers_of
 from router.policy import Settings, decide
-from router.types import MemberState, Query, Scores, Snapshot, Term
+from router.types import DecisionNumbers, MemberState, Query, Scores, Snapshot, Term
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "price.md").read_text()
 ENGINE = MemberState(
@@ -135,3 +137,55 @@ def test_the_worked_example_of_a_full_small_gpu_beside_an_idle_large_one_is_what
     then = f".5 - {200 * loaded.terms[0].cost_usd:.3f} = {loaded.terms[0].utility:.3f} | {large.utility:.3f}: chosen"
     for line in (costs, weighed, both, then):
         assert line.replace("0.", ".") in PAGE, line
+
+
+LENGTHS = {"output_tokens": (200.0,), "output_log_sd": (0.5,)}
+
+
+def cost_s(max_tokens: int | None = None, *, surplus: float = 0.0, **lengths: tuple[float, ...]) -> float:
+    """Of a query, where a token is a second and the prompt costs nothing."""
+    member = MemberState(name="m", time_per_output_token_s=1.0, mean_output_tokens=70.0, output_surplus=surplus)
+    query = Query(kind="chat", model="auto", turns=(), max_tokens=max_tokens)
+    return decide(query, Scores((0.5,), 0, **lengths), Snapshot((member,)), Settings()).terms[0].gpu_s
+
+
+@pytest.mark.parametrize("most", [1, 20, 176, 200, 1_000, 1_000_000])
+@pytest.mark.parametrize("log_sd", [0.05, 0.5, 2.0])
+def test_the_mean_length_under_max_tokens_is_that_of_the_lognormal_cut_there(most: int, log_sd: float) -> None:
+    z = np.linspace(-12, 12, 400_001)
+    lengths = 200 * np.exp(log_sd * z - log_sd**2 / 2)
+    expected = float(np.average(np.minimum(lengths, most), weights=np.exp(-(z**2) / 2)))
+    found = cost_s(most, output_tokens=(200.0,), output_log_sd=(log_sd,))
+    assert found == pytest.approx(expected, rel=1e-6)
+    assert found <= min(most, 200.0) * (1 + 1e-12)
+
+
+def test_a_query_costs_by_its_own_length_at_the_members_level_else_by_the_members_mean() -> None:
+    assert cost_s() == 70.0
+    assert cost_s(**LENGTHS) == 200.0
+    assert cost_s(surplus=0.25, **LENGTHS) == 250.0
+    assert cost_s(surplus=0.25) == 70.0, "the mean is of the member's own answers"
+    assert cost_s(output_tokens=(0.0,), output_log_sd=(0.0,)) == 70.0
+    assert cost_s(50, output_tokens=(200.0,)) == 50.0, "without a deviation all answers are of the mean length"
+
+
+def test_the_pages_worked_example_of_a_length_is_what_the_code_computes() -> None:
+    for line, most in (("| no `max_tokens` | 200.0 |", None), ("| 400 | 194.8 |", 400), ("| 100 | 97.4 |", 100)):
+        assert line in PAGE
+        assert f"{cost_s(most, **LENGTHS):.1f}" == line.split("|")[2].strip()
+
+
+def test_a_record_of_a_release_without_lengths_decides_again_as_it_did() -> None:
+    query = Query(kind="chat", model="auto", turns=())
+    numbers = decide(query, Scores((0.5, 0.6), 100), Snapshot((SMALL, LARGE)), Settings(price=200.0)).numbers
+    assert numbers is not None
+    record = numbers.record()
+    assert "output_tokens" not in record.scores
+    assert "output_surplus" not in record.members
+    told = decide(query, Scores((0.5, 0.6), 100, (9.0, 900.0), (0.1, 0.1)), Snapshot((SMALL, LARGE)), Settings())
+    kept = told.numbers.record() if told.numbers is not None else None
+    assert kept is not None
+    assert kept.scores["output_tokens"] == (9.0, 900.0)
+    again = numbers_of(msgspec.json.decode(msgspec.json.encode(kept), type=DecisionNumbers))
+    assert again.terms() == told.terms
+    assert numbers_of(record).terms() == numbers.terms()

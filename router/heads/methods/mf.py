@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from router.heads.base import PLAIN, Claim, Placement
 from router.heads.checkpoint import Checkpoint
+from router.heads.placed_lengths import placed_lengths
 from router.heads.placement import place
 from router.native.scorer import Encoder, Scorer
 from router.native.spec import TurnWeights
@@ -21,7 +22,9 @@ class MfHead:
     def __init__(self, checkpoint: Checkpoint, claims: Sequence[Claim], *, isa: str | None = None) -> None:
         vectors, bias, self._placements = place(checkpoint, claims)
         self._turns = checkpoint.meta.turns
-        self._scorer = Scorer(Encoder(checkpoint.encoder, checkpoint.vocab), checkpoint.table, vectors, bias, isa)
+        lengths = placed_lengths(checkpoint.lengths, checkpoint.meta.models, self._placements)
+        encoder = Encoder(checkpoint.encoder, checkpoint.vocab)
+        self._scorer = Scorer(encoder, checkpoint.table, vectors, bias, isa, lengths)
 
     @property
     def turns(self) -> TurnWeights:
@@ -37,7 +40,7 @@ class MfHead:
         return self._scorer
 
     def score(self, segments: Sequence[Segment]) -> Scores:
-        return Scores(*self._scorer.score(segments))
+        return self._scorer.scores(segments)
 
     def score_many(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         return self._scorer.score_batch(texts)

@@ -26,6 +26,8 @@ BATCH = 1 << 16  #: rows of a Parquet file in memory at once
 MOST_MODELS = 4096
 MOST_CELLS = 1 << 26  #: prompts times models: what a table takes in memory
 LARGEST = 1e15  #: measure; no answer has more of anything
+MOST_TOKENS = 1 << 30  #: of an answer
+CHARS = 4.0  #: a token, where nothing tells
 Values = dict[str, Any]
 Doubles = npt.NDArray[np.float64]
 _OPTIONS = re.compile(r"\n\s*\(?A[.):]\s")  #: where a question's options begin
@@ -174,6 +176,8 @@ def _check_measure(where: str, key: str, value: object) -> None:
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not number or not (value != value or 0 <= value <= LARGEST):  # type: ignore[operator]
         raise ConfigError(f"{where}: {key}: expected a number of 0 or more, got {records.shown(value)}")
+    if key == "output_tokens" and value > MOST_TOKENS:  # type: ignore[operator]
+        raise ConfigError(f"{where}: {key}: expected at most {MOST_TOKENS} tokens, got {records.shown(value)}")
 
 
 class _Table:

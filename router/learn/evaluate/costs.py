@@ -14,11 +14,10 @@ import numpy.typing as npt
 from router.errors import ConfigError
 from router.learn import settings_text
 from router.learn.data.corpus import Corpus
-from router.learn.data.outcomes import Outcomes, model_name
+from router.learn.data.outcomes import CHARS, Outcomes, model_name
 from router.learn.evaluate.predict import labelled, speaker
 from router.learn.evaluate.splits import Split
 
-CHARS = 4.0  #: a token
 ANSWER = 256.0
 MOST = 1e9  #: dollars per million tokens
 Doubles = npt.NDArray[np.float64]

@@ -18,6 +18,7 @@ from router.errors import ConfigError
 from router.heads import Artefact, checkpoint
 from router.heads.checkpoint import Checkpoint
 from router.heads.curves import X, Y
+from router.heads.lengths import TENSORS
 from router.heads.placement import BANDWIDTH, interpolate, size_of
 from router.learn import output
 from router.learn.data import records
@@ -203,6 +204,8 @@ def _with(base: Artefact, name: str, found: Doubles, labels: int, strength: floa
     arrays = dict(base.arrays)
     arrays["vectors"] = np.concatenate([arrays["vectors"], found[None, :-1].astype(np.float32)])
     arrays["bias"] = np.append(arrays["bias"], np.float32(found[-1]))
+    for key in (name for name in TENSORS if name in arrays):  # its answers' lengths are not learnt: nothing is known
+        arrays[key] = np.concatenate([arrays[key], np.zeros_like(arrays[key][:1])])
     for key in (X, Y):
         if key in arrays:
             line = np.linspace(-4, 4, arrays[key].shape[1], dtype=np.float32)

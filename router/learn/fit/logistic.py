@@ -77,11 +77,18 @@ def fit(
 
 
 def imitate(
-    x: Matrix, wanted: Floats, prior: Floats, ridge: float, steps: int, on_step: Callable[[], None] = lambda: None
+    x: Matrix,
+    wanted: Floats,
+    prior: Floats,
+    ridge: float,
+    steps: int,
+    on_step: Callable[[], None] = lambda: None,
+    weights: Floats | float = 1.0,
 ) -> Weights:
-    """Least squares: weights whose logits come nearest to `wanted` [prompts, models], and `ridge / 2 * |hidden|^2`."""
+    """Least squares: weights whose logits come nearest to `wanted` [prompts, models], and `ridge / 2 * |hidden|^2`.
+    `weights`: of each, as `wanted`."""
     problem = _Problem(x, x.sparse.T.tocsr(), prior, ridge, bias=True)
-    curvature = np.full_like(wanted, IMITATED)
+    curvature = np.full_like(wanted, IMITATED) * weights
     back = problem.pulled(curvature * wanted)
     hidden, bias = _solve(problem, curvature, back, steps, on_step, EXACT)
     return Weights(hidden, prior, bias)

@@ -39,6 +39,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     landmarks: int = 128  #: of the smooth teacher's kernel; 0: no teacher
     taught_models: int = 4  #: tables of at most so many models learn from a teacher: their labels are few a prompt
     taught_ridge: float = 0.1  #: of imitating it
+    length_ridge: float = 0.06  #: of the lines that tell answers' lengths
     alike: float = 0.3  #: correlation of labels of one prompt: n labels weigh n / (1 + (n - 1) * alike)
     balance: float = 0.12  #: a prompt weighs (prompts of its family of tasks) ** -balance: small benchmarks count
     steps: int = 30

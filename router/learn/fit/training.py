@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from router.errors import ConfigError
-from router.heads import NEVER_SERVED, write
+from router.heads import NEVER_SERVED, Artefact, write
 from router.learn import output, routers
 from router.learn.data import battles, records
 from router.learn.data.battles import Battles
@@ -19,8 +19,9 @@ from router.learn.evaluate import served
 from router.learn.evaluate.evaluation import Figures, Pair, figures, no_pair, pair, preference, widest_pair
 from router.learn.fit.calibration import Method, calibrated
 from router.learn.fit.export import signed, spoken_for
+from router.learn.fit.lengths import HeldLength, logs_of
 from router.learn.fit.recipe import Recipe
-from router.learn.routers.base import NONE, Options, SelfHeldOut, Trainer
+from router.learn.routers.base import NONE, Options, SelfHeldOut, TellsLengths, Trainer
 
 OnStage = Callable[[str, int], None]  #: what happens now, and in how many steps
 OnStep = Callable[[], None]
@@ -46,6 +47,7 @@ class Report(msgspec.Struct, frozen=True):
     held_out: tuple[Held, ...]
     router: str = "mf"
     unmeasured: tuple[str, ...] = ()  #: tables without a pair whose figures could be told, and why
+    lengths: tuple[HeldLength, ...] = ()  #: of models whose answers' lengths the tables tell
 
 
 def run(
@@ -95,9 +97,13 @@ def run(
     trained = served.fitted(trainer, np.ones(len(corpus.prompts), bool), columns, on_step)
     method: Method = "none" if router in routers.UNCALIBRATED else calibration
     told = calibrated(trained, logits[:, columns], corpus.scores[:, columns], method)
+    told, lengths = _with_lengths(trainer, told, tables, corpus, held, recipe, on_stage, on_step)
     shown = {_key(one): round(one.figures.apgr, 4) for one in measured}
+    shown |= {f"{one.model}:output_tokens:error": round(one.error, 4) for one in lengths if one.kept}
     write(out, signed(told, found, command, shown))
-    return Report(records.told(out), out.stat().st_size, len(corpus.prompts), corpus.models, measured, router, without)
+    return Report(
+        records.told(out), out.stat().st_size, len(corpus.prompts), corpus.models, measured, router, without, lengths
+    )
 
 
 def _read(path: Path, on_stage: OnStage, on_step: OnStep) -> Outcomes | Battles:
@@ -123,6 +129,17 @@ def _held_out(trainer: Trainer, corpus: Corpus, folds: npt.NDArray[np.int64], on
     if isinstance(trainer, SelfHeldOut):
         return trainer.held_out(folds, on_step)
     return served.held_out(trainer, corpus, folds, on_step)
+
+
+def _with_lengths(
+    trainer: Trainer, made: Artefact, tables: Sequence[Outcomes], corpus: Corpus, folds: npt.NDArray[np.int64],
+    recipe: Recipe, on_stage: OnStage, on_step: OnStep,
+) -> tuple[Artefact, tuple[HeldLength, ...]]:  # fmt: skip
+    logs = logs_of(tables, corpus)
+    if not isinstance(trainer, TellsLengths) or not np.isfinite(logs).any():
+        return made, ()
+    on_stage("output tokens", recipe.steps * (int(folds.max()) + 2) * max(1, len(tables)))
+    return trainer.with_lengths(made, logs, folds, on_step)
 
 
 def _measure(tables: Sequence[Outcomes], corpus: Corpus, logits: Floats, at: Pair) -> Held:

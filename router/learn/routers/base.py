@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +10,9 @@ import numpy.typing as npt
 from router.heads import Artefact
 from router.learn.data.corpus import Corpus
 from router.learn.fit.recipe import Recipe
+
+if TYPE_CHECKING:
+    from router.learn.fit.lengths import HeldLength
 
 #: A method's own settings, by name: plain JSON. `router.learn.routers.options` makes a Struct of them.
 Options = Mapping[str, Any]
@@ -38,6 +41,17 @@ class SelfHeldOut(Protocol):
 
     def held_out(self, folds: npt.NDArray[np.int64], on_step: OnStep = lambda: None) -> npt.NDArray[np.float32]:
         """[prompts, columns]; see `router.learn.evaluate.served.held_out`."""
+        ...
+
+
+@runtime_checkable
+class TellsLengths(Protocol):
+    """A trainer whose artefact can tell how long answers will be."""
+
+    def with_lengths(
+        self, made: Artefact, logs: npt.NDArray[np.float32], folds: npt.NDArray[np.int64], on_step: OnStep
+    ) -> "tuple[Artefact, tuple[HeldLength, ...]]":
+        """See `router.learn.fit.lengths.with_lengths`."""
         ...
 
 

@@ -8,6 +8,7 @@ from router.learn.data.corpus import Corpus
 from router.learn.fit import mf
 from router.learn.fit.export import artefact, head
 from router.learn.fit.held_out import held_out
+from router.learn.fit.lengths import HeldLength, with_lengths
 from router.learn.fit.logistic import NEWTONS
 from router.learn.fit.recipe import Recipe
 from router.learn.routers.base import NONE, Columns, OnStep, Options, Rows
@@ -40,3 +41,8 @@ class MfTrainer:
 
     def held_out(self, folds: npt.NDArray[np.int64], on_step: OnStep = lambda: None) -> npt.NDArray[np.float32]:
         return held_out(self._corpus, self._made, folds, self._recipe, on_step)
+
+    def with_lengths(
+        self, made: Artefact, logs: npt.NDArray[np.float32], folds: npt.NDArray[np.int64], on_step: OnStep
+    ) -> tuple[Artefact, tuple[HeldLength, ...]]:
+        return with_lengths(made, self._corpus, logs, self._made, folds, self._recipe, on_step)

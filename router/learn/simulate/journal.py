@@ -28,6 +28,8 @@ class _Row(msgspec.Struct, frozen=True):
     max_tokens: int
     rule: int
     score: list[float]
+    tokens: list[float]
+    log_sd: list[float]
 
 
 class _Left(Exception):
@@ -83,6 +85,7 @@ def _row(record: Record, names: Sequence[str], rules: dict[Settings, int]) -> _R
         min(max(0, record.cached_tokens), record.prompt_tokens - 1),
         record.completion_tokens, int(most) if isinstance(most, int | float) and 0 < most <= MOST_TOKENS else -1,
         _rule(record, numbers, places, rules), _scores(numbers, places),
+        _told(numbers, places, "output_tokens"), _told(numbers, places, "output_log_sd"),
     )  # fmt: skip
 
 
@@ -93,15 +96,19 @@ def _estimate(numbers: DecisionNumbers, prompt_tokens: int) -> int:
 
 
 def _scores(numbers: DecisionNumbers, places: Sequence[int]) -> list[float]:
-    column = numbers.scores.get("quality")
+    found = _told(numbers, places, "quality")
+    if not all(0 <= value <= 1 for value in found):
+        raise _Left("whose scores are no qualities")
+    return found
+
+
+def _told(numbers: DecisionNumbers, places: Sequence[int], name: str) -> list[float]:
+    column = numbers.scores.get(name)
     if column is None:  # a column of zeros is left out
         return [0.0] * len(places)
     if len(column) != len(numbers.models):
         raise _Left("whose numbers do not fit together")
-    found = [_number(column[at]) for at in places]
-    if not all(0 <= value <= 1 for value in found):
-        raise _Left("whose scores are no qualities")
-    return found
+    return [_number(column[at]) for at in places]
 
 
 def _number(value: Number) -> float:
@@ -142,6 +149,7 @@ def _traffic(
     at_s = np.array([row.at_s for row in rows])
     order = np.argsort(at_s, kind="stable")
     output = np.array([row.output for row in rows], np.int32)[order]
+    tokens, log_sd = (np.array([getattr(row, key) for row in rows])[order] for key in ("tokens", "log_sd"))
     return Traffic(
         about=f"journal {path.name}", names=tuple(names), at_s=(at_s[order] - at_s[order[0]]) / speed,
         prompt=np.array([row.prompt for row in rows], np.int32)[order],
@@ -149,6 +157,7 @@ def _traffic(
         cached=np.array([row.cached for row in rows], np.int32)[order],
         output=np.ascontiguousarray(np.repeat(output[:, None], len(names), axis=1)),
         score=np.ascontiguousarray(np.array([row.score for row in rows])[order]),
+        lengths=(tokens, log_sd) if tokens.any() else None,
         max_tokens=np.array([row.max_tokens for row in rows], np.int32)[order],
         rule=np.array([row.rule for row in rows], np.int32)[order], rules=rules, left_out=left,
     )  # fmt: skip

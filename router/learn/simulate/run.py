@@ -62,7 +62,10 @@ def simulate(
     most = np.full(size, -1, np.int32) if traffic.max_tokens is None else traffic.max_tokens
     estimate = traffic.prompt if traffic.estimate is None else traffic.estimate
     try:
-        made.load(traffic.at_s, asked, traffic.prompt, estimate, traffic.cached, most, traffic.output, traffic.score)
+        made.load(
+            traffic.at_s, asked, traffic.prompt, estimate, traffic.cached, most, traffic.output, traffic.score,
+            *(traffic.lengths or ()),
+        )  # fmt: skip
     except ValueError as error:
         raise ConfigError(f"{traffic.about}: {error}") from error
     while made.advance(_ARRIVALS):

@@ -63,6 +63,7 @@ def for_members(traffic: Traffic, pool: Pool) -> Traffic:
         traffic, names=pool.names, best=traffic.best_quality, output=np.ascontiguousarray(traffic.output[:, at]),
         score=np.ascontiguousarray(traffic.score[:, at]),
         quality=None if traffic.quality is None else np.ascontiguousarray(traffic.quality[:, at]),
+        lengths=None if traffic.lengths is None else tuple(np.ascontiguousarray(one[:, at]) for one in traffic.lengths),
     )  # fmt: skip
 
 

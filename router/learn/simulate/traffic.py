@@ -32,6 +32,7 @@ class Traffic(msgspec.Struct, frozen=True, kw_only=True):
     output: Ints  #: tokens of each model's answer
     score: Floats  #: how good each model's answer is predicted to be
     quality: Floats | None = None  #: how good it is; None: as predicted
+    lengths: tuple[Floats, Floats] | None = None  #: tokens that decisions expect of it, and the logarithm's deviation
     best: Floats | None = None  #: [n]: of the best member, where `names` may lack it
     max_tokens: Ints | None = None  #: that the client asked for; below 0: it did not
     rule: Ints | None = None  #: index in `rules`, or -1: as the pool decides `auto`

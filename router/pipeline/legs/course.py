@@ -229,7 +229,7 @@ class Course:
         self._note(decision, "cascade")
         try:
             holder, matched = self._chooser.hand_over(decision)
-            self.submit(decision, holder, request.work(matched))
+            self.submit(decision, holder, request.work(matched, decision.member))
         except RouterError as error:
             request.legs[-1].failed(error)
             return False
