@@ -12,6 +12,8 @@ namespace headgate {
 // A head's word out of these bounds, or none, is as unknown.
 inline constexpr double kLeastOutput = 1e-2, kMostOutput = 1 << 30, kMostLogSd = 4;
 
+inline constexpr double kFar = 8;  // deviations
+
 inline bool expects(double tokens) {
   return tokens >= kLeastOutput && tokens <= kMostOutput;
 }
@@ -34,6 +36,8 @@ inline double mean_above(double z) {
 inline double capped_mean(double mean, double log_sd, double most) {
   if (!(most > 0) || !(log_sd > 0)) return std::min(mean, most);
   const double at = std::log(most / mean) / log_sd, half = log_sd / 2;
+  if (at > kFar + half) return mean;  // what is beyond rounds to nothing
+  if (at < -kFar - half) return most;
   return mean * above(half - at) + most * above(half + at);
 }
 

@@ -123,6 +123,8 @@ def capped_mean(mean: float, log_sd: float, most: float) -> float:
     if most <= 0 or log_sd <= 0:
         return min(mean, float(most))
     at, half = math.log(most / mean) / log_sd, log_sd / 2
+    if abs(at) > 8 + half:
+        return mean if at > 0 else float(most)
     return mean * (math.erfc((half - at) * SQRT_HALF) / 2) + most * (math.erfc((half + at) * SQRT_HALF) / 2)
 
 

@@ -191,13 +191,14 @@ DECIDED = {"threshold": 0.3, "strong": 1, "weak": 0}
 
 
 def record(
-    at_s: float, *, asked: str = "auto", scores: tuple[float, ...] = (0.2, 0.9), estimate: int = 0, **fields: Any
-) -> Record:
+    at_s: float, *, asked: str = "auto", scores: tuple[float, ...] = (0.2, 0.9), estimate: int = 0,
+    lengths: dict[str, Any] | None = None, **fields: Any
+) -> Record:  # fmt: skip
     rule = {"auto": "utility", "small": "pinned"}.get(asked, "threshold")
     numbers = DecisionNumbers(
         models=("small", "large"), question={"prompt_tokens": estimate},
         settings={"rule": rule, "pinned": 0, **DECIDED}, members={},
-        scores={"quality": scores}, terms={},
+        scores={"quality": scores} | (lengths or {}), terms={},
     )  # fmt: skip
     told: dict[str, Any] = {"prompt_tokens": 100, "completion_tokens": 20, "end": "finish", "status": 200, **fields}
     decided = Decided(model="large", member=1, reason="utility", numbers=numbers)
@@ -230,6 +231,24 @@ def test_a_journal_is_replayed_by_its_times_lengths_scores_and_rules(ask: Callab
     assert "left out: 1: without tokens: they were not answered" in found["notes"]
     assert "left out: 1: lines that are not whole" in found["notes"]
     assert any(note.startswith("left out: 1: lines of another kind, or of a later version") for note in found["notes"])
+
+
+def test_a_replays_decisions_go_by_the_lengths_that_were_expected(ask: Callable[..., Any], tmp_path: Path) -> None:
+    from router.learn.simulate.journal import of_journal
+
+    dear = {"output_tokens": (20.0, 900.0), "output_log_sd": (0.2, 0.2)}
+    cheap = {"output_tokens": (900.0, 1.0), "output_log_sd": (0.2, 0.2)}
+    lines: list[Record | bytes] = [record(1000.0 + i, lengths=dear if i % 4 else cheap) for i in range(40)]
+    path = written(tmp_path / "journal.jsonl", lines)
+    found = of_journal(path, ("small", "large")).lengths
+    assert found is not None
+    assert found[0][:2].tolist() == [[900.0, 1.0], [20.0, 900.0]]
+    assert found[1][0].tolist() == [0.2, 0.2]
+    assert of_journal(written(tmp_path / "old.jsonl", [record(1.0)]), ("small", "large")).lengths is None
+    ways = ("--engine", SMALL, "--engine", LARGE, "--price", "3000")
+    (point,) = ask(*ways, "--journal", str(path))["points"]
+    shares = {member["name"]: member["share"] for member in point["members"]}
+    assert shares == {"small": pytest.approx(0.75), "large": pytest.approx(0.25)}
 
 
 def test_a_replays_decisions_go_by_the_size_of_the_prompt_as_it_was_estimated(tmp_path: Path) -> None:
