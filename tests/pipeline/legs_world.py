@@ -1,8 +1,9 @@
 """Engine members without hosts behind a real router: what is sent to each engine is kept, its answers are played."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from router.config import Config, Member, Routing, Supervision
 from router.errors import RouterError
@@ -11,10 +12,13 @@ from router.ipc.messages import Abort, Chunks, Done, Fail, Handoff, Hello, Messa
 from router.native.call import Receiver
 from router.observe.record import Record
 from router.observe.tick import Tick
+from router.pipeline.legs.planner import Planner
 from router.pipeline.request import Request
 from router.pipeline.router import Router
 from router.pool.engine import EngineMember
 from router.types import Decision, Query, Scores, Timings, Turn, Usage
+from router.verify.evidence import Evidence
+from router.verify.judged import Running
 
 VERBS = ("continue", "watch")
 
@@ -225,3 +229,78 @@ class World:
             assert not engine.link.running, f"{name} still works"
             assert len(engine.member._calls) == 0
             assert engine.member._load.in_flight == 0
+
+
+class Judge:
+    """Says of each model's answer what `says` holds; else the prior."""
+
+    def __init__(self, says: dict[str, float], gains: dict[str, float]) -> None:
+        self.says, self.gains, self.correlation = says, gains, 0.0
+        self.asked: list[Evidence] = []
+        self.broken = False
+
+    def quality(self, prior: float, evidence: Evidence, model: str) -> float:
+        if self.broken:
+            raise ValueError("a scripted bug")
+        self.asked.append(evidence)
+        return self.says.get(model, prior)
+
+    def running(self, prior: float, model: str, expected_tokens: float | None = None) -> Running:
+        if self.broken:
+            raise ValueError("a scripted bug")
+        return Running(tokens=(1.0,), intercept=(0.0,), slope=(0.0,), prior_weight=(1.0,), left=(10.0,))
+
+    def spread(self, model: str) -> float:
+        return 0.1
+
+    def first(self, model: str, prior: float = 0.5) -> Any:
+        return None
+
+
+class Planned(NamedTuple):
+    next: int
+
+
+class Handover:
+    def __init__(self, rule: "Rule") -> None:
+        self._rule = rule
+
+    def knots(self) -> tuple[tuple[float, float], ...]:
+        return self._rule.bounds
+
+    def worth(self, tokens: float, statistic: float = 0.0) -> tuple[float, float]:
+        return (0.0, 1.0) if self._rule.over else (1.0, 0.0)
+
+
+class Rule:
+    """Begins with the first model, and runs the next one as long as the best answer is below `enough`."""
+
+    def __init__(self, enough: float = 0.6) -> None:
+        self.enough = enough
+        self.bounds: tuple[tuple[float, float], ...] = ((20.0, -1.0), (100.0, -0.5))
+        self.over = True
+
+    def plan(self, options: Sequence[Any], price: float, correlation: float = 0.0) -> Planned:
+        best = max((each.quality for each in options if each.run), default=0.0)
+        left = [i for i, each in enumerate(options) if not each.run and not each.excluded]
+        return Planned(left[0] if left and best < self.enough else -1)
+
+    def handover(self, *numbers: Any, **more: Any) -> Handover:
+        return Handover(self)
+
+
+class Legs(World):
+    """Of requests that may have several legs."""
+
+    def __init__(
+        self,
+        *names: str,
+        choice: Any = "cascade",
+        says: dict[str, float] | None = None,
+        gains: dict[str, float] | None = None,
+        hold_s: float = 60.0,
+        **world: Any,
+    ) -> None:
+        super().__init__(*names, **world)
+        self.judge, self.rule = Judge(says or {}, gains or {}), Rule()
+        self.router._desk.legs.planner = Planner(self.judge, self.rule, choice, hold_s)

@@ -61,7 +61,7 @@ class Choosing:
 
     def follow(self, requests: Requests, routing: Routing, engines: int) -> None:
         """Do as `routing` says, in a pool of so many engines, from now on."""
-        self._continue_lost = getattr(routing, "continue_lost", True)
+        self._continue_lost = routing.continue_lost
         requests.keeps_answers = self._continue_lost and engines > 1
 
     # For requests

@@ -21,12 +21,13 @@ from router.observe.record import Why
 from router.pipeline.leg import Leg
 from router.pipeline.legs.base import Asked, Chooser
 from router.pipeline.legs.parts import Part, as_told, spent, told_part, with_dropped
-from router.pipeline.legs.planner import Opening, Planner, Seen, Way, knots_left
+from router.pipeline.legs.planner import Opening, Planner, Way, knots_left
 from router.pipeline.legs.segment import Segment
 from router.pipeline.legs.told import answer_text
 from router.pipeline.legs.usage import with_tokens
 from router.pool.base import Failure, PoolMember, Work
 from router.types import Decision
+from router.verify.evidence import Evidence
 from router.watched import WatchSettings
 
 log = logging.getLogger("headgate.pipeline")
@@ -121,6 +122,8 @@ class Course:
             if not segment.hold(data):
                 self.release()
         elif segment is self.segment:
+            if self._drafts:
+                self._drop_drafts()
             self._request.chunk(self._with_tokens(segment.leg, data))
 
     def done(self, segment: Segment, done: Done) -> None:
@@ -180,7 +183,8 @@ class Course:
         planner = self._chooser.planner
         if planner is None or self.way is None:
             return Opening()
-        return planner.opening(self.way, decision, self._request.settings.price, self._chooser.able())
+        request = self._request
+        return planner.opening(self.way, decision, request.settings.price, self._chooser.able(), stream=request.stream)
 
     def _start(self, holder: PoolMember, work: Work, *, hold: bool) -> None:
         """Raises `RouterError`."""
@@ -198,17 +202,13 @@ class Course:
         """A draft is complete: it is told, or the next model runs."""
         request, planner, leg = self._request, self._chooser.planner, segment.leg
         assert planner is not None
-        text = answer_text(request.query.kind, request.stream, held)
         done = as_told(done, self._part)
+        text = answer_text(request.query.kind, request.stream, held)
         tokens = done.usage.completion_tokens
-        seen = Seen(
-            prompt=self._prompt, text=text, figures=done.figures, finish_reason=done.finish_reason, output_tokens=tokens
-        )
-        prior = next(term.quality for term in leg.decision.terms if term.model == leg.decision.model)
         self._drafts.append(Draft(leg, held, done, 1.0))
         try:
-            quality = planner.judged(prior, seen, leg.decision.model)
-            self._drafts[-1] = Draft(leg, held, done, quality)
+            evidence = Evidence.of(self._prompt, text, done.figures, done.finish_reason, output_tokens=tokens)
+            self._drafts[-1] = Draft(leg, held, done, planner.judged(leg.decision, evidence))
             runs = self._run_next(planner)
         except Exception:  # of a judge, for example: the draft is there all the same
             log.exception("request %s: a draft could not be judged", request.query.request_id)
@@ -222,7 +222,7 @@ class Course:
         rest = self._chooser.rest(request, frozenset(qualities))
         if rest is None:
             return False
-        following, _ = planner.after(rest, qualities, request.settings.price)
+        following = planner.after(rest, qualities, request.settings.price)
         if following < 0 or (decision := self._chooser.next(request, following, "cascade")) is None:
             return False
         drafted = self._drafts[-1].leg.decision.model
@@ -284,8 +284,8 @@ class Course:
 
     def _heir(self, segment: Segment, handoff: Handoff) -> int | None:
         """The index of the model that takes over; None: its writer goes on."""
-        request, planner = self._request, self._chooser.planner
-        if self._handed or planner is None:
+        request, planner, way = self._request, self._chooser.planner, self.way
+        if self._handed or planner is None or way is None:
             return None
         writer = segment.leg.decision
         rest = self._chooser.rest(request, frozenset({writer.model}))
@@ -295,12 +295,18 @@ class Course:
         if at is None:
             return None
         able = self._chooser.able() if self._part is not None else [True] * len(rest.terms)
-        tokens, price = self._written(segment, handoff), request.settings.price
-        heir = planner.during(rest, at, handoff.figures, tokens, tokens, price, able)
+        heir = planner.during(
+            way,
+            rest,
+            at,
+            handoff.figures,
+            max(handoff.continued.completion_tokens, handoff.tokens),
+            handoff.first_logits,
+            request.settings.price,
+            able,
+            stream=request.stream,
+        )
         return None if heir == at else heir
-
-    def _written(self, segment: Segment, handoff: Handoff) -> int:
-        return max(handoff.continued.completion_tokens, handoff.tokens)
 
     def _hand_to(self, heir: int, segment: Segment) -> bool:
         decision = self._chooser.next(self._request, heir, "handoff")

@@ -3,27 +3,51 @@ with a text. Puts a decision's terms and a judge's estimates before the rule (`p
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Literal, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 
-from router.types import Decision, Query, Term
+from router.pipeline.legs.rates import Rates, rates_of
+from router.types import Choice, Decision, Query, Term
+from router.verify.evidence import Evidence
+from router.verify.judged import Running
 from router.watched import Figures, Statistic, WatchSettings
 
-Choice = Literal["", "before", "cascade", "handoff", "auto"]
 #: What a watch that was once overruled leaves an answer, in tokens, until it may stop it again.
 _TOKENS_BETWEEN = 32
+_CERTAIN = 1e-4
+
+
+class Judge(Protocol):
+    """Estimates of quality by evidence (`verify.judging`)."""
+
+    gains: dict[
+        str, float
+    ]  #: held-out, of `cascade`, `handoff` and `first`; not above 0: off where it is not asked for
+    correlation: float
+
+    def quality(self, prior: float, evidence: Evidence, model: str) -> float: ...
+
+    def running(self, prior: float, model: str, expected_tokens: float | None = None) -> Running: ...
+
+    def spread(self, model: str) -> float: ...
+
+    def first(self, model: str, prior: float = 0.5) -> tuple[npt.NDArray[np.float32], float] | None: ...
 
 
 class Option(msgspec.Struct, frozen=True, kw_only=True):
-    """One model before the rule. Quality in [0, 1], dollars still to be spent."""
+    """One model before the rule, as `policy.plan.Option`."""
 
     quality: float
     cost_usd: float
-    spread: float = 0.0  #: deviation of the posterior mean once its evidence is seen
-    run: bool = False  #: its answer is there
+    spread: float = 0.0
+    run: bool = False
     excluded: bool = False
+    favour: float = 0.0
+    prior: float | None = None
 
 
 class Plan(Protocol):
@@ -31,75 +55,41 @@ class Plan(Protocol):
     def next(self) -> int:
         """Which option to run; below 0: stop."""
 
-    @property
-    def answer(self) -> int:
-        """The best of those run; below 0: none was."""
 
+class Handover(Protocol):
+    def knots(self) -> tuple[tuple[float, float], ...]: ...
 
-class Running(Protocol):
-    """logit P(right | it still runs after `tokens[k]`, statistic x) = intercept[k] + slope[k] x + prior_weight[k] logit
-    prior."""
-
-    statistic: Statistic
-    tokens: tuple[float, ...]
-    intercept: tuple[float, ...]
-    slope: tuple[float, ...]
-    prior_weight: tuple[float, ...]
-    left: tuple[float, ...]  #: tokens still expected
-
-
-class Seen(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of an answer that is complete."""
-
-    prompt: str  #: the user's last turn
-    text: str | None
-    figures: Figures | None
-    finish_reason: str
-    output_tokens: int
-
-
-class Judge(Protocol):
-    """Estimates of quality by evidence, learnt from labels."""
-
-    correlation: float  #: between models' posterior means
-
-    def gain(self, way: Literal["cascade", "handoff", "first"]) -> float:
-        """Held-out gain over deciding before only; not above 0: that way is off where it is not asked for."""
-        ...
-
-    def quality(self, prior: float, seen: Seen, model: str) -> float: ...
-
-    def running(self, prior: float, model: str) -> Running | None: ...
-
-    def spread(self, model: str) -> float: ...
-
-
-class Knots(Protocol):
-    """Where the watch stops an answer: (tokens, bound) of the running statistic, at most 8."""
-
-    def __call__(
-        self, running: Running, prior: float, small: "Rates", large: "Rates", price: float
-    ) -> Sequence[tuple[float, float]]: ...
+    def worth(self, tokens: float, statistic: float = 0.0) -> tuple[float, float]:
+        """Of going on and of handing over."""
 
 
 class Rule(Protocol):
-    def __call__(self, options: Sequence[Option], price: float, correlation: float) -> Plan: ...
+    """`policy.plan`."""
+
+    def plan(self, options: Sequence[Option], price: float, correlation: float = 0.0) -> Plan: ...
+
+    def handover(
+        self,
+        running: Running,
+        prior: float,
+        token_usd: float,
+        large_quality: float,
+        large_cost_at: Callable[[float], float],
+        price: float,
+        spread: float = 0.0,
+        correlation: float = 0.0,
+        large_spread: float = 0.0,
+        *,
+        after: bool = True,
+    ) -> Handover: ...
 
 
 class Way(msgspec.Struct, frozen=True):
     """How a request may be decided again."""
 
-    cascade: bool
-    handoff: bool
-
-
-class Rates(msgspec.Struct, frozen=True, kw_only=True):
-    """What one model's work costs now, in dollars."""
-
-    quality: float  #: prior
-    whole: float  #: of a whole answer from here
-    prompt_token: float
-    output_token: float
+    cascade: bool = False
+    handoff: bool = False
+    first: bool = False  #: at the first token, by the model's own estimate
 
 
 class Opening(msgspec.Struct, frozen=True):
@@ -112,91 +102,99 @@ class Opening(msgspec.Struct, frozen=True):
 class Planner:
     """Of one pool's routing settings. Pure: knows neither requests nor members."""
 
-    def __init__(self, judge: Judge, rule: Rule, knots: Knots, choice: Choice, hold_s: float) -> None:
+    def __init__(self, judge: Judge, rule: Rule, choice: Choice, hold_s: float) -> None:
         """`choice`: where a request says none."""
         self.hold_s = hold_s
-        self._judge, self._rule, self._knots, self._choice = judge, rule, knots, choice
+        self._judge, self._rule, self._choice = judge, rule, choice
+        self.common = self._way(choice, stream=True) is not None  #: requests that say nothing may have several legs
 
     def way(self, query: Query) -> Way | None:
         """None: it is decided before only."""
-        asked: Choice = getattr(query, "choice", "") or self._choice or "auto"
-        if asked == "before" or not _may_follow(query):
+        return self._way(query.choice or self._choice, stream=query.stream) if _may_follow(query) else None
+
+    def _way(self, choice: Choice, *, stream: bool) -> Way | None:
+        gains = self._judge.gains
+        if choice == "cascade":
+            return Way(cascade=True)
+        if choice == "handoff":
+            return Way(handoff=True, first=gains.get("first", 0.0) > 0)
+        if choice == "before":
             return None
-        if asked != "auto":
-            return Way(cascade=asked == "cascade", handoff=asked == "handoff")
-        cascade, handoff = self._judge.gain("cascade"), self._judge.gain("handoff")
-        if query.stream and cascade > 0 and handoff > 0:  # one is told as it comes, of the other nothing is told before
-            return Way(cascade=cascade > handoff, handoff=handoff >= cascade)
-        return Way(cascade=cascade > 0, handoff=handoff > 0) if cascade > 0 or handoff > 0 else None
+        cascade, handoff = gains.get("cascade", 0.0), gains.get("handoff", 0.0)
+        if stream and cascade > 0 and handoff > 0:  # what is told as it comes cannot be dropped
+            cascade, handoff = (cascade, 0.0) if cascade > handoff else (0.0, handoff)
+        way = Way(cascade=cascade > 0, handoff=handoff > 0, first=gains.get("first", 0.0) > 0)
+        return way if way.cascade or way.handoff or way.first else None
 
     def first(self, decision: Decision, price: float) -> int:
         """The model to begin with; `decision` is today's."""
-        options = [self._prior(term) for term in decision.terms]
-        plan = self._rule(options, price, self._judge.correlation)
+        plan = self._rule.plan([self._prior(term) for term in decision.terms], price, self._judge.correlation)
         return decision.member if plan.next < 0 else plan.next
 
-    def opening(self, way: Way, decision: Decision, price: float, able: Sequence[bool]) -> Opening:
+    def opening(self, way: Way, decision: Decision, price: float, able: Sequence[bool], *, stream: bool) -> Opening:
         """For a leg from the prompt on by `decision`. `able`: by model, whether it can go on with another's text."""
-        terms, chosen = decision.terms, decision.member
-        better = [i for i, term in enumerate(terms) if term.excluded is None and term.quality > terms[chosen].quality]
+        terms, at = decision.terms, decision.member
+        better = [i for i, term in enumerate(terms) if term.excluded is None and term.quality > terms[at].quality]
         if not better:
             return Opening()
-        heirs = [i for i in better if able[i]] if way.handoff and able[chosen] else []
-        knots: tuple[tuple[float, float], ...] = ()
-        statistic: Statistic = "logprob"
-        running = self._judge.running(terms[chosen].quality, terms[chosen].model) if heirs else None
-        if running is not None:
-            heir = max(heirs, key=lambda i: terms[i].quality - price * terms[i].cost_usd)
-            rates = rates_of(decision)
-            knots = tuple(self._knots(running, terms[chosen].quality, rates[chosen], rates[heir], price))
-            statistic = running.statistic
-        return Opening(hold=way.cascade, watch=WatchSettings(statistic=statistic, knots=knots))
+        watch, rates = WatchSettings(), rates_of(decision)
+        if way.handoff and able[at] and (heir := _best(decision, price, [i for i in better if able[i]])) is not None:
+            running = self._running(terms[at], rates[at])
+            if running.tokens:
+                found = self._handover(running, decision, rates, heir, price, after=not stream)
+                watch = WatchSettings(statistic=running.statistic, knots=found.knots())
+        if way.first and (heir := _best(decision, price, better)) is not None:
+            watch = self._by_first_token(watch, decision, rates, heir, price)
+        return Opening(hold=way.cascade, watch=watch)
 
-    def judged(self, prior: float, seen: Seen, model: str) -> float:
-        return self._judge.quality(prior, seen, model)
+    def judged(self, decision: Decision, evidence: Evidence) -> float:
+        """P(right) of the answer of `decision`'s model."""
+        term = decision.terms[decision.member]
+        expected = rates_of(decision)[decision.member].output_tokens
+        evidence = msgspec.structs.replace(evidence, expected_tokens=expected, quality=term.quality)
+        return self._judge.quality(term.quality, evidence, term.model)
 
-    def after(self, decision: Decision, qualities: Mapping[str, float], price: float) -> tuple[int, int]:
-        """What to run next, below 0 for nothing, and the best of those run, by index. `decision` is one for the rest as
-        it is now, `qualities` those of the models whose answers are there, by name."""
+    def after(self, decision: Decision, qualities: Mapping[str, float], price: float) -> int:
+        """What to run next, by index; below 0 for nothing. `decision` is one for the rest as it is now, `qualities`
+        those of the models whose answers are there, by name."""
         options = [
-            self._prior(term)
-            if term.model not in qualities
-            else Option(quality=qualities[term.model], cost_usd=0.0, run=True)
+            Option(quality=quality, cost_usd=0.0, run=True, prior=term.quality)
+            if (quality := qualities.get(term.model)) is not None
+            else self._prior(term)
             for term in decision.terms
         ]
-        plan = self._rule(options, price, self._judge.correlation)
-        return plan.next, plan.answer
+        return self._rule.plan(options, price, self._judge.correlation).next
 
     def during(
         self,
+        way: Way,
         decision: Decision,
         writer: int,
         figures: Figures | None,
         tokens: int,
-        text_tokens: int,
+        first_logits: bytes,
         price: float,
         able: Sequence[bool],
+        *,
+        stream: bool,
     ) -> int:
-        """Who goes on with a text of `text_tokens` that the watch stopped after `tokens` of its writer, which may
-        itself. `decision` is one for the others as they are now."""
+        """Who goes on with a text that the watch stopped after `tokens` of its writer. `decision` is one for the others
+        as they are now."""
         terms, rates = decision.terms, rates_of(decision)
-        running = self._judge.running(terms[writer].quality, terms[writer].model)
-        if running is None or not any(able[i] and terms[i].excluded is None for i in range(len(terms)) if i != writer):
+        heirs = [i for i, term in enumerate(terms) if i != writer and able[i] and term.excluded is None]
+        heir = _best(decision, price, heirs)
+        if heir is None:
             return writer
-        quality, left = still_right(running, terms[writer].quality, figures or Figures(), tokens)
-        options = [
-            Option(
-                quality=term.quality,
-                cost_usd=term.cost_usd + rates[i].prompt_token * text_tokens,
-                spread=self._judge.spread(term.model),
-                excluded=term.excluded is not None or not able[i],
-            )
-            for i, term in enumerate(terms)
-        ]
-        spread = self._judge.spread(terms[writer].model)
-        options[writer] = Option(quality=quality, cost_usd=left * rates[writer].output_token, spread=spread)
-        plan = self._rule(options, price, self._judge.correlation)
-        return writer if plan.next < 0 else plan.next
+        if tokens == 0 and (estimate := self._estimate(terms[writer], first_logits)) is not None:
+            return heir if estimate < self._least(decision, rates, writer, heir, price) else writer
+        running = self._running(terms[writer], rates[writer])
+        if not running.tokens or not way.handoff:
+            return writer
+        found = self._handover(running, decision, rates, heir, price, writer=writer, after=not stream)
+        on, over = found.worth(float(tokens), statistic_of(running.statistic, figures or Figures()))
+        return heir if over > on else writer
+
+    # Within
 
     def _prior(self, term: Term) -> Option:
         return Option(
@@ -204,7 +202,61 @@ class Planner:
             cost_usd=term.cost_usd,
             spread=self._judge.spread(term.model),
             excluded=term.excluded is not None,
+            favour=term.favour,
         )
+
+    def _running(self, term: Term, rates: Rates) -> Running:
+        return self._judge.running(term.quality, term.model, rates.output_tokens or None)
+
+    def _handover(
+        self,
+        running: Running,
+        decision: Decision,
+        rates: Sequence[Rates],
+        heir: int,
+        price: float,
+        *,
+        writer: int | None = None,
+        after: bool,
+    ) -> Handover:
+        terms, at = decision.terms, decision.member if writer is None else writer
+        return self._rule.handover(
+            running,
+            terms[at].quality,
+            rates[at].output_token,
+            terms[heir].quality,
+            lambda tokens: terms[heir].cost_usd + rates[heir].prompt_token * tokens,
+            price,
+            self._judge.spread(terms[at].model),
+            self._judge.correlation,
+            self._judge.spread(terms[heir].model),
+            after=after,
+        )
+
+    def _by_first_token(
+        self, watch: WatchSettings, decision: Decision, rates: Sequence[Rates], heir: int, price: float
+    ) -> WatchSettings:
+        """With a bound on what the model itself says of its chance."""
+        term = decision.terms[decision.member]
+        probe = self._judge.first(term.model, term.quality)
+        if probe is None:
+            return watch
+        bound = _logit(self._least(decision, rates, decision.member, heir, price))
+        weights = tuple(float(weight) for weight in probe[0])
+        return msgspec.structs.replace(watch, first_bound=bound, first_weights=weights, first_bias=probe[1])
+
+    def _least(self, decision: Decision, rates: Sequence[Rates], writer: int, heir: int, price: float) -> float:
+        """The quality at which one's own answer is worth as much as the heir's, its prompt being read."""
+        terms, own = decision.terms, rates[writer].output_token * rates[writer].output_tokens
+        return terms[heir].quality - price * (terms[heir].cost_usd - own)
+
+    def _estimate(self, term: Term, first_logits: bytes) -> float | None:
+        """The model's own, of its first token; None where it says nothing."""
+        probe = self._judge.first(term.model, term.quality) if first_logits else None
+        logits = np.frombuffer(first_logits, np.float16).astype(np.float32)
+        if probe is None or logits.size != probe[0].size:
+            return None
+        return _probability(float(logits @ probe[0]) + probe[1])
 
 
 def _may_follow(query: Query) -> bool:
@@ -217,38 +269,9 @@ def _may_follow(query: Query) -> bool:
     )
 
 
-def rates_of(decision: Decision) -> list[Rates]:
-    """Of each model, by the numbers that `decision` was made of; without any, a token costs nothing beside the
-    answer."""
-    record = None if decision.numbers is None else decision.numbers.record()
-    members = {} if record is None else record.members
-    rates = []
-    for i, term in enumerate(decision.terms):
-        usd_per_s = term.cost_usd / term.gpu_s if term.gpu_s > 0 else 0.0
-        prefill, per_token_s = (
-            _column(members, "prefill_tokens_per_s", i),
-            _column(members, "time_per_output_token_s", i),
-        )
-        rates.append(
-            Rates(
-                quality=term.quality,
-                whole=term.cost_usd,
-                prompt_token=usd_per_s / prefill if prefill > 0 else 0.0,
-                output_token=usd_per_s * per_token_s,
-            )
-        )
-    return rates
-
-
-def still_right(running: Running, prior: float, figures: Figures, tokens: int) -> tuple[float, float]:
-    """P(right | it still runs after `tokens`), and the tokens still expected: straight between the knots."""
-    x = statistic_of(running.statistic, figures)
-    logit = math.log(max(prior, 1e-6) / max(1 - prior, 1e-6))
-    at = [
-        intercept + slope * x + weight * logit
-        for intercept, slope, weight in zip(running.intercept, running.slope, running.prior_weight, strict=True)
-    ]
-    return 1 / (1 + math.exp(-_between(running.tokens, at, tokens))), _between(running.tokens, running.left, tokens)
+def _best(decision: Decision, price: float, among: Sequence[int]) -> int | None:
+    terms = decision.terms
+    return max(among, key=lambda i: terms[i].quality - price * terms[i].cost_usd, default=None)
 
 
 def statistic_of(statistic: Statistic, figures: Figures) -> float:
@@ -265,21 +288,13 @@ def knots_left(watch: WatchSettings, tokens: int) -> WatchSettings:
     if watch.knots and watch.statistic != "tokens":
         before = [bound for at, bound in watch.knots if at - tokens <= _TOKENS_BETWEEN]
         behind = [(float(_TOKENS_BETWEEN), before[-1] if before else behind[0][1]), *behind]
-    return msgspec.structs.replace(watch, knots=tuple(behind))
+    return WatchSettings(statistic=watch.statistic, knots=tuple(behind[:8]))
 
 
-def _between(knots: Sequence[float], values: Sequence[float], at: float) -> float:
-    if at <= knots[0]:
-        return values[0]
-    for (left, low), (right, high) in zip(
-        zip(knots, values, strict=True), zip(knots[1:], values[1:], strict=True), strict=False
-    ):
-        if at <= right:
-            return low + (high - low) * (at - left) / (right - left)
-    return values[-1]
+def _logit(chance: float) -> float:
+    chance = min(max(chance, _CERTAIN), 1 - _CERTAIN)
+    return math.log(chance / (1 - chance))
 
 
-def _column(members: Mapping[str, Sequence[object]], name: str, at: int) -> float:
-    column = members.get(name)
-    value = None if column is None else column[at]
-    return float(value) if isinstance(value, int | float) else 0.0
+def _probability(log_odds: float) -> float:
+    return 0.5 * (1 + math.tanh(0.5 * log_odds))
