@@ -1,9 +1,9 @@
 """What other native modules may see of a request and of all requests."""
 
 from libc.stdint cimport uint64_t
-from libcpp.string cimport string
 
 cimport way
+from kept cimport Kept
 from router.native.call cimport Call, Receiver
 from router.native.writer cimport Writer
 from router.native.policy cimport Numbers
@@ -104,7 +104,7 @@ cdef class BaseRequest(Call):
     cdef public object holder
     cdef public object course
     cdef bint keeps  # what is told, in `told`, and the body
-    cdef string told
+    cdef Kept told
     cdef size_t kept_bytes  # of both
     cdef int _keep_from_now(self) except -1
     cdef int _keep(self, string_view data) except -1

@@ -123,7 +123,11 @@ cdef class BaseRequest(Call):
     @property
     def kept(self):
         """A copy: of up to `MOST_KEPT_ANSWER_BYTES`."""
-        return PyBytes_FromStringAndSize(self.told.data(), self.told.size()) if self.keeps else None
+        cdef string all
+        if not self.keeps:
+            return None
+        all = self.told.all()
+        return PyBytes_FromStringAndSize(all.data(), all.size())
 
     def handed_over(self, int member):
         self._go(phases.kWaiting)
@@ -244,18 +248,18 @@ cdef class BaseRequest(Call):
         return 0
 
     cdef int _keep(self, string_view data) except -1:
-        if self.told.size() + data.size() > MOST_KEPT_ANSWER or self.requests.kept_bytes + data.size() > MOST_KEPT_IN_ALL:
+        cdef size_t before = self.told.held()
+        if self.told.told() + data.size() > MOST_KEPT_ANSWER or self.requests.kept_bytes > MOST_KEPT_IN_ALL:
             return self._drop_kept()
-        self.told.append(data.data(), data.size())
-        self.kept_bytes += data.size()
-        self.requests.kept_bytes += data.size()
+        self.told.add(data)
+        self.kept_bytes += self.told.held() - before
+        self.requests.kept_bytes += self.told.held() - before
         return 0
 
     cdef int _drop_kept(self) except -1:
-        cdef string nothing
         self.requests.kept_bytes -= self.kept_bytes
         self.keeps, self.kept_bytes = False, 0
-        self.told.swap(nothing)  # its room is given back
+        self.told = Kept()  # its room is given back
         if not self.requests.keeps_bodies or self.body_bytes > MOST_KEPT:
             self.data, self.body_bytes = b"", 0
         if self.known_query is not None and self.at == <int>phases.kAnswering:

@@ -8,6 +8,13 @@ from router.errors import RouterError
 from router.watched import Continued
 from tests.pipeline.legs_world import World
 
+HEAD = (
+    b'data: {"id":"chat-1","object":"chat.completion.chunk","created":1764558000,"model":"large","choices":[{"index":0,'
+)
+EVENT = HEAD + b'"delta":{"content":"%b"},"logprobs":null,"finish_reason":null}]}\n\n'
+TEXT = HEAD + b'"text":"%b","logprobs":null,"finish_reason":null}]}\n\n'
+ROLE = HEAD + b'"delta":{"role":"assistant","content":""},"logprobs":null,"finish_reason":null}]}\n\n'
+
 
 async def test_an_answer_whose_engine_is_lost_goes_on_in_another_with_all_that_was_told() -> None:
     world = World()
@@ -237,3 +244,36 @@ async def test_an_answer_of_more_than_the_bound_is_kept_no_further_and_its_body_
     world["large"].die()
     assert "was lost" in world.sink.error
     world.record()
+
+
+@pytest.mark.parametrize(
+    "chunks",
+    [
+        [EVENT % b"One", EVENT % b" two", EVENT % b' \\"three\\"'],
+        [ROLE, EVENT % b"One", EVENT % b" two", b": a comment\n\n", EVENT % b""],
+        [EVENT % b"\\\\", EVENT % b"x", EVENT % b"a" + EVENT % b"b", EVENT % b"c"],
+        [TEXT % b"One", TEXT % b" two", EVENT % b"three"],
+        [b"x", b"yz", b""],
+        [b'{"content":"a', EVENT % b"b", EVENT % b"\xc3\xa4" * 40],
+    ],
+    ids=["quotes", "a role first", "several at once", "completions", "no events", "a cut one"],
+)
+async def test_what_is_kept_of_a_stream_is_all_of_it_to_the_byte(chunks: list[bytes]) -> None:
+    world = World()
+    request = world.ask()
+    for chunk in chunks:
+        world["large"].raw(chunk)
+    assert request.kept == b"".join(chunks)
+    request.cancel()
+    world.record()
+
+
+async def test_a_long_stream_is_kept_in_a_tenth_of_its_bytes() -> None:
+    world = World()
+    request = world.ask()
+    before = world.router._requests.kept_bytes
+    for _ in range(1000):
+        world["large"].raw(EVENT % b" word")
+    assert request.kept == EVENT % b" word" * 1000
+    assert world.router._requests.kept_bytes - before < len(request.kept) / 10
+    request.cancel()
