@@ -100,8 +100,7 @@ API_PATHS: Final[Mapping[Kind, str]] = {
     **{kind: route.paths[0] for kind, route in MEMBER_ROUTES.items()},
 }
 
-#: Of a stored answer; an id stands between, and `/cancel` behind it.
-STORED_PATH: Final = "/v1/responses/"
+STORED_PATH: Final = "/v1/responses/"  #: of a stored answer; an id stands between, and `/cancel` behind it
 
 #: What a member must be able to do to serve a request. A member lists what it has, a query what it needs.
 Capability = Literal[
@@ -173,6 +172,7 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
     background: bool = False  #: the answer is made whether or not somebody waits for it
     priority: int = 0  #: lower runs earlier, in engines that schedule by priority
     task: str = ""  #: a name for the traffic that it belongs to: `batch`
+    marked: bool = False  #: each model's part of a stream is to say whose it is
     choice: Choice | Literal[""] = ""  #: as its header, its key or a rule says; empty: the config's
     headers: Mapping[str, str] = {}  #: those that rules of the config read, by lower-case name
 

@@ -77,13 +77,14 @@ class Answer(Reply):
         if decision is None:
             self.fail(EngineFailed("the engine finished without an answer"))
             return
+        legs = self._legs()
         self._close()
         model = decision.model
         if self.stream:
             self.end()
             exchange.finish(200, model)
         else:
-            headers = self._headers(decision) + self._load(model)
+            headers = self._headers(decision) + legs + self._load(model)
             exchange.respond(200, self.collected(), headers=headers, model=model)
 
     def fail(self, error: RouterError) -> None:
@@ -175,7 +176,7 @@ class Answer(Reply):
         listener = exchange.connection.listener
         # Without chunks only the connection's end can end the answer.
         exchange.keep_alive = exchange.keep_alive and not exchange.old_client and not listener.draining
-        extra = listener.date + self._headers(decision) + exchange.cors
+        extra = listener.date + self._headers(decision) + self._legs() + exchange.cors
         return wire.stream_head(extra, keep_alive=exchange.keep_alive, old_client=exchange.old_client)
 
     def _headers(self, decision: Decision) -> str:
@@ -183,6 +184,14 @@ class Answer(Reply):
         exchange = self.exchange()
         said = lines(exchange.request_id, about, self._overhead_s, decision.id, decision.score, decision.threshold)
         return said + self._terms(decision) if exchange.explained else said
+
+    def _legs(self) -> str:
+        """The models that ran so far, in their order, where there were several."""
+        request = self.request if self._ticket is None else self._ticket
+        if not isinstance(request, Request) or request.course is None or len(request.legs) < 2:
+            return ""
+        models = ",".join(wire.header_text(leg.decision.model) for leg in request.legs)
+        return f"x-headgate-legs: {models}\r\n"
 
     def _load(self, model: str) -> str:
         service, format = self._service, self.exchange().headers.get(ASKED_BY)
@@ -193,7 +202,7 @@ class Answer(Reply):
 
     def _terms(self, decision: Decision) -> str:
         """Every term of the decision as ASCII JSON, if asked for; infinite figures become null."""
-        if self.exchange().headers.get(b"x-headgate-debug", b"").lower() not in (b"true", b"1"):
+        if not self.exchange().debugged:
             return ""
         terms = json.dumps(msgspec.json.decode(msgspec.json.encode(decision.terms)), separators=(",", ":"))
         return f"x-headgate-terms: {terms}\r\n{_price_of(decision)}"

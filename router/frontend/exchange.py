@@ -193,6 +193,11 @@ class Exchange:
         return int(given)
 
     @property
+    def debugged(self) -> bool:
+        """It asks for what lies behind its answer."""
+        return self.explained and self.headers.get(b"x-headgate-debug", b"").lower() in (b"true", b"1")
+
+    @property
     def choice(self) -> Choice | Literal[""]:
         """When models may be chosen; empty where it says nothing. Raises `BadRequest`."""
         given = self.headers.get(b"x-headgate-choice") if self.explained else None

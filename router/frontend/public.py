@@ -151,6 +151,8 @@ class Public:
             exchange.body = body
             if exchange.explained:
                 query = _explained(query, exchange)
+            if exchange.debugged:
+                query = msgspec.structs.replace(query, marked=True)
             if choice := exchange.choice or choices.get(exchange.key_id, ""):
                 query = msgspec.structs.replace(query, choice=choice)
             if names := service.rule_headers:

@@ -47,6 +47,7 @@ class Decider:
         else every decision is that of their members."""
         self._live = live
         self.adapters = ConfiguredAdapters(models(config.pool)) if adapters is None else adapters
+        self.planned = False  #: any request may have several legs: it is begun in Python
         self._steered: tuple[float, Cause, float | None] | None = None
         self.next_id = count().__next__
         self.id_prefix = secrets.token_hex(5)

@@ -50,7 +50,7 @@ class PoolDesk:
         self.edition = 0  #: of the pool: another number after each change of its members
         self.closed = False  #: nothing is tried again
         self.threads = Threads()
-        self.legs = Choosing(self, metrics)
+        self.legs = Choosing(self, metrics, decider)
         self.steering: Steering | None = None  #: is told of each decision; None: nobody asks
         self._decider = decider
         self._metrics = metrics

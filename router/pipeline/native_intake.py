@@ -51,9 +51,10 @@ def hold(intake: Intake, decider: Decider, fleet: Fleet, pool: Sequence[PoolMemb
 
 def follow(intake: Intake, decider: Decider) -> None:
     """Decide as `decider` does from now on. Nothing is taken where a score may take milliseconds, the config has rules,
-    or no member takes frames."""
+    requests are planned in several legs, or no member takes frames."""
     scoring = decider.scoring
-    if scoring.head is None or scoring.slow or decider.rules is not None or not intake.framed:
+    by_python = scoring.head is None or scoring.slow or decider.rules is not None or decider.planned
+    if by_python or not intake.framed:
         intake.close()
     else:
         head = scoring.head.scorer if isinstance(scoring.head, MfHead) else scoring.head.score

@@ -3,7 +3,6 @@
 Knows no HTTP; `frontend` and the library submit to it. All calls come from one event loop's thread.
 """
 
-import logging
 import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
@@ -35,6 +34,7 @@ from router.pipeline.decider import Decider, Ways, decider_of
 from router.pipeline.desk import PoolDesk
 from router.pipeline.estate import Estate, Heritage, journal_lock, runtime_folder, settle
 from router.pipeline.ids import process_id
+from router.pipeline.legs.wiring import planner_of
 from router.pipeline.library import ChatStream, Completion, ask, complete
 from router.pipeline.native_intake import fleet_of, follow, hear_engines, hold, intake_of
 from router.pipeline.operate import metrics_of, operate
@@ -55,8 +55,6 @@ from router.pool.mps import Mps, check_mps
 from router.pool.replicas import by_model
 from router.pool.supervisor import StartEvent, Supervisor
 from router.types import Decision, Query
-
-log = logging.getLogger("headgate.pipeline")
 
 
 class Router:
@@ -119,7 +117,7 @@ class Router:
             place(config, self.pool)
             self._desk.pool = by_model(config.pool, self.pool)
             self._desk.fleet = fleet_of(self._desk.pool)
-        self._desk.legs.follow(self._requests, config.routing, len(self.pool))
+        self._desk.legs.follow(self._requests, config.routing, len(self.pool), planner_of(config.routing))
         if config.server.engine_metrics:
             self.metrics.watch_engines(EngineMetrics(lambda: metrics_of(self.pool)))
         self.intake = intake_of(self._requests, self._decider, self._desk.fleet, config.server)
@@ -240,7 +238,7 @@ class Router:
         self._desk.late.hold(self.pool, pool)
         self.config, self.pool, self._desk.pool = ways.config, pool, by_model(ways.config.pool, pool)
         self._desk.edition += 1
-        self._desk.legs.follow(self._requests, self.config.routing, len(pool))
+        self._desk.legs.follow(self._requests, self.config.routing, len(pool), self._desk.legs.planner)
         self._decider.hold(ways)
         if self.intake is not None and self._desk.fleet is not None:
             hold(self.intake, self._decider, self._desk.fleet, self._desk.pool, self.edition)
@@ -254,12 +252,13 @@ class Router:
         """From now on. Raises `ConfigError`, and changes nothing, when the checkpoint is refused or members change."""
         if self.changes is not None:
             self.changes.require_none()
+        planner = planner_of(routing)
         self._decider.reload(routing)
+        self._desk.legs.follow(self._requests, routing, len(self.pool), planner)
         if self.intake is not None:
             follow(self.intake, self._decider)
         objective = objective or self.config.objective
         self.config = msgspec.structs.replace(self.config, routing=routing, objective=objective)
-        self._desk.legs.follow(self._requests, routing, len(self.pool))
         self._repricing.follow()
 
     @property

@@ -15,11 +15,13 @@ from hypothesis import strategies as st
 
 from router.config import Config, Member, Routing, Supervision
 from router.errors import RouterError
-from router.ipc.messages import Abort, Chunks, Control, Done, Fail, Handoff, Load, Message, Submit
+from router.ipc.messages import Abort, Chunks, Control, Done, Fail, Handoff, Hello, Load, Message, Submit
 from router.native.call import Receiver
+from router.pipeline.legs.planner import Planner
 from router.pipeline.router import Router
 from router.pool.engine import EngineMember
 from router.types import Query, Scores, Timings, Turn, Usage
+from tests.pipeline.legs_world import Judge, Rule
 
 NAMES = ("m0", "m1")
 
@@ -121,7 +123,9 @@ step = st.one_of(
 class Pool:
     """Two engines behind one router."""
 
-    def __init__(self) -> None:
+    def __init__(self, choice: str = "") -> None:
+        """`choice`: requests may have several legs."""
+        self.choice = choice
         pool = tuple(Member(name=name, model=f"x/{name}") for name in NAMES)
         self.members = [EngineMember(one, Supervision(), Path("/nowhere"), gpu_share=0.3) for one in pool]
         for i, one in enumerate(self.members):
@@ -137,6 +141,11 @@ class Pool:
             return choose(*arguments, **again)
 
         self.router._decider.choose = choose_or_raise  # type: ignore[method-assign]
+        if choice:
+            judge, verbs = Judge({"m0": 0.1}, {}), ("continue", "watch")
+            self.router._desk.legs.planner = Planner(judge, Rule(), choice, 60.0)  # type: ignore[arg-type]
+            for one in self.members:
+                one.verbs, one.lane.continues, one._hello = verbs, True, Hello(role="host", verbs=verbs)
         self.sinks: list[Sink] = []
 
     def restart(self, i: int) -> None:
@@ -162,12 +171,18 @@ class Pool:
         elif what == "head":
             self.scoring.broken = rest[0]
         elif self.members[rest[0]].phase == "ready":
-            for message in _messages(what, *rest[1:]):
+            for message in _messages(what, *rest[1:], legs=bool(self.choice)):
                 self.members[rest[0]].received(message)
 
     def submit(self, mood: str, model: str) -> None:
         sink = Sink(mood)
-        query = Query(kind="chat", model=model, turns=(Turn("user", "x"),), needs=frozenset({"chat"}))
+        query = Query(
+            kind="chat",
+            model=model,
+            turns=(Turn("user", "x"),),
+            needs=frozenset({"chat"}),
+            stream=bool(self.choice) and len(self.sinks) % 3 > 0,
+        )
         try:
             sink.ticket = self.router.submit(query, b"{}", sink)
         except (RouterError, ScriptedBug):
@@ -206,9 +221,12 @@ class FakeScoring:
         return Scores((0.3, 0.5), 10)
 
 
-def _messages(what: str, *rest: Any) -> list[Message]:
+EVENT = b'data: {"id":"c","created":7,"choices":[{"index":0,"delta":{"content":"One"}}]}\n\n'
+
+
+def _messages(what: str, *rest: Any, legs: bool = False) -> list[Message]:
     if what == "chunks":
-        return [Chunks([(one, b"data") for one in rest[0]])]
+        return [Chunks([(one, EVENT if legs else b"data") for one in rest[0]])]
     if what == "done":
         return [Done(id=rest[0])]
     if what == "claim":
@@ -216,7 +234,7 @@ def _messages(what: str, *rest: Any) -> list[Message]:
     if what == "load":
         return [_load(*rest)]
     if what == "handoff":
-        return [Handoff(id=rest[0], text="", tokens=0, why="x")]
+        return [Handoff(id=rest[0], text="One two" if legs else "", tokens=2 * legs, why="x")]
     if what == "fail":
         return [Fail(id=rest[0], status=rest[1], body=b"{}", code=rest[2], retryable=rest[3])]
     return [Control("pong"), Load(running=3, waiting=1), Control("drained")]
@@ -238,11 +256,31 @@ def _load(counts: tuple[int, int], reals: tuple[float, float, float, float]) -> 
 @settings(max_examples=150, deadline=None)
 @given(st.lists(step, min_size=10, max_size=80))
 def test_every_accepted_request_ends_exactly_once(steps: list[tuple[Any, ...]]) -> None:
-    pool = Pool()
+    _play(Pool(), steps)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.sampled_from(["cascade", "handoff"]), st.lists(step, min_size=10, max_size=80))
+def test_every_request_of_several_legs_ends_exactly_once(choice: str, steps: list[tuple[Any, ...]]) -> None:
+    async def play() -> None:  # what is held back has a timer
+        pool = Pool(choice)
+        _play(pool, steps, over=False)
+        await pool.router.stop()
+        _over(pool)
+
+    asyncio.run(play())
+
+
+def _play(pool: Pool, steps: list[tuple[Any, ...]], *, over: bool = True) -> None:
     for one in steps:
         pool.play(one)
         pool.check()
-    asyncio.run(pool.router.stop())
+    if over:
+        asyncio.run(pool.router.stop())
+        _over(pool)
+
+
+def _over(pool: Pool) -> None:
     for sink in pool.sinks:
         sink.check(over=True)
     assert pool.router.in_flight() == 0

@@ -247,3 +247,12 @@ async def test_a_receiver_that_breaks_behind_the_seam_ends_once_and_frees_the_en
     world["large"].tell(" three")
     assert world.sink.error == "the answer could not be passed on"
     world.record()
+
+
+async def test_a_client_that_looks_behind_its_answer_is_told_whose_part_is_whose() -> None:
+    world = world_of()
+    world.ask(marked=True)
+    assert world["small"].last.continued == Continued(told=True)
+    other = world_of(verbs=("watch",))
+    other.ask(marked=True)
+    assert other["small"].last.continued is None

@@ -11,7 +11,8 @@ A request's `user` field holds its script, JSON: `["chunk", text, times]`, `["do
 retryable]`, `["sleep", s]`, `["await", path]` (a file), `["die"]`, `["garbage"]`, `["hang"]`,
 `["hang_up"]` (the connection), `["stranger"]` (frames of an id that does not exist), `["twice"]` (a second end),
 `["claim", usage, timings]` (an end of such figures), `["load", fields]`, `["handoff"]`, `["count", of]` (a chunk: how
-many others run).
+many others run), `["say", text, s, stop]` (a chat's answer of these words, each after so long, from `continue_text` on;
+of one that is watched and begins here the watch stops it after `stop` words, one of which was not sent).
 """
 
 import asyncio
@@ -43,6 +44,7 @@ from router.ipc.messages import (
 from router.ipc.spec import ArgumentRefusal, HostSpec
 from router.steps import StepSums
 from router.types import Timings, Usage
+from router.watched import Continued
 
 _VERBS = ("metrics", "admin", "stored", "hand_over", "give_up")
 _OF_OWNERS = ("hand_over", "give_up")
@@ -209,12 +211,53 @@ class ScriptedHost:
             self._channel.close()
         elif what == "handoff":
             self._send(Handoff(id=id, text="", tokens=0, why="scripted"))
+        elif what == "say":
+            await self._say(submit, step[1], step[2], step[3] if len(step) > 3 else 0)
         elif what == "count":
             self._send(Chunks([(id, json.dumps({"of": step[1], "running": len(self._tasks) - 1}).encode())]))
         elif what == "hang":
             import time
 
             time.sleep(3600)
+
+    async def _say(self, submit: Submit, text: str, pause_s: float, stop: int) -> None:
+        known, done = submit.continued or Continued(), submit.continue_text
+        assert text.startswith(done), (text, done)
+        stream = bool(json.loads(submit.body).get("stream"))
+        head = {"id": known.id or f"chat-{self._name}-{submit.id}", "created": known.created or 7}
+        head["model"] = known.model or self._name
+        sent = done[: known.sent] if stream else ""
+        every = [f" {word}" if i else word for i, word in enumerate(text.split(" "))]
+        words = every[len(done.split(" ")) if done else 0 :]
+        told, made = done, 0
+        for word in words:
+            await asyncio.sleep(pause_s)
+            told, made = told + word, made + 1
+            if stop and submit.watch and not done and made == stop:
+                wrote = ((self._name, made),)
+                gone = Continued(
+                    opened=bool(sent), completion_tokens=made, sent=len(sent), prompt_tokens=10, wrote=wrote, **head
+                )
+                self._send(
+                    Handoff(id=submit.id, text=told, tokens=made, why="watch", usage=Usage(10, made), continued=gone)
+                )
+                return
+            if stream:
+                self._tell(submit.id, head, {"index": 0, "delta": {"content": told[len(sent) :]}})
+                sent = told
+        total = known.completion_tokens + made
+        usage = {"prompt_tokens": 10, "completion_tokens": total, "total_tokens": 10 + total}
+        if stream:
+            last = {"content": told[len(sent) :]} if sent != told else {}
+            self._tell(submit.id, head, {"index": 0, "delta": last, "finish_reason": "stop"})
+            self._send(Chunks([(submit.id, b"data: [DONE]\n\n")]))
+        else:
+            choice = {"index": 0, "message": {"role": "assistant", "content": told}, "finish_reason": "stop"}
+            self._send(Chunks([(submit.id, json.dumps({**head, "choices": [choice], "usage": usage}).encode())]))
+        self._send(Done(id=submit.id, usage=Usage(10 + known.completion_tokens, made), timings=Timings(0.1, 0.3)))
+
+    def _tell(self, id: int, head: dict[str, Any], choice: dict[str, Any]) -> None:
+        self._send(Chunks([(id, b"data: " + json.dumps({**head, "choices": [choice]}).encode() + b"\n\n")]))
 
 
 async def serve(spec: HostSpec) -> None:

@@ -8,6 +8,8 @@ from router.pipeline.leg import Leg
 from router.pipeline.legs.planner import Planner
 from router.policy import Settings
 from router.pool.base import Failure, PoolMember, Work
+from router.pool.laned import Laned
+from router.pool.replicas import engines_of
 from router.types import Decision, Query, Scores
 
 
@@ -74,3 +76,8 @@ class Chooser(Protocol):
     def counted(self, what: str, model: str, to: str = "") -> None:
         """For the metrics."""
         ...
+
+
+def continues(member: PoolMember) -> bool:
+    """Whether all engines of a model can go on with another's text."""
+    return all("continue" in each.verbs if isinstance(each, Laned) else False for each in engines_of(member))

@@ -12,13 +12,13 @@ from router.errors import RouterError
 from router.native.request import Requests
 from router.observe.metrics import Metrics
 from router.observe.record import Why
-from router.pipeline.legs.base import Asked
+from router.pipeline.decider import Decider
+from router.pipeline.legs.base import Asked, continues
 from router.pipeline.legs.course import Course
 from router.pipeline.legs.planner import Planner
 from router.policy import Settings
 from router.pool import PoolMember
 from router.pool.base import Failure
-from router.pool.laned import Laned
 from router.pool.replicas import engines_of
 from router.types import Decision, Query, Scores
 
@@ -45,23 +45,20 @@ class Desk(Protocol):
     def hand_over(self, decision: Decision) -> tuple[PoolMember, float]: ...
 
 
-def continues(member: PoolMember) -> bool:
-    """Whether all engines of a model can go on with another's text."""
-    return all("continue" in each.verbs if isinstance(each, Laned) else False for each in engines_of(member))
-
-
 class Choosing:
     """Implements `course.Chooser`, for one desk. `planner` None: every request is decided before its answer alone."""
 
-    def __init__(self, desk: Desk, metrics: Metrics) -> None:
+    def __init__(self, desk: Desk, metrics: Metrics, decider: Decider) -> None:
+        self._decider = decider
         self.planner: Planner | None = None
         self._continue_lost = True
         self._desk = desk
         self._metrics = metrics
 
-    def follow(self, requests: Requests, routing: Routing, engines: int) -> None:
-        """Do as `routing` says, in a pool of so many engines, from now on."""
-        self._continue_lost = routing.continue_lost
+    def follow(self, requests: Requests, routing: Routing, engines: int, planner: Planner | None) -> None:
+        """Do as `routing` and its `planner` say, in a pool of so many engines, from now on."""
+        self.planner, self._continue_lost = planner, routing.continue_lost
+        self._decider.planned = planner is not None and planner.common
         requests.keeps_answers = self._continue_lost and engines > 1
 
     # For requests

@@ -19,7 +19,7 @@ from router.ipc.messages import Done, Handoff
 from router.native import steps
 from router.observe.record import Why
 from router.pipeline.leg import Leg
-from router.pipeline.legs.base import Asked, Chooser
+from router.pipeline.legs.base import Asked, Chooser, continues
 from router.pipeline.legs.parts import Part, as_told, spent, told_part, with_dropped
 from router.pipeline.legs.planner import Opening, Planner, Way, knots_left
 from router.pipeline.legs.segment import Segment
@@ -28,7 +28,7 @@ from router.pipeline.legs.usage import with_tokens
 from router.pool.base import Failure, PoolMember, Work
 from router.types import Decision
 from router.verify.evidence import Evidence
-from router.watched import WatchSettings
+from router.watched import Continued, WatchSettings
 
 log = logging.getLogger("headgate.pipeline")
 
@@ -73,7 +73,10 @@ class Course:
         self._watch = opening.watch
         watch = b"" if opening.watch is None else msgspec.json.encode(opening.watch)
         hold = opening.hold and not (self._streams and self._request.stream)
-        self._start(holder, msgspec.structs.replace(work, watch=watch), hold=hold)
+        work = msgspec.structs.replace(work, watch=watch)
+        if self._request.query.marked and self._request.stream and continues(holder):
+            work = msgspec.structs.replace(work, continued=Continued(told=True))
+        self._start(holder, work, hold=hold)
         if hold and self._request.stream and self._timer is None:
             assert self._chooser.planner is not None
             self._timer = asyncio.get_running_loop().call_later(self._chooser.planner.hold_s, self.release)

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from router.pipeline.legs.rates import Rates, rates_of
+from router.policy.plan import Option
 from router.types import Choice, Decision, Query, Term
 from router.verify.evidence import Evidence
 from router.verify.judged import Running
@@ -38,18 +39,6 @@ class Judge(Protocol):
     def first(self, model: str, prior: float = 0.5) -> tuple[npt.NDArray[np.float32], float] | None: ...
 
 
-class Option(msgspec.Struct, frozen=True, kw_only=True):
-    """One model before the rule, as `policy.plan.Option`."""
-
-    quality: float
-    cost_usd: float
-    spread: float = 0.0
-    run: bool = False
-    excluded: bool = False
-    favour: float = 0.0
-    prior: float | None = None
-
-
 class Plan(Protocol):
     @property
     def next(self) -> int:
@@ -64,7 +53,7 @@ class Handover(Protocol):
 
 
 class Rule(Protocol):
-    """`policy.plan`."""
+    """`policy.plan`, by its functions."""
 
     def plan(self, options: Sequence[Option], price: float, correlation: float = 0.0) -> Plan: ...
 
@@ -110,7 +99,8 @@ class Planner:
 
     def way(self, query: Query) -> Way | None:
         """None: it is decided before only."""
-        return self._way(query.choice or self._choice, stream=query.stream) if _may_follow(query) else None
+        way = self._way(query.choice or self._choice, stream=query.stream)
+        return way if way is not None and _may_follow(query) else None
 
     def _way(self, choice: Choice, *, stream: bool) -> Way | None:
         gains = self._judge.gains
