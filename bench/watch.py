@@ -17,6 +17,7 @@ from typing import Any
 import cpu
 import launch
 import report
+from price_pool import ONE_PROCESS
 
 from router.host.base import ErrorAnswer
 from router.host.watch.requests import logger as host_log
@@ -128,7 +129,7 @@ async def start(model: str, folder: str, watch: bool) -> Contestant:
         "enforce_eager": True,
         "max_model_len": 512,
         "max_num_seqs": max(ROWS),
-        "distributed_executor_backend": "uni",
+        "distributed_executor_backend": ONE_PROCESS,
         "enable_prefix_caching": False,
     }
     spec = HostSpec(

@@ -51,7 +51,12 @@ struct WatchState {
 };
 static_assert(sizeof(WatchState) == 16 * sizeof(float));
 
-// Borrowed. `places[token]` != 0: an answer may end before a token that is likeliest there.
+// Of `WatchTable.places`, by token.
+inline constexpr uint8_t kBeginsWord = 1;  // an answer may end before it
+inline constexpr uint8_t kBlank = 2;       // and before this one, behind what does not end in white space
+inline constexpr uint8_t kEndsInSpace = 4;
+
+// Borrowed.
 struct WatchTable {
   const WatchOrder* orders;  // [slots]
   WatchState* states;        // [slots, 2]
@@ -130,6 +135,13 @@ inline float look_at_first(const WatchTable& table, size_t slot, const float* lo
   return weighs ? static_cast<float>(odds) : std::numeric_limits<float>::quiet_NaN();
 }
 
+// Whether an answer may end before `next`, the likeliest token. `last`: the likeliest one at the step before, in the
+// place of the one that was sampled, which not every runner tells.
+inline bool is_safe(const WatchTable& table, int32_t last, int32_t next) {
+  const uint8_t place = table.places[next];
+  return (place & kBeginsWord) != 0 || ((place & kBlank) != 0 && (table.places[last] & kEndsInSpace) == 0);
+}
+
 // One row: `made` tokens of the answer are there. Returns whether it is to stop: then only `stop` can be sampled.
 inline bool watch_row(const WatchTable& table, RowStatisticsOf statistics, float* logits, size_t slot, float generation,
                       float made) {
@@ -151,7 +163,7 @@ inline bool watch_row(const WatchTable& table, RowStatisticsOf statistics, float
       next.estimate = look_at_first(table, slot, logits, row.log_sum);
       if (order.min_tokens <= 0 && next.estimate < order.first_bound) next.fired = static_cast<float>(Fired::kFirst);
     }
-    const bool safe = made == 0 || table.places[row.best] != 0;
+    const bool safe = made == 0 || is_safe(table, static_cast<int32_t>(before.likeliest), row.best);
     if (next.fired == 0 && safe && made >= order.min_tokens && doubtful(order, next))
       next.fired = static_cast<float>(Fired::kBoundary);
     fires = next.fired != 0;

@@ -142,7 +142,10 @@ def _watch(
             high = recent_entropy > bound
             many = (tl.load(order + 2) > 0.0) & (made.to(tl.float32) >= tl.load(order + 8))
             doubtful = tl.where(statistic == 1, high, tl.where(statistic == 3, many, low))
-            safe = fresh | (tl.load(places + best) != 0)
+            place = tl.load(places + best).to(tl.int32)
+            last = tl.where(fresh, 0, tl.load(now + 12).to(tl.int32))
+            spaced = (tl.load(places + last).to(tl.int32) & 4) != 0
+            safe = fresh | ((place & 1) != 0) | (((place & 2) != 0) & ~spaced)
             if (fired == 0.0) & safe & doubtful & (made.to(tl.float32) >= minimum):
                 fired = 1.0
             fires = fired != 0.0

@@ -43,8 +43,9 @@ class Watcher:
         isa: str | None = None,
     ) -> None:
         """`orders` [slots, 32], `states` [slots, 2, 16], `weights` and `kept` [slots, firsts], `first_ids` [firsts],
-        `places` [vocabulary]: not 0 where an answer may end before that token. `stop` ends a row; `hidden` is never
-        sampled in a watched one, -1 for none. Raises ValueError naming the argument."""
+        `places` [vocabulary]: 1 where an answer may end before that token, 2 where it may if what is before does not
+        end in white space, and 4 more where the token does. `stop` ends a row; `hidden` is never sampled in a watched
+        one, -1 for none. Raises ValueError naming the argument."""
 
     def watch(
         self,

@@ -12,10 +12,16 @@ from router.watched import WatchSettings
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(1200)]
 
-ASK = {"messages": [{"role": "user", "content": "What is 12 + 30?"}], "temperature": 0, "max_tokens": 24}
-#: An answer goes on to its last token, whatever the tiny model thinks.
+#: Answered "4+6=10 5+8+1=14 so 140", a token a sign: safe places are behind 6 and 15 of them.
+QUESTION = "What is 54+86?"
+ASK = {"messages": [{"role": "user", "content": QUESTION}], "temperature": 0, "max_tokens": 24}
 LONG = ASK | {"ignore_eos": True}
-PROMPT = {"prompt": "Say one two three four five six", "temperature": 0, "max_tokens": 24, "ignore_eos": True}
+PROMPT = {
+    "prompt": f"<|user|>{QUESTION}<|end|><|assistant|>",
+    "temperature": 0,
+    "max_tokens": 24,
+    "ignore_eos": True,
+}
 
 
 def watch(**settings):
@@ -28,12 +34,14 @@ def after(tokens, **more):
 
 
 @pytest.fixture(scope="module")
-def hosts(pair, start_host):
+def hosts(root, start_host):
+    pytest.importorskip("vllm", reason="the end-to-end tests need vLLM")
+    zoo = root / "examples" / "zoo"
     #: The prompt of 80 tokens is read in several steps.
     args = {"max_num_batched_tokens": 32, "max_num_seqs": 8, "enable_chunked_prefill": True}
     return {
-        "watched": start_host(pair / "small", **args),
-        "plain": start_host(pair / "small", watch=False, **args),
+        "watched": start_host(zoo / "small", **args),
+        "plain": start_host(zoo / "small", watch=False, **args),
     }
 
 
@@ -92,15 +100,15 @@ async def test_a_watched_answer_is_the_same_and_its_figures_are_the_streamed_log
 @pytest.mark.parametrize("kind", ["chat", "completions"])
 async def test_it_stops_in_that_very_step_and_no_token_beyond_is_shown(client, plain, kind, stream):
     body = (LONG if kind == "chat" else PROMPT) | {"stream": stream}
-    data, end = await client.ask(kind, body, watch=after(6))
+    data, end = await client.ask(kind, body, watch=after(3))
     assert isinstance(end, Handoff), end
     whole = await plain.json(kind, body | {"stream": False})
     choice = whole["choices"][0]
     text = choice["message"]["content"] if kind == "chat" else choice["text"]
     assert text.startswith(end.text)
     assert text[len(end.text) :].startswith(end.look)
-    assert end.look.startswith(" ")
-    assert 6 <= end.tokens < 24
+    assert (end.text, end.look) == ("4+6=10", " ")
+    assert end.tokens == 6
     assert end.usage.completion_tokens == end.tokens == end.figures.tokens - 1
     assert end.usage.prompt_tokens == whole["usage"]["prompt_tokens"]
     assert end.why == f"watch: tokens after {end.tokens} tokens"
@@ -138,7 +146,7 @@ async def test_it_stops_before_the_first_token_and_shows_nothing(client):
     ids=lambda more: next(iter(more)),
 )
 async def test_it_stops_whatever_else_is_asked(client, more):
-    _, end = await client.ask("chat", LONG | more, watch=after(4))
+    _, end = await client.ask("chat", LONG | {"max_tokens": 120} | more, watch=after(4))
     assert isinstance(end, Handoff)
     assert end.figures.tokens == end.tokens + 1
 

@@ -113,7 +113,7 @@ def test_steps_equal_the_native_ones(device):
     answers[7, 5, 11] = np.nan
     for table in (ours, theirs):
         table.hidden = 3
-        table.places[::3] = 0
+        table.places[:] = np.random.default_rng(8).choice([0, 1, 2, 4, 6], 300)
         for slot, order in enumerate(ORDERS):
             table.begin(slot, **order)
     stopped = 0

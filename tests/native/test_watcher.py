@@ -73,6 +73,17 @@ def test_it_waits_for_a_safe_place(table):
     assert next(made for made, row in enumerate(answer) if table.step({0: (row, made)})) == 23
 
 
+def test_a_blank_alone_is_a_safe_place_behind_what_does_not_end_in_white_space(table):
+    answer = rows_of(30)
+    likeliest = answer.argmax(axis=1)
+    assert len(set(likeliest[[8, 9, 19, 20]].tolist())) == 4
+    table.places[:] = 0
+    table.places[likeliest[[9, 20]]] = 2
+    table.places[likeliest[8]] = 4
+    table.begin(0, statistic=TOKENS, knots=[(3, 0)])
+    assert next(made for made, row in enumerate(answer) if table.step({0: (row, made)})) == 20
+
+
 def test_it_waits_for_the_least_number_of_tokens(table):
     table.begin(0, statistic=TOKENS, knots=[(3, 0)], min_tokens=12)
     assert next(made for made, row in enumerate(rows_of(30)) if table.step({0: (row, made)})) == 12

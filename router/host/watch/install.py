@@ -9,7 +9,7 @@ from typing import Any
 
 from router.host.watch.requests import Watches
 from router.host.watch.table import VARIABLE, WatchTable
-from router.host.watch.vocabulary import first_ids, places, reserved, token_bytes
+from router.host.watch.vocabulary import BEGINS_WORD, BLANK, first_ids, places, reserved, token_bytes
 
 logger = logging.getLogger("headgate.host")
 
@@ -73,7 +73,7 @@ def open_watches(table: WatchTable, engine: Any, template: str, stops: list[int]
         logger.warning("answers are not watched: the model has no token that can end one")
         return None
     found = places(tokens)
-    if not found.any():
+    if not (found & (BEGINS_WORD | BLANK)).any():
         logger.warning("answers are not stopped behind their first token: no token is known to begin a word")
     table.describe(found, first_ids(vocabulary, table.firsts), stop=stop, hidden=-1 if stop_is_end else stop)
     return Watches(table, text_of=_text_of(tokens), stop_is_end=stop_is_end)

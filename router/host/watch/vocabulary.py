@@ -1,9 +1,10 @@
 """What the watch needs to know of a vocabulary: before which tokens an answer may end, which token ends it, and which
 logits of the first token are kept. From the tokens' bytes; knows no engine.
 
-An answer may end where the likeliest next token begins a word: a blank and something that is none. There the text so
-far is whole, and any reader's tokenizer cuts there too. In scripts that are written without blanks it may end before
-any token that starts a character.
+An answer may end where the likeliest next token begins a word: a blank and something that is none; or is a blank alone
+(tokenizers that set digits apart have such), where the text so far does not end in white space. There that text is
+whole, and any reader's tokenizer cuts there too. In scripts that are written without blanks it may end before any token
+that starts a character.
 """
 
 import json
@@ -15,8 +16,7 @@ import numpy.typing as npt
 
 #: Of `first_ids`.
 SEED = 0x4845_4144_4741_5445
-#: Under this share of tokens that begin a word, a blank of its own begins one: the tokens are about characters.
-_FEW_WORDS = 0.02
+BEGINS_WORD, BLANK, ENDS_IN_SPACE = 1, 2, 4
 _HEX = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 _WORD_MARK = "\u2581"  # a blank, in SentencePiece's tokens
 #: Scripts written without blanks between words, as first and last character.
@@ -54,12 +54,9 @@ def token_bytes(backend_json: str, vocabulary: int) -> list[bytes | None]:
 
 
 def places(tokens: Sequence[bytes | None]) -> npt.NDArray[np.uint8]:
-    """uint8 [tokens]: 1 where an answer may end before that token."""
-    out = np.array([token is not None and (_begins_word(token) or _is_unspaced(token)) for token in tokens], np.uint8)
-    known = sum(token is not None for token in tokens)
-    if out.sum() < _FEW_WORDS * known:
-        out[[token == b" " for token in tokens]] = 1
-    return out
+    """uint8 [tokens]: the sum of `BEGINS_WORD`, an answer may end before that token; `BLANK`, it may where it does not
+    end in white space; `ENDS_IN_SPACE`, behind that token it does, or nothing is known of it."""
+    return np.array([_place(token) for token in tokens], np.uint8)
 
 
 def first_ids(vocabulary: int, count: int, seed: int = SEED) -> npt.NDArray[np.int32]:
@@ -104,6 +101,13 @@ def _of_byte_level(text: str) -> bytes | None:
 def _of_marked(text: str) -> bytes:
     single = _HEX.fullmatch(text)
     return bytes([int(single[1], 16)]) if single else text.replace(_WORD_MARK, " ").encode()
+
+
+def _place(token: bytes | None) -> int:
+    if token is None:
+        return ENDS_IN_SPACE
+    before = BLANK if token == b" " else BEGINS_WORD if _begins_word(token) or _is_unspaced(token) else 0
+    return before + (ENDS_IN_SPACE if token[-1:].isspace() else 0)
 
 
 def _begins_word(token: bytes) -> bool:

@@ -102,7 +102,7 @@ def test_the_engine_is_told_of_its_vocabulary(path, vocabulary, template, stops,
     watches = open_watches(table, engine(Tokenizer()), template, stops)
     assert (table.ready, table.stop, table.hidden) == (True, stop, hidden)
     assert watches.stop_is_end == (hidden == -1)
-    assert table.places[:8].tolist() == [0, 1, 1, 0, 0, 0, 0, 0]
+    assert table.places[:8].tolist() == [0, 1, 1, 0, 0, 0, 4, 4]
     assert watches.text_of(1) == " the"
     assert watches.text_of(6) == watches.text_of(99) == ""
 

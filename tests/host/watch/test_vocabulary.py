@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, models
 
-from router.host.watch.vocabulary import first_ids, places, reserved, token_bytes
+from router.host.watch.vocabulary import BEGINS_WORD, BLANK, ENDS_IN_SPACE, first_ids, places, reserved, token_bytes
 
 
 def byte_level(tokens):
@@ -39,11 +39,11 @@ def test_of_another_kind_of_tokenizer_nothing_is_known():
     tokenizer = Tokenizer(models.WordPiece(vocab={"the": 0, "##s": 1}, unk_token="the"))
     tokenizer.decoder = decoders.WordPiece()
     assert token_bytes(tokenizer.to_str(), 2) == [None, None]
-    assert not places([None, None]).any()
+    assert places([None, None]).tolist() == [4, 4]
 
 
 @pytest.mark.parametrize(
-    ("token", "may_end"),
+    ("token", "place"),
     [
         (b" the", 1),
         (" é".encode(), 1),
@@ -61,20 +61,18 @@ def test_of_another_kind_of_tokenizer_nothing_is_known():
         ("é".encode(), 0),
         ("한".encode(), 0),  # Korean has blanks
         (b"\xf0\x9f", 0),  # half an emoji
-        (b" ", 0),
+        (b" ", BLANK + ENDS_IN_SPACE),
         (b"  x", 0),
-        (b" \n", 0),
-        (b"\n", 0),
+        (b" \n", ENDS_IN_SPACE),
+        (b"\n", ENDS_IN_SPACE),
+        (b".\n", ENDS_IN_SPACE),
+        (b" x ", BEGINS_WORD + ENDS_IN_SPACE),
         (b"", 0),
-        (None, 0),
+        (None, ENDS_IN_SPACE),
     ],
 )
-def test_an_answer_may_end_before_a_word_begins(token, may_end):
-    assert places([b" word"] * 5 + [token])[-1] == may_end
-
-
-def test_where_tokens_are_characters_a_blank_begins_a_word():
-    assert places([bytes([byte]) for byte in range(97, 123)] + [b" "]).tolist() == [0] * 26 + [1]
+def test_an_answer_may_end_before_a_word_begins(token, place):
+    assert places([b" word", token]).tolist() == [BEGINS_WORD, place]
 
 
 def test_first_ids_depend_on_the_seed_and_the_vocabulary_alone():
@@ -108,5 +106,6 @@ def test_the_pairs_tokenizer_is_read(root):
     found = places(token_bytes(text, 512))
     words = {text: at for text, at in json.loads(text)["model"]["vocab"].items() if text.strip("Ġ").isascii()}
     assert found[words["Ġthe"]] == 1
-    ends = {text for text, at in words.items() if found[at]}
+    assert found[words["Ġ"]] == BLANK + ENDS_IN_SPACE
+    ends = {text for text, at in words.items() if found[at] & BEGINS_WORD}
     assert ends == {text for text in words if text[0] == "Ġ" and text[1:2] not in ("", "Ġ", "Ċ")}
