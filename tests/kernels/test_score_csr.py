@@ -1,25 +1,17 @@
-"""The Triton kernel against float64: compiled where there is a GPU, in Triton's interpreter on any machine.
-
-Triton settles at its import whether it interprets, so the interpreted run is a pytest of its own on this file.
-"""
+"""The Triton kernel against float64: compiled where there is a GPU, in Triton's interpreter on any machine."""
 
 import itertools
-import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 
-from tests.conftest import WORK_S
+from tests.kernels import interpreted
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("triton")
 
-INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 
-
-@pytest.fixture(params=["cpu"] if INTERPRETED else [pytest.param("cuda", marks=pytest.mark.gpu)])
+@pytest.fixture(params=["cpu"] if interpreted.INTERPRETED else [pytest.param("cuda", marks=pytest.mark.gpu)])
 def kernel(request):
     """The wrapper and its device."""
     if request.param == "cuda" and not torch.cuda.is_available():
@@ -30,14 +22,7 @@ def kernel(request):
 
 
 def test_in_the_interpreter():
-    if INTERPRETED:
-        pytest.skip("the suite already runs in Triton's interpreter")
-    command = [sys.executable, "-P", "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__]
-    run = subprocess.run(
-        command, env={**os.environ, "TRITON_INTERPRET": "1"}, capture_output=True, text=True, timeout=WORK_S
-    )
-    assert run.returncode == 0, run.stdout
-    assert " passed" in run.stdout
+    interpreted.run(__file__)
 
 
 def features(lengths, rows=500, k=32, models=5, seed=0):
@@ -132,4 +117,4 @@ def test_equals_the_native_scorer(kernel):
 def test_the_package_itself_loads_nothing():
     import router.kernels
 
-    assert [name for name in vars(router.kernels) if not name.startswith("__")] in ([], ["score_csr"])
+    assert {name for name in vars(router.kernels) if not name.startswith("__")} <= {"score_csr", "watch"}

@@ -1,29 +1,21 @@
-"""The watch's kernel against the native one: compiled where there is a GPU, in Triton's interpreter on any machine.
-
-Triton settles at its import whether it interprets, so the interpreted run is a pytest of its own on this file.
-"""
-
-import os
-import subprocess
-import sys
+"""The watch's kernel against the native one: compiled where there is a GPU, in Triton's interpreter on any machine."""
 
 import numpy as np
 import pytest
 
 from router.native.row_statistics import Watcher
 from router.native.row_statistics import row_statistics as native_statistics
-from tests.conftest import WORK_S
+from tests.kernels import interpreted
 from tests.native.watched_rows import Table
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("triton")
 
-INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 LOGPROB, ENTROPY, MARGIN, TOKENS = range(4)
 NAMES = ("orders", "states", "weights", "kept", "first_ids", "places")
 
 
-@pytest.fixture(params=["cpu"] if INTERPRETED else [pytest.param("cuda", marks=pytest.mark.gpu)])
+@pytest.fixture(params=["cpu"] if interpreted.INTERPRETED else [pytest.param("cuda", marks=pytest.mark.gpu)])
 def device(request):
     if request.param == "cuda" and not torch.cuda.is_available():
         pytest.skip("no CUDA GPU")
@@ -31,14 +23,7 @@ def device(request):
 
 
 def test_in_the_interpreter():
-    if INTERPRETED:
-        pytest.skip("the suite already runs in Triton's interpreter")
-    command = [sys.executable, "-P", "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__]
-    run = subprocess.run(
-        command, env={**os.environ, "TRITON_INTERPRET": "1"}, capture_output=True, text=True, timeout=WORK_S
-    )
-    assert run.returncode == 0, run.stdout
-    assert " passed" in run.stdout
+    interpreted.run(__file__)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
@@ -144,3 +129,48 @@ def test_refused(device):
         watch(torch.zeros(1, 300), step.long(), **arrays, stop=1, hidden=-1)
     with pytest.raises(ValueError, match=r"logits: expected rows of float32, bfloat16 or float16, got torch\.int64"):
         row_statistics(torch.zeros(1, 300, dtype=torch.int64))
+
+
+def test_a_workers_copies_on_the_device_give_the_table_what_the_native_way_does(device, tmp_path):
+    """Orders that come later, a slot that is used again, and the first token's logits."""
+    from router.host.watch.device import DeviceWatch
+    from router.host.watch.requests import Watches
+    from router.host.watch.table import KEY, WatchTable
+
+    answers = np.random.default_rng(1).normal(0, 3, (4, 8, 300)).astype(np.float32)
+    seen = []
+    for name in ("device", "native"):
+        table = WatchTable.create(str(tmp_path / name), 300, slots=2, firsts=20)
+        table.describe(np.ones(300, np.uint8), np.arange(20, dtype=np.int32), stop=7, hidden=7)
+        watches, there = Watches(table), DeviceWatch(table, torch.device(device))
+        stops = []
+        for rows in answers:
+            watch = watches.begin(b'{"statistic": "tokens", "knots": [[5, 0]], "keep_first": true}')
+            _, slot, generation = watch.extra_args[KEY]
+            at = np.zeros(1, np.int32), np.array([slot], np.int32), np.array([generation], np.float32)
+            there.began(slot)
+            for made, row in enumerate(rows):
+                logits, count = torch.from_numpy(row[None, :].copy()), np.array([made], np.float32)
+                if name == "device":
+                    logits = logits.to(device)
+                    there.watch(logits, *at, count)
+                    if device == "cuda":
+                        torch.cuda.synchronize()
+                else:
+                    native(Arrays(table))(logits.numpy(), *at, count)
+                stops.append(int(torch.isfinite(logits).sum()))
+            seen.append((watch.figures(6), watch.first_logits(6)))
+            watch.release()
+        assert stops == ([299] * 5 + [1] + [299] * 2) * 4
+    for ours, theirs in zip(seen[:4], seen[4:], strict=True):
+        assert ours[0].tokens == theirs[0].tokens == 6
+        assert ours[0].mean_entropy == pytest.approx(theirs[0].mean_entropy, rel=1e-5)
+        np.testing.assert_allclose(*(np.frombuffer(first, np.float16) for _, first in (ours, theirs)), rtol=2e-3)
+
+
+class Arrays:
+    """A table as `native` takes it."""
+
+    def __init__(self, table):
+        self.arrays = tuple(getattr(table, name) for name in NAMES)
+        self.stop, self.hidden = table.stop, table.hidden
