@@ -50,6 +50,18 @@ class Answered(msgspec.Struct, frozen=True, kw_only=True):
     first_ids: tuple[int, ...] = ()  #: which tokens' logits those are; empty: not told, or not the same everywhere
     outcomes: tuple[Outcomes, ...] = ()  #: the tables, with the scores of models of which no answer is told, too
 
+    def lengths(self) -> npt.NDArray[np.float64]:
+        """[answers] in output tokens, by the text where they are not told; NaN: unknown."""
+        return np.array(
+            [
+                one.output_tokens if one.output_tokens is not None
+                else len(one.answer) / CHARS_A_TOKEN if one.answer is not None
+                else math.nan
+                for one in self.evidence
+            ],
+            np.float64,
+        )  # fmt: skip
+
 
 class _Told(msgspec.Struct, frozen=True):
     """Of one answer."""

@@ -81,7 +81,7 @@ def _line(x: Floats, y: Floats, folds: npt.NDArray[np.int64], ridge: float | Non
     moving = x.std(0) > 1e-9  # what never varies says nothing, and would only share the bias
     x = x[:, moving]
     chosen = ridge if ridge is not None else _best_ridge(x, y, folds)
-    found = _newton(x, y, chosen)
+    found = newton(x, y, chosen)
     weights = np.zeros(len(moving))
     weights[moving] = found[:-1]
     return _Line(weights, float(found[-1]), chosen)
@@ -94,12 +94,12 @@ def _best_ridge(x: Floats, y: Floats, folds: npt.NDArray[np.int64]) -> float:
         if test.all():
             return RIDGES[len(RIDGES) // 2]
         for ridge in RIDGES:
-            found = _newton(x[~test], y[~test], ridge)
+            found = newton(x[~test], y[~test], ridge)
             losses[ridge] += float(_losses(x[test] @ found[:-1] + found[-1], y[test]).sum())
     return min(losses, key=lambda ridge: losses[ridge])
 
 
-def _newton(x: Floats, y: Floats, ridge: float) -> Floats:
+def newton(x: Floats, y: Floats, ridge: float) -> Floats:
     """Weights and bias that minimise the log loss plus `ridge / 2 * |weights|^2`. No step that makes it worse."""
     x = np.concatenate([x, np.ones((len(x), 1))], axis=1)
     penalty = np.full(x.shape[1], ridge)

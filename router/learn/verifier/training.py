@@ -16,7 +16,9 @@ from router.learn.data.outcomes import Prompt
 from router.learn.evaluate import metrics
 from router.learn.evaluate.metrics_calibration import ece, equal_mass
 from router.learn.verifier.answered import Answered, answered
+from router.learn.verifier.auroc import auc
 from router.learn.verifier.fit import INNER, fit
+from router.learn.verifier.judge_training import JudgeReport, make_judge, steps
 from router.verify.evidence import Evidence
 from router.verify.verifier import LinearVerifier
 
@@ -41,7 +43,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     answers: int
     right: float  #: share
     models: tuple[str, ...]
-    held_out: Judged
+    held_out: Judged  #: of `LinearVerifier`, which reads the text
+    judge: JudgeReport
 
 
 def run(
@@ -52,6 +55,7 @@ def run(
     *,
     folds: int = 5,
     seed: int = 0,
+    cost_ratio: float | None = None,
     command: str = "",
     on_stage: Callable[[str, int], None] = lambda name, steps: None,
     on_step: Callable[[], None] = lambda: None,
@@ -65,13 +69,26 @@ def run(
     figures = _held_out(known, folds, seed, on_step)
     on_stage("all answers", 1)
     made = fit(known.evidence, known.right, by_group(known.prompts, INNER, seed + 1), known.models, data=known.data)
-    meta = msgspec.structs.replace(made.meta, recipe=command, figures=msgspec.to_builtins(figures))
-    write(out, msgspec.structs.replace(made, meta=meta))
     on_step()
+    on_stage("judge, held out", steps(known, folds))
+    judge = make_judge(known, folds, seed, cost_ratio, on_step)
+    meta = msgspec.structs.replace(
+        made.meta, recipe=command, figures=msgspec.to_builtins(figures) | _told(judge.report),
+        options=made.meta.options | {"judge": msgspec.to_builtins(judge.options)},
+    )  # fmt: skip
+    write(out, msgspec.structs.replace(made, meta=meta, arrays={**made.arrays, **judge.arrays}))
     return Report(
         out=records.told(out), bytes=out.stat().st_size, answers=len(known.right), right=float(known.right.mean()),
-        models=known.models, held_out=figures,
+        models=known.models, held_out=figures, judge=judge.report,
     )  # fmt: skip
+
+
+def _told(report: JudgeReport) -> dict[str, float]:
+    """For the artefact."""
+    figures = {"auroc_in": report.in_domain.judge, "lead_in": report.in_domain.lead}
+    if report.left_out is not None:
+        figures |= {"auroc_out": report.left_out.judge, "lead_out": report.left_out.lead}
+    return figures
 
 
 def held_out(
@@ -104,15 +121,6 @@ def judged_by(said: Floats, right: Floats, lengths: Floats) -> Judged:
         base_brier=metrics.brier(right, np.full_like(right, right.mean())),
         ece=ece(equal_mass(right, said)),
     )
-
-
-def auc(right: Floats, said: Floats) -> float:
-    """The probability that a right answer is put above a wrong one; ties count half (Mann and Whitney, 1947)."""
-    yes = right > 0.5
-    _, rank, count = np.unique(said, return_inverse=True, return_counts=True)
-    middle = (np.cumsum(count) - (count - 1) / 2)[rank]
-    ahead = middle[yes].sum() - yes.sum() * (yes.sum() + 1) / 2
-    return float(ahead / max(1, yes.sum() * (~yes).sum()))
 
 
 def _held_out(known: Answered, folds: int, seed: int, on_step: Callable[[], None]) -> Judged:

@@ -7,8 +7,8 @@ import pytest
 
 from router.errors import ConfigError
 from router.learn.verifier import fit
+from router.learn.verifier.auroc import auc
 from router.learn.verifier.fit import INNER
-from router.learn.verifier.training import auc
 from router.verify.evidence import Evidence
 from router.verify.verifier import NAMES, LinearVerifier
 
