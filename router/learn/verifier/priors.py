@@ -81,7 +81,8 @@ class Priors:
         """Of `asked`, by a fit that saw no question of an answer outside `train`."""
         self._on_fit()
         rows = ~np.isin(self._corpus_groups, self._groups[~train])
-        columns = np.flatnonzero(np.isfinite(self.corpus.scores[rows]).any(axis=0))
+        columns = np.unique(self._columns)  # those of the judged models: a table may have many others
+        columns = columns[np.isfinite(self.corpus.scores[np.ix_(rows, columns)]).any(axis=0)]
         if not rows.any() or not len(columns):
             return np.full(int(asked.sum()), np.nan)
         made = served.fitted(self._trainer, rows, columns)
