@@ -13,6 +13,7 @@ import os
 import statistics
 import time
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -50,12 +51,8 @@ class Timed:
 
 def serve(folder: str, asked: multiprocessing.connection.Connection) -> None:
     """The child: answers each number of streams with (wall seconds, processor seconds) of a decode step; ends at 0."""
-    member = yaml.safe_load((HERE / "headgate.yaml").read_text())["pool"][0]
-    os.environ.update(member["env"], VLLM_ENABLE_V1_MULTIPROCESSING="0", VLLM_LOGGING_LEVEL="ERROR")
-    from vllm import LLM, SamplingParams
-
-    known = ("dtype", "enforce_eager", "block_size", "kv_cache_memory_bytes")
-    llm = LLM(folder, **{name: member["engine_args"][name] for name in known}, disable_log_stats=True)
+    llm = engine(folder)
+    from vllm import SamplingParams
 
     def spent(streams: int, tokens: int) -> tuple[float, float]:
         limits = SamplingParams(max_tokens=tokens, min_tokens=tokens, ignore_eos=True, temperature=0)
@@ -70,6 +67,16 @@ def serve(folder: str, asked: multiprocessing.connection.Connection) -> None:
         short, long = spent(streams, 1), spent(streams, TOKENS)
         wall, cpu = ((b - a) / (TOKENS - 1) for a, b in zip(short, long, strict=True))
         asked.send((wall, cpu))
+
+
+def engine(folder: str, **more: object) -> Any:
+    """vLLM's `LLM` in this process, with the pool's engine arguments and `more`."""
+    member = yaml.safe_load((HERE / "headgate.yaml").read_text())["pool"][0]
+    os.environ.update(member["env"], VLLM_ENABLE_V1_MULTIPROCESSING="0", VLLM_LOGGING_LEVEL="ERROR")
+    from vllm import LLM
+
+    known = ("dtype", "enforce_eager", "block_size", "kv_cache_memory_bytes")
+    return LLM(folder, **{name: member["engine_args"][name] for name in known}, disable_log_stats=True, **more)
 
 
 def measured(folders: list[Path], rounds: int) -> dict[str, dict[str, float]]:

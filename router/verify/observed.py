@@ -9,10 +9,12 @@ from router.watched import Figures
 
 LOOPED = 320  #: characters at the end of an answer in which repetition is looked for
 RUN = 3  #: words that make a repetition
+NEAR = 0.01  #: nats, below which differences of log-probability, entropy and margin count for less
 CERTAIN = 1e-4  #: a prior is kept this far from 0 and 1
 
 #: Each number with the sign that it has with P(right) wherever it is used alone: an answer that runs long, is cut off,
-#: is unsure or repeats itself is more often wrong.
+#: is unsure or repeats itself is more often wrong. Log-probabilities, entropies and margins are taken on a log scale
+#: (`sureness`, its negative of entropies): most tokens are nearly sure, and by how much tells more than the tail.
 SIGNS: dict[str, int] = {
     "tokens": -1,  # log of the output tokens, against what the model's answers have on average
     "excess": -1,  # log of the output tokens, against what was expected of this prompt
@@ -75,11 +77,17 @@ def _tokens(evidence: Evidence) -> float:
     return len(evidence.answer) / CHARS_A_TOKEN if evidence.answer is not None else UNKNOWN
 
 
+def sureness(nats: float) -> float:
+    """-log of the nats that a log-probability (below 0) or an entropy is away from certainty; rising with sureness."""
+    return -math.log(NEAR + abs(nats)) if nats == nats else UNKNOWN
+
+
 def _by_figures(at: Figures) -> tuple[float, ...]:
     return (
-        at.mean_logprob, at.least_logprob, at.recent_logprob, math.log1p(max(0.0, -at.mean_logprob * at.tokens)),
-        at.mean_entropy, at.recent_entropy, at.mean_margin, at.least_margin, at.recent_margin,
-        at.first_logprob, at.first_entropy,
+        sureness(at.mean_logprob), sureness(at.least_logprob), sureness(at.recent_logprob),
+        math.log1p(max(0.0, -at.mean_logprob * at.tokens)), -sureness(at.mean_entropy), -sureness(at.recent_entropy),
+        -sureness(at.mean_margin), -sureness(at.least_margin), -sureness(at.recent_margin),
+        sureness(at.first_logprob), -sureness(at.first_entropy),
     )  # fmt: skip
 
 
@@ -88,5 +96,5 @@ def _by_means(evidence: Evidence, tokens: float) -> tuple[float, ...]:
     if mean is None and least is None:
         return _NO_FIGURES
     whole = math.log1p(max(0.0, -mean * tokens)) if mean is not None and tokens == tokens else UNKNOWN
-    known = (UNKNOWN if mean is None else mean, UNKNOWN if least is None else least)
+    known = (UNKNOWN if mean is None else sureness(mean), UNKNOWN if least is None else sureness(least))
     return (*known, UNKNOWN, whole, *_NO_FIGURES[4:])

@@ -53,7 +53,7 @@ def made(
 
 def test_log_odds_are_the_sum_of_the_curves_at_the_values() -> None:
     judge = Judge(made())
-    evidence = Evidence(output_tokens=round(100 * math.e), least_logprob=-5.0)
+    evidence = Evidence(output_tokens=round(100 * math.e), least_logprob=0.01 - math.exp(5))
     # tokens: one deviation above: -1; least: 1.5 below, a sixth of the way from -1 to -3; prior: log odds 0
     assert judge.log_odds(0.5, evidence, "tiny") == pytest.approx(0.125 - 1 - (1 + 2 * 0.5 / 3), abs=2e-3)
     assert judge.quality(0.5, evidence, "tiny") == pytest.approx(1 / (1 + math.exp(0.875 + 4 / 3)), abs=1e-3)
@@ -67,7 +67,7 @@ def test_unknown_numbers_have_their_own_weights_and_other_models_the_line_of_all
 
 def test_numbers_far_out_speak_as_those_four_deviations_out() -> None:
     judge = Judge(made())
-    far, farther = (judge.log_odds(0.5, Evidence(least_logprob=-n), "tiny") for n in (10.0, 1e6))
+    far, farther = (judge.log_odds(0.5, Evidence(least_logprob=-n), "tiny") for n in (1e5, 1e9))
     assert far == farther
 
 

@@ -5,8 +5,7 @@ and a line per model that calibrates it. Arrays in, arrays out; reads no tables.
     signed  all statistics of tokens, each only in its direction
     free    all numbers, the prior too, any way
 
-`free` is best on answers like those that it learnt from, `floor` where they are unlike. Intercepts of strata (kind of
-task and model) are fitted beside the curves, so that these do not learn which kind is hard.
+`free` is best on answers like those that it learnt from, `floor` where they are unlike.
 """
 
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from router.learn.verifier.fit import scales
 from router.verify.judged import KNOTS
 from router.verify.observed import OBSERVED, SIGNS
 
@@ -29,7 +29,6 @@ EXPERTS: dict[str, tuple[str, ...]] = {"floor": FLOOR, "signed": SIGNED, "free":
 SHARES: dict[str, float] = {"floor": 0.5, "signed": 0.25, "free": 0.25}  #: where held-out answers cannot choose them
 
 Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 _START, _WIDTH = np.array(KNOTS[:-1]), np.diff(KNOTS)
 _ZERO = KNOTS.index(0.0)
 
@@ -51,8 +50,8 @@ class Additive(msgspec.Struct, frozen=True, kw_only=True):
         return np.asarray(self.bias + np.where(known, terms, self.unknown).sum(1))
 
 
-def fit(x: Floats, right: Floats, strata: Ints, expert: str) -> Additive:
-    """`x` [answers, OBSERVED], NaN: unknown; `right` 0..1; `strata` [answers]: each has an intercept of its own."""
+def fit(x: Floats, right: Floats, expert: str) -> Additive:
+    """`x` [answers, OBSERVED], NaN: unknown; `right` 0..1."""
     from scipy.optimize import minimize
 
     known = np.isfinite(x)
@@ -61,28 +60,26 @@ def fit(x: Floats, right: Floats, strata: Ints, expert: str) -> Additive:
     ramps = _ramps(np.where(known, (x - centre) / scale, 0))[:, used] * known[:, used, None]
     count = len(used) * len(_START)
     design = np.concatenate([ramps.reshape(len(x), count), ~known[:, used]], axis=1)
-    names, at = np.unique(strata, return_inverse=True)
     columns = design.shape[1]
 
     def loss(weights: Floats) -> tuple[float, Floats]:
-        slopes, offsets = weights[:columns], weights[columns:]
-        z = design @ slopes + offsets[at]
+        slopes = weights[:columns]
+        z = design @ slopes + weights[columns]
         rest = _sigmoid(z) - right
         value = float(np.logaddexp(0, z).sum() - right @ z + RIDGE / 2 * slopes @ slopes)
-        return value, np.concatenate([design.T @ rest + RIDGE * slopes, np.bincount(at, rest, len(names))])
+        return value, np.append(design.T @ rest + RIDGE * slopes, rest.sum())
 
     free: list[tuple[float | None, float | None]] = [(None, None)]
     signed: dict[int, list[tuple[float | None, float | None]]] = {-1: [(None, 0.0)], 1: [(0.0, None)]}
     ways = [free if expert == "free" else signed[SIGNS[OBSERVED[k]]] for k in used]
-    bounds = [one for way in ways for one in way * len(_START)] + free * (len(used) + len(names))
-    found = minimize(loss, np.zeros(columns + len(names)), jac=True, method="L-BFGS-B", bounds=bounds).x
+    bounds = [one for way in ways for one in way * len(_START)] + free * (len(used) + 1)
+    found = minimize(loss, np.zeros(columns + 1), jac=True, method="L-BFGS-B", bounds=bounds).x
     curve, unknown = np.zeros((len(OBSERVED), len(KNOTS))), np.zeros(len(OBSERVED))
     rises = found[:count].reshape(len(used), len(_START)) * _WIDTH
     whole = np.concatenate([np.zeros((len(used), 1)), np.cumsum(rises, axis=1)], axis=1)
     curve[used] = whole - whole[:, [_ZERO]]
     unknown[used] = found[count:columns]
-    bias = float(found[columns:] @ np.bincount(at) / len(at))
-    return Additive(centre=centre, scale=scale, curve=curve, unknown=unknown, bias=bias)
+    return Additive(centre=centre, scale=scale, curve=curve, unknown=unknown, bias=float(found[columns]))
 
 
 def mean(models: Sequence[Additive], shares: Sequence[float]) -> Additive:
@@ -93,15 +90,6 @@ def mean(models: Sequence[Additive], shares: Sequence[float]) -> Additive:
         unknown=np.tensordot(np.array(shares), np.stack([one.unknown for one in models]), 1),
         bias=float(np.dot(shares, [one.bias for one in models])),
     )  # fmt: skip
-
-
-def scales(x: Floats) -> tuple[Floats, Floats]:
-    """Mean and standard deviation of what is known; 0 and 1 where nothing is, or all is alike."""
-    known = np.isfinite(x)
-    count = np.maximum(known.sum(0), 1)
-    centre = np.where(known, x, 0).sum(0) / count
-    deviation = np.sqrt((np.where(known, x - centre, 0) ** 2).sum(0) / count)
-    return centre, np.where(deviation > 1e-6, deviation, 1.0)
 
 
 def line(log_odds: Floats, right: Floats) -> tuple[float, float]:

@@ -51,7 +51,7 @@ def fit(
     seconded = [one for one in evidence if one.agreement is not None]
     alone = matrix([_without(one, "agreement", "second_tokens") for one in evidence])
     full, brief = matrix(seconded), matrix([_without(one, "second_tokens") for one in seconded])
-    centre, scale = _scales(np.concatenate([alone, full]))
+    centre, scale = scales(np.concatenate([alone, full]))
     lines = [_line(_columns(alone, centre, scale), y, folds, ridge)] * 2
     if beside.sum() >= FEWEST and 0 < y[beside].mean() < 1:
         both = _columns(np.concatenate([full, brief]), centre, scale)
@@ -63,7 +63,7 @@ def _without(evidence: Evidence, *statistics: str) -> Evidence:
     return msgspec.structs.replace(evidence, **dict.fromkeys(statistics))
 
 
-def _scales(values: Floats) -> tuple[Floats, Floats]:
+def scales(values: Floats) -> tuple[Floats, Floats]:
     """Mean and standard deviation of what is known; 0 and 1 where nothing is, or all is alike."""
     known = np.isfinite(values)
     count = np.maximum(known.sum(0), 1)

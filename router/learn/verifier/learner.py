@@ -11,7 +11,7 @@ from router.learn.data.folds import by_group
 from router.learn.data.outcomes import Prompt
 from router.learn.verifier.additive import EXPERTS, SHARES, Additive, fit, line, mean
 from router.learn.verifier.answered import Answered
-from router.learn.verifier.auroc import Alone, alone, auc, least_lead
+from router.learn.verifier.auroc import alone, auc, least_lead
 from router.learn.verifier.priors import Priors
 from router.verify.observed import OBSERVED, observed
 
@@ -53,7 +53,6 @@ class Learner:
             ]
         ).reshape(-1, len(OBSERVED))
         self._folds = by_group(known.prompts, INNER, seed + 1)
-        self._strata = self.kinds * len(known.models) + known.authors
 
     def learn(self, train: Mask, asked: Sequence[Mask] = ()) -> tuple[Learnt, list[Floats]]:
         """And of each of `asked` [answers] the calibrated log odds of its answers, NaN elsewhere: where it is part of
@@ -92,7 +91,7 @@ class Learner:
         return x
 
     def _fit(self, x: Floats, train: Mask, expert: str) -> Additive:
-        return fit(x[train], self.right[train], self._strata[train], expert)
+        return fit(x[train], self.right[train], expert)
 
     def _said(self, x: Floats, train: Mask, asked: Floats) -> Floats:
         """[experts, asked answers]"""
@@ -158,6 +157,3 @@ def typical_tokens(known: Answered) -> list[float]:
 def both(right: npt.NDArray[np.floating]) -> bool:
     """Whether there are enough answers, right and wrong ones, to say anything."""
     return len(right) >= FEWEST and 0 < (right > 0.5).mean() < 1
-
-
-__all__ = ["Alone", "Learner", "Learnt", "both", "kind_names", "kinds", "typical_tokens"]

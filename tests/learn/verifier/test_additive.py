@@ -23,13 +23,9 @@ def planted(weights: dict[int, float], count: int = 2000, seed: int = 0) -> tupl
     return x, (rng.random(count) < 1 / (1 + np.exp(-z))).astype(np.float64)
 
 
-def one_stratum(right: Floats) -> npt.NDArray[np.int64]:
-    return np.zeros(len(right), np.int64)
-
-
 def test_finds_the_slope_that_was_planted() -> None:
     x, right = planted({TOKENS: -1.0, LEAST: 0.5})
-    made = fit(x, right, one_stratum(right), "floor")
+    made = fit(x, right, "floor")
     rises = (made.curve[:, 3] - made.curve[:, 1]) / 2  # from one deviation below to one above
     assert rises[[TOKENS, LEAST]] == pytest.approx([-1.0, 0.5], abs=0.15)
     assert made.curve[PRIOR].tolist() == [0] * 5
@@ -40,26 +36,15 @@ def test_finds_the_slope_that_was_planted() -> None:
 def test_only_free_may_go_against_a_number_s_direction(expert: str, turned: bool) -> None:
     """Here a low least log-probability goes with right answers."""
     x, right = planted({TOKENS: -0.5, LEAST: -1.0})
-    curve = fit(x, right, one_stratum(right), expert).curve[LEAST]
+    curve = fit(x, right, expert).curve[LEAST]
     assert (curve[-1] < -1) == turned
     assert (curve == 0).all() == (not turned)
-
-
-def test_which_kind_is_hard_is_left_to_the_strata() -> None:
-    """Kind 1 is long and mostly wrong, but within each kind length tells nothing."""
-    rng = np.random.default_rng(0)
-    kind = rng.integers(0, 2, 2000)
-    x = np.full((2000, len(OBSERVED)), np.nan)
-    x[:, TOKENS] = rng.normal(size=2000) + kind
-    right = (rng.random(2000) < np.where(kind == 1, 0.2, 0.8)).astype(np.float64)
-    apart, together = (fit(x, right, strata, "floor").curve[TOKENS] for strata in (kind, 0 * kind))
-    assert abs(apart[3] - apart[1]) < 0.25 < 0.8 < abs(together[3] - together[1])
 
 
 def test_unknown_numbers_have_a_weight_of_their_own() -> None:
     x, right = planted({TOKENS: -1.0, LEAST: 0.0})
     x[right > 0.5, LEAST] = np.nan  # unknown exactly where the answer is right
-    made = fit(x, right, one_stratum(right), "free")
+    made = fit(x, right, "free")
     assert auc(right, made.log_odds(x)) > 0.99
     assert made.unknown[LEAST] > 1
 
@@ -67,7 +52,7 @@ def test_unknown_numbers_have_a_weight_of_their_own() -> None:
 def test_the_mean_of_models_says_the_mean_of_their_log_odds() -> None:
     x, right = planted({TOKENS: -1.0, LEAST: 0.5, PRIOR: 1.0}, 400)
     x[::3, LEAST] = np.nan
-    models = [fit(x, right, one_stratum(right), name) for name in EXPERTS]
+    models = [fit(x, right, name) for name in EXPERTS]
     said = mean(models, [0.5, 0.2, 0.3]).log_odds(x)
     assert said == pytest.approx(np.array([0.5, 0.2, 0.3]) @ np.stack([one.log_odds(x) for one in models]))
 
