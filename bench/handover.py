@@ -90,7 +90,7 @@ class Host:
 
 @contextlib.asynccontextmanager
 async def started(name: str, folder: Path) -> AsyncIterator[Host]:
-    """The host of a zoo model, ready; ended with all that it started."""
+    """The host of a zoo model, ready; ended with all that it started. Raises `RuntimeError` where it does not start."""
     member = next(m for m in yaml.safe_load((ZOO / "headgate.yaml").read_text())["pool"] if m["name"] == f"zoo-{name}")
     socket = folder / f"{name}.sock"
     spec = {
@@ -98,6 +98,7 @@ async def started(name: str, folder: Path) -> AsyncIterator[Host]:
         "model": str(ZOO / member["model"]),
         "socket": str(socket),
         "engine_args": member["engine_args"],
+        "warm_up": False,  # of logprobs, which nobody asks for here
     }
     with (folder / f"{name}.log").open("w+") as log:
         process = subprocess.Popen(
