@@ -64,10 +64,13 @@ class CurvedHead:
         quality = tuple([0.5 + 0.5 * math.tanh(0.5 * z) for z in mixed])
         if self._spoken is None:
             return Scores(quality, raw.prompt_tokens)
-        return Scores(quality, raw.prompt_tokens, *self._lengths(self._spoken, raw))
+        tokens, deviations = self._lengths(self._spoken, raw)
+        return Scores(quality, raw.prompt_tokens, output_tokens=tokens, output_log_sd=deviations)
 
     @staticmethod
-    def _lengths(spoken: Sequence[Sequence[tuple[int, float]]], raw: Scores) -> tuple[tuple[float, ...], ...]:
+    def _lengths(
+        spoken: Sequence[Sequence[tuple[int, float]]], raw: Scores
+    ) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Output tokens and their deviation, in logarithms as a member's vectors are mixed."""
         tokens = [math.exp(sum(w * math.log(raw.output_tokens[k]) for k, w in row)) if row else 0.0 for row in spoken]
         return tuple(tokens), tuple([max(0.0, sum(w * raw.output_log_sd[k] for k, w in row)) for row in spoken])

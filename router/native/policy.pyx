@@ -29,8 +29,7 @@ cdef Fields TERM = fields_of(native.term_table())
 
 
 NAMES = {
-    "question": QUERY.names + PROMPT.names,
-    "settings": SETTINGS.names,
+    "question": QUERY.names + PROMPT.names, "settings": SETTINGS.names,
     "members": MEMBER.names, "scores": SCORE.names, "terms": TERM.names,
 }
 
@@ -255,11 +254,9 @@ def decide_again(Numbers numbers not None, settings=None):
     cdef Numbers again = Numbers.__new__(Numbers)
     cdef Rule rule
     again.models, again.decided = numbers.models, numbers.decided
+    rule = Rule.__new__(Rule) if settings is None else _rule_of(settings)
     if settings is None:
-        rule = Rule.__new__(Rule)
         rule.settings, rule.tried = numbers.decided.settings, numbers.decided.tried
-    else:
-        rule = _rule_of(settings)
     again.decide_by(rule)
     return again
 

@@ -273,8 +273,9 @@ def test_every_number_of_the_python_structs_is_read() -> None:
     """`running` and `kv_use` alone say nothing to a decision."""
     record = native.decide(ASKED, SCORES, TWO, Settings()).record()
     assert {"name", "kv_use"} == {*MemberState.__struct_fields__} - {*native.NAMES["members"]}
-    assert {*native.NAMES["settings"], "excluded"} == {*Settings.__struct_fields__}
-    assert {*native.NAMES["scores"], "prompt_tokens"} == {*Scores.__struct_fields__}
+    by_rules = {"ruled_by", "ruled_out"}  # what is decided is within `excluded`, `pinned` and the scores
+    assert {*native.NAMES["settings"], "excluded"} == {*Settings.__struct_fields__} - by_rules
+    assert {*native.NAMES["scores"], "prompt_tokens", "ruled"} == {*Scores.__struct_fields__}
     assert {"model", *native.NAMES["terms"]} == {*Term.__struct_fields__}
     assert record.settings.keys() == {*native.NAMES["settings"]}
     assert record.question.keys() == {*native.NAMES["question"]}
