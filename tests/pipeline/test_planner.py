@@ -68,6 +68,25 @@ async def test_an_answer_that_runs_for_very_long_is_handed_over_and_one_that_jus
     assert heir(700) != small
 
 
+@pytest.mark.parametrize(("way", "stream", "after"), [
+    (Way(handoff=True), False, False), (Way(cascade=True, handoff=True), False, True),
+    (Way(cascade=True, handoff=True), True, False),
+])  # fmt: skip
+async def test_a_boundary_counts_on_a_judgement_at_the_end_only_where_there_will_be_one(
+    way: Way, stream: bool, after: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world, planner = World(), planner_of(Routing(choice="handoff"))
+    asked: list[bool] = []
+    real = planner._rule.handover
+    monkeypatch.setattr(
+        planner._rule, "handover", lambda *a, after, **k: asked.append(after) or real(*a, after=after, **k)
+    )
+    decision = world.router.decide("What is it?", model="small")
+    planner.opening(way, world.router.decide("What is it?", model="auto"), 0.0, [True, True], stream=stream)
+    planner.opening(way, decision, 0.0, [True, True], stream=stream)
+    assert set(asked) == {after}
+
+
 async def test_nobody_who_cannot_go_on_with_a_text_is_chosen_for_it() -> None:
     world = World(price=1.0)
     decision = world.router.decide("What is it?")

@@ -131,7 +131,7 @@ class Planner:
         if way.handoff and able[at] and (heir := _best(decision, price, [i for i in better if able[i]])) is not None:
             running = self._running(terms[at], rates[at])
             if running.tokens:
-                found = self._handover(running, decision, rates, heir, price, after=not stream)
+                found = self._handover(running, decision, rates, heir, price, after=way.cascade and not stream)
                 watch = WatchSettings(statistic=running.statistic, knots=found.knots())
         if way.first and (heir := _best(decision, price, better)) is not None:
             watch = self._by_first_token(watch, decision, rates, heir, price)
@@ -180,7 +180,8 @@ class Planner:
         running = self._running(terms[writer], rates[writer])
         if not running.tokens or not way.handoff:
             return writer
-        found = self._handover(running, decision, rates, heir, price, writer=writer, after=not stream)
+        after = way.cascade and not stream  # the end may still be judged, and another model asked
+        found = self._handover(running, decision, rates, heir, price, writer=writer, after=after)
         on, over = found.worth(float(tokens), statistic_of(running.statistic, figures or Figures()))
         return heir if over > on else writer
 
