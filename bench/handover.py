@@ -82,7 +82,8 @@ class Host:
         self._data[id], self._ends[id] = b"", self._loop.create_future()
         began = self._loop.time()
         self.channel.send(Submit(id=id, kind="chat", body=json.dumps(body).encode(), **more))
-        end = await asyncio.wait_for(self._ends.pop(id), ANSWER_S)
+        end = await asyncio.wait_for(self._ends[id], ANSWER_S)
+        del self._ends[id]
         if not isinstance(end, Done):
             raise RuntimeError(f"expected an answer, got {end}")
         return Answer(self._data.pop(id), end, self._first.get(id, began) - began)
