@@ -1,18 +1,18 @@
 """What deciding before, during and after an answer is worth on live engines: accuracy over engine seconds, against the
 large model alone, deciding before only, a threshold cascade and the length rule.
 
-The zoo's small and large model, greedy answers, graded. Each setting of each policy answers the same questions, block
-by block, in turns: `--prices` of lambda for what Headgate decides; for the rivals, thresholds on the least and on the
-mean log-probability of the draft (how many are sent on), and tokens after which the large model goes on. Each is tuned
-on the questions that all are measured on. The threshold cascade knows the log-probabilities from a pass that is not
-timed. Engine seconds are CPU seconds of the engine cores.
+The models of the zoo, greedy answers, graded. Each setting of each policy answers the same questions, block by block, in
+turns: `--prices` of lambda for what Headgate decides; for the rivals, thresholds on the least and on the mean
+log-probability of the draft (how many are sent on), and tokens after which the large model goes on, for each model that
+may write the draft. Each is tuned on the questions that all are measured on. The threshold cascade knows the
+log-probabilities from a pass that is not timed. Engine seconds are CPU seconds of the engine cores.
 """
 
 import argparse
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import launch
 import moments_curves
@@ -33,54 +33,58 @@ GOALS = (
     report.Goal("worst_gap_beyond_noise", 0.0, at_most=False),
 )
 _ZOO = report.ROOT / "examples" / "zoo"
-OURS = ("auto", "cascade", "handoff", "before")
+OURS = ("auto", "handoff", "before")
 QUALITY = 0.98  #: of the large model's accuracy, at which engine seconds are compared
 
 
-def settings(prices: Sequence[float], shares: Sequence[float], lengths: Sequence[int]) -> list[tuple[str, float]]:
-    """Policy and its parameter; of the two single models there is none."""
-    found: list[tuple[str, float]] = [("small", 0.0), ("large", 0.0)]
-    found += [(name, price) for price in prices for name in OURS]
-    found += [(name, share) for name in ("least", "mean") for share in shares]
-    return found + [("length", float(tokens)) for tokens in lengths]
+class Setting(NamedTuple):
+    policy: str
+    writer: str  #: of the draft, or of all; empty: Headgate chooses
+    parameter: float
+
+
+def settings(names: Sequence[str], args: argparse.Namespace) -> list[Setting]:
+    """Of the models alone there is one each."""
+    found = [Setting("alone", name, 0.0) for name in names]
+    found += [Setting(policy, "", price) for price in args.prices for policy in OURS]
+    for name in names[:-1]:
+        found += [Setting(policy, name, share) for policy in ("least", "mean") for share in args.shares]
+        found += [Setting("length", name, tokens) for tokens in args.lengths]
+    return found
 
 
 def pool_of(args: argparse.Namespace) -> price_pool.Pool:
-    """The two members that are compared, by the names that were asked for. Raises SystemExit."""
     read = price_pool.of_file(args.pool, args.workload, None, {})
-    chosen = [member for name in (args.small, args.large) for member in read.members if member["name"] == name]
-    if len(chosen) != 2:
-        raise SystemExit(f"--small, --large: expected two of {', '.join(read.names)}")
-    routing = {**read.routing, "verifier": str(args.verifier.resolve())}
-    return read._replace(members=chosen, routing=routing)
+    return read._replace(routing={**read.routing, "verifier": str(args.verifier.resolve())})
 
 
 def measure(args: argparse.Namespace, pool: price_pool.Pool) -> tuple[dict[str, Any], dict[str, Curve]]:
     questions = [Question.of(item) for item in workload.read(args.workload, None).items][: args.questions]
     blocks = [questions[i :: args.rounds] for i in range(args.rounds)]
-    turns = settings(args.prices, args.shares, args.lengths)
-    points = {turn: Point.empty(*turn) for turn in turns}
+    turns = settings(pool.names, args)
+    points = {turn: Point(*turn) for turn in turns}
     with price_pool.run(pool, ()) as running:
-        asker = Asker(running.pool, *pool.names, streams=args.streams, set_price=price_pool.set_price)
+        asker = Asker(running.pool, pool.names, streams=args.streams, set_price=price_pool.set_price)
         report.progress(f"drafts of {len(questions)} questions, with log-probabilities")
         asker.draft(questions)
         for number, block in enumerate(blocks):
             for turn in turns:
                 begun = time.monotonic()
                 points[turn].add(asker.turn(*turn, block))
-                report.progress(f"round {number + 1}/{len(blocks)}, {turn[0]} {turn[1]:g}: {points[turn]} "
+                name = f"{turn.policy} {turn.writer} {turn.parameter:g}"
+                report.progress(f"round {number + 1}/{len(blocks)}, {name}: {points[turn]} "
                                 f"({time.monotonic() - begun:.0f} s)")  # fmt: skip
     curves = moments_curves.by_policy(points.values())
-    return figures(curves), curves
+    return figures(curves, pool.names[-1]), curves
 
 
-def figures(curves: Mapping[str, Curve]) -> dict[str, Any]:
-    large = curves["large"].points[0]
+def figures(curves: Mapping[str, Curve], largest: str) -> dict[str, Any]:
+    large = next(point for point in curves["alone"].points if point.writer == largest)
     goal = QUALITY * large.accuracy
     at = {name: curve.cheapest(goal) for name, curve in curves.items()}
     ours = at["auto"]
     found: dict[str, Any] = {"questions": len(large.scores), "accuracy_large": large.accuracy, "goal_accuracy": goal}
-    rivals = {"large": [at["large"]], "before": [at["before"]], "cascade": [at["least"], at["mean"]],
+    rivals = {"large": [large], "before": [at["before"]], "cascade": [at["least"], at["mean"]],
               "length": [at["length"]]}  # fmt: skip
     for name, points in rivals.items():
         costs = [point.engine_s for point in points if point is not None]
@@ -102,7 +106,7 @@ def figures(curves: Mapping[str, Curve]) -> dict[str, Any]:
 def main() -> None:
     args = arguments().parse_args()
     if args.quick:
-        args.questions, args.rounds, args.prices, args.shares, args.lengths = 8, 1, [300.0], [0.2], [16]
+        args.questions, args.rounds, args.prices, args.shares, args.lengths = 8, 1, [300.0], [0.2], [16.0]
     for flag in ("pool", "workload", "verifier"):
         if not getattr(args, flag).is_file():
             raise SystemExit(f"--{flag}: {getattr(args, flag)}: no such file")
@@ -118,8 +122,6 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--pool", type=Path, default=_ZOO / "headgate.yaml")
     parser.add_argument("--workload", type=Path, default=_ZOO / "workload.jsonl", help="graded questions")
     parser.add_argument("--verifier", type=Path, default=_ZOO / "verifier.safetensors")
-    parser.add_argument("--small", default="zoo-small")
-    parser.add_argument("--large", default="zoo-large")
     parser.add_argument("--questions", type=int, default=240, help="at most")
     parser.add_argument("--rounds", type=int, default=2, help="blocks of questions, each asked in turns")
     parser.add_argument("--streams", type=int, default=2, help="requests at a time")

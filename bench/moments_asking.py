@@ -45,22 +45,26 @@ class Turn(NamedTuple):
 
 class Asker:
     def __init__(
-        self, server: launch.Server, small: str, large: str, *, streams: int,
+        self, server: launch.Server, names: Sequence[str], *, streams: int,
         set_price: Callable[[launch.Server, float], None],
     ) -> None:  # fmt: skip
-        self._server, self._small, self._large, self._streams = server, small, large, streams
+        """`names`: the pool's members, the largest last."""
+        self._server, self._names, self._streams = server, tuple(names), streams
+        self._large = self._names[-1]
         self._set_price, self._price = set_price, -1.0
-        self._drafts: dict[str, Reply] = {}  #: by question
+        self._drafts: dict[tuple[str, str], Reply] = {}  #: by member and question
         self._graders = Graders()
 
     def draft(self, questions: Sequence[Question]) -> None:
-        """Log-probabilities of the small model's answers, which the threshold cascade goes by."""
-        with ThreadPoolExecutor(self._streams) as threads:
-            replies = list(threads.map(lambda one: self._ask(self._small, one, logprobs=True), questions))
-        self._drafts = {question.id: reply for question, reply in zip(questions, replies, strict=True)}
+        """Log-probabilities of the smaller models' answers, which the threshold cascade goes by."""
+        for name in self._names[:-1]:
+            with ThreadPoolExecutor(self._streams) as threads:
+                replies = list(threads.map(lambda one, name=name: self._ask(name, one, logprobs=True), questions))
+            self._drafts |= {(name, one.id): reply for one, reply in zip(questions, replies, strict=True)}
 
-    def turn(self, policy: str, parameter: float, block: Sequence[Question]) -> Turn:
-        answer = self._policy(policy, parameter)
+    def turn(self, policy: str, writer: str, parameter: float, block: Sequence[Question]) -> Turn:
+        """`writer`: of the draft, or of all; empty: Headgate chooses."""
+        answer = self._policy(policy, writer, parameter)
         before = cpu.tree_seconds(self._server.pid)
         with ThreadPoolExecutor(self._streams) as threads:
             replies = list(threads.map(answer, block))
@@ -70,38 +74,38 @@ class Asker:
             for one, reply in zip(block, replies, strict=True)
         ]
         scores = [grade.score or 0.0 for grade in self._graders.grade(asked)]
-        tokens = {name: sum(reply.tokens.get(name, 0) for reply in replies) for name in (self._small, self._large)}
-        return Turn(scores, engine_s, {"small": tokens[self._small], "large": tokens[self._large]})
+        tokens = {name: sum(reply.tokens.get(name, 0) for reply in replies) for name in self._names}
+        large = tokens.pop(self._large)
+        return Turn(scores, engine_s, {"small": sum(tokens.values()), "large": large})
 
-    def _policy(self, policy: str, parameter: float) -> Callable[[Question], Reply]:
-        if policy in ("small", "large"):
-            name = self._small if policy == "small" else self._large
-            return lambda one: self._ask(name, one)
+    def _policy(self, policy: str, writer: str, parameter: float) -> Callable[[Question], Reply]:
+        if policy == "alone":
+            return lambda one: self._ask(writer, one)
         if policy in ("least", "mean"):
-            bound = self._bound(policy, parameter)
-            return lambda one: self._cascade(one, policy, bound)
+            bound = self._bound(policy, writer, parameter)
+            return lambda one: self._cascade(one, policy, writer, bound)
         if policy == "length":
-            return lambda one: self._by_length(one, int(parameter))
+            return lambda one: self._by_length(one, writer, int(parameter))
         if parameter != self._price:
             self._set_price(self._server, parameter)
             self._price = parameter
         return lambda one: self._ask("auto", one, choice=policy)
 
-    def _bound(self, policy: str, share: float) -> float:
+    def _bound(self, policy: str, writer: str, share: float) -> float:
         """So that `share` of the drafts lie below it."""
-        values = sorted(_statistic(policy, draft) for draft in self._drafts.values())
+        values = sorted(_statistic(policy, draft) for (name, _), draft in self._drafts.items() if name == writer)
         return values[min(len(values) - 1, round(share * len(values)))]
 
-    def _cascade(self, one: Question, policy: str, bound: float) -> Reply:
-        draft = self._ask(self._small, one)
-        if _statistic(policy, self._drafts[one.id]) >= bound:
+    def _cascade(self, one: Question, policy: str, writer: str, bound: float) -> Reply:
+        draft = self._ask(writer, one)
+        if _statistic(policy, self._drafts[writer, one.id]) >= bound:
             return draft
         second = self._ask(self._large, one)
         return second._replace(tokens={**draft.tokens, **second.tokens})
 
-    def _by_length(self, one: Question, tokens: int) -> Reply:
-        """The large model goes on with what the small one has written."""
-        draft = self._ask(self._small, one._replace(max_tokens=min(tokens, one.max_tokens)))
+    def _by_length(self, one: Question, writer: str, tokens: int) -> Reply:
+        """The large model goes on with what the writer has written."""
+        draft = self._ask(writer, one._replace(max_tokens=min(tokens, one.max_tokens)))
         if draft.finish != "length" or tokens >= one.max_tokens:
             return draft
         rest = one._replace(max_tokens=one.max_tokens - tokens)

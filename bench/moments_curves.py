@@ -13,15 +13,12 @@ class Point:
     """One setting of a policy, all blocks together."""
 
     policy: str
+    writer: str  #: of the draft, or of all; empty: Headgate chooses
     parameter: float
     scores: list[float] = field(default_factory=list)
     seconds: float = 0.0
     small_tokens: int = 0
     large_tokens: int = 0
-
-    @classmethod
-    def empty(cls, policy: str, parameter: float) -> "Point":
-        return cls(policy, parameter)
 
     def add(self, turn: Turn) -> None:
         self.scores += turn.scores
@@ -45,7 +42,8 @@ class Point:
 
     def told(self) -> dict[str, Any]:
         return {
-            "parameter": self.parameter, "accuracy": round(self.accuracy, 4), "engine_s": round(self.engine_s, 5),
+            "writer": self.writer, "parameter": self.parameter, "accuracy": round(self.accuracy, 4),
+            "engine_s": round(self.engine_s, 5),
             "large_share": round(self.large_share, 4),
         }  # fmt: skip
 

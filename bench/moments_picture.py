@@ -10,8 +10,8 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 _WORDS = {
-    "small": "small alone", "large": "large alone", "auto": "Headgate, auto", "cascade": "Headgate, after the draft",
-    "handoff": "Headgate, during the answer", "before": "Headgate, before only",
+    "alone": "each model alone", "auto": "Headgate, auto", "handoff": "Headgate, during the answer",
+    "before": "Headgate, before only",
     "least": "threshold on least log-probability", "mean": "threshold on mean log-probability",
     "length": "length rule",
 }  # fmt: skip
@@ -22,7 +22,7 @@ def draw(curves: Mapping[str, Curve], path: Path) -> None:
     for name, curve in curves.items():
         x = [point.engine_s * 1e3 for point in curve.points]
         y = [point.accuracy for point in curve.points]
-        style = {"auto": "o-", "small": "s", "large": "s"}.get(name, ".--")
+        style = {"auto": "o-", "alone": "s"}.get(name, ".--")
         axes.plot(x, y, style, label=_WORDS[name], linewidth=2.5 if name == "auto" else 1.2)
     axes.set_xlabel("engine CPU ms a question")
     axes.set_ylabel("share of answers that are right")

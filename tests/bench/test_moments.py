@@ -9,8 +9,8 @@ from moments_asking import Reply, Turn, _statistic
 from moments_curves import Point
 
 
-def point(policy: str, scores: list[float], seconds: float, large: int = 0, small: int = 0) -> Point:
-    made = Point.empty(policy, 0.0)
+def point(policy: str, scores: list[float], seconds: float, large: int = 0, small: int = 0, writer: str = "") -> Point:
+    made = Point(policy, writer, 0.0)
     made.add(Turn(scores, seconds, {"small": small, "large": large}))
     return made
 
@@ -43,12 +43,13 @@ def test_the_worst_gap_is_to_the_best_rival_at_no_higher_cost_with_its_noise():
 def test_figures_compare_engine_seconds_at_the_same_accuracy():
     curves = moments_curves.by_policy(
         [
-            point("small", [1.0, 0.0], 0.2, small=10), point("large", [1.0, 1.0], 4.0, large=10),
+            point("alone", [1.0, 0.0], 0.2, small=10, writer="s"),
+            point("alone", [1.0, 1.0], 4.0, large=10, writer="l"),
             point("auto", [1.0, 1.0], 2.0, large=3, small=7), point("before", [1.0, 1.0], 3.0, large=8, small=2),
             point("least", [1.0, 1.0], 2.5), point("mean", [1.0, 0.0], 0.5), point("length", [1.0, 0.0], 0.5),
         ]
     )  # fmt: skip
-    found = moments.figures(curves)
+    found = moments.figures(curves, "l")
     assert found["engine_vs_large"] == 0.5
     assert found["engine_vs_before"] == pytest.approx(2 / 3, abs=1e-4)
     assert found["engine_vs_cascade"] == 0.8
@@ -67,8 +68,11 @@ def test_numbers_that_are_none_are_refused(text):
         moments._numbers(text)
 
 
-def test_a_pool_without_the_asked_members_is_refused_before_an_engine_starts(tmp_path):
-    (tmp_path / "pool.yaml").write_text("pool: [{name: a, model: m}, {name: b, model: m}]")
-    args = moments.arguments().parse_args(["--pool", str(tmp_path / "pool.yaml"), "--small", "a", "--large", "c"])
-    with pytest.raises(SystemExit, match="--small, --large: expected two of a, b"):
-        moments.pool_of(args)
+def test_rivals_are_set_for_each_model_that_may_write_the_draft_and_ours_for_each_price():
+    args = moments.arguments().parse_args(["--prices", "1,2", "--shares", ".5", "--lengths", "8"])
+    found = moments.settings(["s", "m", "l"], args)
+    assert [one.writer for one in found if one.policy == "alone"] == ["s", "m", "l"]
+    assert [one.parameter for one in found if one.policy == "auto"] == [1.0, 2.0]
+    assert [(one.policy, one.writer) for one in found if one.parameter in (0.5, 8.0)] == [
+        ("least", "s"), ("mean", "s"), ("length", "s"), ("least", "m"), ("mean", "m"), ("length", "m"),
+    ]  # fmt: skip
