@@ -1,8 +1,8 @@
 """What deciding before, during and after an answer is worth on live engines: accuracy over engine seconds, against the
 large model alone, deciding before only, a threshold cascade and the length rule.
 
-The models of the zoo, greedy answers, graded. Each setting of each policy answers the same questions, block by block, in
-turns: `--prices` of lambda for what Headgate decides; for the rivals, thresholds on the least and on the mean
+The models of the zoo, greedy answers, graded. Each setting of each policy answers the same questions, block by block,
+in turns: `--prices` of lambda for what Headgate decides; for the rivals, thresholds on the least and on the mean
 log-probability of the draft (how many are sent on), and tokens after which the large model goes on, for each model that
 may write the draft. Each is tuned on the questions that all are measured on. The threshold cascade knows the
 log-probabilities from a pass that is not timed. Engine seconds are CPU seconds of the engine cores.
