@@ -22,7 +22,7 @@ def draw(curves: Mapping[str, Curve], path: Path) -> None:
     for name, curve in curves.items():
         x = [point.engine_s * 1e3 for point in curve.points]
         y = [point.accuracy for point in curve.points]
-        style = {"auto": "o-", "alone": "s"}.get(name, ".--")
+        style = {"auto": "o-", "handoff": ".--", "before": ".--", "alone": "s"}.get(name, "x")
         axes.plot(x, y, style, label=_WORDS[name], linewidth=2.5 if name == "auto" else 1.2)
     axes.set_xlabel("engine CPU ms a question")
     axes.set_ylabel("share of answers that are right")
