@@ -26,7 +26,7 @@ def explain(message: str, tree: Mapping[str, Any]) -> str:
     value, secret = _value(tree, at), not SECRET_KEYS.isdisjoint(_steps(at))
     allowed = _literals(_hint(at))
     if allowed:
-        return f"expected {one_of(str(value), allowed)}, got {shown(value)} - at `$.{at}`"
+        return f"expected {one_of(str(value), map(str, allowed))}, got {shown(value)} - at `$.{at}`"
     said = said.replace("`str | object`", "`str`").replace("`object | str`", "`str`")
     got = "" if secret or isinstance(value, dict | list | None) else f": {shown(value)}"
     quote = "; quote it" if "Expected `str`" in said and isinstance(value, bool | int | float) else ""
