@@ -110,7 +110,9 @@ class PoolDesk:
 
     def choose(self, request: Request) -> Decision | None:
         assert request.known_scores is not None
-        self._heed(request, request.known_scores.ruled)
+        self._heed(request, request.known_scores.ruled)  # first: a rule may pin a model, or say when they are chosen
+        if request.course is None:
+            request.course = self.legs.begin(request)
         decision = self.late.choose(request, partial(self._decide, request, request.known_scores))
         if decision is not None:
             self._note(request, decision)

@@ -163,8 +163,6 @@ class Request(BaseRequest):
         """Decide and hand over, or wait for room. Raises `RouterError` when that fails; the request has then not
         begun."""
         self.known_scores = scores
-        if self.course is None:
-            self.course = self.desk.legs.begin(self)
         decision = self.desk.choose(self)
         if decision is None:
             self.keep_deadline()
