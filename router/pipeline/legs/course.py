@@ -192,6 +192,7 @@ class Course:
     def _start(self, holder: PoolMember, work: Work, *, hold: bool) -> None:
         """Raises `RouterError`."""
         segment = Segment(self, self._request.legs[-1], holder, hold=hold)
+        segment.atypical = bool(work.continue_text)  # the rest of an answer says nothing of the length of whole ones
         holder.submit(work, segment)
         segment.go("waiting")
         self._request.holder, self.segment = holder, segment
