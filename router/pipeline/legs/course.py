@@ -110,7 +110,8 @@ class Course:
         if segment is None or segment.held is None or self._request.ended:
             return
         held, segment.held = segment.held, None
-        self._drop_drafts()
+        if held:  # else a draft is still the answer if this one fails
+            self._drop_drafts()
         try:
             self._tell(segment.leg, held)
         except Exception:  # as where a chunk comes
