@@ -39,6 +39,19 @@ async def test_an_answer_whose_engine_is_lost_goes_on_in_another_with_all_that_w
     assert (record.end, record.model) == ("finish", "large")
 
 
+@pytest.mark.parametrize("marked", [False, True])
+async def test_the_engine_that_goes_on_says_whose_its_text_is_where_the_client_asks(marked: bool) -> None:
+    world = World()
+    world.ask(marked=marked)
+    world["large"].tell("One")
+    world["large"].die()
+    small = world["small"]
+    assert small.last.continued is not None
+    assert small.last.continued.told is marked
+    small.done(11, 1)
+    world.record()
+
+
 async def test_the_page_counts_an_answer_that_another_engine_went_on_with() -> None:
     world = World()
     world.ask()

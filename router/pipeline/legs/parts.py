@@ -52,7 +52,7 @@ def told_part(request: Asked, before: Part | None) -> Part | None:
     known = Continued() if before is None else before.continued
     continued = continued_from(told, known)
     made = request.legs[-1].decision.model, continued.completion_tokens - known.completion_tokens
-    wrote = msgspec.structs.replace(continued, wrote=(*known.wrote, made))
+    wrote = msgspec.structs.replace(continued, wrote=(*known.wrote, made), told=request.query.marked)
     return Part(told.text, with_dropped(wrote, request.legs))
 
 
