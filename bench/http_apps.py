@@ -136,6 +136,7 @@ class Instant:
 
     intake = express = None  # no native steps: what is compared are those in Python; `express`: of earlier commits
     gate = None  # the listener's own
+    rule_headers: frozenset[str] = frozenset()
 
     def __init__(self) -> None:
         from router.types import Decision, Usage

@@ -94,6 +94,7 @@ class Service:
     """Refuses now and then; the rest is answered step by step by the driver."""
 
     changes = None
+    rule_headers: frozenset[str] = frozenset()
 
     def __init__(self, source: random.Random) -> None:
         self.source = source
