@@ -23,8 +23,8 @@ from router.learn.fit.recipe import SIZES, Recipe
 from router.learn.routers import make
 from router.learn.verifier import held_out
 from router.learn.verifier.spread import correlation, spread
-from router.policy.plan import DEFAULT_CORRELATION
 from router.verify.evidence import CHARS_A_TOKEN, Evidence
+from router.verify.stated import CORRELATION
 from router.watched import MOST_KNOTS, Statistic
 
 Floats = npt.NDArray[np.float64]
@@ -87,7 +87,7 @@ class Table(msgspec.Struct, frozen=True):
         told = correlation(prior, judged, self.large[rows], self.large_right[rows], before)
         return Fitted(
             float(self.tokens[rows].mean()), before, left if math.isfinite(left) else before,
-            told if math.isfinite(told) else DEFAULT_CORRELATION, lengths, running,
+            told if math.isfinite(told) else CORRELATION, lengths, running,
         )  # fmt: skip
 
     def _running(self, rows: Folds, statistic: Statistic) -> tuple[Running, Floats]:

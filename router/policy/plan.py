@@ -12,10 +12,6 @@ from router.native import plan as native
 from router.native.policy import Numbers
 from router.watched import MOST_KNOTS, Statistic
 
-#: Where no held-out labels tell: see docs/moments.md for what tables of answers gave.
-DEFAULT_SPREAD = 0.15
-DEFAULT_CORRELATION = 0.0
-
 #: As natively told.
 _Found = tuple[int, int, int, float | None, float | None, float, list[tuple[int, int, float]], list[int]]
 

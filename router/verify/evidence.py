@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import msgspec
 
+from router.verify.odds import logit
 from router.verify.working import READ, working
 from router.watched import Figures
 
@@ -105,7 +106,7 @@ def words(text: str) -> list[str]:
 def _statistics(at: Evidence) -> Iterator[tuple[str, float]]:
     chars = len(at.answer) if at.answer is not None else _known(at.output_tokens) * CHARS_A_TOKEN
     second = _known(at.second_tokens) * CHARS_A_TOKEN
-    agreement, prior = _known(at.agreement), _logit(_known(at.quality))
+    agreement, prior = _known(at.agreement), logit(_known(at.quality))
     yield from (("mean_logprob", _known(at.mean_logprob)), ("least_logprob", _known(at.least_logprob)))
     yield from (("agreement", agreement), ("prior", prior), ("agreement*prior", agreement * prior))
     for name, value in (("length", chars), ("second", second)):
@@ -141,8 +142,3 @@ def _asked(prompt: str | None, words: frozenset[str]) -> dict[str, float]:
 
 def _known(value: float | None) -> float:
     return UNKNOWN if value is None else float(value)
-
-
-def _logit(quality: float) -> float:
-    kept = min(max(quality, 1e-4), 1 - 1e-4) if quality == quality else quality
-    return math.log(kept / (1 - kept))

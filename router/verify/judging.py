@@ -7,7 +7,6 @@ An additive model of straight pieces (Hastie and Tibshirani, 1986), then a line 
 tables and trains nothing: docs/verifier.md.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
@@ -21,7 +20,8 @@ from router.errors import ConfigError
 from router.verify import stated
 from router.verify.evidence import Evidence
 from router.verify.judged import KNOTS, OTHERS, Gain, Running, learnt, tensors
-from router.verify.observed import OBSERVED, logit, observed
+from router.verify.observed import OBSERVED, observed
+from router.verify.odds import logit, probability
 from router.verify.verifier import ROUTER
 
 Probe: TypeAlias = tuple[npt.NDArray[np.float32], float]
@@ -75,7 +75,7 @@ class Judge:
 
     def quality(self, prior: float, evidence: Evidence, model: str) -> float:
         """P(right) of `model`'s answer, 0..1. `prior`: what the head said before there was an answer, 0..1."""
-        return _probability(self.log_odds(prior, evidence, model))
+        return probability(self.log_odds(prior, evidence, model))
 
     def log_odds(self, prior: float | None, evidence: Evidence, model: str) -> float:
         """`prior` None: not known."""
@@ -139,7 +139,3 @@ def _pieces(curve: Sequence[float]) -> tuple[_Piece, ...]:
     return tuple(
         (a, (b - a) / (end - start)) for a, b, start, end in zip(curve, curve[1:], KNOTS, KNOTS[1:], strict=False)
     )
-
-
-def _probability(log_odds: float) -> float:
-    return 0.5 * (1 + math.tanh(0.5 * log_odds))

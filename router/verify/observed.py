@@ -5,12 +5,12 @@ be read in microseconds, none needs the answer to be understood. Unknown numbers
 import math
 
 from router.verify.evidence import CHARS_A_TOKEN, UNKNOWN, Evidence
+from router.verify.odds import logit
 from router.watched import Figures
 
 LOOPED = 320  #: characters at the end of an answer in which repetition is looked for
 RUN = 3  #: words that make a repetition
 NEAR = 0.01  #: nats, below which differences of log-probability, entropy and margin count for less
-CERTAIN = 1e-4  #: a prior is kept this far from 0 and 1
 
 #: Each number with the sign that it has with P(right) wherever it is used alone: an answer that runs long, is cut off,
 #: is unsure or repeats itself is more often wrong. Log-probabilities, entropies and margins are taken on a log scale
@@ -54,12 +54,6 @@ def observed(evidence: Evidence, prior: float | None, typical_tokens: float) -> 
         UNKNOWN if evidence.agreement is None else evidence.agreement,
         UNKNOWN if prior is None else logit(prior),
     )
-
-
-def logit(probability: float) -> float:
-    """Kept away from infinity."""
-    kept = min(max(probability, CERTAIN), 1 - CERTAIN)
-    return math.log(kept / (1 - kept))
 
 
 def repeated(answer: str | None) -> float:

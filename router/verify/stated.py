@@ -9,10 +9,10 @@ import math
 
 from router.verify.evidence import CHARS_A_TOKEN, Evidence
 from router.verify.judged import Running
-from router.verify.observed import logit
+from router.verify.odds import logit
 
 SPREAD = 0.15  #: of the posterior mean, on the scale of probability
-CORRELATION = 0.0
+CORRELATION = 0.0  #: of two models
 #: Log odds: none at the least log-probability of `LEAST`, which most answers have, `A_NAT` for each nat above or below.
 LEAST, A_NAT, MOST_BY_LEAST = -1.5, 0.5, 1.5
 #: Log odds lost each time that the answer becomes twice as long as expected; as many are won where it is half as long.

@@ -12,7 +12,7 @@ from router.learn.fit.recipe import SIZES
 from router.learn.routers import make
 from router.learn.verifier.additive import line
 from router.learn.verifier.answered import Answered
-from router.verify.observed import logit
+from router.verify.odds import logit
 
 METHOD, RECIPE = "mf", "small"  #: the head: any other is as good a stand-in, this one is fitted in a second
 INNER = 4  #: folds

@@ -2,7 +2,6 @@
 with a text. Puts a decision's terms and a judge's estimates before the rule (`policy.plan`); decides nothing itself.
 """
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
@@ -15,11 +14,11 @@ from router.policy.plan import Option
 from router.types import Choice, Decision, Query, Term
 from router.verify.evidence import Evidence
 from router.verify.judged import Running
+from router.verify.odds import logit, probability
 from router.watched import Figures, Statistic, WatchSettings
 
 #: What a watch that was once overruled leaves an answer, in tokens, until it may stop it again.
 _TOKENS_BETWEEN = 32
-_CERTAIN = 1e-4
 
 
 class Judge(Protocol):
@@ -232,7 +231,7 @@ class Planner:
         probe = self._judge.first(term.model, term.quality)
         if probe is None:
             return watch
-        bound = _logit(self._least(decision, rates, decision.member, heir, price))
+        bound = logit(self._least(decision, rates, decision.member, heir, price))
         weights = tuple(float(weight) for weight in probe[0])
         return msgspec.structs.replace(watch, first_bound=bound, first_weights=weights, first_bias=probe[1])
 
@@ -247,7 +246,7 @@ class Planner:
         logits = np.frombuffer(first_logits, np.float16).astype(np.float32)
         if probe is None or logits.size != probe[0].size:
             return None
-        return _probability(float(logits @ probe[0]) + probe[1])
+        return probability(float(logits @ probe[0]) + probe[1])
 
 
 def _may_follow(query: Query) -> bool:
@@ -280,12 +279,3 @@ def knots_left(watch: WatchSettings, tokens: int) -> WatchSettings:
         before = [bound for at, bound in watch.knots if at - tokens <= _TOKENS_BETWEEN]
         behind = [(float(_TOKENS_BETWEEN), before[-1] if before else behind[0][1]), *behind]
     return WatchSettings(statistic=watch.statistic, knots=tuple(behind[:8]))
-
-
-def _logit(chance: float) -> float:
-    chance = min(max(chance, _CERTAIN), 1 - _CERTAIN)
-    return math.log(chance / (1 - chance))
-
-
-def _probability(log_odds: float) -> float:
-    return 0.5 * (1 + math.tanh(0.5 * log_odds))
