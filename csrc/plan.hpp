@@ -222,7 +222,12 @@ inline void bounds_of(const std::vector<Option>& options, const Beliefs& b, cons
   });
 }
 
-// The best of the courses of two models where it beats `out->value`, those left out that cannot.
+// By how much the quadrature may be off, in quality points (tests/policy/test_plan.py).
+inline constexpr double kOff = 2e-5;
+
+// The best of the courses of two models where it beats `out->value`, those left out that cannot. One whose bound is no
+// more than `kOff` below the best is looked at: else which of two that are worth the same is valued, and so the last
+// digits of the plan's value, would follow the order of the options.
 inline void look_at_pairs(const std::vector<Option>& options, const Beliefs& b, const std::vector<Term>& terms,
                           double price, Planned* out) {
   thread_local std::vector<Bound> bounds;
@@ -230,7 +235,7 @@ inline void look_at_pairs(const std::vector<Option>& options, const Beliefs& b, 
   bounds_of(options, b, terms, price, out->value, &bounds);
   edges.assign(terms.size(), std::numeric_limits<double>::quiet_NaN());
   for (const Bound& bound : bounds) {
-    if (!(bound.most > out->value)) break;
+    if (!(bound.most > out->value - kOff)) break;
     const auto i = static_cast<size_t>(bound.first), j = static_cast<size_t>(bound.then);
     const double cost = price * options[j].cost_usd;
     if (std::isnan(edges[j])) {

@@ -102,6 +102,12 @@ def test_a_higher_price_spends_no_more_is_worth_no_more_and_starts_nothing(
         assert high.next < 0
 
 
+def test_of_two_courses_that_are_worth_the_same_the_order_of_the_options_does_not_settle_the_value() -> None:
+    options = [Option(quality=q, cost_usd=0.0, spread=s) for q, s in ((0.5, 0.0), (0.5, 0.09375), (0.625, 0.09375))]
+    values = [worth(plan(list(order), 0.0, 0.0)) for order in itertools.permutations(options)]
+    assert values == pytest.approx([values[0]] * 6, abs=1e-12)
+
+
 @hypothesis_settings(max_examples=200, deadline=None)
 @given(several(), price, correlation, st.randoms(use_true_random=False))
 def test_the_order_of_the_options_does_not_matter(options: list[Option], at: float, rho: float, random: object) -> None:
